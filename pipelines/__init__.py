@@ -1,0 +1,1 @@
+"""What runs: job files, graphs, the launcher and the command line."""

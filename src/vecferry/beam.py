@@ -1,0 +1,206 @@
+"""Runs readers and operators inside Beam: the only DoFns of vecferry.
+
+Transforms wire, operators work. A buffering operator emits a row in another call than the one that
+brought it, so each row travels with its own timestamp and window.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+
+from vecferry.process import once, run_state
+from vecferry.rows import Change, Reject, as_change
+from vecferry.steps import Counts, Emitted, Operator, Reader, StepContext, TokenBucket, paced
+
+REJECTED = "rejected"
+FLUSH_SECONDS = 0.25
+_GLOBAL = (GlobalWindow(),)
+
+MakeReader = Callable[[], Reader]
+MakeOperator = Callable[[], Operator]
+
+
+class _Reporter:
+    """Hands an operator's counters to Beam and to the run's state in this process."""
+
+    def __init__(self, context: StepContext) -> None:
+        self.state = run_state(context.run, context.reject_limit)
+        self._namespace = f"vecferry.{context.step_type}"
+        self._due = 0.0
+
+    def report(self, counts: Counts, *, now: bool = False) -> None:
+        moment = time.monotonic()
+        if not now and moment < self._due:
+            return
+        self._due = moment + FLUSH_SECONDS
+        values, samples = counts.take()
+        for name, n in values.items():
+            Metrics.counter(self._namespace, name).inc(n)
+        for name, observed in samples.items():
+            distribution = Metrics.distribution(self._namespace, name)
+            for value in observed:
+                distribution.update(value)
+        if values:
+            self.state.add(values)
+
+    def reject(self, reject: Reject) -> beam.pvalue.TaggedOutput:
+        self.state.reject(reject.step, reject.reason)
+        return beam.pvalue.TaggedOutput(REJECTED, reject)
+
+
+class ReadFn(beam.DoFn):
+    """Reads splits: rows to the main output, records that are no rows to ``rejected``."""
+
+    def __init__(self, make: MakeReader, context: StepContext) -> None:
+        self.make, self.context = make, context
+
+    def setup(self) -> None:
+        self.reader = self.make()
+        self.reporter = _Reporter(self.context)
+
+    def process(self, split: Any) -> Iterator[Any]:
+        context, reader, reporter = self.context, self.reader, self.reporter
+        if reporter.state.stop.is_set():
+            return
+        for item in paced(reader, split, context, _buckets(context)):
+            if type(item) is Reject:
+                reader.counts.add("rows-rejected")
+                yield reporter.reject(item)
+            else:
+                yield item
+            reporter.report(reader.counts)
+        reporter.report(reader.counts, now=True)
+
+    def finish_bundle(self) -> None:
+        self.reporter.report(self.reader.counts, now=True)
+
+
+def _buckets(context: StepContext) -> tuple[TokenBucket | None, TokenBucket | None]:
+    def bucket(name: str, rate: float | None) -> TokenBucket | None:
+        if rate is None:
+            return None
+        share = rate / context.parallelism
+        return once(("throttle", context.run, name), lambda: TokenBucket(share))
+
+    return bucket("rows", context.rows_per_second), bucket("bytes", context.bytes_per_second)
+
+
+class OperatorFn(beam.DoFn):
+    """Runs an operator over rows that all have one timestamp in the global window."""
+
+    def __init__(self, make: MakeOperator, context: StepContext) -> None:
+        self.make, self.context = make, context
+        self.operator: Operator | None = None
+
+    def setup(self) -> None:
+        self.reporter = _Reporter(self.context)
+
+    def start_bundle(self) -> None:
+        # Made anew for each bundle: after a failed one its buffers hold rows that will come again.
+        if self.operator is not None:
+            self.operator.close()
+        self.operator = self.make()
+
+    def process(self, row: Any) -> Any:
+        operator = self.operator
+        assert operator is not None
+        emitted = operator.process(row if type(row) is Change else Change(row))
+        self.reporter.report(operator.counts)
+        return [self._plain(item) for item, _ in emitted] if emitted else None
+
+    def finish_bundle(self) -> Iterable[Any]:
+        operator = self.operator
+        assert operator is not None
+        late = [self._stamped(item, stamp) for item, stamp in operator.finish()]
+        self.reporter.report(operator.counts, now=True)
+        operator.close()
+        self.operator = None
+        return late
+
+    def _plain(self, item: Change | Reject) -> Any:
+        return self._rejected(item) if type(item) is Reject else item
+
+    def _rejected(self, item: Reject) -> Any:
+        assert self.operator is not None
+        self.operator.counts.add("rows-rejected")
+        return self.reporter.reject(item)
+
+    def _stamped(self, item: Change | Reject, stamp: Any) -> Any:
+        timestamp, windows = stamp or (MIN_TIMESTAMP, _GLOBAL)
+        if type(item) is Reject:
+            tagged = self._rejected(item)
+            value = WindowedValue(tagged.value, timestamp, windows)
+            return beam.pvalue.TaggedOutput(REJECTED, value)
+        return WindowedValue(item, timestamp, windows)
+
+
+class StampedOperatorFn(OperatorFn):
+    """Runs an operator over rows of any timestamp in any window."""
+
+    def process(
+        self,
+        row: Any,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+    ) -> Any:
+        operator = self.operator
+        assert operator is not None
+        emitted: list[Emitted] = operator.process(as_change(row), (timestamp, (window,)))
+        self.reporter.report(operator.counts)
+        return [self._stamped(item, stamp) for item, stamp in emitted] if emitted else None
+
+
+@dataclass(kw_only=True, eq=False)
+class OperatorTransform(beam.PTransform):
+    """The base of transformers and writers: wires one operator, with the output ``rejected``."""
+
+    context: StepContext | None = None
+
+    main = "rows"
+    verb = "Work"
+    step_type = ""
+
+    def operator(self, context: StepContext) -> MakeOperator:
+        """A picklable function that makes the operator."""
+        raise TypeError(f"{type(self).__name__} must say how its operator is made")
+
+    def expand(self, rows: Any) -> Any:
+        context = self.context or StepContext(step=self.verb, step_type=self.step_type)
+        kind = StampedOperatorFn if context.stamped else OperatorFn
+        fn = kind(self.operator(context), context)
+        return rows | self.verb >> beam.ParDo(fn).with_outputs(REJECTED, main=self.main)
+
+
+@dataclass(kw_only=True, eq=False)
+class ReaderTransform(beam.PTransform):
+    """The base of readers: lists splits, spreads them, reads them, with the output ``rejected``."""
+
+    context: StepContext | None = None
+
+    main = "rows"
+    step_type = ""
+
+    def reader(self, context: StepContext) -> MakeReader:
+        """A picklable function that makes the reader."""
+        raise TypeError(f"{type(self).__name__} must say how its reader is made")
+
+    def expand(self, begin: Any) -> Any:
+        context = self.context or StepContext(step="Read", step_type=self.step_type)
+        make = self.reader(context)
+        return (
+            begin
+            | "Start" >> beam.Impulse()
+            | "List splits" >> beam.FlatMap(lambda _: make().splits())
+            | "Spread splits" >> beam.Reshuffle()
+            | "Read splits"
+            >> beam.ParDo(ReadFn(make, context)).with_outputs(REJECTED, main=self.main)
+        )

@@ -1,0 +1,105 @@
+"""The errors of vecferry, and how secrets are kept out of their texts.
+
+    VecferryError
+    ├── JobError         the job, the command line or a data source is wrong: exit status 2
+    ├── TransientError   the same call may pass later: retried with backoff
+    └── TerminalError    the same call will fail again
+        └── FatalError   … and so will every other row: the job fails at once
+
+All are picklable, and name the step, the key and the way out; never a secret, never a whole text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Iterable
+from typing import Any
+
+
+class VecferryError(Exception):
+    """The root of all errors that vecferry raises by itself."""
+
+
+class JobError(VecferryError):
+    """What was asked for can't be done; `problems` holds every reason found, one line each."""
+
+    def __init__(self, problems: str | list[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> Any:
+        return JobError, (self.problems,)
+
+
+class TransientError(VecferryError):
+    """A failure that may pass; `retry_after` is the server's own wish, in seconds."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.retry_after)
+
+
+class TerminalError(VecferryError):
+    """A failure that repeats with the same input; `reason` is the short word of the reject."""
+
+    def __init__(self, message: str, reason: str = "refused") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.reason)
+
+
+class FatalError(TerminalError):
+    """A failure of every row alike (a wrong key, a wrong model): the job fails, no row is rejected."""
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` where a known word is near `word`, else an empty text."""
+    folded = {k.casefold(): k for k in known}
+    found = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.6)
+    return f"; did you mean {folded[found[0]]!r}?" if found else ""
+
+
+def shorten(text: object, most: int = 200) -> str:
+    """`text` on one line of at most `most` characters, for use in a message."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+_secrets: set[str] = set()
+_USERINFO = re.compile(r"(?<=://)[^/\s@:]*:[^/\s@]*(?=@)")
+_BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}")
+
+
+def keep_secret(value: str | None) -> None:
+    """From now on `redact` replaces `value` in this process (4 characters or more)."""
+    if value and len(value) >= 4:
+        _secrets.add(value)
+
+
+def redact(text: str) -> str:
+    """`text` without the secrets known here, passwords in URLs or bearer tokens."""
+    for secret in sorted(_secrets, key=len, reverse=True):
+        if secret in text:
+            text = text.replace(secret, "***")
+    return _BEARER.sub(r"\1***", _USERINFO.sub("***", text))
+
+
+class RedactingFilter(logging.Filter):
+    """Keeps secrets out of every record that passes; belongs on each handler."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        clean = redact(message)
+        if clean != message:
+            record.msg, record.args = clean, None
+        if record.exc_info and record.exc_info[1] is not None:
+            text = logging.Formatter().formatException(record.exc_info)
+            record.exc_text, record.exc_info = redact(text), None
+        return True

@@ -1,0 +1,89 @@
+"""What must be one per worker process: clients, caches, limits, and the state of a run.
+
+Bundles and DoFn instances come and go, on Flink dozens of times a minute; what is made here stays.
+Beam's own ``Shared`` keeps only what was acquired last.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_made: dict[Hashable, tuple[threading.Lock, list[Any]]] = {}
+
+
+def once(key: Hashable, make: Callable[[], T]) -> T:
+    """The object made under `key` in this process; `make` is called the first time only.
+
+    Two threads that ask for different keys don't wait for each other. A `make` that raises leaves
+    nothing behind: the next caller tries again.
+    """
+    with _lock:
+        lock, box = _made.setdefault(key, (threading.Lock(), []))
+    with lock:
+        if not box:
+            box.append(make())
+        return box[0]  # type: ignore[no-any-return]
+
+
+def forget(run: str) -> list[Any]:
+    """Forgets everything whose key is a tuple that holds `run`, and returns it, to be closed."""
+    with _lock:
+        keys = [k for k in _made if isinstance(k, tuple) and run in k]
+        return [_made.pop(k)[1][0] for k in keys if _made[k][1]]
+
+
+class RunState:
+    """What this process knows of one run: counters, rejects by step and reason, the stop flag.
+
+    A run on one machine is followed through it, because FnApiRunner tells nothing until it is
+    done, and nothing at all where it failed.
+    """
+
+    def __init__(self, reject_limit: int | None = None) -> None:
+        self.started = time.monotonic()
+        self.reject_limit = reject_limit
+        self.stop = threading.Event()
+        self.stopped_by = ""
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._rejects: Counter[tuple[str, str]] = Counter()
+
+    def add(self, counts: dict[str, int]) -> None:
+        """Adds to the counters, by name."""
+        with self._lock:
+            self._counts.update(counts)
+
+    def reject(self, step: str, reason: str) -> None:
+        """Counts a reject; past the limit the readers of this process stop handing out rows."""
+        with self._lock:
+            self._rejects[step, reason] += 1
+            total = self._rejects.total()
+        if self.reject_limit is not None and total > self.reject_limit:
+            self.end("errorLimit")
+
+    def end(self, why: str) -> None:
+        """Asks the readers to stop handing out rows; what was read is finished."""
+        self.stopped_by = self.stopped_by or why
+        self.stop.set()
+
+    def counts(self) -> dict[str, int]:
+        """A copy of the counters."""
+        with self._lock:
+            return dict(self._counts)
+
+    def rejects(self) -> dict[tuple[str, str], int]:
+        """A copy of the rejects counted, by (step, reason)."""
+        with self._lock:
+            return dict(self._rejects)
+
+
+def run_state(run: str, reject_limit: int | None = None) -> RunState:
+    """The state of `run` in this process, made on first use with `reject_limit`."""
+    return once(("run", run), lambda: RunState(reject_limit))

@@ -1,0 +1,89 @@
+"""Waiting before another try: full jitter, the server's own wish, and a deadline."""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from vecferry.errors import TransientError
+
+T = TypeVar("T")
+
+
+def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds to wait from a ``Retry-After`` header, a number or an HTTP date (RFC 9110 §10.2.3).
+
+    None where the header is absent or neither; a date in the past gives 0.
+    """
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        when = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - (now or datetime.now(UTC))).total_seconds())
+
+
+class Backoff:
+    """The waits between tries of one call.
+
+    Full jitter: a random time below ``base * 2**tries``, at most `cap` seconds. `deadline` is in
+    seconds since the first try; None never gives up.
+    """
+
+    def __init__(
+        self,
+        *,
+        deadline: float | None,
+        base: float = 0.2,
+        cap: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.tries = 0
+        self._base, self._cap, self._clock = base, cap, clock
+        self._end = None if deadline is None else clock() + deadline
+
+    def next_wait(self, retry_after: float | None = None) -> float | None:
+        """Seconds to wait before the next try, or None when the deadline would have passed."""
+        self.tries += 1
+        wait = random.uniform(0, min(self._cap, self._base * 2 ** min(self.tries, 16)))
+        if retry_after is not None:
+            wait = retry_after + random.uniform(0, self._base)
+        if self._end is not None and self._clock() + wait > self._end:
+            return None
+        return wait
+
+
+def call_with_retries(
+    call: Callable[[], T],
+    *,
+    deadline: float | None,
+    what: str,
+    sleep: Callable[[float], object] = time.sleep,
+    on_retry: Callable[[], object] = lambda: None,
+) -> T:
+    """Calls until it raises no `TransientError`; past the deadline that error is raised.
+
+    `what` begins the message of the last error, such as ``"step 'Writer': upsert of 100 rows"``.
+    """
+    backoff = Backoff(deadline=deadline)
+    while True:
+        try:
+            return call()
+        except TransientError as e:
+            wait = backoff.next_wait(e.retry_after)
+            if wait is None:
+                text = f"{what}: gave up after {backoff.tries} tries: {e}"
+                raise TransientError(text, e.retry_after) from e
+            on_retry()
+            sleep(wait)

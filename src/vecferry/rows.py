@@ -1,0 +1,170 @@
+"""What flows between steps: rows, changes and rejects, and how they are written as JSON.
+
+A *row* is a ``dict[str, value]``; a vector in it is a 1-D ``numpy.float32`` array. A *change* is a
+row that also knows its row kind (``+I`` insert, ``+U`` update after, ``-D`` delete: the row kinds
+of Flink and Paimon), its version and its origin. A plain dict given to a step is an upsert without
+a version.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+Row = dict[str, Any]
+
+INSERT = "+I"
+UPDATE = "+U"
+DELETE = "-D"
+
+MAX_REJECT_VALUE_BYTES = 1 << 20
+"""A value of a reject larger than this is cut: its length, hash and beginning stay."""
+
+
+class Change(dict[str, Any]):
+    """A row with its row kind, its version (greater wins) and its origin.
+
+    It is a dict, so that a ``Map`` over rows needs to know nothing of changes. ``dict(change)``
+    and ``{**change}`` give the bare row; `having` gives a copy that stays a change.
+    """
+
+    __slots__ = ("kind", "origin", "version")
+
+    def __init__(
+        self, row: Any = (), *, kind: str = INSERT, version: int | None = None, origin: str = ""
+    ) -> None:
+        dict.__init__(self, row)
+        self.kind = kind
+        self.version = version
+        self.origin = origin
+
+    def having(self, columns: Row) -> Change:
+        """A copy of this change with `columns` added or replaced; the original is left alone."""
+        other = Change(self, kind=self.kind, version=self.version, origin=self.origin)
+        other.update(columns)
+        return other
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (dict(self), self.kind, self.version, self.origin)
+
+
+def _rebuild(row: Row, kind: str, version: int | None, origin: str) -> Change:
+    return Change(row, kind=kind, version=version, origin=origin)
+
+
+def as_change(row: Row) -> Change:
+    """The row itself where it is a change already, else an upsert without version or origin."""
+    return row if isinstance(row, Change) else Change(row)
+
+
+@dataclass(slots=True)
+class Reject:
+    """A row that a step could not take.
+
+    `reason` is a short stable word such as ``invalid-json``, which reports group by; `message`
+    explains it to a person. A reader, which has no row yet, gives `raw`: the record as it stands in
+    the source, bytes where it is not valid text.
+    """
+
+    step: str
+    step_type: str
+    reason: str
+    message: str
+    row: Change | None = None
+    raw: str | bytes | None = None
+    origin: str = ""
+    key: Any = None
+
+
+def encode_value(value: Any) -> Any:
+    """`value` as plain JSON types; what JSON lacks becomes ``{"$type": text}``.
+
+    Vectors are ``{"$float32": base64 of little-endian float32}``; `decode_value` reverses it.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else {"$int": str(value)}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"$float": repr(value)}
+    if isinstance(value, np.ndarray):
+        data = np.ascontiguousarray(value, dtype="<f4").tobytes()
+        return {"$float32": base64.b64encode(data).decode()}
+    if isinstance(value, np.generic):
+        return encode_value(value.item())
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"$bytes": base64.b64encode(bytes(value)).decode()}
+    if isinstance(value, dict):
+        body = {str(k): encode_value(v) for k, v in value.items()}
+        looks_encoded = len(body) == 1 and next(iter(body)).startswith("$")
+        return {"$dict": body} if looks_encoded else body
+    if isinstance(value, list | tuple | set | frozenset):
+        return [encode_value(v) for v in value]
+    return _encode_scalar(value)
+
+
+def _encode_scalar(value: Any) -> Any:
+    if isinstance(value, datetime.datetime):
+        return {"$datetime": value.isoformat()}
+    if isinstance(value, datetime.date):
+        return {"$date": value.isoformat()}
+    if isinstance(value, datetime.time):
+        return {"$time": value.isoformat()}
+    if isinstance(value, decimal.Decimal):
+        return {"$decimal": str(value)}
+    return {"$text": str(value)}
+
+
+_DECODERS: dict[str, Any] = {
+    "$int": int,
+    "$float": float,
+    "$float32": lambda text: np.frombuffer(base64.b64decode(text), dtype="<f4").copy(),
+    "$bytes": base64.b64decode,
+    "$datetime": datetime.datetime.fromisoformat,
+    "$date": datetime.date.fromisoformat,
+    "$time": datetime.time.fromisoformat,
+    "$decimal": decimal.Decimal,
+    "$text": str,
+}
+
+
+def decode_value(value: Any) -> Any:
+    """The value that `encode_value` was given; a value that was cut raises ValueError."""
+    if isinstance(value, list):
+        return [decode_value(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        (name, body), *_ = value.items()
+        if name == "$dict":
+            return {k: decode_value(v) for k, v in body.items()}
+        if name == "$cut":
+            raise ValueError(
+                f"a value of {body['bytes']} bytes was cut when it was rejected; "
+                "run the job again over its source instead of replaying it"
+            )
+        if name in _DECODERS:
+            return _DECODERS[name](body)
+    return {k: decode_value(v) for k, v in value.items()}
+
+
+def cut_value(value: Any) -> Any:
+    """`value`, already encoded, or where it is over 1 MiB its length, sha256 and beginning."""
+    data = value.encode() if isinstance(value, str) else orjson.dumps(value)
+    if len(data) <= MAX_REJECT_VALUE_BYTES:
+        return value
+    return {
+        "$cut": {
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "head": data[:1024].decode("utf-8", "replace"),
+        }
+    }

@@ -1,0 +1,67 @@
+"""The base of everything that a job or a data source may say.
+
+A settings class is frozen, takes numbers as strings as DataWorks writes them, and keeps keys that
+nobody knows aside, so that a job can warn about them. Names are camelCase in a job, snake_case in
+Python; both are taken.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+from vecferry.errors import keep_secret
+
+
+class Secret(str):
+    """A text that shows itself only as ``***``; `reveal` gives it."""
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __reduce__(self) -> Any:
+        return _secret, (self.reveal(),)
+
+    def reveal(self) -> str:
+        """The text itself, as a plain `str`."""
+        return str.__str__(self)
+
+
+def _secret(value: str) -> Secret:
+    keep_secret(str.__str__(value))
+    return Secret(value)
+
+
+SecretText = Annotated[
+    str,
+    AfterValidator(_secret),
+    PlainSerializer(lambda s: "***", return_type=str),
+    Field(json_schema_extra={"secret": True, "writeOnly": True}),
+]
+"""A field that is kept out of logs, errors, reports and display data; at run time a `Secret`."""
+
+
+class Settings(BaseModel):
+    """Frozen; a key that no field knows is kept in ``model_extra`` for a warning."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="allow",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        coerce_numbers_to_str=True,
+        hide_input_in_errors=False,
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
+    )
+
+    ignored: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the vendor that mean nothing here and are passed over without a warning."""

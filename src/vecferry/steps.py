@@ -1,0 +1,185 @@
+"""One shape for every step, callable without Beam.
+
+A *reader* lists splits and reads one; a *transformer* and a *writer* are operators: rows go in one
+by one, rows and rejects come out, perhaps later, and `finish` gives what is still inside. A DoFn of
+`vecferry.beam` runs each of them on a cluster, `vecferry preview` runs them in a loop.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from vecferry.process import run_state
+from vecferry.rows import Change, Reject
+
+Stamp = Any
+"""A row's timestamp and window, opaque to operators; None where every row has the same."""
+
+Emitted = tuple[Change | Reject, Stamp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepContext:
+    """What a step knows of the run it is part of; small, without secrets, pickled with the step.
+
+    `concurrent` is `setting.speed.concurrent` (None where the job says nothing), `parallelism` the
+    number of streams that the runner works with. `stamped` is False where the graph knows that all
+    rows carry one timestamp in the global window, which spares Beam 4 µs a row and step.
+    """
+
+    step: str
+    step_type: str
+    run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    concurrent: int | None = None
+    parallelism: int = 1
+    stamped: bool = True
+    reject_limit: int | None = None
+    row_limit: int | None = None
+    rows_per_second: float | None = None
+    bytes_per_second: float | None = None
+    retry_deadline: float | None = 600.0
+
+    def in_flight(self, default: int = 16) -> int:
+        """How many calls one bundle may have under way (``max(1, concurrent // parallelism)``)."""
+        return max(1, (self.concurrent or default) // self.parallelism)
+
+    def reject(
+        self,
+        reason: str,
+        message: str,
+        *,
+        row: Change | None = None,
+        raw: str | bytes | None = None,
+        origin: str = "",
+        key: Any = None,
+    ) -> Reject:
+        """A reject of this step; the row's own origin is taken where none is given."""
+        return Reject(
+            step=self.step,
+            step_type=self.step_type,
+            reason=reason,
+            message=message,
+            row=row,
+            raw=raw,
+            origin=origin or (row.origin if row is not None else ""),
+            key=key,
+        )
+
+
+class Counts:
+    """Counters of one operator, collected on the bundle's thread and handed on now and then.
+
+    Beam ignores counters that a pool's thread increments: call `add` and `observe` from the thread
+    that calls the operator.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, int] = {}
+        self.samples: dict[str, list[int]] = {}
+
+    def add(self, name: str, n: int = 1) -> None:
+        """Adds to a counter; the name says the unit, such as ``rows-read``."""
+        self.values[name] = self.values.get(name, 0) + n
+
+    def observe(self, name: str, value: float) -> None:
+        """Adds a sample to a distribution of whole numbers, such as ``embed-msec``."""
+        self.samples.setdefault(name, []).append(round(value))
+
+    def take(self) -> tuple[dict[str, int], dict[str, list[int]]]:
+        """What was collected since the last call."""
+        taken = self.values, self.samples
+        self.values, self.samples = {}, {}
+        return taken
+
+
+class Operator(Protocol):
+    """A transformer or a writer at work in one bundle; used by one thread.
+
+    Each `Emitted` carries the stamp of its own row. A delete (``-D``) passes through transformers.
+    `TransientError` and `FatalError` raised here fail the bundle; every other fault of a row is a
+    `Reject`.
+    """
+
+    counts: Counts
+
+    def process(self, change: Change, stamp: Stamp = None) -> list[Emitted]:
+        """Takes a row; gives what is ready, of this row or of earlier ones. May wait."""
+
+    def finish(self) -> list[Emitted]:
+        """Gives everything still inside; the operator is ready for the next bundle."""
+
+    def close(self) -> None:
+        """Lets go of what belongs to this operator alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What a source knows of its size beforehand; None is unknown."""
+
+    rows: int | None = None
+    bytes: int | None = None
+
+
+class Reader(Protocol):
+    """A source of rows, cut into splits that can be pickled and read anywhere.
+
+    `read` counts ``rows-read`` for each record, also for one that becomes a reject, and
+    ``bytes-read`` where the source knows it.
+    """
+
+    counts: Counts
+
+    def splits(self) -> list[Any]:
+        """The parts to be read in parallel; raises JobError where there is nothing to read."""
+
+    def read(self, split: Any) -> Iterator[Change | Reject]:
+        """The rows of one part, in order; memory does not grow with its size."""
+
+    def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
+        """The row of a record that was rejected earlier with `raw`, for a replay."""
+
+    def size(self) -> Size:
+        """How much there is to read."""
+
+
+class TokenBucket:
+    """Paces rows or bytes to a rate, with a burst of a tenth of a second."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._due = time.monotonic()
+
+    def wait(self, amount: float, stop: Any = None) -> None:
+        """Waits until `amount` may pass; a set `stop` event ends the wait."""
+        now = time.monotonic()
+        self._due = max(self._due, now - 0.1) + amount / self.rate
+        if self._due - now < 0.01:
+            return
+        if stop is None:
+            time.sleep(self._due - now)
+        else:
+            stop.wait(self._due - now)
+
+
+def paced(
+    reader: Reader, split: Any, context: StepContext, throttle: tuple[TokenBucket | None, ...]
+) -> Iterator[Change | Reject]:
+    """The rows of a split within the run's throttle and limit, until the run is asked to stop.
+
+    `throttle` is a bucket for rows and one for bytes; a bucket counts for the whole process.
+    """
+    state = run_state(context.run, context.reject_limit)
+    stop = state.stop
+    rows, byte_bucket = throttle
+    for item in reader.read(split):
+        if rows is not None:
+            rows.wait(1, stop)
+        if byte_bucket is not None:
+            byte_bucket.wait(reader.counts.values.get("bytes-read", 0), stop)
+        yield item
+        if stop.is_set():
+            return

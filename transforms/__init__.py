@@ -1,0 +1,1 @@
+"""What happens to rows between the two ends."""

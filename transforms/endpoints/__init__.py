@@ -1,0 +1,1 @@
+"""Where the services that make vectors are spoken to, one module a protocol."""
