@@ -89,8 +89,10 @@ def encode_value(value: Any) -> Any:
 
     Vectors are ``{"$float32": base64 of little-endian float32}``; `decode_value` reverses it.
     """
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return _encode_text(value)
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**64 else {"$int": str(value)}
     if isinstance(value, float):
@@ -111,6 +113,14 @@ def encode_value(value: Any) -> Any:
     return _encode_scalar(value)
 
 
+def _encode_text(value: str) -> Any:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which no JSON library writes
+        return {"$utf16": base64.b64encode(value.encode("utf-16-le", "surrogatepass")).decode()}
+    return value
+
+
 def _encode_scalar(value: Any) -> Any:
     if isinstance(value, datetime.datetime):
         return {"$datetime": value.isoformat()}
@@ -128,6 +138,7 @@ _DECODERS: dict[str, Any] = {
     "$float": float,
     "$float32": lambda text: np.frombuffer(base64.b64decode(text), dtype="<f4").copy(),
     "$bytes": base64.b64decode,
+    "$utf16": lambda text: base64.b64decode(text).decode("utf-16-le", "surrogatepass"),
     "$datetime": datetime.datetime.fromisoformat,
     "$date": datetime.date.fromisoformat,
     "$time": datetime.time.fromisoformat,
