@@ -175,11 +175,16 @@ def paced(
     state = run_state(context.run, context.reject_limit)
     stop = state.stop
     rows, byte_bucket = throttle
+    values, seen = reader.counts.values, 0
     for item in reader.read(split):
         if rows is not None:
             rows.wait(1, stop)
         if byte_bucket is not None:
-            byte_bucket.wait(reader.counts.values.get("bytes-read", 0), stop)
+            if values is not reader.counts.values:  # they were taken meanwhile
+                values, seen = reader.counts.values, 0
+            total = values.get("bytes-read", 0)
+            byte_bucket.wait(total - seen, stop)
+            seen = total
         yield item
         if stop.is_set():
             return
