@@ -56,7 +56,7 @@ class TerminalError(VecferryError):
 
 
 class FatalError(TerminalError):
-    """A failure of every row alike (a wrong key, a wrong model): the job fails, no row is rejected."""
+    """A failure of every row alike (a wrong key or model): the job fails, no row is rejected."""
 
 
 def near(word: str, known: Iterable[str]) -> str:
