@@ -59,7 +59,7 @@ def test_a_source_column_is_an_input_once() -> None:
         ({"type": "STRIN"}, ["'STRIN'", "STRING, LONG", "did you mean 'STRING'"]),
         ({"nullOrInvalidDataAction": "DROP"}, ["'DROP'", "SET_NULL", "DROP_ROW"]),
         ({"type": 7}, ["7 is no type"]),
-        ({"jsonPath": "$.a[?(@.b"}, ["$.a[?(@.b", "no JSONPath", "character 5"]),
+        ({"jsonPath": "$.a[?(@.b"}, ["$.a[?(@.b", "no JSONPath", "character 6"]),
         ({"jsonPath": "$.a[*"}, ["no JSONPath", "its end"]),
         ({"jsonPath": "$.a y"}, ["'$.a y'", "'y'", "character 5"]),
         ({"jsonPath": "$.a[99999999999999999999]"}, ["out of range", "character 5"]),
