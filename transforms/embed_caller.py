@@ -1,0 +1,203 @@
+"""One batch to one endpoint: retries, bisection and pacing, until every input has its fate.
+
+Runs on a pool's thread: what happened is told in an `Outcome`, counted by the bundle's thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from vecferry.errors import FatalError, TerminalError, TransientError
+from vecferry.retry import Backoff
+from vecferry.transforms.embed_pace import Pacer
+from vecferry.transforms.endpoints.base import (
+    Answer,
+    BadResponseError,
+    DimensionError,
+    Endpoint,
+    PoisonError,
+    ThrottledError,
+    Vector,
+)
+
+LONGEST_WAIT = 10.0
+"""Seconds between two tries of one batch at most: an endpoint that is back is soon noticed."""
+
+Fate = Vector | TerminalError
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch: a fate for each input, or the error that ends the job."""
+
+    fates: list[Any]
+    requests: int = 0
+    inputs: int = 0
+    tokens: int = 0
+    retries: int = 0
+    throttled: int = 0
+    bisections: int = 0
+    msec: list[float] = field(default_factory=list)
+    limit: int | None = None
+    error: Exception | None = None
+
+
+class Caller:
+    """Asks an endpoint for the vectors of batches; one for all threads of an operator.
+
+    `deadline` is in seconds since a batch's first failure; with None it waits as long as it takes.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        pacer: Pacer,
+        *,
+        what: str,
+        deadline: float | None,
+        closed: threading.Event,
+    ) -> None:
+        self._endpoint, self._pacer = endpoint, pacer
+        self._what, self._deadline, self._closed = what, deadline, closed
+        self._fits = False  # whether the endpoint ever gave the right dimension
+
+    def __call__(self, inputs: list[str]) -> Outcome:
+        """The outcome of a batch; never raises."""
+        out = Outcome([None] * len(inputs))
+        try:
+            self._embed(inputs, 0, out, None)
+        except Exception as e:
+            out.error = e
+        return out
+
+    def _embed(self, inputs: list[str], at: int, out: Outcome, known: PoisonError | None) -> bool:
+        """Gives inputs their fates, from place `at` on; True where all of them are vectors.
+
+        A part that is `known` to hold a poison, because the whole was refused and its other half
+        was not, is split without asking.
+        """
+        fault: PoisonError | BadResponseError
+        try:
+            if known is not None and len(inputs) > 1:
+                raise known
+            answer = self._send(inputs, out)
+        except (PoisonError, BadResponseError) as e:
+            fault = e
+        else:
+            out.fates[at : at + len(inputs)] = answer.vectors
+            out.tokens += answer.tokens
+            self._fits = True
+            return True
+        if len(inputs) == 1:
+            out.fates[at] = self._refusal(fault)
+            return False
+        limit = fault.limit if isinstance(fault, PoisonError) else None
+        if limit is not None and limit < len(inputs):
+            out.limit = limit
+            return self._split(inputs, at, out, limit)
+        out.bisections += 1
+        half = (len(inputs) + 1) // 2
+        left = self._embed(inputs[:half], at, out, None)
+        certain = left and isinstance(fault, PoisonError) and fault.reason != "too-large"
+        right = self._embed(inputs[half:], at + half, out, fault if certain else None)  # type: ignore[arg-type]
+        return left and right
+
+    def _split(self, inputs: list[str], at: int, out: Outcome, limit: int) -> bool:
+        good = True
+        for i in range(0, len(inputs), limit):
+            good &= self._embed(inputs[i : i + limit], at + i, out, None)
+        return good
+
+    def _refusal(self, fault: PoisonError | BadResponseError) -> TerminalError:
+        if isinstance(fault, PoisonError):
+            return TerminalError(str(fault), fault.reason)
+        return TerminalError(f"{fault}, twice", "bad-response")
+
+    def _send(self, inputs: list[str], out: Outcome) -> Answer:
+        backoff: Backoff | None = None
+        first = time.monotonic()
+        bad = 0
+        while True:
+            self._wait_turn(inputs)
+            started = time.monotonic()
+            try:
+                answer = self._ask(inputs, out)
+                self._pacer.passed()
+                return answer
+            except PoisonError:
+                self._pacer.passed()
+                raise
+            except DimensionError as e:
+                if not self._fits:
+                    raise FatalError(f"{self._what}: {e}") from e
+                fault: Exception = e
+            except BadResponseError as e:
+                fault = e
+            except ThrottledError as e:
+                out.throttled += 1
+                self._pacer.throttled(started, e.retry_after)
+                self._give_up_throttled(first, e)
+                continue
+            except TransientError as e:
+                backoff = backoff or Backoff(deadline=self._deadline, cap=LONGEST_WAIT)
+                wait = backoff.next_wait(e.retry_after)
+                if wait is None:
+                    raise self._gave_up(backoff.tries, first, e) from e
+                out.retries += 1
+                self._sleep(wait)
+                continue
+            bad += 1
+            if bad > 1:
+                raise fault
+            out.retries += 1
+
+    def _ask(self, inputs: list[str], out: Outcome) -> Answer:
+        started = time.perf_counter()
+        try:
+            answer = self._endpoint.embed(inputs)
+        except PoisonError as e:
+            if not e.sent:
+                raise
+            out.requests += 1
+            out.inputs += len(inputs)
+            raise
+        except Exception:
+            out.requests += 1
+            out.inputs += len(inputs)
+            raise
+        out.requests += 1
+        out.inputs += len(inputs)
+        out.msec.append((time.perf_counter() - started) * 1000)
+        return answer
+
+    def _wait_turn(self, inputs: list[str]) -> None:
+        while True:
+            wait = self._pacer.reserve(0)
+            if wait <= 0:
+                return
+            self._sleep(wait)
+            if not self._pacer.held():
+                return
+
+    def _sleep(self, seconds: float) -> None:
+        if self._closed.wait(seconds):
+            raise TransientError(f"{self._what}: the bundle ended while its requests were waiting")
+
+    def _give_up_throttled(self, first: float, e: ThrottledError) -> None:
+        """A quota is no outage: only where nothing at all passes any more, the deadline counts."""
+        since = max(first, self._pacer.last_success or first)
+        if self._deadline is not None and time.monotonic() - since > self._deadline:
+            raise TransientError(
+                f"{self._what}: gave up, every request was refused for {self._deadline:g} s: {e}"
+            ) from e
+
+    def _gave_up(self, tries: int, first: float, e: TransientError) -> TransientError:
+        seconds = time.monotonic() - first
+        return TransientError(
+            f"{self._what}: gave up after {tries} tries in {seconds:.0f} s "
+            f"(retryDeadlineSeconds {self._deadline:g}); run the job again when the endpoint is "
+            f"back: {e}"
+        )

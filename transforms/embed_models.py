@@ -1,0 +1,107 @@
+"""What is known of providers and their models: one table, from the vendors' own pages.
+
+A model that is not here is allowed: its limits are then the server's to tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A known model: the dimensions it gives, the first of which is its own, and its limits.
+
+    `inputs` is the number of inputs in a request, `tokens` in one input, `request_tokens` in all of
+    a request; `chooses` tells whether a request may ask for a dimension.
+    """
+
+    dimensions: tuple[int, ...]
+    inputs: int | None = None
+    tokens: int | None = None
+    request_tokens: int | None = None
+    chooses: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """How a provider is spoken to.
+
+    `auth` is how the key goes into the ``Authorization`` header; `base64` whether vectors may be
+    asked for as base64; `chooses` whether a request may ask for a dimension at all.
+    """
+
+    title: str
+    base: str | None = None
+    auth: Literal["bearer", "raw"] = "bearer"
+    key_needed: bool = True
+    base64: bool = False
+    chooses: bool = True
+    request_bytes: int = 6 << 20
+
+
+PROVIDERS: dict[str, Provider] = {
+    "bailian": Provider(
+        title="Alibaba Cloud Model Studio (Bailian)",
+        base="https://dashscope.aliyuncs.com/compatible-mode/v1",
+    ),
+    "dataworksModelService": Provider(title="a model service deployed in DataWorks"),
+    "paiModelGallery": Provider(title="PAI Model Gallery (PAI-EAS)", auth="raw", chooses=False),
+    "openai": Provider(
+        title="any OpenAI-compatible server",
+        base="https://api.openai.com/v1",
+        key_needed=False,
+        base64=True,
+    ),
+    "local": Provider(title="wordllama in this process, offline", key_needed=False),
+}
+
+_STUDIO = (2048, 1536, 1024, 768, 512, 256, 128, 64)
+
+MODELS: dict[str, Model] = {
+    "text-embedding-v4": Model(dimensions=(1024, *_STUDIO), inputs=10, tokens=8192),
+    "text-embedding-v3": Model(dimensions=(1024, 768, 512, 256, 128, 64), inputs=10, tokens=8192),
+    "text-embedding-v2": Model(dimensions=(1536,), inputs=25, tokens=2048, chooses=False),
+    "text-embedding-v1": Model(dimensions=(1536,), inputs=25, tokens=2048, chooses=False),
+    "bge-m3": Model(dimensions=(1024,), tokens=8192, chooses=False),
+    "text-embedding-3-small": Model(
+        dimensions=(1536, 1024, 768, 512, 256, 128, 64),
+        inputs=2048,
+        tokens=8191,
+        request_tokens=300_000,
+    ),
+    "text-embedding-3-large": Model(
+        dimensions=(3072, 2048, 1536, 1024, 768, 512, 256, 128, 64),
+        inputs=2048,
+        tokens=8191,
+        request_tokens=300_000,
+    ),
+    "text-embedding-ada-002": Model(
+        dimensions=(1536,), inputs=2048, tokens=8191, request_tokens=300_000, chooses=False
+    ),
+}
+
+ANY_DIMENSION = frozenset({"text-embedding-3-small", "text-embedding-3-large"})
+"""Models that give every dimension up to their own, which stands first in the table."""
+
+LOCAL = Model(dimensions=(256, 128, 64))
+LOCAL_MODEL = "wordllama-l2-supercat"
+
+
+def model_of(provider: str, name: str | None) -> Model | None:
+    """The known model that a step means, or None."""
+    return LOCAL if provider == "local" else MODELS.get((name or "").rsplit("/", 1)[-1].lower())
+
+
+def dimension_fault(name: str | None, model: Model, dimension: int) -> str | None:
+    """Why `model` can't give vectors of `dimension`, with what it can give; None where it can."""
+    given = sorted(set(model.dimensions), reverse=True)
+    if (name or "") in ANY_DIMENSION:
+        if dimension <= given[0]:
+            return None
+        return f"dimension {dimension} is more than {name} gives: use 1 to {given[0]}"
+    if dimension in given:
+        return None
+    choices = " or ".join(map(str, given)) if len(given) < 3 else ", ".join(map(str, given))
+    return f"dimension {dimension} is not one that {name or 'the local model'} gives: use {choices}"

@@ -1,0 +1,209 @@
+"""The settings of an embedding step, as DataWorks writes them, and what can be checked of them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from vecferry.errors import near
+from vecferry.settings import SecretText, Settings
+from vecferry.transforms.embed_models import (
+    LOCAL_MODEL,
+    PROVIDERS,
+    Model,
+    Provider,
+    dimension_fault,
+    model_of,
+)
+
+LOCAL_DEFAULTS = {"dimension": 256, "batch_size": 64}
+"""What a `local` step takes where the job says nothing: the model's own size, no small requests."""
+
+
+class EmbeddingColumn(Settings):
+    """Which columns make up a text, and the column that its vector goes to."""
+
+    source_column_names: tuple[str, ...] = Field(min_length=1)
+    embedding_column_name: str = Field(min_length=1)
+
+    @field_validator("source_column_names", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _keeps_its_source(self) -> Self:
+        if self.embedding_column_name in self.source_column_names:
+            raise ValueError(
+                f"embeddingColumnName {self.embedding_column_name!r} is also a source column, "
+                "whose text it would replace: choose another name"
+            )
+        return self
+
+
+class EmbedSettings(Settings):
+    """The parameters of stepType ``embedding-transformer``."""
+
+    model_provider: str = Field(json_schema_extra={"enum": list(PROVIDERS)})
+    model_name: str | None = None
+    api_key: SecretText | None = None
+    endpoint: str | None = None
+    batch_size: int = Field(10, ge=1)
+    embedding_columns: tuple[EmbeddingColumn, ...] = Field(min_length=1)
+    append_delimiter: str = "\n"
+    skip_empty_value: bool = False
+    dimension: int = 1024
+    null_as_empty_string: bool = False
+    append_field_name_enable: bool = False
+    append_field_name_delimiter: str | None = None
+
+    cache_bytes: int = Field(64 << 20, ge=0)
+    timeout_seconds: float = Field(30.0, gt=0)
+    retry_deadline_seconds: float | None = Field(None, gt=0)
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0)
+    over_limit: Literal["reject", "truncate", "split"] = "reject"
+    send_dimension: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_local(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if (value.get("modelProvider") or value.get("model_provider")) != "local":
+            return value
+        names = {"dimension": ("dimension",), "batch_size": ("batch_size", "batchSize")}
+        missing = {k: d for k, d in LOCAL_DEFAULTS.items() if not any(n in value for n in names[k])}
+        return {**value, **missing}
+
+    @field_validator("model_provider")
+    @classmethod
+    def _known_provider(cls, value: str) -> str:
+        if value not in PROVIDERS:
+            raise ValueError(
+                f"modelProvider {value!r} is none of {', '.join(PROVIDERS)}{near(value, PROVIDERS)}"
+            )
+        return value
+
+    @field_validator("embedding_columns", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict | EmbeddingColumn) else value
+
+    @field_validator("embedding_columns")
+    @classmethod
+    def _distinct(cls, value: tuple[EmbeddingColumn, ...]) -> tuple[EmbeddingColumn, ...]:
+        names = [c.embedding_column_name for c in value]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(
+                f"embeddingColumnName {twice[0]!r} stands {names.count(twice[0])} times: "
+                "each vector needs a column of its own"
+            )
+        return value
+
+    @field_validator("dimension")
+    @classmethod
+    def _positive(cls, value: int) -> int:
+        if value < 1:
+            raise ValueError(f"dimension {value} is not a size of a vector: use 1 or more")
+        return value
+
+    @field_validator("endpoint")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(
+                f"endpoint {value!r} is no URL: write the base URL, "
+                "such as https://dashscope.aliyuncs.com/compatible-mode/v1"
+            )
+        if parts.username or parts.password:
+            raise ValueError("endpoint holds a user or password: put the key into apiKey instead")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = [p for p in (*self._connection_faults(), *self._model_faults()) if p]
+        if self.append_field_name_enable and self.append_field_name_delimiter is None:
+            problems.append(
+                "appendFieldNameEnable is on without appendFieldNameDelimiter: "
+                'say what stands between a field\'s name and its value, such as ": "'
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _connection_faults(self) -> list[str]:
+        provider, faults = self.provider, []
+        if self.model_provider == "local":
+            return []
+        if not self.model_name:
+            faults.append(f"modelName is missing: {self.model_provider} needs one")
+        if provider.key_needed and not self.api_key:
+            faults.append(f"apiKey is missing: {self.model_provider} needs one")
+        if provider.base is None and self.endpoint is None:
+            faults.append(
+                f"endpoint is missing: {self.model_provider} has no address of its own, "
+                "write the base URL of the deployed service"
+            )
+        return faults
+
+    def _model_faults(self) -> list[str | None]:
+        model = self.model
+        if model is None:
+            return []
+        faults = [dimension_fault(self.model_name, model, self.dimension)]
+        if model.inputs is not None and self.batch_size > model.inputs:
+            faults.append(
+                f"batchSize {self.batch_size} is more than the {model.inputs} inputs that "
+                f"{self.model_name} takes in a request: use batchSize <= {model.inputs}"
+            )
+        return faults
+
+    @property
+    def provider(self) -> Provider:
+        """How the provider is spoken to."""
+        return PROVIDERS[self.model_provider]
+
+    @property
+    def model(self) -> Model | None:
+        """What is known of the model; None where nothing is."""
+        return model_of(self.model_provider, self.model_name)
+
+    @property
+    def asks_dimension(self) -> bool:
+        """Whether requests name the dimension: `sendDimension`, else as model and provider take."""
+        if self.send_dimension is not None:
+            return self.send_dimension
+        return self.provider.chooses and (self.model is None or self.model.chooses)
+
+    @property
+    def url(self) -> str | None:
+        """Where requests go, ``/embeddings`` included; None for what runs in this process."""
+        if self.model_provider == "local":
+            return None
+        base = self.endpoint or self.provider.base or ""
+        return base if base.endswith("/embeddings") else f"{base}/embeddings"
+
+    @property
+    def shown_model(self) -> str:
+        """The model's name in messages."""
+        return self.model_name or LOCAL_MODEL
+
+    def identity(self) -> tuple[Any, ...]:
+        """What a vector depends on besides its input: vectors of equal identity may be shared."""
+        return (self.model_provider, self.url, self.shown_model, self.dimension)
+
+    def inputs(self) -> list[str]:
+        """The columns that texts are made of."""
+        names = (n for c in self.embedding_columns for n in c.source_column_names)
+        return list(dict.fromkeys(names))
+
+    def outputs(self) -> dict[str, int | None]:
+        """The vector columns that are added, with their dimension."""
+        return {c.embedding_column_name: self.dimension for c in self.embedding_columns}

@@ -1,0 +1,42 @@
+"""Threads that carry batches to an endpoint and back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+
+class Workers:
+    """At most `most` threads, started as they are needed, that call `work` on what is put in.
+
+    Results arrive in `done` as (task, result). A thread of one's own costs less than a pool's
+    future for each call, and lasts as long as the bundle.
+    """
+
+    def __init__(self, work: Callable[[Any], Any], most: int, done: SimpleQueue[Any]) -> None:
+        self._work, self._most, self._done = work, most, done
+        self._tasks: SimpleQueue[Any] = SimpleQueue()
+        self._threads = 0
+
+    def put(self, task: Any, under_way: int) -> None:
+        """Hands over a task; `under_way` tells how many are not done yet, this one included."""
+        if self._threads < min(under_way, self._most):
+            self._threads += 1
+            args = (self._work, self._tasks, self._done)
+            threading.Thread(target=_loop, args=args, name="vecferry-embed", daemon=True).start()
+        self._tasks.put(task)
+
+    def close(self) -> None:
+        """Lets the threads end, each after the task it is at."""
+        while not self._tasks.empty():
+            self._tasks.get()
+        for _ in range(self._threads):
+            self._tasks.put(None)
+        self._threads = 0
+
+
+def _loop(work: Callable[[Any], Any], tasks: SimpleQueue[Any], done: SimpleQueue[Any]) -> None:
+    while (task := tasks.get()) is not None:
+        done.put((task, work(task)))

@@ -1,0 +1,85 @@
+"""The seam between the engine and what makes vectors.
+
+An endpoint takes a list of inputs and gives one vector for each, or raises; all else (packing,
+retrying, splitting, pacing, caching) is the engine's. Its errors beyond those of `vecferry.errors`:
+
+    TransientError
+    ├── ThrottledError      429: too many requests
+    TerminalError
+    └── PoisonError         400, 413, 422: something in the batch is refused; the engine bisects it
+    BadResponseError        the answer does not fit the request: wrong count, index, size or value
+    └── DimensionError      every vector has the same wrong size
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vecferry.errors import TerminalError, TransientError, VecferryError
+
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Answer:
+    """One float32 vector of shape (dimension,) for each input, in their order, and the cost."""
+
+    vectors: list[Vector]
+    tokens: int = 0
+
+
+class ThrottledError(TransientError):
+    """The server takes no more for now; `retry_after` is its wish in seconds."""
+
+
+class PoisonError(TerminalError):
+    """The server refuses the request for what it holds.
+
+    `limit` is the number of inputs that the server says it takes, where it says one; `sent` is
+    False where nothing went out.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        reason: str = "refused-input",
+        limit: int | None = None,
+        sent: bool = True,
+    ) -> None:
+        super().__init__(message, reason)
+        self.limit, self.sent = limit, sent
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.reason, self.limit, self.sent)
+
+
+class BadResponseError(VecferryError):
+    """An answer that can't be used: storing any of it might put a vector on the wrong row."""
+
+
+class DimensionError(BadResponseError):
+    """Every vector of an answer has the size `given`, which is not the one asked for."""
+
+    def __init__(self, message: str, given: int) -> None:
+        super().__init__(message)
+        self.given = given
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.given)
+
+
+class Endpoint(Protocol):
+    """What makes vectors; used by many threads at once."""
+
+    def embed(self, inputs: list[str]) -> Answer:
+        """The vectors of `inputs`, by one request; no input is empty."""
+
+    def reach(self) -> None:
+        """Connects without asking for anything; raises TransientError or FatalError."""
+
+    def close(self) -> None:
+        """Closes idle connections."""
