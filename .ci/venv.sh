@@ -1,0 +1,55 @@
+# Sourced by run_tests.sh and run_local.sh: `use_venv EXTRAS` leaves the path of a ready Python in $PY.
+# The environment is .venv in the checkout, or $VECFERRY_VENV. It is installed anew only when
+# pyproject.toml or setup.py changed, so that a second run is quick.
+
+# The first Python of 3.11 to 3.13 on the path, $PYTHON before all others.
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "vecferry needs Python 3.11, 3.12 or 3.13; found $(python3 --version 2>&1 || true)." >&2
+  echo "Install one of them, or name it: PYTHON=/path/to/python3.12 $0" >&2
+  return 2
+}
+
+make_venv() {
+  local python
+  python=$(find_python)
+  echo "Making a virtual environment in $VENV with $("$python" --version) …"
+  rm -rf "$VENV"
+  if ! "$python" -m venv "$VENV"; then
+    rm -rf "$VENV"
+    echo "$python -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2
+    return 2
+  fi
+}
+
+# $1: the extras, such as all,dev. Whatever has all,dev serves every smaller wish, too.
+use_venv() {
+  VENV=${VECFERRY_VENV:-$PWD/.venv}
+  PY=$VENV/bin/python
+  # A folder that somebody else made is not ours to remove.
+  if [ -d "$VENV" ] && [ ! -e "$VENV/pyvenv.cfg" ] && [ -n "$(ls -A "$VENV")" ]; then
+    echo "$VENV is no virtual environment; remove it, or set VECFERRY_VENV to another folder" >&2
+    return 2
+  fi
+  "$PY" -c 'import pip' 2>/dev/null || make_venv
+
+  local wanted stamp
+  wanted=$("$PY" -c '
+import hashlib, pathlib, sys
+files = b"".join(pathlib.Path(f).read_bytes() for f in ("pyproject.toml", "setup.py"))
+print(hashlib.sha256(files + sys.version.encode() + str(pathlib.Path.cwd()).encode()).hexdigest())')
+  for stamp in "$VENV/.installed-all,dev" "$VENV/.installed-$1"; do
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+      return
+    fi
+  done
+  echo "Installing vecferry[$1] into $VENV …"
+  "$PY" -m pip install --quiet --disable-pip-version-check --editable ".[$1]"
+  echo "$wanted" > "$VENV/.installed-$1"
+}

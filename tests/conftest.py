@@ -1,0 +1,24 @@
+"""What holds for all tests: in continuous integration no service may be absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+ALL_MUST_RUN = os.environ.get("CI", "").lower() in ("1", "true") or bool(
+    os.environ.get("VECFERRY_VENDOR_JOBS")
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: Any) -> Generator[None, Any, Any]:
+    """A test of a service that was skipped counts as failed where all must run."""
+    report = yield
+    skipped = report.skipped and not hasattr(report, "wasxfail")
+    if ALL_MUST_RUN and skipped and item.get_closest_marker("service"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and services must not be: {report.longrepr}"
+    return report
