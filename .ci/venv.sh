@@ -11,7 +11,7 @@ find_python() {
       return
     fi
   done
-  echo "vecferry needs Python 3.11, 3.12 or 3.13; found $(python3 --version 2>&1 || true)." >&2
+  echo "vecferry needs Python 3.11, 3.12 or 3.13; found $(python3 --version 2>/dev/null || echo none)." >&2
   echo "Install one of them, or name it: PYTHON=/path/to/python3.12 $0" >&2
   return 2
 }
