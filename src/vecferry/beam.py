@@ -71,14 +71,19 @@ class ReadFn(beam.DoFn):
         context, reader, reporter = self.context, self.reader, self.reporter
         if reporter.state.stop.is_set():
             return
-        for item in paced(reader, split, context, _buckets(context)):
-            if type(item) is Reject:
-                reader.counts.add("rows-rejected")
-                yield reporter.reject(item)
-            else:
-                yield item
-            reporter.report(reader.counts)
-        reporter.report(reader.counts, now=True)
+        try:
+            for item in paced(reader, split, context, _buckets(context)):
+                if type(item) is Reject:
+                    reader.counts.add("rows-rejected")
+                    yield reporter.reject(item)
+                else:
+                    yield item
+                reporter.report(reader.counts)
+        except Exception as e:
+            reporter.state.fail(e)
+            raise
+        finally:
+            reporter.report(reader.counts, now=True)
 
     def finish_bundle(self) -> None:
         self.reporter.report(self.reader.counts, now=True)
@@ -113,14 +118,22 @@ class OperatorFn(beam.DoFn):
     def process(self, row: Any) -> Any:
         operator = self.operator
         assert operator is not None
-        emitted = operator.process(row if type(row) is Change else Change(row))
+        try:
+            emitted = operator.process(row if type(row) is Change else Change(row))
+        except Exception as e:
+            self.reporter.state.fail(e)
+            raise
         self.reporter.report(operator.counts)
         return [self._plain(item) for item, _ in emitted] if emitted else None
 
     def finish_bundle(self) -> Iterable[Any]:
         operator = self.operator
         assert operator is not None
-        late = [self._stamped(item, stamp) for item, stamp in operator.finish()]
+        try:
+            late = [self._stamped(item, stamp) for item, stamp in operator.finish()]
+        except Exception as e:
+            self.reporter.state.fail(e)
+            raise
         self.reporter.report(operator.counts, now=True)
         operator.close()
         self.operator = None
@@ -154,7 +167,11 @@ class StampedOperatorFn(OperatorFn):
     ) -> Any:
         operator = self.operator
         assert operator is not None
-        emitted: list[Emitted] = operator.process(as_change(row), (timestamp, (window,)))
+        try:
+            emitted: list[Emitted] = operator.process(as_change(row), (timestamp, (window,)))
+        except Exception as e:
+            self.reporter.state.fail(e)
+            raise
         self.reporter.report(operator.counts)
         return [self._stamped(item, stamp) for item, stamp in emitted] if emitted else None
 

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+from vecferry.errors import redact
+
 T = TypeVar("T")
 
 _lock = threading.Lock()
@@ -51,6 +53,8 @@ class RunState:
         self.reject_limit = reject_limit
         self.stop = threading.Event()
         self.stopped_by = ""
+        self.failure = ""
+        self._handed_out = 0
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._rejects: Counter[tuple[str, str]] = Counter()
@@ -72,6 +76,17 @@ class RunState:
         """Asks the readers to stop handing out rows; what was read is finished."""
         self.stopped_by = self.stopped_by or why
         self.stop.set()
+
+    def fail(self, error: BaseException) -> None:
+        """Keeps the first error of a step, whose own words a runner may bury."""
+        if not self.failure:
+            self.failure = redact(str(error) or type(error).__name__)
+
+    def hand_out(self, limit: int) -> bool:
+        """Counts a row handed out by a reader; False for the last one that `limit` allows."""
+        with self._lock:
+            self._handed_out += 1
+            return self._handed_out < limit
 
     def counts(self) -> dict[str, int]:
         """A copy of the counters."""

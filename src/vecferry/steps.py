@@ -185,6 +185,8 @@ def paced(
             total = values.get("bytes-read", 0)
             byte_bucket.wait(total - seen, stop)
             seen = total
+        if context.row_limit is not None and not state.hand_out(context.row_limit):
+            state.end("limit")
         yield item
         if stop.is_set():
             return

@@ -1,0 +1,108 @@
+"""What is filled into a job from outside: ``${name}`` placeholders and ``--set`` values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from vecferry.errors import JobError, near
+
+_PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][\w.-]*)(?::-([^}]*))?\}")
+_INDEX = re.compile(r"\[(\d+)\]")
+
+
+def fill(value: Any, values: Mapping[str, str], path: str = "") -> tuple[Any, list[str]]:
+    """`value` with every ``${name}`` and ``${name:-default}`` in it replaced.
+
+    Gives the filled copy and a problem for each placeholder left without a value.
+    """
+    problems: list[str] = []
+
+    def replace(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        if name in values:
+            return str(values[name])
+        if default is not None:
+            return str(default)
+        problems.append(
+            f"{path or 'job'}: ${{{name}}} has no value: give -p {name}=… or set the environment "
+            f"variable {name}{near(name, values) if len(values) < 200 else ''}"
+        )
+        return match.group(0)
+
+    if isinstance(value, str):
+        return _PLACEHOLDER.sub(replace, value), problems
+    if isinstance(value, dict):
+        filled: dict[Any, Any] = {}
+        for key, child in value.items():
+            filled[key], more = fill(child, values, f"{path}.{key}" if path else str(key))
+            problems += more
+        return filled, problems
+    if isinstance(value, list):
+        items = []
+        for i, child in enumerate(value):
+            item, more = fill(child, values, f"{path}[{i}]")
+            items.append(item)
+            problems += more
+        return items, problems
+    return value, problems
+
+
+def parse_assignments(pairs: tuple[str, ...], option: str) -> dict[str, str]:
+    """``NAME=VALUE`` texts as a dict; JobError for one without a name or an equals sign."""
+    result = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise JobError(f"{option} {pair!r}: must be NAME=VALUE")
+        result[name] = value
+    return result
+
+
+def set_value(job: Any, path: str, text: str) -> None:
+    """Sets the value at a dotted `path` of `job`, such as ``steps.1.parameter.endpoint``.
+
+    `text` is taken as JSON where it is JSON, else as it is. A last name that isn't there yet is
+    added; anything else that isn't there is a JobError.
+    """
+    *parents, last = _INDEX.sub(r".\1", path).strip(".").split(".")
+    here = job
+    for part in parents:
+        here = _child(here, part, path)
+    value = _parse(text)
+    if isinstance(here, list):
+        here[_position(here, last, path)] = value
+    elif isinstance(here, dict):
+        here[last] = value
+    else:
+        raise JobError(f"--set {path}: {last!r} can't be set in a {type(here).__name__}")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _child(here: Any, part: str, path: str) -> Any:
+    if isinstance(here, list):
+        return here[_position(here, part, path)]
+    if isinstance(here, dict) and part in here:
+        return here[part]
+    known = list(here) if isinstance(here, dict) else []
+    raise JobError(f"--set {path}: there is no {part!r} in the job{near(part, known)}")
+
+
+def _position(items: list[Any], part: str, path: str) -> int:
+    named = [
+        i for i, item in enumerate(items) if isinstance(item, dict) and item.get("name") == part
+    ]
+    if len(named) == 1:
+        return named[0]
+    if part.isdigit() and int(part) < len(items):
+        return int(part)
+    raise JobError(f"--set {path}: {part!r} must be a number from 0 to {len(items) - 1} or a name")

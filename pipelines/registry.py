@@ -1,0 +1,116 @@
+"""The kinds of steps: which settings, logic and transform stand behind a stepType.
+
+Everything is named, not imported: checking a job imports no Beam and no client.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vecferry.errors import JobError, near
+
+Role = Literal["reader", "transformer", "writer"]
+
+FILE_SOURCES = ("local",)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A stepType. `settings`, `logic` and `transform` are ``module:Class``.
+
+    `logic` is a `Reader`, an `Operator` or a target, callable without Beam; `transform` is the
+    public PTransform. Both are None where only the settings exist in this version.
+    """
+
+    step_type: str
+    role: Role
+    settings: str
+    logic: str | None = None
+    transform: str | None = None
+    sources: tuple[str, ...] = ()
+
+
+def load(name: str) -> Any:
+    """What ``module:Name`` names."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _files(step_type: str) -> Kind:
+    return Kind(
+        step_type,
+        "reader",
+        "vecferry.io.files_settings:FilesSettings",
+        "vecferry.io.files_reader:FileReader",
+        "vecferry.io.files:ReadFiles",
+        FILE_SOURCES,
+    )
+
+
+_KINDS: dict[str, Kind] = {
+    kind.step_type: kind
+    for kind in (
+        *map(_files, ("file", "oss", "s3", "hdfs", "gcs")),
+        Kind("odps", "reader", "vecferry.io.odps_settings:OdpsSettings", sources=("odps",)),
+        Kind(
+            "json-extracting",
+            "transformer",
+            "vecferry.transforms.json_settings:JsonExtractSettings",
+            "vecferry.transforms.json_extractor:JsonExtractor",
+            "vecferry.transforms.json_extract:ExtractJson",
+        ),
+        Kind(
+            "embedding-transformer",
+            "transformer",
+            "vecferry.transforms.embed_settings:EmbedSettings",
+            "vecferry.transforms.embedder:Embedder",
+            "vecferry.transforms.embed:Embed",
+        ),
+        Kind(
+            "milvus",
+            "writer",
+            "vecferry.io.milvus_settings:MilvusSettings",
+            "vecferry.io.milvus_target:MilvusTarget",
+            "vecferry.io.milvus:WriteToMilvus",
+            ("milvus",),
+        ),
+    )
+}
+
+_CONNECTIONS: dict[str, str] = {
+    "local": "vecferry.io.files_settings:LocalConnection",
+    "milvus": "vecferry.io.milvus_settings:MilvusConnection",
+    "odps": "vecferry.io.odps_settings:OdpsConnection",
+}
+
+
+def register(kind: Kind) -> None:
+    """Adds a stepType of your own, or replaces one; workers need nothing of it."""
+    _KINDS[kind.step_type] = kind
+
+
+def register_connection(type_name: str, settings: str) -> None:
+    """Adds a type of data source, its settings named as ``module:Class``."""
+    _CONNECTIONS[type_name] = settings
+
+
+def kinds() -> dict[str, Kind]:
+    """All stepTypes, by name."""
+    return dict(_KINDS)
+
+
+def kind_of(step_type: str) -> Kind:
+    """The kind of a stepType; JobError names the nearest, or all of them."""
+    if step_type in _KINDS:
+        return _KINDS[step_type]
+    raise JobError(
+        f"stepType {step_type!r} is unknown{near(step_type, _KINDS)}; known are "
+        + ", ".join(sorted(_KINDS))
+    )
+
+
+def connection_types() -> dict[str, str]:
+    """All types of data sources with their settings, by name."""
+    return dict(_CONNECTIONS)

@@ -1,0 +1,199 @@
+"""A job with its data sources: every step checked, every column followed through the flow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vecferry.errors import JobError, near
+from vecferry.pipelines.datasources import DataSources, read_data_sources
+from vecferry.pipelines.job import Job, Step, read_job, step_name
+from vecferry.pipelines.problems import unknown_keys, validate
+from vecferry.pipelines.registry import Kind, kind_of, load
+from vecferry.settings import Settings
+from vecferry.steps import StepContext
+
+Columns = dict[str, int | None]
+
+
+@dataclass(frozen=True)
+class ResolvedStep:
+    """A step whose settings and connection have been checked."""
+
+    name: str
+    index: int
+    kind: Kind
+    settings: Any
+    connection: Settings | None
+
+    def logic(self, context: StepContext) -> Any:
+        """The reader, operator or target of this step, callable without Beam."""
+        if self.kind.logic is None:
+            raise JobError(
+                f"step {self.name!r}: {self.kind.step_type} can't run in this version yet"
+            )
+        return load(self.kind.logic)(self.settings, self.connection, context)
+
+
+@dataclass(frozen=True)
+class ResolvedJob:
+    """A job that can be built into a graph."""
+
+    job: Job
+    steps: tuple[ResolvedStep, ...]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def reader(self) -> ResolvedStep:
+        """The first step."""
+        return self.steps[0]
+
+    @property
+    def transformers(self) -> tuple[ResolvedStep, ...]:
+        """The steps between the two ends, in the order of the flow."""
+        return self.steps[1:-1]
+
+    @property
+    def writer(self) -> ResolvedStep:
+        """The last step."""
+        return self.steps[-1]
+
+    def unable(self) -> list[str]:
+        """A problem for each step that can be checked but not run in this version."""
+        return [
+            f"step {s.name!r}: {s.kind.step_type} can't run in this version yet"
+            for s in self.steps
+            if s.kind.logic is None
+        ]
+
+
+def resolve(job: Job, sources: DataSources) -> ResolvedJob:
+    """Checks every step of a job; JobError holds all problems found."""
+    problems: list[str] = []
+    warnings: list[str] = []
+    steps: list[ResolvedStep] = []
+    for i, step in enumerate(job.steps):
+        try:
+            resolved, more = _resolve_step(job, step, i, sources)
+        except JobError as e:
+            problems += e.problems
+        else:
+            steps.append(resolved)
+            warnings += more
+    if not problems:
+        problems = _follow_columns(steps)
+    if problems:
+        raise JobError(problems)
+    return ResolvedJob(job, tuple(steps), warnings)
+
+
+def read_and_resolve(
+    path: str,
+    *,
+    data_sources: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+    assignments: Mapping[str, str] | None = None,
+) -> ResolvedJob:
+    """A job file with everything it names, checked."""
+    job, warnings = read_job(path, parameters=parameters, assignments=assignments)
+    values = {**os.environ, **(parameters or {})}
+    resolved = resolve(job, read_data_sources(data_sources, values))
+    resolved.warnings[:0] = warnings
+    return resolved
+
+
+def _resolve_step(
+    job: Job, step: Step, index: int, sources: DataSources
+) -> tuple[ResolvedStep, list[str]]:
+    name, path = step_name(step, index), f"steps[{index}]"
+    try:
+        kind = kind_of(step.step_type)
+    except JobError as e:
+        raise JobError(f"{path}.{e.problems[0]}") from e
+    if kind.role != step.role:
+        raise JobError(f"{path}.category is {step.category!r}: {kind.step_type} is a {kind.role}")
+    parameter = {**step.parameter, **_job_wide(job, kind)}
+    settings, problems = validate(load(kind.settings), parameter, f"{path}.parameter")
+    connection, warnings = None, []
+    source = step.parameter.get("datasource")
+    if kind.sources and isinstance(source, str):
+        try:
+            connection, warnings = sources.get(source, kind.sources, f"{path} {name!r}")
+        except JobError as e:
+            problems += e.problems
+    if kind.sources and not source and not any("datasource" in p for p in problems):
+        problems.append(f"{path}.parameter.datasource is missing: name a data source")
+    if settings is None or problems:
+        raise JobError(problems)
+    warnings += unknown_keys(settings, f"{path}.parameter")  # type: ignore[arg-type]
+    return ResolvedStep(name, index, kind, settings, connection), warnings
+
+
+def _job_wide(job: Job, kind: Kind) -> dict[str, Any]:
+    """What a job says in `setting` that an embedding step must know."""
+    if kind.step_type != "embedding-transformer":
+        return {}
+    found: dict[str, Any] = {}
+    if job.setting.vector_cache is not None:
+        found["vectorCacheUri"] = job.setting.vector_cache.uri
+    if job.setting.trusted_endpoints is not None:
+        found["trustedEndpoints"] = job.setting.trusted_endpoints
+    if job.setting.budget is not None:
+        found["budget"] = job.setting.budget.model_dump(by_alias=True)
+    return found
+
+
+def _follow_columns(steps: list[ResolvedStep]) -> list[str]:
+    """Problems of columns that a step needs and the steps before it don't give."""
+    problems: list[str] = []
+    columns: Columns | None = steps[0].settings.outputs()
+    if columns is None:
+        return problems
+    for step in steps[1:]:
+        where = f"steps[{step.index}] {step.name!r}"
+        needed = step.settings.inputs()
+        for name in needed:
+            if name not in columns:
+                problems.append(
+                    f"{where} needs column {name!r}, which no step before it gives"
+                    f"{near(name, columns)}; there are {', '.join(columns) or 'none'}"
+                )
+        if step.kind.role == "writer":
+            problems += _wrong_dimensions(where, columns, step.settings.outputs() or {})
+        else:
+            columns = {**columns, **(step.settings.outputs() or {})}
+    return problems
+
+
+def _wrong_dimensions(where: str, columns: Columns, taken: Columns) -> list[str]:
+    problems = []
+    for name, dimension in taken.items():
+        given = columns.get(name)
+        if dimension and given and dimension != given:
+            problems.append(
+                f"{where} takes vectors of {dimension} dimensions from column {name!r}, and the "
+                f"step that makes them gives {given}; make both the same"
+            )
+    return problems
+
+
+def context_of(
+    resolved: ResolvedJob, step: ResolvedStep, run: str, *, row_limit: int | None = None
+) -> StepContext:
+    """What a step is told of a run on this machine."""
+    setting = resolved.job.setting
+    speed = setting.speed
+    throttled = speed.throttle and step.kind.role == "reader"
+    return StepContext(
+        step=step.name,
+        step_type=step.kind.step_type,
+        run=run,
+        concurrent=speed.concurrent,
+        stamped=False,
+        reject_limit=setting.error_limit.record,
+        row_limit=row_limit if step.kind.role == "reader" else None,
+        rows_per_second=speed.record if throttled else None,
+        bytes_per_second=speed.mbps * 2**20 if throttled and speed.mbps else None,
+    )

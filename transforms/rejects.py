@@ -1,0 +1,149 @@
+"""Where rejected rows go: a folder per run, one JSON-lines part per worker process.
+
+A line is ``{run, step, stepType, reason, message, origin, key, row, raw}``, with the row kind and
+version where the row is a change. A bundle that is repeated writes its rejects again: readers
+count a line once by (step, origin).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import fsspec
+import orjson
+
+from vecferry.errors import JobError, redact
+from vecferry.process import once
+from vecferry.rows import INSERT, Change, Reject, cut_value, decode_value, encode_value
+
+
+def to_line(reject: Reject, run: str) -> bytes:
+    """A reject as a JSON line, vectors in base64, values over 1 MiB cut, secrets taken out."""
+    row = reject.row
+    line: dict[str, Any] = {
+        "run": run,
+        "step": reject.step,
+        "stepType": reject.step_type,
+        "reason": reject.reason,
+        "message": redact(reject.message),
+        "origin": reject.origin,
+        "key": encode_value(reject.key),
+        "row": None if row is None else {k: _shown(v) for k, v in row.items()},
+        "raw": None if reject.raw is None else _shown(reject.raw),
+    }
+    if row is not None and (row.kind != INSERT or row.version is not None):
+        line["kind"], line["version"] = row.kind, row.version
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _shown(value: Any) -> Any:
+    encoded = cut_value(encode_value(value))
+    return redact(encoded) if isinstance(encoded, str) else encoded
+
+
+class _Part:
+    """The open file of this process; each line is flushed, so that a crash keeps it."""
+
+    def __init__(self, folder: str) -> None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        name = f"part-{socket.gethostname()}-{os.getpid()}.jsonl"
+        self._file = (Path(folder) / name).open("ab")
+        self._lock = threading.Lock()
+
+    def write(self, line: bytes) -> None:
+        with self._lock:
+            self._file.write(line)
+            self._file.flush()
+
+
+class WriteRejectsFn(beam.DoFn):
+    """Writes each reject as it happens; on an object store, one object for each bundle."""
+
+    def __init__(self, folder: str, run: str) -> None:
+        self.folder, self.run = folder, run
+        self.remote = "://" in folder
+
+    def start_bundle(self) -> None:
+        self.lines: list[bytes] = []
+
+    def process(self, reject: Reject) -> None:
+        line = to_line(reject, self.run)
+        if self.remote:
+            self.lines.append(line)
+        else:
+            once(("rejects", self.run, self.folder), lambda: _Part(self.folder)).write(line)
+
+    def finish_bundle(self) -> None:
+        if self.lines:
+            with fsspec.open(f"{self.folder}/part-{uuid.uuid4().hex}.jsonl", "wb") as part:
+                part.write(b"".join(self.lines))
+
+
+@dataclass(kw_only=True, eq=False)
+class WriteRejects(beam.PTransform):
+    """Writes `Reject`s into the folder of a run; gives nothing."""
+
+    folder: str
+    run: str
+
+    def expand(self, rejects: Any) -> Any:
+        return rejects | "Write" >> beam.ParDo(WriteRejectsFn(self.folder, self.run))
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A row on its way back: the step that refused it, and its line."""
+
+    step: str
+    line: dict[str, Any]
+
+    def change(self) -> Change | None:
+        """The row as that step was given it; None where a reader refused a record.
+
+        Raises ValueError where a value was cut.
+        """
+        row = self.line.get("row")
+        if row is None:
+            return None
+        return Change(
+            {k: decode_value(v) for k, v in row.items()},
+            kind=self.line.get("kind", INSERT),
+            version=self.line.get("version"),
+            origin=self.line["origin"],
+        )
+
+    def raw(self) -> Any:
+        """The record that a reader refused, a text or bytes; ValueError where it was cut."""
+        return decode_value(self.line.get("raw"))
+
+
+def read_rejects(folder: str) -> Iterator[Replayed]:
+    """The rejects of a run, each (step, origin) once; a last line cut off by a crash is left out.
+
+    Raises JobError where the folder has none.
+    """
+    parts = sorted(Path(folder).glob("part-*.jsonl"))
+    if not parts:
+        inner = sorted(p.name for p in Path(folder).glob("*") if any(p.glob("part-*.jsonl")))
+        hint = f"; name one of the runs in it: {', '.join(inner[-5:])}" if inner else ""
+        raise JobError(f"--replay {folder}: has no rejects (part-*.jsonl){hint}")
+    seen: set[tuple[str, str]] = set()
+    for part in parts:
+        with part.open("rb") as lines:
+            for text in lines:
+                if not text.endswith(b"\n"):
+                    continue
+                line = orjson.loads(text)
+                mark = (line["step"], line["origin"])
+                if line["origin"] and mark in seen:
+                    continue
+                seen.add(mark)
+                yield Replayed(line["step"], line)
