@@ -40,7 +40,7 @@ def paragraphs(text: str) -> Iterator[str]:
 
 
 def chunks(text: str) -> Iterator[str]:
-    """Pieces of `SHORTEST` to `LONGEST` characters, cut between sentences where that is possible."""
+    """Pieces of `SHORTEST` to `LONGEST` characters, cut between sentences where possible."""
     held = ""
     for paragraph in paragraphs(text):
         for sentence in _SENTENCE_END.split(paragraph):
