@@ -1,0 +1,268 @@
+"""The schema of a collection: read from the server, or made from a job; how the two compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from vecferry.errors import near
+from vecferry.io.milvus_columns import MAX_CAPACITY, MAX_VARCHAR, VECTOR_TYPES, MilvusColumn
+from vecferry.io.milvus_settings import MilvusSettings
+
+CODES = {
+    "Bool": 1, "Int8": 2, "Int16": 3, "Int32": 4, "Int64": 5, "Float": 10, "Double": 11,
+    "String": 20, "VarChar": 21, "Array": 22, "JSON": 23, "BinaryVector": 100, "FloatVector": 101,
+    "Float16Vector": 102, "BFloat16Vector": 103, "SparseFloatVector": 104,
+}  # fmt: skip
+"""Our names of types -> the numbers that Milvus's protocol gives them."""
+
+NAMES = {code: name for name, code in CODES.items()}
+DYNAMIC = "$meta"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldInfo:
+    """A field as the server has it. `metric` is that of its index, None where it has no index."""
+
+    name: str
+    type: str
+    primary: bool = False
+    auto_id: bool = False
+    partition_key: bool = False
+    nullable: bool = False
+    has_default: bool = False
+    dimension: int | None = None
+    max_length: int | None = None
+    max_capacity: int | None = None
+    element_type: str | None = None
+    metric: str | None = None
+    computed: bool = False
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it is a vector of any kind."""
+        return self.type in VECTOR_TYPES
+
+    @property
+    def optional(self) -> bool:
+        """Whether a row may leave it out."""
+        return self.nullable or self.has_default or self.auto_id or self.computed
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionInfo:
+    """A collection as the server has it, or as we would create it."""
+
+    name: str
+    fields: tuple[FieldInfo, ...]
+    dynamic: bool = False
+
+    @property
+    def key(self) -> FieldInfo:
+        """The primary key."""
+        return next(f for f in self.fields if f.primary)
+
+    def field(self, name: str) -> FieldInfo | None:
+        """The field of that name."""
+        return next((f for f in self.fields if f.name == name), None)
+
+    def vectors(self) -> list[FieldInfo]:
+        """The vector fields."""
+        return [f for f in self.fields if f.is_vector]
+
+
+def described(description: dict[str, Any], metrics: dict[str, str]) -> CollectionInfo:
+    """The collection that ``describe_collection`` told of; `metrics` by name of vector field."""
+    return CollectionInfo(
+        name=description["collection_name"],
+        fields=tuple(_described_field(f, metrics) for f in description["fields"]),
+        dynamic=bool(description.get("enable_dynamic_field")),
+    )
+
+
+def _described_field(field: dict[str, Any], metrics: dict[str, str]) -> FieldInfo:
+    params = field.get("params") or {}
+    code, element = int(field["type"]), int(field.get("element_type") or 0)
+    default = field.get("default_value")
+
+    def number(key: str) -> int | None:
+        return int(params[key]) if params.get(key) is not None else None
+
+    return FieldInfo(
+        name=field["name"],
+        type=NAMES.get(code, f"type {code}"),
+        primary=bool(field.get("is_primary")),
+        auto_id=bool(field.get("auto_id")),
+        partition_key=bool(field.get("is_partition_key")),
+        nullable=bool(field.get("nullable")),
+        has_default=default is not None and _is_set(default),
+        dimension=number("dim"),
+        max_length=number("max_length"),
+        max_capacity=number("max_capacity"),
+        element_type=NAMES.get(element),
+        metric=metrics.get(field["name"]),
+        computed=bool(field.get("is_function_output")),
+    )
+
+
+def _is_set(default: Any) -> bool:
+    which = getattr(default, "WhichOneof", None)
+    return which is None or which("data") is not None
+
+
+def planned(settings: MilvusSettings) -> CollectionInfo:
+    """The collection that these settings would create."""
+    fields = tuple(
+        FieldInfo(
+            name=c.name,
+            type=c.type,
+            primary=c.primary_key,
+            auto_id=c.auto_id,
+            partition_key=c.partition_key,
+            nullable=c.nullable,
+            has_default=c.default_value is not None,
+            dimension=c.dimension if c.is_vector else None,
+            max_length=_max_length(c),
+            max_capacity=(c.max_capacity or MAX_CAPACITY) if c.type == "Array" else None,
+            element_type=c.element_type if c.type == "Array" else None,
+            metric=c.metric if c.is_vector else None,
+        )
+        for c in settings.column
+    )
+    return CollectionInfo(
+        name=settings.collection, fields=fields, dynamic=settings.enable_dynamic_schema
+    )
+
+
+def _max_length(column: MilvusColumn) -> int | None:
+    if column.type == "VarChar" or (column.type == "Array" and column.element_type == "VarChar"):
+        return column.max_length or MAX_VARCHAR
+    return None
+
+
+def creation(settings: MilvusSettings) -> Any:
+    """pymilvus's ``CollectionSchema`` for these settings."""
+    from pymilvus import DataType, MilvusClient
+
+    schema = MilvusClient.create_schema(
+        auto_id=False,
+        enable_dynamic_field=settings.enable_dynamic_schema,
+        description="created by vecferry",
+    )
+    for c in settings.column:
+        options: dict[str, Any] = {}
+        if c.is_vector and c.type != "SparseFloatVector":
+            options["dim"] = c.dimension
+        if (longest := _max_length(c)) is not None:
+            options["max_length"] = longest
+        if c.type == "Array":
+            options["element_type"] = DataType(CODES[c.element_type or ""])
+            options["max_capacity"] = c.max_capacity or MAX_CAPACITY
+        if c.primary_key:
+            options |= {"is_primary": True, "auto_id": c.auto_id}
+        if c.partition_key:
+            options["is_partition_key"] = True
+        if c.nullable:
+            options["nullable"] = True
+        if c.default_value is not None:
+            options["default_value"] = _default(c)
+        schema.add_field(c.name, DataType(CODES[c.type]), **options)
+    return schema
+
+
+def _default(column: MilvusColumn) -> Any:
+    """The default as the field's own type; jobs write numbers as strings."""
+    value = column.default_value
+    if column.type == "Bool":
+        return str(value).strip().casefold() in ("true", "1")
+    if column.type.startswith("Int"):
+        return int(value)
+    if column.type in ("Float", "Double"):
+        return float(value)
+    return value if isinstance(value, str) or column.type == "JSON" else str(value)
+
+
+INDEX_PARAMETERS: dict[str, dict[str, int]] = {
+    "HNSW": {"M": 16, "efConstruction": 200},
+    "IVF_FLAT": {"nlist": 1024},
+    "IVF_SQ8": {"nlist": 1024},
+    "SCANN": {"nlist": 1024},
+    "BIN_IVF_FLAT": {"nlist": 1024},
+}
+
+
+def index_of(field: FieldInfo, settings: MilvusSettings) -> dict[str, Any]:
+    """The index that we make for a vector field, as ``add_index`` takes it."""
+    column = next((c for c in settings.column if c.name == field.name), None)
+    if column is None:
+        column = MilvusColumn(name=field.name, type=field.type)
+    return {
+        "field_name": field.name,
+        "index_name": field.name,
+        "index_type": column.index,
+        "metric_type": column.metric,
+        "params": INDEX_PARAMETERS.get(column.index, {}),
+    }
+
+
+def filled(settings: MilvusSettings, info: CollectionInfo) -> dict[str, str]:
+    """Field -> column of the row, for all that is sent: without an automatic key."""
+    sources = settings.sources()
+    if not sources and settings.column_mapping is None:
+        sources = {f.name: f.name for f in info.fields if not f.computed}
+    return {d: s for d, s in sources.items() if not ((f := info.field(d)) and f.auto_id)}
+
+
+def mismatches(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
+    """Why the rows of this job don't fit the collection that is there; empty if they do."""
+    where = f"collection {settings.collection!r}"
+    out: list[str] = []
+    for column in settings.column:
+        field = info.field(column.name)
+        if field is not None:
+            out += [f"{where}: {p}" for p in _differences(column, field)]
+    into = filled(settings, info)
+    names = [f.name for f in info.fields]
+    if not info.dynamic:
+        out += [
+            f"{where} has no field {name!r}{near(name, names)} (it has {', '.join(names)})"
+            for name in into
+            if name not in names
+        ]
+    for field in info.fields:
+        if field.name in into and field.computed:
+            out.append(f"{where} computes the field {field.name!r} itself; leave it out")
+        if field.name in into or field.optional:
+            continue
+        out.append(
+            f"{where} needs the field {field.name!r} ({field.type}), which this job does not fill; "
+            "add it to column and columnMapping"
+        )
+    return out
+
+
+def _differences(column: MilvusColumn, field: FieldInfo) -> Iterable[str]:
+    if column.type != field.type and (column.type, field.type) != ("VarChar", "String"):
+        yield f"field {field.name!r} is a {field.type} there and a {column.type} in the job"
+        return
+    if column.is_vector and column.dimension and field.dimension != column.dimension:
+        yield (
+            f"field {field.name!r} has dimension {field.dimension} there and "
+            f"{column.dimension} in the job; change dimension, or write into another collection"
+        )
+    if column.type == "Array" and column.element_type != field.element_type:
+        yield (
+            f"field {field.name!r} is an Array of {field.element_type} there and of "
+            f"{column.element_type} in the job"
+        )
+    if column.primary_key and not field.primary:
+        yield f"field {field.name!r} is not the primary key there, as the job has it"
+
+
+def unmapped(settings: MilvusSettings) -> list[str]:
+    """The columns of the job that nothing fills."""
+    if settings.column_mapping is None:
+        return []
+    into = settings.sources()
+    return [c.name for c in settings.column if c.name not in into and not c.auto_id]
