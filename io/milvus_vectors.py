@@ -26,6 +26,7 @@ def bad(field: str, reason: str, what: str) -> TerminalError:
 
 
 def wrong_type(name: str, kind: str, value: Any) -> TerminalError:
+    """The error of a value of another type than the field's."""
     what = f"a {type(value).__name__}"
     if not isinstance(value, np.ndarray | bytes):
         what += f", {shorten(value, 60)!r},"
@@ -57,19 +58,20 @@ def as_vector(name: str, value: Any) -> np.ndarray:
 
 
 def float_vector(field: FieldInfo) -> Accept:
+    """For a FloatVector: gives a 1-D float32 array of its dimension, finite."""
     name, shape, float32 = field.name, (field.dimension,), np.dtype(np.float32)
     needs_length = field.metric == "COSINE"
 
     def accept(value: Any) -> np.ndarray:
-        if type(value) is not np.ndarray or value.dtype != float32 or value.ndim != 1:
+        if type(value) is not np.ndarray or value.dtype is not float32 or value.ndim != 1:
             value = as_vector(name, value)
         if value.shape != shape:
             raise bad(
                 name, "wrong-dimension", f"a vector of {len(value)} dimensions, not {shape[0]}"
             )
         # One product tells both: it is not finite where a component is not, 0 where all are.
-        norm2 = value.dot(value)
-        if norm2 > SMALLEST_NORM2 and norm2 < math.inf:
+        norm2 = float(value.dot(value))
+        if SMALLEST_NORM2 < norm2 < math.inf:
             return value  # type: ignore[no-any-return]
         if not np.isfinite(value).all():
             raise bad(name, "not-finite", "the vector holds NaN or an infinite number")
@@ -85,6 +87,7 @@ def float_vector(field: FieldInfo) -> Accept:
 
 
 def half_vector(field: FieldInfo) -> Accept:
+    """For a Float16Vector or BFloat16Vector: gives its bytes, little-endian."""
     inner = float_vector(field)
     size = 2 * (field.dimension or 0)
     brain = field.type == "BFloat16Vector"
@@ -108,6 +111,7 @@ def half_vector(field: FieldInfo) -> Accept:
 
 
 def binary_vector(field: FieldInfo) -> Accept:
+    """For a BinaryVector, of bytes, base64, bits or numbers of 8 bits: gives its bytes."""
     dimension = field.dimension or 0
 
     def accept(value: Any) -> bytes:
@@ -142,6 +146,7 @@ def _packed(name: str, value: Any, dimension: int) -> bytes:
 
 
 def sparse_vector(field: FieldInfo) -> Accept:
+    """For a SparseFloatVector: gives its pairs of index and weight as bytes, in order."""
     name = field.name
 
     def accept(value: Any) -> bytes:

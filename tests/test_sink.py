@@ -1,0 +1,341 @@
+"""The write loop: nothing is lost, nothing overtakes, and a bad row never takes its batch along."""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vecferry.errors import FatalError, TerminalError, TransientError
+from vecferry.io import sink_delivery
+from vecferry.io.sink import SinkWriter
+from vecferry.io.sink_store import (
+    STALE,
+    WRITTEN,
+    Record,
+    TooLargeError,
+    WriteLimits,
+    rejected,
+    retry,
+)
+from vecferry.retry import Backoff
+from vecferry.rows import DELETE, Change, Reject
+from vecferry.steps import StepContext
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_waits():
+    """Waits a hundredth of what it would, so that retries cost a test nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sink_delivery, "Backoff", functools.partial(Backoff, base=0.002))
+        yield
+
+
+class MemoryStore:
+    """A store in memory that fails on demand, by counts."""
+
+    def __init__(
+        self, *, fail_first=0, error=None, bad=(), too_many=None, items=None, gate=None
+    ) -> None:
+        self.rows = {}
+        self.log = []
+        self.requests = []
+        self.fail_first, self.error = fail_first, error or TransientError("the server is away")
+        self.bad, self.too_many, self.gate = set(bad), too_many, gate
+        self.items = items or {}
+        self.lock = threading.Lock()
+        self.flying, self.clashes, self.most_flying = [], [], 0
+
+    def encode(self, change):
+        if change.get("v") == "unfit":
+            raise TerminalError("v is unfit", "unfit")
+        key = change.get("k")
+        op = "delete" if change.kind == DELETE else "upsert"
+        return Record(op, key, dict(change), change.get("size", 10))
+
+    def send(self, records):
+        keys = {r.key for r in records if r.key is not None}
+        with self.lock:
+            self.requests.append(len(records))
+            self.clashes += [k for k in keys if any(k in other for other in self.flying)]
+            self.flying.append(keys)
+            self.most_flying = max(self.most_flying, len(self.flying))
+        try:
+            if self.gate is not None:
+                assert self.gate.wait(5)
+            return self._take(records)
+        finally:
+            with self.lock:
+                self.flying.remove(keys)
+
+    def _take(self, records):
+        with self.lock:
+            if self.fail_first > 0:
+                self.fail_first -= 1
+                raise self.error
+            if self.too_many is not None and len(records) > self.too_many:
+                raise TooLargeError("too much at once")
+            if any(r.body.get("v") in self.bad for r in records):
+                raise TerminalError("a row is bad, I won't say which", "refused")
+            outcomes = []
+            for record in records:
+                queue = self.items.get(record.body.get("v"))
+                outcome = queue.pop(0) if queue else WRITTEN
+                outcomes.append(outcome)
+                if outcome.state == "written":
+                    self._put(record)
+            return outcomes if self.items else None
+
+    def _put(self, record):
+        self.log.append((record.key, record.body.get("v")))
+        if record.op == "delete":
+            self.rows.pop(record.key, None)
+        else:
+            self.rows[record.key if record.key is not None else len(self.rows)] = record.body
+
+    def classify(self, error):
+        return error
+
+
+def writer(store, *, deadline=5.0, rows=10, size=1 << 20, in_flight=2):
+    context = StepContext(step="Writer", step_type="memory", retry_deadline=deadline)
+    return SinkWriter(store, WriteLimits(rows=rows, bytes=size, in_flight=in_flight), context)
+
+
+def run(operator, changes):
+    out = []
+    for i, change in enumerate(changes):
+        out += operator.process(change if isinstance(change, Change) else Change(change), i)
+    return out + operator.finish()
+
+
+def numbers(n, **more):
+    return [{"k": i, "v": i, **more} for i in range(n)]
+
+
+def test_each_row_comes_out_once_with_its_own_stamp():
+    """All rows are written, and each leaves as it came in, with the stamp it brought."""
+    store = MemoryStore()
+    changes = [Change(row) for row in numbers(37)]
+    out = run(writer(store), changes)
+    assert sorted((stamp, row["k"]) for row, stamp in out) == [(i, i) for i in range(37)]
+    assert all(row is changes[stamp] for row, stamp in out)
+    assert sorted(store.requests) == [7, 10, 10, 10]
+
+
+def test_no_row_comes_out_before_it_is_acknowledged():
+    """While the store has not answered, nothing is emitted; afterwards everything is."""
+    gate = threading.Event()
+    operator = writer(MemoryStore(gate=gate), rows=5, in_flight=2)
+    early = [e for row in numbers(9) for e in operator.process(Change(row))]
+    assert early == []
+    gate.set()
+    assert len(operator.finish()) == 9
+
+
+def test_requests_in_flight_are_bounded():
+    """Never more requests at once than allowed; the bundle's thread waits instead."""
+    store = MemoryStore()
+    assert len(run(writer(store, rows=1, in_flight=3), numbers(200))) == 200
+    assert store.most_flying <= 3
+
+
+def test_a_batch_is_cut_by_bytes():
+    """A request holds no more than the limit of bytes, unless one row alone is greater."""
+    store = MemoryStore()
+    run(writer(store, size=100), [*numbers(7, size=30), {"k": "big", "v": 0, "size": 500}])
+    assert sorted(store.requests) == [1, 1, 3, 3]
+
+
+def test_rows_without_a_key_are_all_written():
+    """Without a key nothing is superseded, however equal rows are."""
+    store = MemoryStore()
+    out = run(writer(store), [{"v": 1}] * 25)
+    assert len(out) == 25
+    assert len(store.rows) == 25
+
+
+def test_the_last_change_of_a_key_in_a_batch_wins_and_all_count_as_written():
+    """Superseded rows are not sent, come out with their successor and are counted."""
+    store = MemoryStore()
+    operator = writer(store)
+    out = run(operator, [{"k": 1, "v": "a"}, {"k": 2, "v": "x"}, {"k": 1, "v": "b"}])
+    assert store.log == [(1, "b"), (2, "x")]
+    assert [row["v"] for row, _ in out] == ["a", "b", "x"]
+    assert operator.counts.values["rows-written"] == 3
+
+
+def test_an_older_version_that_comes_later_is_superseded():
+    """Where both have versions, the greater one is sent, whatever the order."""
+    store = MemoryStore()
+    versions = [(5, "new"), (3, "old"), (4, "older than new")]
+    out = run(writer(store), [Change({"k": 1, "v": v}, version=n) for n, v in versions])
+    assert store.log == [(1, "new")]
+    assert [row["v"] for row, _ in out] == ["old", "older than new", "new"]
+
+
+def test_when_the_last_change_is_refused_the_one_before_it_is_written():
+    """As if they had been sent one after the other."""
+    store = MemoryStore(bad=["bad"])
+    out = run(writer(store), [{"k": 1, "v": "good"}, {"k": 1, "v": "bad"}, {"k": 2, "v": "x"}])
+    assert store.rows == {1: {"k": 1, "v": "good"}, 2: {"k": 2, "v": "x"}}
+    assert sorted(type(item).__name__ for item, _ in out) == ["Change", "Change", "Reject"]
+
+
+def test_deletes_are_written_and_counted_apart():
+    """A delete removes the row of its key and counts as deleted."""
+    store = MemoryStore()
+    operator = writer(store, rows=2)
+    changes = [*numbers(4), Change({"k": 2}, kind=DELETE)]
+    assert len(run(operator, changes)) == 5
+    assert sorted(store.rows) == [0, 1, 3]
+    counts = operator.counts.values
+    assert (counts["rows-written"], counts["rows-deleted"]) == (4, 1)
+
+
+def test_a_row_that_does_not_fit_is_rejected_at_once():
+    """What can't be encoded never reaches the store; the others are written."""
+    store = MemoryStore()
+    out = run(writer(store), [{"k": 1, "v": 1}, {"k": 2, "v": "unfit"}])
+    (reject,) = [item for item, _ in out if isinstance(item, Reject)]
+    assert (reject.reason, reject.step, reject.row) == ("unfit", "Writer", {"k": 2, "v": "unfit"})
+    assert list(store.rows) == [1]
+
+
+def test_seven_bad_rows_of_a_thousand_are_found_in_batches_refused_as_a_whole():
+    """A store that only says that a batch is bad costs the bad rows and no other."""
+    bad = [0, 1, 500, 511, 512, 900, 999]
+    store = MemoryStore(bad=bad)
+    operator = writer(store, rows=256)
+    out = run(operator, numbers(1000))
+    rejects = [item for item, _ in out if isinstance(item, Reject)]
+    assert sorted(r.row["k"] for r in rejects) == bad
+    assert {r.message for r in rejects} == {"a row is bad, I won't say which"}
+    assert len(store.rows) == 993
+    assert operator.counts.values["rows-written"] == 993
+
+
+def test_a_server_that_comes_back_costs_no_row():
+    """Failures that pass are retried, and counted."""
+    store = MemoryStore(fail_first=3)
+    operator = writer(store, in_flight=1)
+    out = run(operator, numbers(20))
+    assert len(out) == 20
+    assert not any(isinstance(item, Reject) for item, _ in out)
+    assert operator.counts.values["write-retries"] == 3
+    assert operator.counts.values["write-requests"] == 5
+
+
+def test_a_server_that_stays_away_fails_the_bundle_and_rejects_nothing():
+    """Past the deadline the error is raised, and says what was tried."""
+    operator = writer(MemoryStore(fail_first=10**9), deadline=0.2)
+    with pytest.raises(TransientError, match=r"step 'Writer': gave up writing .* server is away"):
+        run(operator, numbers(20))
+
+
+def test_a_fatal_error_fails_the_bundle_without_another_try():
+    """What every row would fail with is not bisected."""
+    store = MemoryStore(fail_first=10**9, error=FatalError("wrong password"))
+    with pytest.raises(FatalError, match="wrong password"):
+        run(writer(store, rows=20, in_flight=1), numbers(20))
+    assert store.requests == [20]
+
+
+def test_an_unknown_error_is_raised_as_it_is():
+    """A fault of ours is not taken for a bad row."""
+    with pytest.raises(ZeroDivisionError):
+        run(writer(MemoryStore(fail_first=1, error=ZeroDivisionError())), numbers(3))
+
+
+def test_single_rows_are_retried_rejected_or_stale_by_the_server():
+    """Per-row outcomes: only the rows that ask for it are sent again."""
+    items = {
+        1: [retry("busy"), retry("busy", 0.01), WRITTEN],
+        2: [rejected("too-old", "no")],
+        3: [STALE],
+    }
+    store = MemoryStore(items=items)
+    operator = writer(store)
+    out = run(operator, numbers(6))
+    assert store.requests == [6, 1, 1]
+    assert sorted(row["k"] for row, _ in out if isinstance(row, Change)) == [0, 1, 4, 5]
+    assert [r.reason for r, _ in out if isinstance(r, Reject)] == ["too-old"]
+    assert operator.counts.values["rows-stale"] == 1
+
+
+def test_too_large_a_request_is_halved_and_later_ones_stay_small():
+    """After the first refusal requests are no larger than half of what was refused."""
+    store = MemoryStore(too_many=30)
+    operator = writer(store, rows=100, in_flight=1)
+    assert len(run(operator, numbers(500))) == 500
+    assert len(store.rows) == 500
+    assert max(store.requests[len(store.requests) // 2 :]) <= 30
+
+
+def test_a_single_row_that_is_too_large_is_rejected():
+    """It can't be halved any more."""
+    out = run(writer(MemoryStore(too_many=0)), numbers(1))
+    assert [r.reason for r, _ in out] == ["too-large"]
+
+
+def test_a_single_row_refused_for_lack_of_memory_is_sent_again():
+    """The row is not at fault where the server is short of memory."""
+    store = MemoryStore(fail_first=4, error=TooLargeError("memory", passing=True))
+    out = run(writer(store), numbers(2))
+    assert sorted(row["k"] for row, _ in out) == [0, 1]
+
+
+def test_an_operator_can_be_used_for_another_bundle():
+    """After `finish` nothing is inside, and work goes on."""
+    store = MemoryStore()
+    operator = writer(store)
+    assert len(run(operator, numbers(3))) == 3
+    assert operator.finish() == []
+    assert len(run(operator, numbers(5))) == 5
+
+
+def test_a_closed_writer_gives_up_its_retries():
+    """A thread that waits for a server ends with the bundle that it worked for."""
+    store = MemoryStore(fail_first=10**9)
+    operator = writer(store, rows=1, deadline=None)
+    operator.process(Change({"k": 1, "v": 1}))
+    operator.close()
+    with pytest.raises(RuntimeError, match="closed while it wrote"):
+        operator.finish()
+
+
+CHANGES = st.lists(
+    st.tuples(st.integers(0, 4), st.sampled_from(["+I", "+U", "-D"])), min_size=1, max_size=80
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CHANGES, st.integers(1, 7), st.integers(1, 4), st.integers(0, 3))
+def test_changes_of_a_key_are_applied_in_order(changes, rows, in_flight, failures):
+    """However batches are cut and retried, the store ends as if written one by one."""
+    expected = {}
+    stream = []
+    for n, (key, kind) in enumerate(changes):
+        row = {"k": key, "v": n}
+        stream.append(Change(row, kind=kind))
+        if kind == DELETE:
+            expected.pop(key, None)
+        else:
+            expected[key] = row
+    store = MemoryStore(fail_first=failures, error=TransientError("away", retry_after=0.0))
+    out = run(writer(store, rows=rows, in_flight=in_flight), stream)
+    assert store.rows == expected
+    assert store.clashes == []
+    assert sorted(stamp for _, stamp in out) == list(range(len(changes)))
+
+
+def test_ten_thousand_changes_of_a_hundred_keys_end_right():
+    """The last change of each key is what the store holds."""
+    store = MemoryStore()
+    stream = [{"k": i * 7919 % 100, "v": i} for i in range(10_000)]
+    assert len(run(writer(store, rows=64, in_flight=4), stream)) == 10_000
+    assert store.rows == {row["k"]: row for row in stream}
+    assert store.clashes == []
