@@ -1,0 +1,102 @@
+"""What a job says of one column of a file, and of the way in which CSV is quoted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, field_validator, model_validator
+
+from vecferry.errors import near
+from vecferry.io.files_types import TYPES, Convert, json_converter, text_converter
+from vecferry.settings import Settings
+
+
+class FileColumn(Settings):
+    """A column of the reader: a field by `index` (from 0) or by `name`, or the constant `value`."""
+
+    name: str = ""
+    index: int | None = Field(default=None, ge=0)
+    value: Any = None
+    type: str | None = None
+    format: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+    @field_validator("type")
+    @classmethod
+    def _known_type(cls, kind: str | None) -> str | None:
+        if not kind:
+            return None
+        if kind.lower() not in TYPES:
+            raise ValueError(f"{kind!r} is no column type{near(kind, TYPES)}: use {one_of(TYPES)}")
+        return kind.lower()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> FileColumn:
+        if self.value is not None and self.index is not None:
+            raise ValueError(
+                f"column {self.label!r} has an index ({self.index}) and a constant value; "
+                "leave one of them out"
+            )
+        if not self.name and self.index is None:
+            raise ValueError("a column needs a name, or an index; give it a `name`")
+        try:
+            text_converter(self.type, self.format)
+            _ = self.constant
+        except ValueError as e:
+            raise ValueError(f"column {self.label!r}: {e}") from e
+        return self
+
+    @property
+    def label(self) -> str:
+        """The column's name in the row; ``column_<index>`` where the job gives none."""
+        return self.name or f"column_{self.index}"
+
+    @property
+    def constant(self) -> Any:
+        """The typed constant, or None where the column comes from the file."""
+        convert = json_converter(self.type, self.format)
+        return convert(self.value) if convert and self.value is not None else self.value
+
+    def converter(self, file_format: str) -> Convert | None:
+        """What turns a field of such a file into the column's value; None: nothing to do."""
+        make = json_converter if file_format == "jsonl" else text_converter
+        return make(self.type, self.format)
+
+
+class CsvReaderConfig(Settings):
+    """How CSV is quoted; the names are those of DataX, `multiline` is ours."""
+
+    use_text_qualifier: bool = True
+    text_qualifier: str = '"'
+    escape_mode: Annotated[int, Field(ge=1, le=2)] = 1
+    trim_whitespace: bool = False
+    skip_empty_records: bool = True
+    multiline: bool = True
+
+    ignored: ClassVar[frozenset[str]] = frozenset(
+        {"safetySwitch", "caseSensitive", "captureRawRecord", "recordDelimiter", "delimiter"}
+    )
+
+    @field_validator("text_qualifier", mode="before")
+    @classmethod
+    def _one_character(cls, given: Any) -> Any:
+        # DataX's map goes to a Java `char`, which also takes the code: 34 is the double quote.
+        if isinstance(given, int) and not isinstance(given, bool):
+            given = chr(given)
+        if not isinstance(given, str) or len(given) != 1 or not given.isascii():
+            raise ValueError(f"{given!r} is no quote: give one ASCII character, such as '\"'")
+        return given
+
+    @property
+    def spans_lines(self) -> bool:
+        """Whether a quoted field may hold line breaks; such a file is read as one split."""
+        return self.use_text_qualifier and self.multiline
+
+
+def one_of(words: tuple[str, ...]) -> str:
+    """The words as a person lists them: ``a, b or c``."""
+    return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -1,0 +1,189 @@
+"""CSV: quoted fields, which may hold delimiters, doubled quotes and line breaks.
+
+Strict where the file contradicts itself: text after a closing quote, or a quote that is never
+closed, rejects the line on which the record begins, and reading goes on at the next line.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from vecferry.io.files_columns import CsvReaderConfig
+from vecferry.io.files_parse import Fields, FieldsToRow, Items, Rejects, RowError
+from vecferry.io.files_settings import FilesSettings
+
+
+class _MoreNeeded(Exception):
+    """The record goes on in a line that has not been read yet."""
+
+
+class CsvDialect:
+    """Splits the text of a record into fields as the job's `csvReaderConfig` says."""
+
+    def __init__(self, settings: FilesSettings) -> None:
+        config: CsvReaderConfig = settings.csv_reader_config
+        self.delimiter, self._trim = settings.delimiter, config.trim_whitespace
+        self.quote = config.text_qualifier if config.use_text_qualifier else None
+        self._escape = "\\" if config.use_text_qualifier and config.escape_mode == 2 else None
+        self._dialect: Any = csv.reader(
+            (),
+            delimiter=self.delimiter,
+            quotechar=self.quote or '"',
+            quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
+            doublequote=self._escape is None,
+            escapechar=self._escape,
+            strict=True,
+        ).dialect
+        # The module's own limit is 128 KiB a field, for the whole process.
+        csv.field_size_limit(max(csv.field_size_limit(), settings.max_line_bytes))
+
+    def plain(self, text: str) -> bool:
+        """Whether `text` has neither quotes nor escapes, so that delimiters are all there is."""
+        quote, escape = self.quote, self._escape
+        return (quote is None or quote not in text) and (escape is None or escape not in text)
+
+    def split_plain(self, text: str) -> list[str]:
+        """The fields of a plain line."""
+        return self._trimmed(text.split(self.delimiter))
+
+    def split(self, text: str) -> list[str]:
+        """The fields of a record that is one line; RowError where its quotes don't match."""
+        if self.plain(text):
+            return self.split_plain(text)
+        try:
+            return self.parse(iter([text]))
+        except csv.Error as e:
+            raise RowError("invalid-csv", _explain(e)) from e
+
+    def parse(self, lines: Iterator[str]) -> list[str]:
+        """The fields of the record that begins `lines`; takes as many of them as it spans."""
+        return self._trimmed(next(csv.reader(lines, self._dialect)))
+
+    def _trimmed(self, fields: list[str]) -> list[str]:
+        return [f.strip() for f in fields] if self._trim else fields
+
+
+class MultilineCsv(Fields):
+    """CSV whose quoted fields may span lines, at most `most` bytes a record."""
+
+    lines_at_once = sys.maxsize
+
+    def __init__(
+        self,
+        to_row: FieldsToRow,
+        rejects: Rejects,
+        dialect: CsvDialect,
+        *,
+        skip_blank: bool,
+        most: int,
+    ) -> None:
+        super().__init__(to_row, rejects, dialect.split, skip_blank=skip_blank)
+        self._dialect, self._most = dialect, most
+        quote = dialect.quote
+        assert quote is not None
+        self._closing = quote.encode(rejects.encoding)
+        self._open: list[bytes] = []
+        self._open_at = 0
+        self._more = 0
+        self._patience = 0
+        self._may_close = False
+
+    def feed(self, lines: Iterable[bytes], at: int) -> Items:
+        """The records that end in `lines`; an open one waits for the next lines.
+
+        An open record is tried again when as much has come as it had: a long one is parsed a few
+        times, not once for each block.
+        """
+        new = list(lines)
+        if not self._open:
+            return self._records(new, at, ended=False)
+        self._open += new
+        self._more += sum(map(len, new))
+        self._may_close = self._may_close or any(self._closing in line for line in new)
+        if self._more + self._patience <= self._most and (
+            self._more < self._patience or not self._may_close
+        ):
+            return []
+        return self._retry(ended=False)
+
+    def finish(self) -> Items:
+        """The records that are left; one whose quote is still open is rejected."""
+        return self._retry(ended=True)
+
+    def _retry(self, *, ended: bool) -> Items:
+        lines, self._open, self._more, self._may_close = self._open, [], 0, False
+        return self._records(lines, self._open_at, ended=ended)
+
+    def _records(self, lines: list[bytes], at: int, *, ended: bool) -> Items:
+        items: Items = []
+        plain, row, encoding = self._dialect.plain, self.row, self._rejects.encoding
+        split_plain, skip_blank = self._dialect.split_plain, self._skip_blank
+        i, n = 0, len(lines)
+        while i < n:
+            line, taken = lines[i], 1
+            try:
+                text = line.rstrip(b"\r\n").decode(encoding)
+                if plain(text):
+                    if text or not skip_blank:
+                        items.append(row(split_plain(text), at))
+                else:
+                    fields, taken = self._quoted(lines, i)
+                    items.append(row(fields, at))
+            except UnicodeDecodeError as e:
+                items.append(self._rejects.undecodable(e, line, at))
+            except _MoreNeeded:
+                held = sum(map(len, lines[i:]))
+                if not ended and held <= self._most:
+                    self._open, self._open_at, self._patience = lines[i:], at, held
+                    return items
+                message = f"a quote of the record is not closed within {self._most} bytes"
+                message = "a quote of the record is never closed" if ended else message
+                items.append(self._rejects.make("invalid-csv", message, line, at))
+            except csv.Error as e:
+                items.append(self._rejects.make("invalid-csv", _explain(e), line, at))
+            except RowError as e:
+                raw = b"".join(lines[i : i + taken])
+                items.append(self._rejects.make(e.reason, str(e), raw, at))
+            at += sum(map(len, lines[i : i + taken])) if taken > 1 else len(line)
+            i += taken
+        return items
+
+    def _quoted(self, lines: list[bytes], i: int) -> tuple[list[str], int]:
+        """The fields of the record that begins at line `i`, and how many lines it takes."""
+        taken = 0
+        encoding = self._rejects.encoding
+
+        def texts() -> Iterator[str]:
+            nonlocal taken
+            for j in range(i, len(lines)):
+                taken += 1
+                try:
+                    yield lines[j].decode(encoding)
+                except UnicodeDecodeError as e:
+                    raise csv.Error(f"a line of it is not {encoding}") from e
+            raise _MoreNeeded
+
+        return self._dialect.parse(texts()), taken
+
+
+def csv_parser(
+    settings: FilesSettings, dialect: CsvDialect, to_row: FieldsToRow, rejects: Rejects
+) -> Fields:
+    """The parser for the job's kind of CSV."""
+    config = settings.csv_reader_config
+    if not config.spans_lines:
+        return Fields(to_row, rejects, dialect.split, skip_blank=config.skip_empty_records)
+    return MultilineCsv(
+        to_row,
+        rejects,
+        dialect,
+        skip_blank=config.skip_empty_records,
+        most=settings.max_line_bytes,
+    )
+
+
+def _explain(error: csv.Error) -> str:
+    return f"the record is not valid CSV: {error}; double a quote that belongs to the text"

@@ -1,0 +1,130 @@
+"""Cuts a stream of bytes into lines, block by block, with the place of each.
+
+A split of a file owns the lines that begin inside it. The parts of a file therefore give each line
+once, wherever the cuts fall.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+Read = Callable[[int], bytes]
+
+BLOCK_BYTES = 128 << 10
+"""So small that a block stays in a processor's cache, which makes a third of the speed."""
+
+HEAD_BYTES = 1024
+"""So much of a line that is too long is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Whole lines, the first of which begins at byte `at`; the last may lack its line feed."""
+
+    at: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LongLine:
+    """A line over the limit: where it begins, its length in bytes and its first kilobyte."""
+
+    at: int
+    length: int
+    head: bytes
+    size: int
+
+
+class _Chunks:
+    """A stream in chunks of whole lines; what it holds is a block and at most one line."""
+
+    def __init__(self, read: Read, at: int, most: int, block: int) -> None:
+        self.read, self.at, self.most, self.block = read, at, most, block
+        self._tail = b""
+
+    def skip_line(self, end: float) -> bool:
+        """Passes the rest of the line that holds byte `at`; False: none begins before `end`."""
+        while self.at < end and (data := self.read(self.block)):
+            cut = data.find(b"\n") + 1
+            self.at += cut or len(data)
+            if cut:
+                self._tail = data[cut:]
+                return self.at < end
+        return False
+
+    def next(self) -> bytes | LongLine | None:
+        """Bytes up to a line feed (the last may lack it), a line over the limit, or the end."""
+        parts, held = [self._tail], len(self._tail)
+        # After a long line the tail may hold whole lines already.
+        while b"\n" not in parts[-1] and held <= self.most and (data := self.read(self.block)):
+            parts.append(data)
+            held += len(data)
+        joined = b"".join(parts)
+        cut = joined.rfind(b"\n") + 1
+        if not cut and held > self.most:
+            del parts
+            return self._skip_long(joined[:HEAD_BYTES], held)
+        cut = cut or held
+        self._tail = joined[cut:]
+        return joined[:cut] or None
+
+    def _skip_long(self, head: bytes, length: int) -> LongLine:
+        self._tail = b""
+        while data := self.read(self.block):
+            cut = data.find(b"\n")
+            if cut >= 0:
+                self._tail = data[cut + 1 :]
+                length += cut
+                return LongLine(self.at, length, head, length + 1)
+            length += len(data)
+        return LongLine(self.at, length, head, length)
+
+
+def read_lines(
+    read: Read,
+    at: int,
+    end: float = math.inf,
+    *,
+    most: int,
+    mid_line: bool = False,
+    block: int = BLOCK_BYTES,
+) -> Iterator[Lines | LongLine]:
+    """The lines of a stream that begin before byte `end`.
+
+    Args:
+      read: gives up to so many next bytes, none at the end.
+      at: where the stream stands.
+      most: the longest line in bytes, without its line feed; a longer one comes as `LongLine`.
+      mid_line: the byte at `at` belongs to a line that began earlier or ends there; the first line
+        is the one after it.
+    """
+    chunks = _Chunks(read, at, most, block)
+    if mid_line and not chunks.skip_line(end):
+        return
+    while chunks.at < end and (chunk := chunks.next()):
+        if isinstance(chunk, LongLine):
+            yield chunk
+            chunks.at += chunk.size
+            continue
+        if chunks.at + len(chunk) > end:
+            # The last line is the one that holds the byte end - 1.
+            stop = chunk.find(b"\n", int(end) - 1 - chunks.at) + 1
+            chunk = chunk[:stop] if stop else chunk
+        yield from _cut(chunk, chunks.at, most)
+        chunks.at += len(chunk)
+
+
+def _cut(chunk: bytes, at: int, most: int) -> Iterator[Lines | LongLine]:
+    if len(chunk) <= most:
+        yield Lines(at, chunk)
+        return
+    for line in io.BytesIO(chunk):
+        length = len(line) - line.endswith(b"\n")
+        if length > most:
+            yield LongLine(at, length, line[:HEAD_BYTES], len(line))
+        else:
+            yield Lines(at, line)
+        at += len(line)

@@ -1,0 +1,211 @@
+"""Settings of the file reader and of a folder as a data source."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
+
+from vecferry.errors import near
+from vecferry.io.files_columns import CsvReaderConfig, FileColumn, one_of
+from vecferry.settings import Settings
+
+STEP_TYPES = ("oss", "s3", "hdfs", "gcs", "file")
+FORMATS = ("jsonl", "csv", "text")
+LATER_FORMATS = ("parquet", "orc", "json")
+DEFAULT_MAX_LINE_BYTES = 16 << 20
+
+_ESCAPE = re.compile(r"\\(?:t|n|r|\\|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4}))")
+_ESCAPES = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\\\": "\\"}
+
+
+def _blank_is(default: Any) -> BeforeValidator:
+    """DataWorks' form writes ``""`` for what was left empty."""
+    return BeforeValidator(lambda v: default if v is None or v == "" else v)
+
+
+class LocalConnection(Settings):
+    """A data source that is a folder of this machine; paths of a step stay inside it."""
+
+    type: Literal["local"] = "local"
+    path: str = Field(min_length=1)
+
+
+class FilesSettings(Settings):
+    """What a reader step of type oss, s3, hdfs, gcs or file says. No `column` means all of them."""
+
+    datasource: str | None = None
+    paths: list[str] = Field(validation_alias=AliasChoices("object", "path", "paths"), min_length=1)
+    file_format: str = Field(validation_alias=AliasChoices("fileFormat", "fileType", "file_format"))
+    column: list[FileColumn] = Field(default=[])
+    field_delimiter: str | None = None
+    encoding: Annotated[str, _blank_is("utf-8")] = "utf-8"
+    null_format: str | None = r"\N"
+    skip_header: Annotated[bool, _blank_is(False)] = False
+    csv_reader_config: Annotated[CsvReaderConfig, _blank_is({})] = CsvReaderConfig()
+    compress: Annotated[str | None, _blank_is(None)] = None
+    max_line_bytes: int = Field(default=DEFAULT_MAX_LINE_BYTES, gt=0)
+
+    ignored: ClassVar[frozenset[str]] = frozenset(
+        {
+            "fieldDelimiterOrigin", "envType", "defaultFS", "hadoopConfig", "haveKerberos",
+            "kerberosKeytabFilePath", "kerberosPrincipal", "maxRetryTime", "successOnNoFile",
+        }
+    )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_both(cls, given: Any) -> Any:
+        for one, other in (("object", "path"), ("fileFormat", "fileType")):
+            if isinstance(given, dict) and one in given and other in given:
+                if given[one] == given[other]:
+                    given = {k: v for k, v in given.items() if k != other}
+                    continue
+                raise ValueError(f"`{one}` and `{other}` mean the same: leave one of them out")
+        return given
+
+    @field_validator("paths", mode="before")
+    @classmethod
+    def _as_list(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str) else given
+
+    @field_validator("paths")
+    @classmethod
+    def _no_blank(cls, paths: list[str]) -> list[str]:
+        if any(not p.strip() for p in paths):
+            raise ValueError("a path is empty: name a file or a pattern such as 'in/*.jsonl'")
+        return paths
+
+    @field_validator("file_format")
+    @classmethod
+    def _known_format(cls, given: str) -> str:
+        folded = given.lower()
+        if folded not in FORMATS:
+            later = "is not read yet" if folded in LATER_FORMATS else "is no file format"
+            hint = "" if folded in LATER_FORMATS else near(given, FORMATS)
+            raise ValueError(f"{given!r} {later}{hint}: use {one_of(FORMATS)}")
+        return folded
+
+    @field_validator("column", mode="before")
+    @classmethod
+    def _star(cls, given: Any) -> Any:
+        if given == "*" or given == ["*"] or given is None:
+            return []
+        if isinstance(given, list) and "*" in given:
+            raise ValueError('"*" stands alone: name all the columns, or give ["*"] only')
+        if given == []:
+            raise ValueError('no column is named: name some, or give ["*"] for all of them')
+        return given
+
+    @field_validator("field_delimiter")
+    @classmethod
+    def _unescaped(cls, given: str | None) -> str | None:
+        return _ESCAPE.sub(_unescape, given) if given else None
+
+    @field_validator("encoding")
+    @classmethod
+    def _text_encoding(cls, given: str) -> str:
+        try:
+            codec = codecs.lookup(given.strip())
+            newline = "\n".encode(codec.name) if getattr(codec, "_is_text_encoding", True) else b""
+        except LookupError as e:
+            raise ValueError(
+                f"encoding {given!r} is unknown; use a name such as utf-8, gbk or gb18030"
+            ) from e
+        name = "utf-8" if codec.name == "utf-8-sig" else codec.name
+        if name != "utf-8" and newline != b"\n":
+            raise ValueError(
+                f"encoding {given!r} does not end a line with the byte 0A, so a file of it can't "
+                "be cut into lines; convert the files to utf-8"
+            )
+        return name
+
+    @field_validator("compress")
+    @classmethod
+    def _known_compression(cls, given: str | None) -> str | None:
+        folded = {"gz": "gzip"}.get(given.lower(), given.lower()) if given else None
+        if folded not in (None, "gzip", "none"):
+            raise ValueError(
+                f"{given!r} is no compression known here: use 'gzip' or 'none', or leave it out "
+                "to go by the ending .gz"
+            )
+        return folded
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FilesSettings:
+        labels = [c.label for c in self.column]
+        twice = sorted({n for n in labels if labels.count(n) > 1})
+        if twice:
+            raise ValueError(f"column {twice[0]!r} is there twice; rename one of them")
+        if self.file_format == "jsonl":
+            self._check_jsonl()
+        elif self.by_name and not self.skip_header:
+            which = '["*"]' if not self.column else f"column {self._first_by_name()!r} by name"
+            raise ValueError(
+                f"{which} needs a header line with names: set skipHeader to true, "
+                "or give each column its index"
+            )
+        if self.file_format == "csv" and len(self.delimiter) != 1:
+            raise ValueError(
+                f"fieldDelimiter {self.delimiter!r} of a csv file must be one character"
+            )
+        return self
+
+    def _check_jsonl(self) -> None:
+        if self.skip_header:
+            raise ValueError("a jsonl file has no header: remove skipHeader")
+        indexed = [c for c in self.column if c.index is not None]
+        if not indexed:
+            return
+        first = indexed[0]
+        others = [c.label for c in self.column if c.value is None and c is not first]
+        if first.index or others or first.type not in (None, "string"):
+            raise ValueError(
+                f"column {first.label!r} has the index {first.index}: in jsonl only index 0 of a "
+                "single string column is known, the whole line; take keys of the object by name, "
+                "without an index"
+            )
+
+    def _first_by_name(self) -> str:
+        return next(c.label for c in self.column if c.index is None and c.value is None)
+
+    @property
+    def delimiter(self) -> str:
+        """What stands between the fields of a csv or text line."""
+        return self.field_delimiter or ","
+
+    @property
+    def by_name(self) -> bool:
+        """Whether a column is found by its name: a key in jsonl, in the header line elsewhere."""
+        return not self.column or any(c.index is None and c.value is None for c in self.column)
+
+    @property
+    def whole_line(self) -> bool:
+        """Whether the line is one value: a jsonl column of index 0, or text that nobody splits."""
+        if self.file_format == "text":
+            return not (self.field_delimiter or self.by_name or any(c.index for c in self.column))
+        return self.file_format == "jsonl" and any(c.index is not None for c in self.column)
+
+    @property
+    def splittable(self) -> bool:
+        """Whether an uncompressed file may be cut at any line break."""
+        return self.file_format != "csv" or not self.csv_reader_config.spans_lines
+
+    def gzipped(self, path: str) -> bool:
+        """Whether the file at `path` is read through gzip."""
+        return path.endswith(".gz") if self.compress is None else self.compress == "gzip"
+
+    def inputs(self) -> list[str]:
+        """A reader needs no columns."""
+        return []
+
+    def outputs(self) -> dict[str, int | None] | None:
+        """The columns of the rows; None where the files decide."""
+        return {c.label: None for c in self.column} or None
+
+
+def _unescape(match: re.Match[str]) -> str:
+    code = match.group(1) or match.group(2)
+    return chr(int(code, 16)) if code else _ESCAPES[match.group()]
