@@ -10,8 +10,8 @@ import click
 
 from vecferry.errors import JobError, near
 from vecferry.pipelines.documents import parse_document
-from vecferry.pipelines.problems import unknown_keys, validate
 from vecferry.pipelines.placeholders import fill
+from vecferry.pipelines.problems import unknown_keys, validate
 from vecferry.pipelines.registry import connection_types, load
 from vecferry.settings import Settings
 
@@ -39,7 +39,7 @@ class DataSources:
         types = connection_types()
         if kind not in types:
             raise JobError(
-                f"data source {name!r}: type {kind!r} is unknown in this version{near(kind, types)}; "
+                f"data source {name!r}: type {kind!r} is unknown here{near(kind, types)}; "
                 f"known are {', '.join(sorted(types))}"
             )
         if kind not in allowed:

@@ -92,7 +92,7 @@ def _refusing_steps(resolved: ResolvedJob, folder: str) -> list[ResolvedStep]:
     known = {s.name for s in resolved.steps}
     if names - known:
         raise JobError(
-            f"--replay {folder}: has rejects of step {sorted(names - known)[0]!r}, and this job has "
+            f"--replay {folder}: has rejects of step {min(names - known)!r}, and this job has "
             f"{', '.join(s.name for s in resolved.steps)}; replay with the job that wrote them"
         )
     return [s for s in resolved.steps if s.name in names]

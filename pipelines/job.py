@@ -23,7 +23,9 @@ from vecferry.settings import Settings
 class ErrorLimit(Settings):
     """When rejects fail the job; neither value means never."""
 
-    record: int | None = Field(None, ge=0, description="the job fails when it rejects more rows")
+    record: int | None = Field(
+        default=None, ge=0, description="the job fails when it rejects more rows"
+    )
     percentage: float | None = Field(
         None, ge=0, le=1, description="… or a greater share of the rows read; unused with record"
     )
@@ -34,10 +36,12 @@ class Speed(Settings):
 
     ignored = frozenset({"dmu"})
 
-    concurrent: int | None = Field(None, ge=1, description="streams = embedding requests in flight")
-    throttle: bool = Field(False, description="whether record and mbps hold")
-    record: float | None = Field(None, gt=0, description="rows a second, with throttle")
-    mbps: float | None = Field(None, gt=0, description="MiB a second, with throttle")
+    concurrent: int | None = Field(
+        default=None, ge=1, description="streams = embedding requests in flight"
+    )
+    throttle: bool = Field(default=False, description="whether record and mbps hold")
+    record: float | None = Field(default=None, gt=0, description="rows a second, with throttle")
+    mbps: float | None = Field(default=None, gt=0, description="MiB a second, with throttle")
 
     @model_validator(mode="after")
     def _throttle_says_how(self) -> Speed:
@@ -55,8 +59,8 @@ class VectorCache(Settings):
 class Budget(Settings):
     """What a run may spend at most."""
 
-    requests: int | None = Field(None, ge=1)
-    tokens: int | None = Field(None, ge=1)
+    requests: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
 
 
 class Setting(Settings):
@@ -82,7 +86,7 @@ class Hop(Settings):
 class Order(Settings):
     """The arrows between steps, which may be absent or skip steps."""
 
-    hops: list[Hop] = []
+    hops: tuple[Hop, ...] = ()
 
 
 class Step(Settings):
@@ -92,7 +96,7 @@ class Step(Settings):
 
     step_type: str
     category: Literal["reader", "map", "flatmap", "map/flatmap", "writer"]
-    parameter: dict[str, Any] = {}
+    parameter: dict[str, Any] = Field(default_factory=dict)
     name: str | None = None
     display_name: str | None = None
 
@@ -125,7 +129,7 @@ class Job(Settings):
                 raise ValueError(f"a job has one {end}, and {found}")
         if roles[0] != "reader" or roles[-1] != "writer":
             raise ValueError(
-                "the order of steps is the order of the flow: the reader comes first, the writer last"
+                "steps stand in the order of the flow: the reader comes first, the writer last"
             )
         return steps
 

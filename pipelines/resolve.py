@@ -116,7 +116,8 @@ def _resolve_step(
         raise JobError(f"{path}.category is {step.category!r}: {kind.step_type} is a {kind.role}")
     parameter = {**step.parameter, **_job_wide(job, kind)}
     settings, problems = validate(load(kind.settings), parameter, f"{path}.parameter")
-    connection, warnings = None, []
+    connection: Settings | None = None
+    warnings: list[str] = []
     source = step.parameter.get("datasource")
     if kind.sources and isinstance(source, str):
         try:

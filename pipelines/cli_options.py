@@ -1,0 +1,112 @@
+"""What the commands share: arguments of a job, Beam's options, logging."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vecferry.errors import JobError, RedactingFilter, near, redact
+from vecferry.pipelines.placeholders import parse_assignments
+
+if TYPE_CHECKING:
+    from vecferry.pipelines.resolve import ResolvedJob
+
+AFTER_DASHES = "after dashes"
+
+
+@dataclass(frozen=True)
+class JobArguments:
+    """A job as the command line names it."""
+
+    job: str
+    data_sources: str | None
+    parameters: tuple[str, ...]
+    assignments: tuple[str, ...]
+
+    def resolve(self) -> ResolvedJob:
+        """The job, checked; warnings go to standard error. Raises JobError."""
+        from vecferry.pipelines.resolve import read_and_resolve
+
+        if self.job.startswith("template:"):
+            raise JobError(f"{self.job}: there are no templates in this version; name a job file")
+        resolved = read_and_resolve(
+            self.job,
+            data_sources=self.data_sources,
+            parameters=parse_assignments(self.parameters, "-p"),
+            assignments=parse_assignments(self.assignments, "--set"),
+        )
+        for warning in resolved.warnings:
+            click.echo(f"warning: {redact(warning)}", err=True)
+        return resolved
+
+
+def job_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds JOB and the options that fill it; the command gets them as `arguments`."""
+
+    @click.argument("job")
+    @click.option("--data-sources", "-d", type=click.Path(), help="YAML or JSON: name to source.")
+    @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE")
+    @click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE")
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        job: str,
+        data_sources: str | None,
+        params: tuple[str, ...],
+        assignments: tuple[str, ...],
+        **rest: Any,
+    ) -> Any:
+        arguments = JobArguments(job, data_sources, params, assignments)
+        return command(*args, arguments=arguments, **rest)
+
+    return wrapped
+
+
+def passed_through(ctx: click.Context) -> tuple[str, ...]:
+    """Beam's options of a command line; UsageError for a name that nobody knows."""
+    own = {o for p in ctx.command.params for o in p.opts}
+    extra, known = list(ctx.args), None
+    for argument in extra:
+        if not argument.startswith("-"):
+            continue
+        name = argument.partition("=")[0]
+        if known is None:
+            known = _beam_option_names()
+        if name not in known:
+            raise click.UsageError(
+                f"there is no option {name!r}{near(name, own | known)}; an option of Beam that "
+                "vecferry doesn't know goes after --",
+                ctx,
+            )
+    if extra and not extra[0].startswith("-"):
+        raise click.UsageError(f"unexpected argument {extra[0]!r}", ctx)
+    return (*extra, *ctx.obj[AFTER_DASHES])
+
+
+def _beam_option_names() -> set[str]:
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.pipeline_options import _BeamArgumentParser as Parser
+
+    parser = Parser(allow_abbrev=False)
+    for cls in PipelineOptions.__subclasses__():
+        adder = inspect.getattr_static(cls, "_add_argparse_args", None)
+        if adder is not None:
+            cls._add_argparse_args(parser)
+    return {option for action in parser._actions for option in action.option_strings}
+
+
+def set_up_logging(verbose: int) -> None:
+    """Warnings by default, ours from -v on, everything with -vv; secrets never."""
+    handler = logging.StreamHandler()
+    handler.addFilter(RedactingFilter())
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if verbose > 1 else logging.ERROR)
+    logging.getLogger("vecferry").setLevel(logging.DEBUG if verbose else logging.WARNING)

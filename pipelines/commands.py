@@ -1,0 +1,228 @@
+"""What each command does, once its arguments are understood."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from vecferry.errors import JobError
+from vecferry.rows import Reject, encode_value
+
+if TYPE_CHECKING:
+    from vecferry.pipelines.report import Report
+    from vecferry.pipelines.resolve import ResolvedJob, ResolvedStep
+
+
+def run(
+    resolved: ResolvedJob,
+    *,
+    report: str | None,
+    limit: int | None,
+    rejects: str,
+    replay: str | None,
+    preflight: bool,
+    runner: str,
+    beam_options: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Runs a job and says how it went; gives the exit status."""
+    from rich.console import Console
+
+    from vecferry.pipelines.launch import RunOptions, run_job
+    from vecferry.pipelines.progress import ProgressLine
+
+    _require_writable(report)
+    options = RunOptions(
+        runner=runner,
+        beam_options=beam_options,
+        rejects=rejects,
+        replay=replay,
+        limit=limit,
+        preflight=preflight,
+    )
+    with ProgressLine(Console(stderr=True)) as progress:
+        outcome = run_job(resolved, options, progress)
+    if report is not None:
+        Path(report).write_bytes(_json(outcome.model_dump()))
+    if as_json:
+        click.echo(_json(outcome.model_dump()).decode())
+    else:
+        click.echo(describe(outcome))
+    return {"DONE": 0, "FAILED": 1, "CANCELLED": 130}[outcome.state]
+
+
+def _require_writable(report: str | None) -> None:
+    """A report that can't be written is told before the run, not after it."""
+    if report is None:
+        return
+    folder = Path(report).resolve().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise JobError(f"--report {report}: {folder} is no folder that can be written to")
+
+
+def describe(report: Report) -> str:
+    """A report as a person reads it."""
+    embed = report.embed
+    lines = [
+        f"{report.job}: {report.state} in {report.seconds:.1f} s",
+        f"  read {report.rows_read:,}  written {report.rows_written:,}  "
+        f"rejected {report.rows_rejected:,}  dropped {report.rows_dropped:,}  "
+        f"deleted {report.rows_deleted:,}  stale {report.rows_stale:,}",
+        f"  {embed.requests:,} embedding requests, {embed.inputs:,} inputs, "
+        f"{embed.cache_hits:,} cache hits, {embed.tokens:,} tokens",
+    ]
+    lines += [f"  {r.rows:,} rejected by {r.step}: {r.reason}" for r in report.rejected_by]
+    if report.rejects:
+        lines.append(f"  rejects: {report.rejects}")
+    if report.error:
+        lines.append(f"  {report.error}")
+    return "\n".join(lines)
+
+
+def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool) -> None:
+    """Says that a job is right, and what was found on the way."""
+    found: dict[str, Any] = {
+        "job": resolved.job.name,
+        "steps": [{"name": s.name, "stepType": s.kind.step_type} for s in resolved.steps],
+        "warnings": resolved.warnings,
+    }
+    if connect:
+        from vecferry.pipelines.ends import try_ends
+
+        try_ends(resolved, "check", paid=True)
+        found["connected"] = True
+    if estimate:
+        from vecferry.pipelines import dryrun
+
+        if resolved.unable():
+            raise JobError(resolved.unable())
+        found["estimate"] = asdict(dryrun.estimate(resolved))
+    if as_json:
+        click.echo(_json(found).decode())
+        return
+    click.echo(f"{resolved.job.name}: valid: {' → '.join(s.name for s in resolved.steps)}")
+    if connect:
+        click.echo("  source, endpoint and target answer")
+    for name, value in found.get("estimate", {}).items():
+        click.echo(f"  {name.replace('_', ' ')}: {value:,}")
+    for note in resolved.unable():
+        click.echo(f"  note: {note}")
+
+
+def preview(resolved: ResolvedJob, rows: int, *, source_only: bool, as_json: bool) -> None:
+    """Shows rows after each step."""
+    from vecferry.pipelines import dryrun
+
+    if resolved.unable():
+        raise JobError(resolved.unable())
+    stages = dryrun.preview(resolved, rows, source_only=source_only)
+    if as_json:
+        shown = [
+            {
+                "step": s.step,
+                "rows": encode_value(s.rows),
+                "rejects": [_reject(r) for r in s.rejects],
+            }
+            for s in stages
+        ]
+        click.echo(_json(shown).decode())
+        return
+    for stage in stages:
+        click.echo(f"after {stage.step}:")
+        for row in stage.rows:
+            click.echo("  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()))
+        for reject in stage.rejects:
+            click.echo(f"  rejected ({reject.reason}): {reject.message}")
+
+
+def _reject(reject: Reject) -> dict[str, Any]:
+    return {"reason": reject.reason, "message": reject.message, "origin": reject.origin}
+
+
+def _short(value: Any) -> str:
+    from vecferry.errors import shorten
+
+    if hasattr(value, "shape"):
+        head = ", ".join(f"{x:.3f}" for x in value[:3])
+        return f"[{head}, … {value.shape[0]} floats]"
+    if isinstance(value, list) and len(value) > 8:
+        return f"[{', '.join(map(str, value[:3]))}, … {len(value)} items]"
+    return shorten(repr(value), 100)
+
+
+def query(resolved: ResolvedJob, text: str, k: int, column: str | None, *, as_json: bool) -> None:
+    """Searches a job's target for the rows nearest to a text."""
+    from vecferry.pipelines.resolve import context_of
+
+    if resolved.unable():
+        raise JobError(resolved.unable())
+    step, vector_column = _embedding_of(resolved, column)
+    engine = step.logic(context_of(resolved, step, "query"))
+    target = resolved.writer.logic(context_of(resolved, resolved.writer, "query"))
+    try:
+        vector = engine.embed_query(text)
+    finally:
+        engine.close()
+    hits = target.search(vector, k, vector_column)
+    if as_json:
+        click.echo(_json(encode_value(hits)).decode())
+        return
+    for i, hit in enumerate(hits, 1):
+        others = "  ".join(f"{n}={_short(v)}" for n, v in hit.items() if n != "score")
+        click.echo(f"{i}. {hit['score']:.4f}  {others}")
+    if not hits:
+        click.echo("the target has no rows")
+
+
+def _embedding_of(resolved: ResolvedJob, column: str | None) -> tuple[ResolvedStep, str]:
+    """The step that makes the vectors that the target holds, and their column."""
+    taken = set(resolved.writer.settings.inputs())
+    made = {
+        name: step
+        for step in resolved.transformers
+        if step.kind.step_type == "embedding-transformer"
+        for name in step.settings.outputs()
+        if name in taken
+    }
+    if column is None and len(made) == 1:
+        column = next(iter(made))
+    if column in made:
+        return made[column], column
+    if not made:
+        raise JobError("this job writes no vectors of its own, so there is nothing to search")
+    have = ", ".join(made)
+    raise JobError(f"--column {column or ''}: name the vector column to search: {have}")
+
+
+def schema() -> None:
+    """Prints the JSON Schema of jobs."""
+    from vecferry.pipelines.schema import job_schema
+
+    click.echo(_json(job_schema()).decode())
+
+
+def list_templates(*, as_json: bool) -> None:
+    """Lists the jobs that come with vecferry."""
+    folder = Path(__file__).parent / "templates"
+    names = sorted(p.stem for p in folder.glob("*.yaml"))
+    if as_json:
+        click.echo(_json(names).decode())
+    else:
+        click.echo("\n".join(names) or "no templates come with this version; see examples/")
+
+
+def _json(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+
+
+def leave(status: int) -> None:
+    """Ends the process at once: threads of a run that was aborted can't be waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,180 @@
+"""Runs a job's steps in a loop, without Beam and without writing: previews and estimates."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from vecferry.errors import TerminalError
+from vecferry.pipelines.resolve import ResolvedJob, ResolvedStep, context_of
+from vecferry.rows import Change, Reject
+
+RUN = "preview"
+
+
+@dataclass
+class StepPreview:
+    """What came out of one step: rows as dicts, and rejects."""
+
+    step: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+
+
+def read_rows(resolved: ResolvedJob) -> Iterator[Change | Reject]:
+    """All rows of the job's source, read one after the other."""
+    reader = resolved.reader.logic(context_of(resolved, resolved.reader, RUN))
+    for split in reader.splits():
+        yield from reader.read(split)
+
+
+def preview(resolved: ResolvedJob, rows: int, *, source_only: bool = False) -> list[StepPreview]:
+    """The first `rows` records after each step, and what the writer would send.
+
+    The embedding endpoint is called for them; nothing is written.
+    """
+    first = StepPreview(resolved.reader.name)
+    current: list[Change] = []
+    source = read_rows(resolved)
+    for _ in range(rows):
+        item = next(source, None)
+        if item is None:
+            break
+        _put(item, first, current)
+    shown = [first]
+    if source_only:
+        return shown
+    for step in resolved.transformers:
+        stage, after = StepPreview(step.name), list[Change]()
+        for item in _through(resolved, step, current):
+            _put(item, stage, after)
+        current = after
+        shown.append(stage)
+    target = resolved.writer.logic(context_of(resolved, resolved.writer, RUN))
+    last = StepPreview(resolved.writer.name)
+    for change in current:
+        record = target.preview(change)
+        if isinstance(record, Reject):
+            last.rejects.append(record)
+        else:
+            last.rows.append(record)
+    return [*shown, last]
+
+
+def _put(item: Change | Reject, stage: StepPreview, rows: list[Change]) -> None:
+    if isinstance(item, Reject):
+        stage.rejects.append(item)
+    else:
+        stage.rows.append(dict(item))
+        rows.append(item)
+
+
+def _through(
+    resolved: ResolvedJob, step: ResolvedStep, rows: Iterable[Change]
+) -> Iterator[Change | Reject]:
+    operator = step.logic(context_of(resolved, step, RUN))
+    try:
+        for change in rows:
+            for item, _ in operator.process(change):
+                yield item
+        for item, _ in operator.finish():
+            yield item
+    finally:
+        operator.close()
+
+
+@dataclass
+class Estimate:
+    """What a job would read and send: counted, not guessed, but for the tokens.
+
+    `tokens` is a rough guess: one for four characters of ASCII, one for any other character.
+    """
+
+    rows: int = 0
+    rejected: int = 0
+    dropped: int = 0
+    texts: int = 0
+    distinct_texts: int = 0
+    tokens: int = 0
+    requests: int = 0
+
+
+def estimate(resolved: ResolvedJob) -> Estimate:
+    """Reads the whole source and counts what embedding it would take; calls no endpoint."""
+    result = Estimate()
+    operators: list[Callable[[Change], Change | Reject | None]] = []
+    for step in resolved.transformers:
+        if step.kind.step_type == "embedding-transformer":
+            operators.append(_TextCounter(step, result))
+        else:
+            operators.append(_one_by_one(resolved, step))
+    for item in read_rows(resolved):
+        result.rows += 1
+        current: Change | Reject | None = item
+        for operate in operators:
+            if not isinstance(current, Change):
+                break
+            current = operate(current)
+        if current is None:
+            result.dropped += 1
+        elif isinstance(current, Reject):
+            result.rejected += 1
+    for operate in operators:
+        finish = getattr(operate, "finish", None)
+        if finish is not None:
+            finish()
+    return result
+
+
+def _one_by_one(
+    resolved: ResolvedJob, step: ResolvedStep
+) -> Callable[[Change], Change | Reject | None]:
+    operator = step.logic(context_of(resolved, step, RUN))
+
+    def operate(change: Change) -> Change | Reject | None:
+        emitted = operator.process(change)
+        return emitted[0][0] if emitted else None
+
+    return operate
+
+
+class _TextCounter:
+    """Counts the texts that an embedding step would send."""
+
+    def __init__(self, step: ResolvedStep, result: Estimate) -> None:
+        from vecferry.transforms.embed_text import text_maker
+
+        settings = step.settings
+        self._makers = [text_maker(c, settings) for c in settings.embedding_columns]
+        self._batch_size = settings.batch_size
+        self._result, self._seen = result, set[bytes]()
+        self._vectors = dict.fromkeys(c.embedding_column_name for c in settings.embedding_columns)
+
+    def __call__(self, change: Change) -> Change | Reject | None:
+        for make in self._makers:
+            try:
+                text = make(change)
+            except TerminalError as e:
+                return Reject("", "", e.reason, str(e), row=change)
+            if text:
+                self._count(text)
+        return change.having(self._vectors)
+
+    def _count(self, text: str) -> None:
+        self._result.texts += 1
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if digest not in self._seen:
+            self._seen.add(digest)
+            self._result.tokens += _tokens(text)
+
+    def finish(self) -> None:
+        self._result.distinct_texts += len(self._seen)
+        self._result.requests += math.ceil(len(self._seen) / self._batch_size)
+
+
+def _tokens(text: str) -> int:
+    ascii_characters = len(text.encode("ascii", "ignore"))
+    return math.ceil(ascii_characters / 4) + len(text) - ascii_characters

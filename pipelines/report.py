@@ -1,0 +1,125 @@
+"""What a run says of itself when it is over: one JSON object, the same for every runner."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from vecferry.process import RunState
+
+State = Literal["DONE", "FAILED", "CANCELLED"]
+
+
+class RejectedBy(BaseModel):
+    """Rows that one step rejected for one reason."""
+
+    step: str
+    reason: str
+    rows: int
+
+
+class EmbedCounts(BaseModel):
+    """What the embedding cost; `tokens` as the endpoint counts them."""
+
+    requests: int = 0
+    inputs: int = 0
+    cache_hits: int = 0
+    tokens: int = 0
+    retries: int = 0
+    throttled: int = 0
+    bisections: int = 0
+
+
+class Report(BaseModel):
+    """The outcome of a run.
+
+    rows_read + rows_added = rows_written + rows_deleted + rows_rejected + rows_dropped + rows_stale
+    in a run that is DONE, or that was CANCELLED by one Ctrl-C; `lost` is the difference.
+    """
+
+    job: str
+    run: str
+    state: State
+    rows_read: int
+    rows_written: int
+    rows_deleted: int
+    rows_rejected: int
+    rows_dropped: int
+    rows_stale: int
+    rows_added: int
+    counts: Literal["committed", "attempted"]
+    rejects: str | None
+    rejected_by: list[RejectedBy]
+    embed: EmbedCounts
+    seconds: float
+    error: str | None
+
+    @property
+    def lost(self) -> int:
+        """Rows that were read and are in none of the other counts."""
+        out = self.rows_written + self.rows_deleted + self.rows_rejected
+        return self.rows_read + self.rows_added - out - self.rows_dropped - self.rows_stale
+
+
+def make_report(
+    *,
+    job: str,
+    run: str,
+    state: State,
+    run_state: RunState,
+    rejects: str,
+    seconds: float,
+    error: str | None,
+) -> Report:
+    """A report from what this process counted."""
+    counts: dict[str, int] = run_state.counts()
+    rejected = run_state.rejects()
+    embed: dict[str, Any] = {
+        name: counts.get(counter, 0) for name, counter in _EMBED_COUNTERS.items()
+    }
+    return Report(
+        job=job,
+        run=run,
+        state=state,
+        **{f"rows_{n}": counts.get(f"rows-{n}", 0) for n in _ROW_COUNTERS},
+        rows_rejected=sum(rejected.values()),
+        counts="committed" if state == "DONE" else "attempted",
+        rejects=rejects if rejected else None,
+        rejected_by=[
+            RejectedBy(step=step, reason=reason, rows=rows)
+            for (step, reason), rows in sorted(rejected.items())
+        ],
+        embed=EmbedCounts(**embed),
+        seconds=round(seconds, 3),
+        error=error,
+    )
+
+
+_ROW_COUNTERS = ("read", "written", "deleted", "dropped", "stale", "added")
+_EMBED_COUNTERS = {
+    "requests": "embed-requests",
+    "inputs": "embed-inputs",
+    "cache_hits": "cache-hits",
+    "tokens": "embed-tokens",
+    "retries": "embed-retries",
+    "throttled": "embed-throttled",
+    "bisections": "embed-bisections",
+}
+
+
+def over_limit(report: Report, record: int | None, percentage: float | None) -> str | None:
+    """Why the job fails under its errorLimit, or None.
+
+    `record` alone counts where it is given; `percentage` is a share of the rows read.
+    """
+    rejected = report.rows_rejected
+    if record is not None:
+        if rejected > record:
+            return f"errorLimit: {rejected} rows rejected, more than record {record} allows"
+    elif percentage is not None and rejected > percentage * report.rows_read:
+        return (
+            f"errorLimit: {rejected} of {report.rows_read} rows rejected, more than "
+            f"percentage {percentage:g} allows"
+        )
+    return None

@@ -1,0 +1,65 @@
+"""The JSON Schema of job files, for editors: ``vecferry schema``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from vecferry.pipelines.job import Job
+from vecferry.pipelines.registry import kinds, load
+
+_AS_TEXT = {"type": "string", "pattern": r"^\s*-?[\d.]+\s*$|\$\{.+\}"}
+_FLAG_AS_TEXT = {"type": "string", "pattern": r"^([Tt]rue|[Ff]alse|TRUE|FALSE)$|\$\{.+\}"}
+_PLACEHOLDER = {"type": "string", "pattern": r"\$\{.+\}"}
+
+
+def job_schema() -> dict[str, Any]:
+    """The schema of a job, with the parameters of each stepType (JSON Schema 2020-12)."""
+    by_type = {name: load(kind.settings) for name, kind in kinds().items()}
+    models = [(Job, "validation"), *((m, "validation") for m in dict.fromkeys(by_type.values()))]
+    refs, definitions = models_json_schema(
+        models,  # type: ignore[arg-type]
+        ref_template="#/$defs/{model}",
+        title="A vecferry job",
+    )
+    defs = {name: _lenient(body) for name, body in definitions["$defs"].items()}
+    step = defs["Step"]
+    step["properties"]["stepType"] = {"enum": sorted(by_type), "title": "Steptype"}
+    step["allOf"] = [
+        {
+            "if": {"properties": {"stepType": {"const": name}}},
+            "then": {"properties": {"parameter": refs[model, "validation"]}},
+        }
+        for name, model in sorted(by_type.items())
+    ]
+    job = defs.pop("Job")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A vecferry job",
+        **{k: v for k, v in job.items() if k != "title"},
+        "$defs": defs,
+    }
+
+
+def _lenient(schema: Any) -> Any:
+    """`schema`, with numbers and flags also as texts, and placeholders in any of them."""
+    if isinstance(schema, list):
+        return [_lenient(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {k: _lenient(v) for k, v in schema.items()}
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return _either(schema, _AS_TEXT)
+    if kind == "boolean":
+        return _either(schema, _FLAG_AS_TEXT)
+    if kind == "string" and ("enum" in schema or "pattern" in schema):
+        return _either(schema, _PLACEHOLDER)
+    return schema
+
+
+def _either(schema: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    names = ("title", "default", "description")
+    outside: dict[str, Any] = {k: schema.pop(k) for k in names if k in schema}
+    return {**outside, "anyOf": [schema, other]}
