@@ -45,7 +45,7 @@ class WriteToMilvus(OperatorTransform):
     step_type = "milvus"
 
     def __post_init__(self) -> None:
-        super().__init__()
+        # No super().__init__(): the base is a dataclass, whose __init__ would clear the context.
         if self.settings.schema_create_mode == "recreate" and not self.prepared:
             raise ValueError(
                 "schemaCreateMode 'recreate' would drop the collection again with each bundle that "

@@ -26,7 +26,7 @@ class OdpsSettings(Settings):
     datasource: str
     table: str = Field(min_length=1)
     project: str | None = None
-    partition: list[str] = []
+    partition: tuple[str, ...] = ()
     column: list[Any] = Field(min_length=1)
     tunnel_quota: str | None = None
     success_on_no_partition: bool = False

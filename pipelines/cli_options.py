@@ -109,4 +109,6 @@ def set_up_logging(verbose: int) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose > 1 else logging.ERROR)
+    # Milvus Lite lacks calls that its client tries first; grpc logs a traceback for each.
+    logging.getLogger("grpc").setLevel(logging.DEBUG if verbose > 1 else logging.CRITICAL)
     logging.getLogger("vecferry").setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -192,7 +192,7 @@ def _embedding_of(resolved: ResolvedJob, column: str | None) -> tuple[ResolvedSt
     }
     if column is None and len(made) == 1:
         column = next(iter(made))
-    if column in made:
+    if column is not None and column in made:
         return made[column], column
     if not made:
         raise JobError("this job writes no vectors of its own, so there is nothing to search")

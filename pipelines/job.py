@@ -27,7 +27,10 @@ class ErrorLimit(Settings):
         default=None, ge=0, description="the job fails when it rejects more rows"
     )
     percentage: float | None = Field(
-        None, ge=0, le=1, description="… or a greater share of the rows read; unused with record"
+        default=None,
+        ge=0,
+        le=1,
+        description="… or a greater share of the rows read; unused with record",
     )
 
 
