@@ -159,6 +159,12 @@ def _quieten(*names: str) -> None:
     """Keeps libraries from logging, with a traceback, each error that they also raise."""
     for name in names:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Milvus Lite lacks a call that pymilvus can do without.
+    logging.getLogger("grpc._server").addFilter(_is_implemented)
+
+
+def _is_implemented(record: logging.LogRecord) -> bool:
+    return "Method not implemented" not in record.getMessage()
 
 
 @contextlib.contextmanager

@@ -104,6 +104,10 @@ class Collection:
     def count(self) -> int:
         """How many rows it, or the job's partition of it, holds now."""
         self.load()
+        partition = self.settings.partition
+        if partition and self.handle.is_file:  # Milvus Lite counts all partitions in a query
+            stats = self.ask(self._client.get_partition_stats, self._name, partition)
+            return int(stats["row_count"])
         answer = self.ask(
             self._client.query, self._name, filter="", output_fields=["count(*)"],
             consistency_level="Strong", **self._partition(),
