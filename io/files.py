@@ -33,7 +33,6 @@ class ReadFiles(ReaderTransform):
     step_type = "file"
 
     def __post_init__(self) -> None:
-        # Beam's own __init__ is not called by a dataclass's; the label is a class attribute.
         context = self.context or StepContext(step="Read", step_type=self.step_type)
         FileReader(self.settings, self.connection, context)
 

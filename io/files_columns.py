@@ -31,7 +31,7 @@ class FileColumn(Settings):
         if not kind:
             return None
         if kind.lower() not in TYPES:
-            raise ValueError(f"{kind!r} is no column type{near(kind, TYPES)}: use {one_of(TYPES)}")
+            raise ValueError(f"{kind!r} is no column type: use {one_of(TYPES)}{near(kind, TYPES)}")
         return kind.lower()
 
     @model_validator(mode="after")

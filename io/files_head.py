@@ -25,12 +25,15 @@ class Head:
     names: list[str] | None = None
 
 
-def read_head(path: str, raw: Any, settings: FilesSettings, dialect: CsvDialect | None) -> Head:
+def read_head(
+    path: str, raw: Any, settings: FilesSettings, dialect: CsvDialect | None, step: str
+) -> Head:
     """The head of the open file `raw`, which is left at its beginning.
 
     Raises FatalError where the header lacks a column of the job, or has one twice.
     """
     packed = settings.gzipped(path)
+    where = f"step {step!r}: {path}"
     raw.seek(0)
     stream = gzip.GzipFile(fileobj=raw, mode="rb") if packed else raw
     mark = _byte_order_mark(settings.encoding)
@@ -42,11 +45,11 @@ def read_head(path: str, raw: Any, settings: FilesSettings, dialect: CsvDialect 
         piece = next(read_lines(read, body, most=settings.max_line_bytes), None)
         if isinstance(piece, LongLine):
             raise FatalError(
-                f"{path}: the header line has {piece.length} bytes, more than maxLineBytes "
+                f"{where}: the header line has {piece.length} bytes, more than maxLineBytes "
                 f"({settings.max_line_bytes}); is this file of the format {settings.file_format}?"
             )
         line = next(io.BytesIO(piece.data)) if piece else None
-        names = [] if line is None else _names(path, line, settings, dialect)
+        names = [] if line is None else _names(where, line, settings, dialect)
         head = Head(body + len(line or b""), names)
     raw.seek(0)
     return head
@@ -60,34 +63,34 @@ def _byte_order_mark(encoding: str) -> bytes:
 
 
 def _names(
-    path: str, line: bytes, settings: FilesSettings, dialect: CsvDialect | None
+    where: str, line: bytes, settings: FilesSettings, dialect: CsvDialect | None
 ) -> list[str]:
     try:
         text = line.rstrip(b"\r\n").decode(settings.encoding)
         names = dialect.split(text) if dialect else text.split(settings.delimiter)
     except UnicodeDecodeError as e:
         raise FatalError(
-            f"{path}: the header line is not {settings.encoding} ({e.reason} at byte {e.start}); "
+            f"{where}: the header line is not {settings.encoding} ({e.reason} at byte {e.start}); "
             "set the step's `encoding`"
         ) from e
     except RowError as e:
-        raise FatalError(f"{path}: the header line can't be read: {e}") from e
+        raise FatalError(f"{where}: the header line can't be read: {e}") from e
     if settings.by_name:
-        _require(path, names, settings)
+        _require(where, names, settings)
     return names
 
 
-def _require(path: str, names: list[str], settings: FilesSettings) -> None:
+def _require(where: str, names: list[str], settings: FilesSettings) -> None:
     wanted = [c.name for c in settings.column if c.index is None and c.value is None]
     listed = shorten(", ".join(names))
     for name in wanted:
         if name not in names:
             raise FatalError(
-                f"{path}: the header line has no column {name!r}{near(name, names)}; it has "
+                f"{where}: the header line has no column {name!r}{near(name, names)}; it has "
                 f"{listed}; correct the name or the fieldDelimiter ({settings.delimiter!r})"
             )
     twice = sorted({n for n in wanted or names if names.count(n) > 1})
     if twice:
         raise FatalError(
-            f"{path}: the header line has {twice[0]!r} twice ({listed}); take it by its index"
+            f"{where}: the header line has {twice[0]!r} twice ({listed}); take it by its index"
         )

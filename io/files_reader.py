@@ -241,7 +241,8 @@ class FileReader:
 
     def _head(self, path: str, raw: Any) -> Head:
         if path not in self._heads:
-            self._heads = {path: read_head(path, raw, self.settings, self._dialect)}
+            head = read_head(path, raw, self.settings, self._dialect, self.context.step)
+            self._heads = {path: head}
         return self._heads[path]
 
     def _require_unchanged(self, split: FileSplit) -> None:

@@ -85,7 +85,7 @@ class FilesSettings(Settings):
         if folded not in FORMATS:
             later = "is not read yet" if folded in LATER_FORMATS else "is no file format"
             hint = "" if folded in LATER_FORMATS else near(given, FORMATS)
-            raise ValueError(f"{given!r} {later}{hint}: use {one_of(FORMATS)}")
+            raise ValueError(f"{given!r} {later}: use {one_of(FORMATS)}{hint}")
         return folded
 
     @field_validator("column", mode="before")
@@ -109,7 +109,7 @@ class FilesSettings(Settings):
     def _text_encoding(cls, given: str) -> str:
         try:
             codec = codecs.lookup(given.strip())
-            newline = "\n".encode(codec.name) if getattr(codec, "_is_text_encoding", True) else b""
+            newline = "\n".encode(codec.name)
         except LookupError as e:
             raise ValueError(
                 f"encoding {given!r} is unknown; use a name such as utf-8, gbk or gb18030"

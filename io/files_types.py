@@ -1,7 +1,8 @@
 """Column types of files: from text or JSON to the value in the row.
 
 The types are DataWorks': string, long, double, boolean and date. A converter takes one value that
-is not null and gives the typed one, or raises ValueError with a text for the reject.
+is not null and gives the typed one, or raises ValueError with a text for the reject. Dates are in
+UTC, and one without an offset is taken as UTC.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -20,6 +21,8 @@ TYPES = ("string", "long", "double", "boolean", "date")
 
 Convert = Callable[[Any], Any]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EXACT = 2**53  # from here on the parser may have rounded a float that is a whole number
 _LONG = re.compile(r"\s*[+-]?[0-9]+\s*", re.ASCII)
 _JAVA_RUN = re.compile(r"'((?:[^']|'')*)'|([A-Za-z])\2*|.", re.DOTALL)
 _DIRECTIVES = {
@@ -77,7 +80,7 @@ def json_converter(kind: str | None, pattern: str | None = None) -> Convert | No
         "long": _json_long,
         "double": _json_double,
         "boolean": _json_boolean,
-        "date": _refuse,
+        "date": _json_date,
     }
     keeps = keep_by_kind[kind]
 
@@ -123,8 +126,8 @@ def _date_converter(pattern: str | None) -> Convert:
 
     def convert(text: str) -> datetime:
         try:
-            return datetime.strptime(text.strip(), directive)
-        except ValueError as e:
+            return _in_utc(datetime.strptime(text.strip(), directive))
+        except (ValueError, OverflowError) as e:
             raise ValueError(f"{_quoted(text)} is not a date of the format {pattern!r}") from e
 
     return convert
@@ -132,22 +135,33 @@ def _date_converter(pattern: str | None) -> Convert:
 
 def _iso_date(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text.strip())
-    except ValueError as e:
+        return _in_utc(datetime.fromisoformat(text.strip()))
+    except (ValueError, OverflowError) as e:
         raise ValueError(
             f"{_quoted(text)} is not an ISO 8601 date; give the column a `format`"
         ) from e
 
 
+def _in_utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
 def _json_string(value: Any) -> str:
-    return value if type(value) is str else orjson.dumps(value).decode()
+    if type(value) is str:
+        return value
+    if type(value) is float and not abs(value) < 2.0**63:
+        raise ValueError(
+            f"{value!r} is a number that 64 bits don't hold: its digits are lost; "
+            "write it as a text in the file"
+        )
+    return orjson.dumps(value).decode()
 
 
 def _json_long(value: Any) -> int:
     if type(value) is int:
         return _in_range(value)
-    if type(value) is float and value.is_integer():
-        return _in_range(int(value))
+    if type(value) is float and abs(value) < _EXACT and value.is_integer():
+        return int(value)
     raise ValueError(f"{_quoted(value)} is not a whole number")
 
 
@@ -158,13 +172,18 @@ def _json_double(value: Any) -> float:
 
 
 def _json_boolean(value: Any) -> bool:
-    if type(value) is bool:
-        return value
+    if type(value) is bool or (type(value) in (int, float) and value in (0, 1)):
+        return bool(value)
     raise ValueError(f"{_quoted(value)} is neither true nor false")
 
 
-def _refuse(value: Any) -> Any:
-    raise ValueError(f"{_quoted(value)} is not a text with a date")
+def _json_date(value: Any) -> datetime:
+    if type(value) is int:
+        try:
+            return _EPOCH + timedelta(milliseconds=value)
+        except OverflowError:
+            pass
+    raise ValueError(f"{_quoted(value)} is neither a date as text nor milliseconds since 1970")
 
 
 def _quoted(value: Any) -> str:

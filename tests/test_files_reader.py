@@ -156,7 +156,7 @@ class TestCsvAndText:
         found = rows(source)
         assert [r["column_1"] for r in found] == ['a "b", c', "two\r\nlines"]
         assert [(r["id"], r["ok"]) for r in found] == [(1, None), (2, True)]
-        assert found[0]["day"].isoformat() == "2024-02-01T00:00:00"
+        assert found[0]["day"].isoformat() == "2024-02-01T00:00:00+00:00"
         assert source.counts.values["rows-read"] == 2
 
     def test_csv_by_header_names(self, tmp_path: Path) -> None:

@@ -1,0 +1,173 @@
+"""Finding files: patterns, and a data source's folder that nothing leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vecferry.errors import JobError
+from vecferry.io.files_reader import FileReader
+from vecferry.io.files_settings import FilesSettings, LocalConnection
+from vecferry.io.files_store import FileStore, filesystem
+from vecferry.settings import Settings
+from vecferry.steps import StepContext
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data source's folder with files, and a secret beside it."""
+    base = tmp_path / "data[1]*"
+    for name in (
+        "b.jsonl",
+        "a.jsonl",
+        "a[0].jsonl",
+        "in/c.jsonl",
+        "in/deep/d.jsonl",
+        "in/deep/notes.txt",
+        "_SUCCESS",
+        ".hidden.jsonl",
+        "_tmp/e.jsonl",
+    ):
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).write_text("{}\n")
+    (tmp_path / "secret.jsonl").write_text("{}\n")
+    return base
+
+
+def store(folder: Path) -> FileStore:
+    """The store of a folder."""
+    return filesystem(LocalConnection(path=str(folder)))
+
+
+def found(folder: Path, pattern: str) -> list[str]:
+    """The paths that a pattern finds."""
+    files = store(folder)
+    return [f.path for f in files.find(files.relative(pattern))]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "paths"),
+    [
+        ("a.jsonl", ["a.jsonl"]),
+        ("a[0].jsonl", ["a[0].jsonl"]),
+        ("./in/../a.jsonl", ["a.jsonl"]),
+        ("*.jsonl", ["a.jsonl", "a[0].jsonl", "b.jsonl"]),
+        ("?.jsonl", ["a.jsonl", "b.jsonl"]),
+        ("in/*", ["in/c.jsonl"]),
+        ("in", ["in/c.jsonl"]),
+        ("i*/*/?.jsonl", ["in/deep/d.jsonl"]),
+        ("**/*.txt", ["in/deep/notes.txt"]),
+        ("in/**", ["in/c.jsonl", "in/deep/d.jsonl", "in/deep/notes.txt"]),
+        ("in/**/d.jsonl", ["in/deep/d.jsonl"]),
+        ("**/?.jsonl", ["a.jsonl", "b.jsonl", "in/c.jsonl", "in/deep/d.jsonl"]),
+        ("_SUCC*", ["_SUCCESS"]),
+        (".*.jsonl", [".hidden.jsonl"]),
+        ("_tmp/*", ["_tmp/e.jsonl"]),
+    ],
+)
+def test_patterns(folder: Path, pattern: str, paths: list[str]) -> None:
+    """`*` and `?` within a name, `**` over folders; hidden names only where they are spelt."""
+    assert found(folder, pattern) == paths
+
+
+def test_an_absolute_path_may_name_what_is_inside(folder: Path) -> None:
+    """It comes as the relative one."""
+    assert found(folder, str(folder / "in" / "c.jsonl")) == ["in/c.jsonl"]
+
+
+def test_a_slash_is_the_folder_itself_for_hdfs_only(folder: Path) -> None:
+    """HDFS paths are all absolute; a local folder stands in for the file system."""
+    files = store(folder)
+    assert files.relative("/in/c.jsonl", rooted=True) == "in/c.jsonl"
+    assert files.relative("/../../x", rooted=True) == "x"
+    with pytest.raises(JobError, match="leads out of the data source's folder"):
+        files.relative("/in/c.jsonl")
+
+
+@pytest.mark.parametrize("pattern", ["../secret.jsonl", "in/../../*.jsonl", "/etc/passwd", ".."])
+def test_a_path_that_leads_out_is_refused(folder: Path, pattern: str) -> None:
+    """Whether it is written with dots or in full."""
+    with pytest.raises(JobError, match="leads out of the data source's folder"):
+        found(folder, pattern)
+
+
+@pytest.mark.parametrize("pattern", ["link.jsonl", "li*.jsonl", "up/secret.jsonl", "up/*"])
+def test_a_link_that_leads_out_is_refused(folder: Path, pattern: str) -> None:
+    """Named or matched, a file or a folder."""
+    (folder / "link.jsonl").symlink_to(folder.parent / "secret.jsonl")
+    (folder / "up").symlink_to(folder.parent)
+    with pytest.raises(JobError, match="leads out of the data source's folder"):
+        found(folder, pattern)
+
+
+def test_a_link_that_is_turned_outwards_later_is_not_opened(folder: Path) -> None:
+    """The place is looked at again when the file is opened."""
+    link = folder / "link.jsonl"
+    link.symlink_to(folder / "a.jsonl")
+    assert found(folder, "link.jsonl") == ["link.jsonl"]
+    link.unlink()
+    link.symlink_to(folder.parent / "secret.jsonl")
+    with pytest.raises(JobError, match="leads out"):
+        store(folder).open("link.jsonl")
+
+
+def test_links_inside_are_followed(folder: Path) -> None:
+    """Size and version are those of the file, not of the link."""
+    (folder / "link.jsonl").symlink_to("in/c.jsonl")
+    (folder / "sub").symlink_to("in")
+    (file,) = store(folder).find("link.jsonl")
+    assert (file.size, file.version) == (3, store(folder).info("in/c.jsonl").version)
+    assert found(folder, "l*.jsonl") == ["link.jsonl"]
+    assert found(folder, "sub/*.jsonl") == ["sub/c.jsonl"]
+
+
+def test_a_broken_link_is_named(folder: Path) -> None:
+    """A match that is no file is not passed over."""
+    (folder / "x.jsonl").symlink_to("gone")
+    with pytest.raises(JobError, match=r"'x\.jsonl' .* is a link to a file that is gone"):
+        found(folder, "x*")
+
+
+def test_no_match_names_pattern_folder_and_a_near_file(folder: Path) -> None:
+    """A typo is easily mended."""
+    with pytest.raises(JobError, match=r"no file matches 'in/cc\.jsonl' in .*'in/c\.jsonl'\?"):
+        found(folder, "in/cc.jsonl")
+    with pytest.raises(JobError, match=r"no file matches 'zzz\*' .*; there are "):
+        found(folder, "zzz*")
+
+
+def test_an_empty_or_absent_folder_says_so(tmp_path: Path) -> None:
+    """Both are faults of the data source or of what fills it."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(JobError, match="the folder is empty"):
+        found(tmp_path / "empty", "*")
+    with pytest.raises(JobError, match="does not exist or is no folder"):
+        found(tmp_path / "absent", "*")
+
+
+def test_another_kind_of_data_source_is_refused() -> None:
+    """A vector store holds no files."""
+    with pytest.raises(JobError, match="'Settings' holds no files"):
+        filesystem(Settings())
+
+
+def test_all_patterns_without_a_match_are_reported_at_once(folder: Path) -> None:
+    """And a file that two patterns match is read once."""
+
+    def reader(*patterns: str) -> FileReader:
+        job = {"object": list(patterns), "fileFormat": "jsonl"}
+        settings = FilesSettings.model_validate(job)
+        context = StepContext(step="Reader", step_type="file")
+        return FileReader(settings, LocalConnection(path=str(folder)), context)
+
+    with pytest.raises(JobError) as raised:
+        reader("x1", "a.jsonl", "x2").check()
+    assert len(raised.value.problems) == 2
+    assert all(p.startswith("step 'Reader': ") for p in raised.value.problems)
+    assert [s.path for s in reader("a.*", "*.jsonl").splits()] == [
+        "a.jsonl",
+        "a[0].jsonl",
+        "b.jsonl",
+    ]
+    assert reader("a.jsonl").check() is None  # type: ignore[func-returns-value]
