@@ -51,7 +51,7 @@ class EmbedSettings(Settings):
     api_key: SecretText | None = None
     endpoint: str | None = None
     batch_size: int = Field(10, ge=1)
-    embedding_columns: tuple[EmbeddingColumn, ...] = Field(min_length=1)
+    embedding_columns: tuple[EmbeddingColumn, ...]
     append_delimiter: str = "\n"
     skip_empty_value: bool = False
     dimension: int = 1024
@@ -95,6 +95,8 @@ class EmbedSettings(Settings):
     @field_validator("embedding_columns")
     @classmethod
     def _distinct(cls, value: tuple[EmbeddingColumn, ...]) -> tuple[EmbeddingColumn, ...]:
+        if not value:
+            raise ValueError("embeddingColumns is empty: it needs at least 1 object")
         names = [c.embedding_column_name for c in value]
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
