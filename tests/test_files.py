@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,21 @@ def test_rows_and_rejects_of_several_files(tmp_path: Path) -> None:
         assert_that(
             rejected, equal_to([("invalid-json", "bad", "a.jsonl:9", "file")]), label="Rejected"
         )
+
+
+def test_the_example_of_the_docs_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What the page says of an own pipeline is what happens."""
+    page = (Path(__file__).parents[1] / "docs" / "files.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jsonl").write_text('{"id":1,"text":"x","more":2}\nbad\n')
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    printed = capfd.readouterr().out
+    assert "{'id': 1, 'text': 'x'}" in printed
+    assert "invalid-json a.jsonl, byte 29: the line is not JSON" in printed
 
 
 def test_every_row_is_counted(tmp_path: Path) -> None:
