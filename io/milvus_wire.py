@@ -98,10 +98,7 @@ def _byte_vectors(field: FieldInfo) -> Callable[[Any, Values], None]:
 
 
 def _sparse_vectors(data: Any, values: Values) -> None:
-    # Each is its pairs of index and weight in ascending order, so the last index is the greatest.
-    widest = max((int.from_bytes(v[-8:-4], "little") + 1 for v in values), default=0)
-    data.vectors.dim = widest
-    data.vectors.sparse_float_vector.dim = widest
+    data.vectors.sparse_float_vector.SetInParent()
     data.vectors.sparse_float_vector.contents.extend(values)
 
 
