@@ -196,25 +196,38 @@ def run_ours(path: Path, sink: str, folder: Path) -> tuple[int, float]:
 # --- side by side --------------------------------------------------------------------------------
 
 
-def child(kind: str, path: Path, sink: str) -> None:
+def child(kind: str, path: Path, sink: str, folder: Path) -> None:
     """One run in this process; prints what it took as JSON."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="vecferry-bench-") as folder:
-        run = run_ours if kind == "ours" else run_loop
-        rows, begun = run(path, sink, Path(folder))
-        ended = time.monotonic()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    taken = {"rows": rows, "seconds": ended - begun, "start_up": begun - started, "peak_mb": peak}
+    run = run_ours if kind == "ours" else run_loop
+    rows, begun = run(path, sink, folder)
+    taken = {
+        "rows": rows,
+        "begun": begun,
+        "start_up": begun - started,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
     print("\n" + json.dumps(taken))
 
 
 def measure(kind: str, path: Path, sink: str) -> dict[str, float]:
-    """One run in a process of its own."""
-    command = [sys.executable, __file__, "--child", kind, "--file", str(path), "--sinks", sink]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    """One run in a process of its own.
+
+    The clock stops when the process has ended: Milvus Lite still has work to do when it is closed.
+    """
+    with tempfile.TemporaryDirectory(prefix="vecferry-bench-") as folder:
+        command = [sys.executable, __file__, "--child", kind, "--file", str(path)]
+        command += ["--sinks", sink, "--folder", folder]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        ended = time.monotonic()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
-        raise SystemExit(f"{kind} into {sink} failed:\n{done.stdout}")
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+        raise SystemExit(f"{kind} into {sink} failed:\n{done.stdout}\n{done.stderr}")
+    told = [line for line in done.stdout.splitlines() if line.startswith('{"rows"')]
+    found: dict[str, float] = json.loads(told[-1])
+    found["seconds"] = ended - found["begun"]
+    found["cpu"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return found
 
 
@@ -228,7 +241,8 @@ def compare(path: Path, sink: str, rounds: int) -> bool:
             speeds[kind].append(speed)
             print(
                 f"  {sink:7} {kind}: {speed:8,.0f} rows/s, {found['seconds']:6.2f} s, "
-                f"start-up {found['start_up']:.2f} s, peak {found['peak_mb']:,.0f} MB",
+                f"CPU {found['cpu']:6.2f} s, start-up {found['start_up']:.2f} s, "
+                f"peak {found['peak_mb']:,.0f} MB",
                 flush=True,
             )
     ratio = statistics.median(speeds["ours"]) / statistics.median(speeds["loop"])
@@ -262,9 +276,10 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="memory instead of speed")
     parser.add_argument("--child", choices=["loop", "ours"], help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        child(args.child, args.file, args.sinks[0])
+        child(args.child, args.file, args.sinks[0], args.folder)
         return
     with tempfile.TemporaryDirectory(prefix="vecferry-bench-") as folder:
         if args.memory:
