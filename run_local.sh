@@ -23,7 +23,11 @@ say "3. The job: JSON lines -> json-extracting -> embedding-transformer -> Milvu
 run vecferry run examples/packages-to-milvus.json --data-sources examples/datasources.yaml --report data/report.json
 
 say "4. Does the collection answer?"
-ask() { run vecferry query examples/packages-to-milvus.json --data-sources examples/datasources.yaml -k 3 "$1"; }
+ask() {
+  echo "\$ vecferry query examples/packages-to-milvus.json --data-sources examples/datasources.yaml -k 3 \"$1\""
+  vecferry query examples/packages-to-milvus.json --data-sources examples/datasources.yaml -k 3 "$1"
+  echo
+}
 ask "show a progress bar in the terminal"
 ask "detect the character encoding of a text file"
 ask "validate data with type annotations"

@@ -19,12 +19,13 @@ SHORTEST, LONGEST = 120, 600
 """Characters: paragraphs below the first are joined to the next, above the second they are cut."""
 
 _NOISE = [
-    (re.compile(r"<!--.*?-->|<[^>\n]{1,300}>", re.DOTALL), " "),  # HTML
+    (re.compile(r"`([^`<]+?)\s*<[^>`]*>`_+"), r"\1"),  # links of reStructuredText: their words stay
     (re.compile(r"\[?!\[[^\]]*\]\([^)]*\)(\]\([^)]*\))?"), " "),  # badges of Markdown
-    (re.compile(r"^\s*\.\. .*(\n\s+:.*)*$", re.MULTILINE), " "),  # directives of reStructuredText
-    (re.compile(r"\[([^\]]+)\](\([^)]*\)|\[[^\]]*\])"), r"\1"),  # links: their words stay
-    (re.compile(r"`([^`<]+) <[^>]*>`_+"), r"\1"),
+    (re.compile(r"\[([^\]]+)\](\([^)]*\)|\[[^\]]*\])"), r"\1"),  # links of Markdown
+    (re.compile(r"<!--.*?-->|<[^>\n]{1,300}>", re.DOTALL), " "),  # HTML
+    (re.compile(r"^\s*\.\. .*(\n\s+:.*)*$", re.MULTILINE), " "),  # directives
     (re.compile(r"^\s*[|+=\-~*^\"'#:`]+[|+=\-~*^\"'#:`\s]*$", re.MULTILINE), "\n"),  # rules
+    (re.compile(r"``|`_+|\*\*|\|[A-Za-z0-9-]+\|_*"), ""),  # marks around words
 ]
 _SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+")
 
