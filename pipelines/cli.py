@@ -159,3 +159,7 @@ def main(argv: list[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         commands.leave(INTERRUPTED)
     sys.exit(status if isinstance(status, int) else DONE)
+
+
+if __name__ == "__main__":
+    main()

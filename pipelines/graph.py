@@ -110,7 +110,7 @@ class _ReplayFn(beam.DoFn):
         for replayed in read_rejects(self.folder):
             if replayed.step != self.step.name:
                 continue
-            if state.stop.is_set():
+            if state.stop.is_set() or (state.over_limit and not state.goes_on()):
                 return
             state.add({"rows-read": 1})
             item = _again(replayed, reader, self.context)

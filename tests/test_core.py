@@ -35,7 +35,7 @@ from vecferry.errors import (
     redact,
     shorten,
 )
-from vecferry.process import RunState, forget, once, run_state
+from vecferry.process import GRACE_ROWS, RunState, forget, once, run_state
 from vecferry.retry import Backoff, call_with_retries, parse_retry_after
 from vecferry.rows import (
     DELETE,
@@ -438,11 +438,13 @@ def test_a_run_can_be_forgotten() -> None:
 
 
 def test_rejects_beyond_the_limit_stop_the_run() -> None:
-    """The limit itself is allowed, one more ends the run, and the first cause is kept."""
+    """The limit itself is allowed; one more ends the run 1,000 rows later, for its first cause."""
     state = RunState(reject_limit=1)
     state.reject("extract", "invalid-json")
-    assert not state.stop.is_set()
+    assert not state.over_limit
     state.reject("write", "too-long")
+    assert state.over_limit
+    assert [state.goes_on() for _ in range(GRACE_ROWS)] == [True] * (GRACE_ROWS - 1) + [False]
     assert state.stop.is_set()
     state.end("interrupted")
     assert state.stopped_by == "errorLimit"

@@ -63,6 +63,10 @@ class _Part:
             self._file.write(line)
             self._file.flush()
 
+    def close(self) -> None:
+        """Called when the run is over."""
+        self._file.close()
+
 
 class WriteRejectsFn(beam.DoFn):
     """Writes each reject as it happens; on an object store, one object for each bundle."""

@@ -16,6 +16,9 @@ from vecferry.errors import redact
 
 T = TypeVar("T")
 
+GRACE_ROWS = 1000
+"""A failing run reads on so far, to show more than its first bad row."""
+
 _lock = threading.Lock()
 _made: dict[Hashable, tuple[threading.Lock, list[Any]]] = {}
 
@@ -54,6 +57,8 @@ class RunState:
         self.stop = threading.Event()
         self.stopped_by = ""
         self.failure = ""
+        self.over_limit = False
+        self._grace = GRACE_ROWS
         self._handed_out = 0
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -65,12 +70,21 @@ class RunState:
             self._counts.update(counts)
 
     def reject(self, step: str, reason: str) -> None:
-        """Counts a reject; past the limit the readers of this process stop handing out rows."""
+        """Counts a reject; past the limit the readers of this process hand out few more rows."""
         with self._lock:
             self._rejects[step, reason] += 1
             total = self._rejects.total()
         if self.reject_limit is not None and total > self.reject_limit:
+            self.over_limit = True
+
+    def goes_on(self) -> bool:
+        """Counts a row handed out past the limit; False, and the end, after `GRACE_ROWS` of them."""
+        with self._lock:
+            self._grace -= 1
+            left = self._grace
+        if left <= 0:
             self.end("errorLimit")
+        return left > 0
 
     def end(self, why: str) -> None:
         """Asks the readers to stop handing out rows; what was read is finished."""

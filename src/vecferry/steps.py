@@ -188,5 +188,5 @@ def paced(
         if context.row_limit is not None and not state.hand_out(context.row_limit):
             state.end("limit")
         yield item
-        if stop.is_set():
+        if stop.is_set() or (state.over_limit and not state.goes_on()):
             return
