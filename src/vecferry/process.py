@@ -78,7 +78,7 @@ class RunState:
             self.over_limit = True
 
     def goes_on(self) -> bool:
-        """Counts a row handed out past the limit; False, and the end, after `GRACE_ROWS` of them."""
+        """Counts a row handed out past the limit; after `GRACE_ROWS` of them False, and the end."""
         with self._lock:
             self._grace -= 1
             left = self._grace
