@@ -129,7 +129,11 @@ def _open(connection: MilvusConnection) -> MilvusHandle:
         raise ModuleNotFoundError(
             "the Milvus writer needs pymilvus: pip install 'vecferry[milvus]'"
         ) from e
-    _quieten("pymilvus.decorators", "milvus_lite.adapter.grpc.servicer")
+    _quieten(
+        "pymilvus.decorators",
+        "pymilvus.client.connection_manager",
+        "milvus_lite.adapter.grpc.servicer",
+    )
     login: dict[str, str] = {}
     if connection.token is not None:
         login["token"] = str.__str__(connection.token)
@@ -234,6 +238,8 @@ def classify(error: Exception) -> Exception:
     """What a failed write means; an error that is unknown here comes back as it is."""
     if isinstance(error, StatusError):
         return _classify_status(error)
+    if isinstance(error, ValueError) and "closed channel" in str(error):
+        return TransientError("the client is just connecting anew")
     code = getattr(error, "code", None)
     if not callable(code):
         return error

@@ -61,7 +61,7 @@ class ColumnMapping(Settings):
 class MilvusSettings(Settings):
     """What the step `milvus` may say."""
 
-    ignored: ClassVar[frozenset[str]] = frozenset({"envType", "endpoint", "connectTimeoutMs"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"envType"})
 
     datasource: str | None = None
     collection: str = Field(min_length=1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vecferry.io.milvus_client import MilvusHandle, classify
 from vecferry.io.milvus_rows import DELETING, INSERTING, UPSERTING, RowEncoder
 from vecferry.io.milvus_schema import CollectionInfo
 from vecferry.io.milvus_settings import MilvusSettings
-from vecferry.io.sink_store import Outcome, Record
+from vecferry.io.sink_store import WRITTEN, Outcome, Record, retry
 
 
 class MilvusStore:
@@ -21,7 +23,7 @@ class MilvusStore:
         self.encode = encoder.encode
         self.classify = classify
         self._handle = handle
-        self._make = RequestMaker(
+        make = RequestMaker(
             database="" if database == "default" else database,
             collection=settings.collection,
             partition=settings.partition,
@@ -29,21 +31,30 @@ class MilvusStore:
             dynamic=encoder.dynamic,
             key=info.key,
         )
+        self._calls = (
+            (UPSERTING, "Upsert", make.upsert),
+            (INSERTING, "Insert", make.insert),
+            (DELETING, "Delete", make.delete),
+        )
 
     def send(self, records: list[Record]) -> list[Outcome] | None:
         """Writes records of different keys: one call for each operation that is among them.
 
-        Where a later call fails, all are sent again: upserts and deletes may be repeated.
+        Where a later call fails, the records of the earlier ones are told as written, so that an
+        insert is not repeated for the sake of a delete; the rest is to be sent again.
         """
-        make, write = self._make, self._handle.write
-        for op, method, request in (
-            (UPSERTING, "Upsert", make.upsert),
-            (INSERTING, "Insert", make.insert),
-        ):
-            bodies = [r.body for r in records if r.op == op]
-            if bodies:
-                write(method, request(bodies))
-        keys = [r.key for r in records if r.op == DELETING]
-        if keys:
-            write("Delete", make.delete(keys))
+        done: set[str] = set()
+        for op, method, request in self._calls:
+            mine = [r for r in records if r.op == op]
+            if not mine:
+                continue
+            sent: list[Any] = [r.key if op == DELETING else r.body for r in mine]
+            try:
+                self._handle.write(method, request(sent))
+            except Exception as e:
+                if not done:
+                    raise
+                later = retry(str(self.classify(e)))
+                return [WRITTEN if r.op in done else later for r in records]
+            done.add(op)
         return None

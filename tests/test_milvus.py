@@ -9,7 +9,7 @@ import pytest
 
 from tests.milvus_support import KEY, TEXT, VECTOR, Lite, rows, vector, write
 from vecferry.errors import JobError
-from vecferry.io.milvus_client import handle_of
+from vecferry.io.milvus_client import StatusError, handle_of
 from vecferry.rows import DELETE, UPDATE, Change, Reject
 
 AUTO = {"name": "pk", "type": "Int64", "primaryKey": True, "autoId": True}
@@ -140,6 +140,28 @@ def test_deletes_by_text_key_stand_any_text(lite):
     for n, k in enumerate(keys, 1):
         write(target, [Change({"id": k}, kind=DELETE)])
         assert target.row_count() == len(keys) - n, k
+
+
+def test_an_insert_is_not_repeated_because_a_delete_failed(lite, monkeypatch):
+    """Of a request in two calls only the one that failed is sent again."""
+    target = lite.target(writeMode="insert")
+    write(target, rows(2))
+    operator = target.operator()
+    handle = handle_of(lite.connection(), target.context.run)
+    calls, plain = [], handle.write
+
+    def failing(method, request):
+        calls.append(method)
+        if calls == ["Insert", "Delete"]:
+            raise StatusError(8, 49, "rate limit")
+        plain(method, request)
+
+    monkeypatch.setattr(handle, "write", failing)
+    log = [*rows(3, first=10), Change({"id": 0}, kind=DELETE)]
+    written, rejects = write(target, log, operator)
+    assert (len(written), rejects) == (4, [])
+    assert calls == ["Insert", "Delete", "Delete"]
+    assert target.row_count() == 4
 
 
 def test_a_delete_without_its_key_is_rejected(lite):
