@@ -28,9 +28,9 @@ ask() {
   vecferry query examples/packages-to-milvus.json --data-sources examples/datasources.yaml -k 3 "$1"
   echo
 }
-ask "show a progress bar in the terminal"
-ask "detect the character encoding of a text file"
-ask "validate data with type annotations"
+ask "make HTTP requests"
+ask "read environment variables from a file"
+ask "fast JSON serialisation"
 
 say "Done: data/vectors.db holds the collection 'packages', data/report.json says what was done."
 echo "A second run writes the same rows again under the same keys. Your own job: docs/job-file.md"

@@ -50,6 +50,7 @@ print(hashlib.sha256(files + sys.version.encode() + str(pathlib.Path.cwd()).enco
     fi
   done
   echo "Installing vecferry[$1] into $VENV …"
-  "$PY" -m pip install --quiet --disable-pip-version-check --editable ".[$1]"
+  # Not compiled: Python compiles what is imported, which is a fraction of it.
+  "$PY" -m pip install --quiet --no-compile --disable-pip-version-check --editable ".[$1]"
   echo "$wanted" > "$VENV/.installed-$1"
 }

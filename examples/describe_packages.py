@@ -2,7 +2,7 @@
 
     python examples/describe_packages.py data/packages.jsonl
 
-Each package's summary and long description is cut into paragraphs of a few hundred characters, one
+Each package's summary and long description is cut into pieces of at most 400 characters, one
 a line: ``{"id": "numpy:3", "package": "numpy", "text": "…"}``. Real texts, and nothing downloaded.
 """
 
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-SHORTEST, LONGEST = 120, 600
+SHORTEST, LONGEST = 80, 400
 """Characters: paragraphs below the first are joined to the next, above the second they are cut."""
 
 _NOISE = [
