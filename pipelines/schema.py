@@ -11,6 +11,7 @@ from vecferry.pipelines.registry import kinds, load
 
 _AS_TEXT = {"type": "string", "pattern": r"^\s*-?[\d.]+\s*$|\$\{.+\}"}
 _FLAG_AS_TEXT = {"type": "string", "pattern": r"^([Tt]rue|[Ff]alse|TRUE|FALSE)$|\$\{.+\}"}
+_ONE_OR_MANY = {"embeddingColumns", "object", "partition", "path", "paths", "sourceColumnNames"}
 _PLACEHOLDER = {"type": "string", "pattern": r"\$\{.+\}"}
 
 
@@ -43,12 +44,18 @@ def job_schema() -> dict[str, Any]:
 
 
 def _lenient(schema: Any) -> Any:
-    """`schema`, with numbers and flags also as texts, and placeholders in any of them."""
+    """`schema` as the models take it.
+
+    Numbers and flags are also taken as texts, placeholders in any of them, and one item for a list
+    of one where the models do so.
+    """
     if isinstance(schema, list):
         return [_lenient(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     schema = {k: _lenient(v) for k, v in schema.items()}
+    for name in _ONE_OR_MANY & schema.get("properties", {}).keys():
+        schema["properties"][name] = _one_or_many(schema["properties"][name])
     kind = schema.get("type")
     if kind in ("integer", "number"):
         return _either(schema, _AS_TEXT)
@@ -57,6 +64,10 @@ def _lenient(schema: Any) -> Any:
     if kind == "string" and ("enum" in schema or "pattern" in schema):
         return _either(schema, _PLACEHOLDER)
     return schema
+
+
+def _one_or_many(schema: dict[str, Any]) -> dict[str, Any]:
+    return _either(schema, schema["items"]) if "items" in schema else schema
 
 
 def _either(schema: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

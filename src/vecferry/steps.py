@@ -147,7 +147,7 @@ class Reader(Protocol):
 
 
 class TokenBucket:
-    """Paces rows or bytes to a rate, with a burst of a tenth of a second."""
+    """Paces rows or bytes to a rate, making up for at most a second that was lost."""
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
@@ -156,7 +156,7 @@ class TokenBucket:
     def wait(self, amount: float, stop: Any = None) -> None:
         """Waits until `amount` may pass; a set `stop` event ends the wait."""
         now = time.monotonic()
-        self._due = max(self._due, now - 0.1) + amount / self.rate
+        self._due = max(self._due, now - 1.0) + amount / self.rate
         if self._due - now < 0.01:
             return
         if stop is None:
