@@ -56,7 +56,7 @@ class MilvusColumn(Settings):
     ignored: ClassVar[frozenset[str]] = frozenset({"description", "comment"})
 
     name: str = Field(min_length=1)
-    type: str
+    type: str = Field(json_schema_extra={"enum": [*TYPES]})
     primary_key: bool = False
     auto_id: bool = False
     partition_key: bool = False

@@ -10,6 +10,9 @@ from vecferry.errors import near
 from vecferry.io.milvus_columns import MilvusColumn, pick
 from vecferry.settings import SecretText, Settings
 
+WRITE_MODES = ("upsert", "insert")
+CREATE_MODES = ("createIfNotExist", "ignore", "recreate")
+
 
 class MilvusConnection(Settings):
     """A Milvus server, or a file that Milvus Lite opens in this process."""
@@ -66,9 +69,11 @@ class MilvusSettings(Settings):
     datasource: str | None = None
     collection: str = Field(min_length=1)
     partition: str | None = None
-    write_mode: str = "upsert"
+    write_mode: str = Field(default="upsert", json_schema_extra={"enum": [*WRITE_MODES]})
     batch_size: int = Field(default=1024, ge=1)
-    schema_create_mode: str = "createIfNotExist"
+    schema_create_mode: str = Field(
+        default="createIfNotExist", json_schema_extra={"enum": [*CREATE_MODES]}
+    )
     enable_dynamic_schema: bool = False
     column: list[MilvusColumn] = Field(default_factory=list)
     column_mapping: list[ColumnMapping] | None = None
@@ -79,12 +84,12 @@ class MilvusSettings(Settings):
     @field_validator("write_mode", mode="before")
     @classmethod
     def _write_mode(cls, value: Any) -> Any:
-        return pick(value, ("upsert", "insert"), "writeMode")
+        return pick(value, WRITE_MODES, "writeMode")
 
     @field_validator("schema_create_mode", mode="before")
     @classmethod
     def _create_mode(cls, value: Any) -> Any:
-        return pick(value, ("createIfNotExist", "ignore", "recreate"), "schemaCreateMode")
+        return pick(value, CREATE_MODES, "schemaCreateMode")
 
     @field_validator("partition")
     @classmethod

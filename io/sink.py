@@ -68,23 +68,26 @@ class SinkWriter:
             reject = self._context.reject(e.reason, str(e), row=change)
             return [(reject, stamp), *self._ready()]
         emitted: list[Emitted] = []
-        size = record.size
-        if self._entries and self._bytes + size > self._max_bytes:
+        size, entries = record.size, self._entries
+        if self._bytes + size > self._max_bytes and entries:
             emitted = self._flush()
+            entries = self._entries
         self._bytes += size
-        self._keep(Entry(change, stamp, record, None))
-        if len(self._entries) >= self._max_rows:
+        entry = Entry(change, stamp, record)
+        if record.key is None:
+            entries.append(entry)
+        else:
+            self._keep(entry)
+        if len(entries) >= self._max_rows:
             emitted += self._flush()
-        return emitted + self._ready() if self._in_flight else emitted
+        if self._in_flight and not self._arrived.empty():
+            emitted += self._ready()
+        return emitted
 
     def _keep(self, entry: Entry) -> None:
         """Buffers an entry, in the place of an earlier one of its key."""
-        key = entry.record.key
         entries = self._entries
-        if key is None:
-            entries.append(entry)
-            return
-        place = self._places.setdefault(key, len(entries))
+        place = self._places.setdefault(entry.record.key, len(entries))
         if place == len(entries):
             entries.append(entry)
             return

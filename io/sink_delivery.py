@@ -30,8 +30,11 @@ class Entry:
 
     __slots__ = ("change", "earlier", "record", "stamp")
 
-    def __init__(self, change: Change, stamp: Stamp, record: Record, earlier: Entry | None) -> None:
-        self.change, self.stamp, self.record, self.earlier = change, stamp, record, earlier
+    earlier: Entry | None
+
+    def __init__(self, change: Change, stamp: Stamp, record: Record) -> None:
+        self.change, self.stamp, self.record = change, stamp, record
+        self.earlier = None
 
 
 @dataclass(slots=True)

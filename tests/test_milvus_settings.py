@@ -115,6 +115,13 @@ def test_secrets_stay_out_of_texts():
     assert "secret" not in shown
 
 
+def test_an_editor_is_offered_the_choices():
+    """The JSON Schema names modes and types."""
+    schema = MilvusSettings.model_json_schema(by_alias=True)
+    assert schema["properties"]["writeMode"]["enum"] == ["upsert", "insert"]
+    assert "FloatVector" in schema["$defs"]["MilvusColumn"]["properties"]["type"]["enum"]
+
+
 def test_settings_load_neither_beam_nor_the_client():
     """`vecferry check` validates in half a second."""
     code = (
