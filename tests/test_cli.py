@@ -1,0 +1,171 @@
+"""The command line: what it takes, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.job_support import Bench, rows
+
+CLIENTS = ("apache_beam", "pymilvus", "pyarrow", "wordllama", "rich", "requests")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    """A folder with a job that is right, and ten rows of five texts."""
+    bench = Bench(tmp_path, capsys)
+    bench.write_lines([{**row, "text": f"text {i % 5}"} for i, row in enumerate(rows(10))])
+    return bench
+
+
+def test_checking_a_job_imports_neither_beam_nor_a_client(bench: Bench) -> None:
+    """A check must be over before a person notices it: under half a second."""
+    path = bench.save()
+    program = (
+        "import sys\nfrom vecferry.pipelines.cli import main\n"
+        f"try: main(['check', {path!r}, '-d', {str(bench.folder / 'sources.json')!r}])\n"
+        "except SystemExit as e: assert e.code == 0, e.code\n"
+        f"print('imported', [m for m in {CLIENTS!r} if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "imported []" in out.stdout, out.stdout + out.stderr
+
+
+def test_an_unknown_option_is_an_error_with_the_nearest_name(bench: Bench) -> None:
+    """Beam's own parser would swallow it."""
+    for wrong, right in (
+        ("--limits=3", "--limit"),
+        ("--direct_num_worker=1", "--direct_num_workers"),
+    ):
+        outcome = bench.call("run", wrong)
+        assert outcome.status == 2
+        assert f"did you mean '{right}'" in outcome.err
+    assert not (bench.folder / "vectors.db").exists()
+
+
+def test_options_of_beam_pass_and_so_does_anything_after_dashes(bench: Bench) -> None:
+    """``--job_name`` is Beam's; after ``--`` even an unknown one passes."""
+    outcome = bench.call("run", "--json", "--job_name=nightly")
+    assert outcome.status == 0, outcome.err
+    path = str(bench.folder / "job.json")
+    outcome = bench.line(
+        "run", path, "--json", "-d", str(bench.folder / "sources.json"),
+        "--rejects", str(bench.folder / "rejects"), "--", "--some_option_of_a_runner=1",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+
+
+def test_an_unknown_command_is_an_error_with_the_nearest_name(bench: Bench) -> None:
+    """A slip of the finger costs no look into the manual."""
+    outcome = bench.line("chekc", "job.json")
+    assert outcome.status == 2
+    assert "did you mean 'check'" in outcome.err
+
+
+def test_a_runner_that_this_version_lacks_is_refused(bench: Bench) -> None:
+    """In words, before anything runs."""
+    outcome = bench.call("run", "--runner", "SparkRunner")
+    assert outcome.status == 2
+    assert "SparkRunner" in outcome.err
+
+
+def test_preview_shows_rows_after_each_step_and_writes_nothing(bench: Bench) -> None:
+    """The last stage is the record as the server would get it."""
+    outcome = bench.call("preview", "--rows", "2", "--json")
+    assert outcome.status == 0, outcome.err
+    stages = {s["step"]: s["rows"] for s in outcome.json}
+    assert list(stages) == ["Reader", "Extract", "Embed", "Writer"]
+    assert {len(found) for found in stages.values()} == {2}
+    assert set(stages["Writer"][0]) == {"id", "text", "vector"}
+    assert not (bench.folder / "vectors.db").exists()
+    text = bench.call("preview", "--rows", "1").out
+    assert "after Embed:" in text
+    assert "64 floats" in text
+
+
+def test_preview_of_the_source_reads_only_what_it_shows(bench: Bench) -> None:
+    """No step after the reader is made, no model loaded."""
+    outcome = bench.call("preview", "--source", "--rows", "3", "--json")
+    assert [(s["step"], len(s["rows"])) for s in outcome.json] == [("Reader", 3)]
+
+
+def test_preview_shows_what_would_be_rejected(bench: Bench) -> None:
+    """A bad row is told beside the good ones, and writes no reject."""
+    bench.write_lines(["no JSON", *rows(1)])
+    outcome = bench.call("preview", "--rows", "2")
+    assert "rejected (invalid-json)" in outcome.out
+    assert not (bench.folder / "rejects").exists()
+
+
+def test_estimate_counts_what_a_run_would_send(bench: Bench) -> None:
+    """Rows, distinct texts and requests are counted, and no endpoint is called."""
+    bench.step("Embed").update(
+        modelProvider="bailian", modelName="text-embedding-v4", apiKey="sk-none", batchSize=2
+    )
+    outcome = bench.call("check", "--estimate", "--json")
+    assert outcome.status == 0, outcome.err
+    estimate = outcome.json["estimate"]
+    assert (estimate["rows"], estimate["texts"], estimate["distinct_texts"]) == (10, 10, 5)
+    assert estimate["requests"] == 3
+    assert estimate["tokens"] > 0
+
+
+def test_check_connect_names_every_end_that_fails(bench: Bench) -> None:
+    """Source, endpoint and target are all tried, and told together."""
+    bench.step("Embed").update(
+        modelProvider="openai", modelName="m", endpoint="http://127.0.0.1:9/v1"
+    )
+    bench.step("Reader")["object"] = ["absent.jsonl"]
+    outcome = bench.call("check", "--connect")
+    assert outcome.status == 2
+    assert "absent.jsonl" in outcome.err
+    assert "127.0.0.1:9" in outcome.err
+
+
+def test_check_connect_passes_where_all_ends_answer(bench: Bench) -> None:
+    """It changes nothing: no collection is made."""
+    outcome = bench.call("check", "--connect")
+    assert outcome.status == 0, outcome.err
+    assert "answer" in outcome.out
+    assert not (bench.folder / "vectors.db").exists()
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_run(bench: Bench) -> None:
+    """A night's run must not end in a missing folder."""
+    outcome = bench.call("run", "--report", str(bench.folder / "no" / "report.json"))
+    assert outcome.status == 2
+    assert not (bench.folder / "vectors.db").exists()
+
+
+def test_a_run_prints_its_counts(bench: Bench) -> None:
+    """For people a few lines, and the same report as JSON in a file."""
+    path = bench.folder / "report.json"
+    outcome = bench.call("run", "--report", str(path))
+    assert outcome.status == 0
+    assert "job: DONE" in outcome.out
+    report = json.loads(path.read_text())
+    assert (report["rows_written"], report["embed"]["inputs"]) == (10, 5)
+
+
+def test_a_replay_of_nothing_is_refused(bench: Bench) -> None:
+    """A folder without rejects is told as such."""
+    outcome = bench.call("run", "--replay", str(bench.folder))
+    assert outcome.status == 2
+    assert "has no rejects" in outcome.err
+
+
+def test_a_query_of_a_target_that_is_not_there_says_so(bench: Bench) -> None:
+    """The way out is to run the job first."""
+    outcome = bench.call("query", "anything")
+    assert outcome.status == 2
+    assert "texts" in outcome.err
+
+
+def test_version_and_templates_are_listed(bench: Bench) -> None:
+    """What there is can be asked without a job."""
+    assert "0.1.0" in bench.line("--version").out
+    assert bench.line("templates", "list", "--json").json == []
