@@ -203,3 +203,32 @@ def test_links_between_pages_lead_somewhere(path: Path) -> None:
     text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     links = [link for link in LINK.findall(text) if "://" not in link]
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "status"),
+    [({}, 0), ({"CI": "true"}, 1), ({"VECFERRY_VENDOR_JOBS": "jobs"}, 1)],
+    ids=["at home", "CI", "vendor jobs"],
+)
+def test_a_service_may_be_absent_at_home_only(
+    environment: dict[str, str], status: int, tmp_path: Path
+) -> None:
+    """A skipped test of a service fails in continuous integration; other skips never do."""
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = service: x\n")
+    (tmp_path / "test_x.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.service\ndef test_server(): pytest.skip('no server here')\n"
+        "def test_other(): pytest.skip('not today')\n"
+        "@pytest.mark.service\n@pytest.mark.xfail\ndef test_known(): assert False\n"
+    )
+    kept = {k: v for k, v in os.environ.items() if k not in ("CI", "VECFERRY_VENDOR_JOBS")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout
+    assert ("services must not be" in done.stdout) == bool(status)
