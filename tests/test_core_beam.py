@@ -95,7 +95,7 @@ def told(
     item: Any, time: Any = beam.DoFn.TimestampParam, window: Any = beam.DoFn.WindowParam
 ) -> tuple[int, int, int]:
     """The number of a row or of a rejected row, its timestamp and the start of its window."""
-    row = item.row if isinstance(item, Reject) else item
+    row: Any = item.row if isinstance(item, Reject) else item
     return row["n"], int(time), int(window.start)
 
 
