@@ -188,16 +188,10 @@ def documents() -> Iterator[tuple[Block, Any]]:
             yield block, yaml.safe_load(block.text)
 
 
-def problems_of_step(step_type: str, parameter: dict[str, Any]) -> list[str]:
-    kind = registry.kind_of(step_type)
-    settings, problems = validate(registry.load(kind.settings), parameter, "parameter")
-    return problems or unknown_keys(settings, "parameter")  # type: ignore[arg-type]
-
-
-def problems_of_source(source: dict[str, Any]) -> list[str]:
-    model = registry.load(registry.connection_types()[source["type"]])
-    settings, problems = validate(model, source, "data source")
-    return problems or unknown_keys(settings, "data source")
+def problems_of(model: str, values: dict[str, Any]) -> list[str]:
+    """The errors and warnings of a step's parameters or a data source."""
+    settings, problems = validate(registry.load(model), values, "")
+    return problems if settings is None else unknown_keys(settings, "")
 
 
 def parameters_in(document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -217,10 +211,11 @@ def test_jobs_steps_and_data_sources_are_valid(block: Block, document: Any) -> N
     if "steps" in document:
         problems += job.parse_job(document, values={})[1]
     for step_type, parameter in parameters_in(document):
-        problems += problems_of_step(step_type, parameter)
+        problems += problems_of(registry.kind_of(step_type).settings, parameter)
+    types = registry.connection_types()
     for value in document.values():
-        if isinstance(value, dict) and value.get("type") in registry.connection_types():
-            problems += problems_of_source(value)
+        if isinstance(value, dict) and value.get("type") in types:
+            problems += problems_of(types[value["type"]], value)
     assert problems == []
 
 
