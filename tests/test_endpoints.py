@@ -135,10 +135,10 @@ def test_the_limit_that_a_server_names_is_found(message, limit):
 
 def test_retry_after_is_read_in_seconds_and_milliseconds():
     """The wish of a 429 or 503 stays with the error."""
-    assert fault_of("u", 429, {"Retry-After": "7"}, b"").retry_after == 7
-    assert fault_of("u", 503, {"Retry-After": "7"}, b"").retry_after == 7
+    assert fault_of("u", 429, {"retry-after": "7"}, b"").retry_after == 7
+    assert fault_of("u", 503, {"retry-after": "7"}, b"").retry_after == 7
     assert (
-        fault_of("u", 429, {"retry-after-ms": "250", "Retry-After": "1"}, b"").retry_after == 0.25
+        fault_of("u", 429, {"retry-after-ms": "250", "retry-after": "1"}, b"").retry_after == 0.25
     )
 
 

@@ -121,7 +121,7 @@ class Caller:
         first = time.monotonic()
         bad = 0
         while True:
-            self._wait_turn(inputs)
+            self._pacer.acquire(0, self._sleep)
             started = time.monotonic()
             try:
                 answer = self._ask(inputs, out)
@@ -156,31 +156,19 @@ class Caller:
 
     def _ask(self, inputs: list[str], out: Outcome) -> Answer:
         started = time.perf_counter()
+        out.requests += 1
+        out.inputs += len(inputs)
         try:
             answer = self._endpoint.embed(inputs)
         except PoisonError as e:
             if not e.sent:
-                raise
-            out.requests += 1
-            out.inputs += len(inputs)
+                out.requests -= 1
+                out.inputs -= len(inputs)
             raise
-        except Exception:
-            out.requests += 1
-            out.inputs += len(inputs)
-            raise
-        out.requests += 1
-        out.inputs += len(inputs)
+        finally:
+            self._pacer.done()
         out.msec.append((time.perf_counter() - started) * 1000)
         return answer
-
-    def _wait_turn(self, inputs: list[str]) -> None:
-        while True:
-            wait = self._pacer.reserve(0)
-            if wait <= 0:
-                return
-            self._sleep(wait)
-            if not self._pacer.held():
-                return
 
     def _sleep(self, seconds: float) -> None:
         if self._closed.wait(seconds):

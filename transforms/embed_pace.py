@@ -1,9 +1,10 @@
 """How fast a process may ask: the quotas that a job names, and what the server's 429s teach.
 
 A job may know its quota (`requestsPerMinute`, `tokensPerMinute`): then requests are spaced evenly
-from the first one. Where it does not, nothing is held back until the server answers 429. From then
-on the rate is that of the requests which passed, and follows the quota by additive increase and
-multiplicative decrease: small steps near the rate that failed last, longer ones far below it.
+from the first one. Where it does not, nothing is held back until the server answers 429, but that
+the first requests begin a few at a time, one more for each that passes. From the first 429 on the
+rate is that of the requests which passed, and follows the quota by multiplicative decrease and
+additive increase: back to the rate that failed within `RETURN_SECONDS`, slowly past it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,20 @@ from collections import deque
 from collections.abc import Callable
 
 WINDOW = 1.0
-"""Seconds over which the passing requests are counted when the first 429 comes."""
-DECREASE = 0.85
+"""Seconds over which passing requests are counted, to know what the server takes."""
+DECREASE = 0.9
+RETURN_SECONDS = 20.0
+"""Time in which the rate returns to the one that failed last."""
+FIRST_GROWTH = 0.3
+"""Growth a second, as a share, while no rate has failed but the unknown one of the beginning."""
+PROBE_GROWTH = 0.01
 SLOWEST = 1 / 60
 """Requests a second below which the rate never falls: one a minute."""
+LONGEST_HOLD = 120.0
+FIRST_FLIGHT = 8
+"""Requests that may be under way before any has passed."""
+FULL_FLIGHT = 128
+"""Requests under way from which on the beginning is over."""
 
 
 class Pacer:
@@ -31,50 +42,84 @@ class Pacer:
     ) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._quota = requests_per_second
-        self._token_rate = tokens_per_second
-        self.rate = requests_per_second
-        self._failed_rate: float | None = None
-        self._next = self._next_token = self._hold = 0.0
-        self._changed = 0.0
-        self._passed: deque[float] = deque()
+        self._freed = threading.Condition(self._lock)
+        self._flight, self._under_way = FIRST_FLIGHT, 0
+        self._turn = threading.Lock()
+        self._quota, self._token_rate = requests_per_second, tokens_per_second
+        self._limited = requests_per_second is not None or tokens_per_second is not None
+        self._learned = False
+        self._base = self._failed = 0.0  # the rate at `_changed`, and the one that failed before
+        self._changed = self._slowed = self._next = self._next_token = self._hold = 0.0
+        self._in_vain = 0  # decreases since the last request that passed
+        self._passes: deque[float] = deque(maxlen=4096)
         self.last_success: float | None = None
 
-    def reserve(self, tokens: int = 0) -> float:
-        """Takes the next place in the schedule; gives the seconds until it comes.
+    def acquire(self, tokens: int, sleep: Callable[[float], object]) -> None:
+        """Waits with `sleep` until a request of about `tokens` may go; `done` must follow.
 
-        `tokens` is an estimate of what the request will cost.
+        One thread at a time sleeps for the next place; the others queue behind it.
         """
-        if self.rate is None and self._token_rate is None and not self._hold:
-            return 0.0
+        if self._flight < FULL_FLIGHT:
+            self._begin(sleep)
+        if not self._limited:
+            return
+        with self._turn:
+            while (wait := self.due()) > 0:
+                sleep(wait)
+            self.take(tokens)
+
+    def done(self) -> None:
+        """Ends what `acquire` began, whatever became of the request."""
+        if self._flight < FULL_FLIGHT:
+            with self._freed:
+                self._under_way -= 1
+                self._freed.notify()
+
+    def _begin(self, sleep: Callable[[float], object]) -> None:
+        with self._freed:
+            while self._under_way >= self._flight and not self._limited:
+                self._freed.wait(0.1)
+                sleep(0)
+            self._under_way += 1
+
+    def due(self) -> float:
+        """Seconds until the next request may go; 0 or less means now."""
+        return max(self._next, self._next_token, self._hold) - self._clock()
+
+    def take(self, tokens: int) -> None:
+        """Books a request that goes now."""
         with self._lock:
             now = self._clock()
-            slot = max(now, self._next, self._hold)
+            rate = self.rate(now)
+            if rate is not None:
+                self._next = max(now, self._next) + 1 / rate
             if self._token_rate is not None:
-                slot = max(slot, self._next_token)
-                self._next_token = slot + tokens / self._token_rate
-            if self.rate is not None:
-                self._next = slot + 1 / self.rate
-            return slot - now
+                self._next_token = max(now, self._next_token) + tokens / self._token_rate
 
-    def held(self) -> bool:
-        """Whether a 429 that came meanwhile forbids what was reserved before it."""
-        return self._hold > self._clock()
+    def rate(self, now: float) -> float | None:
+        """Requests a second that are allowed now; None is any number."""
+        if not self._learned:
+            return self._quota
+        passed = max(now - self._changed, 0.0)
+        if not self._failed:
+            rate = self._base * float((1 + FIRST_GROWTH) ** min(passed, 60.0))
+        elif passed < RETURN_SECONDS:
+            rate = self._base + (self._failed - self._base) * passed / RETURN_SECONDS
+        else:
+            beyond = min(passed - RETURN_SECONDS, 600.0)
+            rate = self._failed * (1 + PROBE_GROWTH * beyond * (1 + beyond / 10))
+        return rate if self._quota is None else min(rate, self._quota)
 
     def passed(self) -> None:
         """Counts a request that the server took."""
         now = self._clock()
         self.last_success = now
-        if self.rate is None:
-            self._passed.append(now)  # a deque's ends may be used by many threads
-            while self._passed and self._passed[0] < now - WINDOW:
-                try:
-                    self._passed.popleft()
-                except IndexError:  # another thread was first
-                    break
-            return
-        with self._lock:
-            self._grow()
+        self._in_vain = 0
+        self._passes.append(now)
+        if self._flight < FULL_FLIGHT:
+            with self._freed:
+                self._flight += 1
+                self._freed.notify_all()
 
     def throttled(self, started: float, retry_after: float | None) -> None:
         """Slows down for a request, begun at `started`, that was answered 429.
@@ -83,33 +128,33 @@ class Pacer:
         """
         with self._lock:
             now = self._clock()
-            if started >= self._changed:
+            if not self._learned or started > self._slowed:
                 self._slow_down(now)
-            assert self.rate is not None
-            wait = 1 / self.rate if retry_after is None else retry_after
-            self._hold = max(self._hold, now + min(wait, 60.0))
+            rate = self.rate(now)
+            wait = retry_after if retry_after is not None else 1 / rate if rate else 1.0
+            self._hold = max(self._hold, now + min(wait, LONGEST_HOLD))
+            self._changed = max(self._changed, self._hold)
+            self._next = self._hold
 
     def _slow_down(self, now: float) -> None:
-        if self.rate is None:
-            passed = sum(1 for t in self._passed if t >= now - WINDOW)
-            self.rate = max(SLOWEST, passed / WINDOW, 1.0)
-            self._failed_rate = None
+        """Sets the rate to what the server showed that it takes, a tenth below what failed."""
+        rate = self.rate(now)
+        if not self._learned:
+            self._learned = self._limited = True
+            if rate is None:
+                self._base = max(self._good(now, WINDOW), 1.0)
+            else:
+                self._failed, self._base = rate, rate * DECREASE
         else:
-            self._failed_rate = self.rate
-            self.rate = max(SLOWEST, self.rate * DECREASE)
-        self._changed = now
-        self._next = now
+            assert rate is not None
+            window = min(max(WINDOW, 10 / rate), 10.0)
+            good = self._good(now, window)
+            self._in_vain += 1
+            lowest = rate / 2 if self._in_vain < 3 else rate / 4
+            self._base = max(SLOWEST, lowest, min(rate * DECREASE, good))
+            self._failed = min(rate, self._base * 1.2)
+        self._changed = self._slowed = now
 
-    def _grow(self) -> None:
-        rate, failed = self.rate, self._failed_rate
-        assert rate is not None
-        if rate == self._quota:
-            return
-        # Per request, so that slow quotas are probed slowly: a tenth of the way back to what
-        # failed, then beyond it by half a percent.
-        step = 0.03 * rate if failed is None else max((failed - rate) / 10, 0.0) or 0.005 * rate
-        if failed is not None and failed - rate < 0.03 * failed:
-            step = 0.002 * rate
-        self.rate = rate + step
-        if self._quota is not None:
-            self.rate = min(self.rate, self._quota)
+    def _good(self, now: float, window: float) -> float:
+        """Requests a second that passed within the last `window` seconds."""
+        return sum(1 for t in list(self._passes) if t > now - window) / window

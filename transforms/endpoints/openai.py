@@ -70,7 +70,7 @@ def json_body(request: Any) -> bytes:
         raise PoisonError(f"the text is not valid Unicode: {e}", "bad-text", sent=False) from e
 
 
-def json_object(url: str, data: bytes) -> dict[str, Any]:
+def json_object(url: str, data: bytes | bytearray) -> dict[str, Any]:
     """The JSON object of an answer with status 200; anything else is a server in trouble."""
     try:
         content = orjson.loads(data)
@@ -108,11 +108,12 @@ def match_vectors(
     if all(place is None for place in places):
         places = list(range(count))
     found: list[Vector | None] = [None] * count
-    for place, item in zip(places, items, strict=True):
-        if place is None or not 0 <= place < count or found[place] is not None:
-            shown = [item.get(index) for item in items]
-            raise BadResponseError(f"{model} gave {index} {shorten(shown)} for {count} inputs")
-        found[place] = decode_vector(item.get("embedding"), model)
+    with np.errstate(over="ignore", invalid="ignore"):  # decode_vector looks for itself
+        for place, item in zip(places, items, strict=True):
+            if place is None or not 0 <= place < count or found[place] is not None:
+                shown = [item.get(index) for item in items]
+                raise BadResponseError(f"{model} gave {index} {shorten(shown)} for {count} inputs")
+            found[place] = decode_vector(item.get("embedding"), model)
     vectors: list[Vector] = found  # type: ignore[assignment]
     sizes = {len(v) for v in vectors}
     if sizes != {dimension}:
@@ -148,8 +149,7 @@ def decode_vector(value: Any, model: str) -> Vector:
         if isinstance(value, str):
             vector = np.frombuffer(binascii.a2b_base64(value), dtype="<f4")
         elif isinstance(value, list) and value and type(value[0]) in (float, int):
-            with np.errstate(over="ignore"):
-                vector = np.array(value, dtype=np.float32)
+            vector = np.array(value, dtype=np.float32)
             vector.flags.writeable = False
         else:
             raise TypeError(f"{type(value).__name__} is no vector")
@@ -157,7 +157,7 @@ def decode_vector(value: Any, model: str) -> Vector:
         raise BadResponseError(f"{model} gave an embedding that is no vector: {shorten(e)}") from e
     if vector.ndim != 1:
         raise BadResponseError(f"{model} gave an embedding of shape {vector.shape}")
-    # A sum is finite unless a part is not, or it overflows: only then look at each part.
-    if not math.isfinite(float(vector.sum())) and not np.isfinite(vector).all():
+    # The square of the norm is finite unless a part is not, or it overflows: then look at each.
+    if not math.isfinite(vector.dot(vector)) and not np.isfinite(vector).all():
         raise BadResponseError(f"{model} gave a vector that holds NaN or infinity")
     return vector
