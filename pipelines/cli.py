@@ -97,9 +97,9 @@ def check(arguments: JobArguments, connect: bool, estimate: bool, as_json: bool)
 
 @app.command()
 @job_arguments
-@click.option("--rows", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--rows", type=click.IntRange(1), default=3, show_default=True, help="How many.")
 @click.option("--source", is_flag=True, help="Only what the reader gives.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object a step.")
 def preview(arguments: JobArguments, rows: int, source: bool, as_json: bool) -> None:
     """Show the first rows after each step, as the writer would get them. Writes nothing."""
     commands.preview(arguments.resolve(), rows, source_only=source, as_json=as_json)
@@ -128,7 +128,7 @@ def templates() -> None:
 
 
 @templates.command("list")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def templates_list(as_json: bool) -> None:
     """List the templates."""
     commands.list_templates(as_json=as_json)

@@ -51,8 +51,12 @@ def job_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.argument("job")
     @click.option("--data-sources", "-d", type=click.Path(), help="YAML or JSON: name to source.")
-    @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE")
-    @click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE")
+    @click.option(
+        "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Fill ${NAME}."
+    )
+    @click.option(
+        "--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Set a value in JOB."
+    )
     @functools.wraps(command)
     def wrapped(
         *args: Any,
@@ -111,4 +115,6 @@ def set_up_logging(verbose: int) -> None:
     root.setLevel(logging.DEBUG if verbose > 1 else logging.ERROR)
     # Milvus Lite lacks calls that its client tries first; grpc logs a traceback for each.
     logging.getLogger("grpc").setLevel(logging.DEBUG if verbose > 1 else logging.CRITICAL)
+    # What fails a run is told by its report; Beam would print the traceback of each layer first.
+    logging.getLogger("apache_beam").setLevel(logging.DEBUG if verbose > 1 else logging.CRITICAL)
     logging.getLogger("vecferry").setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -34,6 +34,7 @@ class _Reporter:
 
     def __init__(self, context: StepContext) -> None:
         self.state = run_state(context.run, context.reject_limit)
+        self._step = f"step {context.step!r}"
         self._namespace = f"vecferry.{context.step_type}"
         self._due = 0.0
 
@@ -51,6 +52,11 @@ class _Reporter:
                 distribution.update(value)
         if values:
             self.state.add(values)
+
+    def fail(self, error: Exception) -> None:
+        """Keeps what a step failed with, and which step it was."""
+        text = str(error) or type(error).__name__
+        self.state.fail(text if self._step in text else f"{self._step}: {text}")
 
     def reject(self, reject: Reject) -> beam.pvalue.TaggedOutput:
         self.state.reject(reject.step, reject.reason)
@@ -80,7 +86,7 @@ class ReadFn(beam.DoFn):
                     yield item
                 reporter.report(reader.counts)
         except Exception as e:
-            reporter.state.fail(e)
+            reporter.fail(e)
             raise
         finally:
             reporter.report(reader.counts, now=True)
@@ -121,7 +127,7 @@ class OperatorFn(beam.DoFn):
         try:
             emitted = operator.process(row if type(row) is Change else Change(row))
         except Exception as e:
-            self.reporter.state.fail(e)
+            self._fail(e)
             raise
         self.reporter.report(operator.counts)
         return [self._plain(item) for item, _ in emitted] if emitted else None
@@ -132,12 +138,17 @@ class OperatorFn(beam.DoFn):
         try:
             late = [self._stamped(item, stamp) for item, stamp in operator.finish()]
         except Exception as e:
-            self.reporter.state.fail(e)
+            self._fail(e)
             raise
         self.reporter.report(operator.counts, now=True)
         operator.close()
         self.operator = None
         return late
+
+    def _fail(self, error: Exception) -> None:
+        assert self.operator is not None
+        self.reporter.fail(error)
+        self.reporter.report(self.operator.counts, now=True)
 
     def _plain(self, item: Change | Reject) -> Any:
         return self._rejected(item) if type(item) is Reject else item
@@ -170,7 +181,7 @@ class StampedOperatorFn(OperatorFn):
         try:
             emitted: list[Emitted] = operator.process(as_change(row), (timestamp, (window,)))
         except Exception as e:
-            self.reporter.state.fail(e)
+            self._fail(e)
             raise
         self.reporter.report(operator.counts)
         return [self._stamped(item, stamp) for item, stamp in emitted] if emitted else None

@@ -91,10 +91,10 @@ class RunState:
         self.stopped_by = self.stopped_by or why
         self.stop.set()
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, message: str) -> None:
         """Keeps the first error of a step, whose own words a runner may bury."""
         if not self.failure:
-            self.failure = redact(str(error) or type(error).__name__)
+            self.failure = redact(message)
 
     def hand_out(self, limit: int) -> bool:
         """Counts a row handed out by a reader; False for the last one that `limit` allows."""
