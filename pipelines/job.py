@@ -7,6 +7,7 @@ of each step are checked by `vecferry.pipelines.resolve`, with the data sources 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +78,16 @@ class Setting(Settings):
     trusted_endpoints: list[str] | None = None
     budget: Budget | None = None
     positions: str | None = None
+
+    @field_validator("trusted_endpoints")
+    @classmethod
+    def _are_patterns(cls, patterns: list[str] | None) -> list[str] | None:
+        for pattern in patterns or []:
+            try:
+                re.compile(pattern)
+            except re.error as e:
+                raise ValueError(f"{pattern!r} is no regular expression: {e}") from None
+        return patterns
 
 
 class Hop(Settings):

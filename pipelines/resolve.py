@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vecferry.errors import JobError, near
+from vecferry.errors import JobError, near, redact
 from vecferry.pipelines.datasources import DataSources, read_data_sources
 from vecferry.pipelines.job import Job, Step, read_job, step_name
 from vecferry.pipelines.problems import unknown_keys, validate
@@ -71,7 +72,7 @@ class ResolvedJob:
 
 def resolve(job: Job, sources: DataSources) -> ResolvedJob:
     """Checks every step of a job; JobError holds all problems found."""
-    problems: list[str] = []
+    problems = _not_yet(job)
     warnings: list[str] = []
     steps: list[ResolvedStep] = []
     for i, step in enumerate(job.steps):
@@ -126,6 +127,8 @@ def _resolve_step(
             problems += e.problems
     if kind.sources and not source and not any("datasource" in p for p in problems):
         problems.append(f"{path}.parameter.datasource is missing: name a data source")
+    if settings is not None:
+        problems += _untrusted(job, path, settings)
     if settings is None or problems:
         raise JobError(problems)
     warnings += unknown_keys(settings, f"{path}.parameter")  # type: ignore[arg-type]
@@ -134,16 +137,29 @@ def _resolve_step(
 
 def _job_wide(job: Job, kind: Kind) -> dict[str, Any]:
     """What a job says in `setting` that an embedding step must know."""
-    if kind.step_type != "embedding-transformer":
+    if kind.step_type != "embedding-transformer" or job.setting.vector_cache is None:
         return {}
-    found: dict[str, Any] = {}
-    if job.setting.vector_cache is not None:
-        found["vectorCacheUri"] = job.setting.vector_cache.uri
-    if job.setting.trusted_endpoints is not None:
-        found["trustedEndpoints"] = job.setting.trusted_endpoints
-    if job.setting.budget is not None:
-        found["budget"] = job.setting.budget.model_dump(by_alias=True)
-    return found
+    return {"vectorCacheUri": job.setting.vector_cache.uri}
+
+
+def _not_yet(job: Job) -> list[str]:
+    """Problems of settings that would be broken in silence, as this version can't keep them."""
+    return [
+        f"job.setting.{name} can't be kept by this version: leave it out"
+        for name, value in (("budget", job.setting.budget), ("positions", job.setting.positions))
+        if value is not None
+    ]
+
+
+def _untrusted(job: Job, path: str, settings: Any) -> list[str]:
+    """A problem where a step would call an endpoint that no trusted pattern matches as a whole."""
+    patterns, url = job.setting.trusted_endpoints, getattr(settings, "url", None)
+    if patterns is None or url is None or any(re.fullmatch(p, url) for p in patterns):
+        return []
+    return [
+        f"{path}.parameter.endpoint: {redact(url)} matches none of setting.trustedEndpoints "
+        f"({', '.join(patterns) or 'the list is empty'}): add a pattern, or use another endpoint"
+    ]
 
 
 def _follow_columns(steps: list[ResolvedStep]) -> list[str]:

@@ -23,10 +23,6 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
     return bench
 
 
-def _named(name: str) -> Callable[[Bench], dict[str, Any]]:
-    return lambda bench: bench.step(name)
-
-
 def _second_reader(bench: Bench) -> None:
     again = json.loads(json.dumps(bench.job["steps"][0]))
     bench.job["steps"].insert(1, {**again, "name": "Another"})
@@ -35,6 +31,11 @@ def _second_reader(bench: Bench) -> None:
 def _two_faults(bench: Bench) -> None:
     bench.step("Embed")["dimension"] = 0
     del bench.step("Writer")["collection"]
+
+
+def _untrusted_endpoint(bench: Bench) -> None:
+    bench.step("Embed").update(modelProvider="openai", modelName="m", endpoint="http://127.0.0.1:9")
+    bench.job["setting"]["trustedEndpoints"] = ["^https://dashscope.aliyuncs.com/.*$"]
 
 
 def _steps_type(bench: Bench) -> None:
@@ -80,6 +81,14 @@ BAD_JOBS: dict[str, tuple[Callable[[Bench], Any], list[str]]] = {
     "a throttle without a rate": (
         lambda b: b.job["setting"].update(speed={"throttle": True}),
         ["setting.speed", "record", "mbps"],
+    ),
+    "a budget, which this version can't keep": (
+        lambda b: b.job["setting"].update(budget={"requests": 5}),
+        ["job.setting.budget", "leave it out"],
+    ),
+    "an endpoint that is not trusted": (
+        _untrusted_endpoint,
+        ["steps[2].parameter.endpoint", "127.0.0.1:9", "^https://dashscope.aliyuncs.com/.*$"],
     ),
     "an errorLimit below 0": (
         lambda b: b.job["setting"].update(errorLimit={"record": "-1"}),
