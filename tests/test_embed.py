@@ -184,7 +184,7 @@ def test_process_waits_while_the_endpoint_is_behind():
         engine = embedder(settings_for(server), concurrent=3)
         for row in rows_of(300):
             engine.process(Change(row))
-            assert engine._under_way <= 6
+            assert engine._outbox._under_way <= 6
         engine.finish()
         engine.close()
         assert server.most_under_way == 3
@@ -325,4 +325,4 @@ def test_an_engine_may_be_closed_with_rows_inside(server):
     for row in rows_of(35):
         engine.process(Change(row))
     engine.close()
-    assert engine._workers._threads == 0
+    assert engine._outbox._workers._threads == 0

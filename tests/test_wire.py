@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
 import ssl
@@ -38,7 +39,7 @@ class Scripted:
             except OSError:
                 return
             self.accepted += 1
-            with connection:
+            with connection, contextlib.suppress(OSError):  # the client may leave
                 for answer in answers:
                     self.received.append(connection.recv(1 << 16))
                     for at in range(0, len(answer), 7):  # in small pieces

@@ -41,6 +41,7 @@ class Outcome:
     throttled: int = 0
     bisections: int = 0
     msec: list[float] = field(default_factory=list)
+    evicted: int = 0
     limit: int | None = None
     error: Exception | None = None
 

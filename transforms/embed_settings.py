@@ -66,6 +66,7 @@ class EmbedSettings(Settings):
     tokens_per_minute: float | None = Field(None, gt=0)
     over_limit: Literal["reject", "truncate", "split"] = "reject"
     send_dimension: bool | None = None
+    vector_cache_uri: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -199,7 +200,13 @@ class EmbedSettings(Settings):
 
     def identity(self) -> tuple[Any, ...]:
         """What a vector depends on besides its input: vectors of equal identity may be shared."""
-        return (self.model_provider, self.url, self.shown_model, self.dimension)
+        return (
+            self.model_provider,
+            self.url,
+            self.shown_model,
+            self.dimension,
+            self.asks_dimension,
+        )
 
     def inputs(self) -> list[str]:
         """The columns that texts are made of."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 
@@ -28,13 +28,18 @@ class Workers:
             threading.Thread(target=_loop, args=args, name="vecferry-embed", daemon=True).start()
         self._tasks.put(task)
 
-    def close(self) -> None:
-        """Lets the threads end, each after the task it is at."""
-        while not self._tasks.empty():
-            self._tasks.get()
+    def close(self) -> list[Any]:
+        """Lets the threads end, each after the task it is at; gives the tasks not begun."""
+        dropped = []
+        try:
+            while True:
+                dropped.append(self._tasks.get_nowait())
+        except Empty:
+            pass
         for _ in range(self._threads):
             self._tasks.put(None)
         self._threads = 0
+        return dropped
 
 
 def _loop(work: Callable[[Any], Any], tasks: SimpleQueue[Any], done: SimpleQueue[Any]) -> None:

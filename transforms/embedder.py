@@ -8,47 +8,25 @@ then `process` waits, which holds the reader back.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
-from dataclasses import dataclass
-from hashlib import blake2b
-from queue import SimpleQueue
 from typing import Any
 
 from vecferry.errors import JobError, TerminalError, TransientError
-from vecferry.process import once
 from vecferry.rows import DELETE, INSERT, Change
 from vecferry.steps import Counts, Emitted, Stamp, StepContext
-from vecferry.transforms.embed_caller import Caller, Fate, Outcome
-from vecferry.transforms.embed_pace import Pacer
+from vecferry.transforms.embed_caller import Caller, Fate
+from vecferry.transforms.embed_outbox import Outbox
 from vecferry.transforms.embed_settings import EmbedSettings
+from vecferry.transforms.embed_shared import cache_key, shared_of
 from vecferry.transforms.embed_text import text_maker
-from vecferry.transforms.embed_workers import Workers
-from vecferry.transforms.endpoints.base import Endpoint, Vector
-from vecferry.transforms.endpoints.choose import open_endpoint
-from vecferry.transforms.lfu import LfuCache
+from vecferry.transforms.endpoints.base import Vector
 
 BUNDLE_SECONDS = 300.0
 """What a bundle of an endless job waits for an endpoint before it is replayed."""
 CHECK_SECONDS = 10.0
-LONG_TEXT = 1024
-"""A text longer than this is known to the cache by its digest, so as not to be kept twice."""
 LEAST_WINDOW = 4096
 """Plain rows that may wait at once, where the batches under way allow no more anyway."""
-
-
-@dataclass(slots=True)
-class _Shared:
-    """What all bundles of a run share in one process."""
-
-    endpoint: Endpoint
-    pacer: Pacer
-    cache: LfuCache[str | bytes, Vector]
-
-    def close(self) -> None:
-        self.endpoint.close()
-        self.cache.close()
 
 
 class _Row:
@@ -61,16 +39,6 @@ class _Row:
         self.item: Any = None
         self.vectors: dict[str, Vector | None] = {}
         self.missing = 0
-
-
-class _Input:
-    """A distinct text and the rows, with their vector columns, that wait for its vector."""
-
-    __slots__ = ("rows", "text")
-
-    def __init__(self, text: str, row: _Row, column: str) -> None:
-        self.text = text
-        self.rows = [(row, column)]
 
 
 class Embedder:
@@ -86,22 +54,16 @@ class Embedder:
         self._columns = [
             (c.embedding_column_name, text_maker(c, settings)) for c in settings.embedding_columns
         ]
-        self._shared = _shared(settings, context)
+        self._shared = shared_of(settings, context)
         self._closed = threading.Event()
-        self._done: SimpleQueue[tuple[list[_Input], Outcome]] = SimpleQueue()
-        local = settings.model_provider == "local"
-        in_flight = 1 if local else context.in_flight()
-        self._workers = Workers(self._work, in_flight, self._done)
-        self._caller = self._make_caller(_deadline(settings, context))
-        self._batch_size = settings.batch_size
-        self._most = 2 * in_flight
+        in_flight = 1 if settings.model_provider == "local" else context.in_flight()
+        caller = self._make_caller(_deadline(settings, context))
+        self._outbox = Outbox(settings, self._shared, caller, in_flight, self.counts, self._arrive)
         self._window = 4 * in_flight * settings.batch_size
-        self._waiting: dict[str, _Input] = {}
-        self._queue: list[_Input] = []
         self._order: deque[_Row] = deque()
         self._ready: list[Emitted] = []
         self._ordered = False
-        self._under_way = self._inside = 0
+        self._inside = 0
 
     def process(self, change: Change, stamp: Stamp = None) -> list[Emitted]:
         """Takes a row; gives the rows that are ready. Waits while the endpoint is behind."""
@@ -113,10 +75,8 @@ class Embedder:
             self._settle(row, change)
         else:
             self._take(row)
-        if self._under_way:
-            while not self._done.empty():
-                self._harvest()
-        if self._under_way >= self._most or self._inside >= self._window:
+        self._outbox.take_up()
+        if self._outbox.full or self._inside >= self._window:
             self._make_room()
         ready, self._ready = self._ready, []
         return ready
@@ -131,7 +91,7 @@ class Embedder:
     def close(self) -> None:
         """Ends this bundle's threads; connections and cache stay for the next."""
         self._closed.set()
-        self._workers.close()
+        self._outbox.close()
 
     def check(self) -> None:
         """Makes one real call with a short text; raises JobError unless it gives a good vector."""
@@ -164,9 +124,6 @@ class Embedder:
             closed=self._closed,
         )
 
-    def _work(self, batch: list[_Input]) -> Outcome:
-        return self._caller([one.text for one in batch])
-
     def _keep_order(self, row: _Row) -> None:
         if not self._ordered:
             self._drain()  # plain rows that came before may not be overtaken
@@ -186,10 +143,12 @@ class Embedder:
                     self._settle(row, self._empty(row, name))
                     return
                 row.vectors[name] = None
+        row.missing = 1  # not done before all columns were looked at
         for name, text in texts:
             if text:
                 self._want(row, name, text)
-        if not row.missing:
+        row.missing -= 1
+        if not row.missing and row.item is None:
             self._settle(row, row.change.having(row.vectors))
 
     def _empty(self, row: _Row, name: str) -> Any:
@@ -201,62 +160,32 @@ class Embedder:
         )
 
     def _want(self, row: _Row, name: str, text: str) -> None:
-        waiting = self._waiting.get(text)
-        if waiting is not None:
+        vector = self._shared.cache.get(cache_key(text))
+        if vector is None:
             row.missing += 1
-            waiting.rows.append((row, name))
-            self.counts.add("cache-hits")
-            return
-        vector = self._shared.cache.get(text if len(text) <= LONG_TEXT else _digest(text))
-        if vector is not None:
+            self._outbox.want(text, row, name)
+        else:
             row.vectors[name] = vector
             self.counts.add("cache-hits")
-            return
-        row.missing += 1
-        self.counts.add("cache-misses")
-        waiting = self._waiting[text] = _Input(text, row, name)
-        self._queue.append(waiting)
-        if len(self._queue) >= self._batch_size:
-            self._send()
-
-    def _send(self) -> None:
-        batch, self._queue = self._queue, []
-        self._under_way += 1
-        self._workers.put(batch, self._under_way)
 
     def _make_room(self) -> None:
         limit = self._window if self._ordered else max(self._window, LEAST_WINDOW)
-        while self._under_way >= self._most or self._inside >= limit:
-            if self._under_way:
-                self._harvest()
+        while self._outbox.full or self._inside >= limit:
+            if self._outbox.busy:
+                self._outbox.harvest()
             else:
-                self._send()  # all that is inside waits for texts of an unfilled batch
+                self._outbox.flush()  # all that is inside waits for texts of an unfilled batch
 
     def _drain(self) -> None:
-        if self._queue:
-            self._send()
-        while self._under_way:
-            self._harvest()
+        self._outbox.flush()
+        while self._outbox.busy:
+            self._outbox.harvest()
+            self._outbox.flush()
 
-    def _harvest(self) -> None:
-        """Waits for a batch and gives its rows their vectors."""
-        batch, outcome = self._done.get()
-        self._under_way -= 1
-        self._count(outcome)
-        if outcome.error is not None:
-            raise outcome.error
-        kept = []
-        for one, fate in zip(batch, outcome.fates, strict=True):
-            text = one.text
-            del self._waiting[text]
-            if not isinstance(fate, TerminalError):
-                key = text if len(text) <= LONG_TEXT else _digest(text)
-                kept.append((key, fate, fate.nbytes + sys.getsizeof(key)))
-            for row, name in one.rows:
-                self._give(row, name, fate)
-        evicted = self._shared.cache.put_many(kept)
-        if evicted:
-            self.counts.add("cache-evictions", evicted)
+    def _arrive(self, rows: list[tuple[_Row, str]], fate: Fate) -> None:
+        """Gives the rows that wait for a text its vector, or its fault."""
+        for row, name in rows:
+            self._give(row, name, fate)
 
     def _give(self, row: _Row, name: str, fate: Fate) -> None:
         if row.item is not None:
@@ -282,46 +211,8 @@ class Embedder:
             self._inside -= 1
             self._ready.append((first.item, first.stamp))
 
-    def _count(self, outcome: Outcome) -> None:
-        add = self.counts.add
-        add("embed-requests", outcome.requests)
-        add("embed-inputs", outcome.inputs)
-        if outcome.tokens:
-            add("embed-tokens", outcome.tokens)
-        if outcome.retries:
-            add("embed-retries", outcome.retries)
-        if outcome.throttled:
-            add("embed-throttled", outcome.throttled)
-        if outcome.bisections:
-            add("embed-bisections", outcome.bisections)
-        for msec in outcome.msec:
-            self.counts.observe("embed-msec", msec)
-        if outcome.limit is not None:
-            self._batch_size = min(self._batch_size, outcome.limit)
-
-
-def _shared(settings: EmbedSettings, context: StepContext) -> _Shared:
-    """The endpoint, cache and pacer of a run in this process, for equal settings the same."""
-
-    def make() -> _Shared:
-        share = 60 * context.parallelism
-        rpm, tpm = settings.requests_per_minute, settings.tokens_per_minute
-        return _Shared(
-            open_endpoint(settings, context.concurrent or context.in_flight()),
-            Pacer(rpm and rpm / share, tpm and tpm / share),
-            LfuCache(settings.cache_bytes),
-        )
-
-    how = (settings.api_key, settings.cache_bytes, settings.timeout_seconds)
-    pace = (settings.requests_per_minute, settings.tokens_per_minute)
-    return once(("embed", context.run, settings.identity(), how, pace), make)
-
 
 def _deadline(settings: EmbedSettings, context: StepContext) -> float:
     if settings.retry_deadline_seconds is not None:
         return settings.retry_deadline_seconds
     return BUNDLE_SECONDS if context.retry_deadline is None else context.retry_deadline
-
-
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,127 @@
+"""What all bundles of a run share in one process: endpoint, pacer, caches, and texts under way."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from hashlib import blake2b
+from queue import SimpleQueue
+from typing import Any
+
+from vecferry.process import once
+from vecferry.steps import StepContext
+from vecferry.transforms.embed_pace import Pacer
+from vecferry.transforms.embed_settings import EmbedSettings
+from vecferry.transforms.embed_store import VectorStore, sqlite_path
+from vecferry.transforms.endpoints.base import Endpoint, Vector
+from vecferry.transforms.endpoints.choose import open_endpoint
+from vecferry.transforms.lfu import LfuCache
+
+LONG_TEXT = 1024
+"""A text longer than this is known to the cache by its digest, so as not to be kept twice."""
+
+Cache = LfuCache[str | bytes, Vector]
+
+
+def cache_key(text: str) -> str | bytes:
+    """What a text is called in the cache of a process."""
+    return text if len(text) <= LONG_TEXT else _digest(text)
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class Flights:
+    """Texts that are being sent by some bundle of this process, and who else waits for them.
+
+    Only what is handed to a thread is here, never what waits for a batch to fill: every text
+    listed lands, with its vector or without, and its waiters then try themselves.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._waiters: dict[str, list[SimpleQueue[Any]]] = {}
+
+    def claim(
+        self, texts: list[str], least: int, done: SimpleQueue[Any]
+    ) -> tuple[list[str], dict[str, Vector]]:
+        """(texts under way elsewhere, vectors that landed meanwhile) of `texts`.
+
+        The rest is the caller's to send, where it is `least` texts or more. What is under way
+        elsewhere will come to `done` as (text, vector or None).
+        """
+        elsewhere: list[str] = []
+        landed: dict[str, Vector] = {}
+        mine: list[str] = []
+        with self._lock:
+            for text in texts:
+                if text in self._waiters:
+                    elsewhere.append(text)
+                    self._waiters[text].append(done)
+                    continue
+                vector = self._cache.peek(cache_key(text))
+                if vector is None:
+                    mine.append(text)
+                else:
+                    landed[text] = vector
+            if len(mine) >= least:
+                for text in mine:
+                    self._waiters[text] = []
+        return elsewhere, landed
+
+    def land(self, text: str, vector: Vector | None) -> None:
+        """Ends the flight of a text, after its vector was put into the cache."""
+        with self._lock:
+            waiters = self._waiters.pop(text, ())
+        for done in waiters:
+            done.put((text, vector))
+
+
+@dataclass(slots=True)
+class Shared:
+    """One for each run, step settings and process; closed by whoever forgets the run."""
+
+    endpoint: Endpoint
+    pacer: Pacer
+    cache: Cache
+    flights: Flights
+    store: VectorStore | None
+    identity: Any
+
+    def store_key(self, text: str) -> bytes:
+        """What a text is called in the vector cache."""
+        digest = self.identity.copy()
+        digest.update(text.encode("utf-8", "surrogatepass"))
+        return digest.digest()  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Closes connections and the vector cache; forgets the vectors in memory."""
+        self.endpoint.close()
+        self.cache.close()
+        if self.store is not None:
+            self.store.close()
+
+
+def shared_of(settings: EmbedSettings, context: StepContext) -> Shared:
+    """What a step shares with its other bundles in this process; made on first use."""
+
+    def make() -> Shared:
+        share = 60 * context.parallelism
+        rpm, tpm = settings.requests_per_minute, settings.tokens_per_minute
+        uri = settings.vector_cache_uri
+        cache: Cache = LfuCache(settings.cache_bytes)
+        return Shared(
+            open_endpoint(settings, context.concurrent or context.in_flight()),
+            Pacer(rpm and rpm / share, tpm and tpm / share),
+            cache,
+            Flights(cache),
+            VectorStore(sqlite_path(uri)) if uri else None,
+            blake2b(repr(settings.identity()).encode(), digest_size=20),
+        )
+
+    how = (settings.api_key, settings.cache_bytes, settings.timeout_seconds)
+    pace = (settings.requests_per_minute, settings.tokens_per_minute)
+    where = (context.run, settings.identity(), settings.vector_cache_uri)
+    return once(("embed", *where, how, pace), make)
