@@ -12,6 +12,7 @@ from typing import Any
 
 from vecferry.errors import FatalError, TerminalError, TransientError
 from vecferry.retry import Backoff
+from vecferry.transforms.embed_long import estimate_tokens
 from vecferry.transforms.embed_pace import Pacer
 from vecferry.transforms.endpoints.base import (
     Answer,
@@ -122,7 +123,7 @@ class Caller:
         first = time.monotonic()
         bad = 0
         while True:
-            self._pacer.acquire(0, self._sleep)
+            self._pacer.acquire(self._cost(inputs), self._sleep)
             started = time.monotonic()
             try:
                 answer = self._ask(inputs, out)
@@ -170,6 +171,9 @@ class Caller:
             self._pacer.done()
         out.msec.append((time.perf_counter() - started) * 1000)
         return answer
+
+    def _cost(self, inputs: list[str]) -> int:
+        return sum(map(estimate_tokens, inputs)) if self._pacer.counts_tokens else 0
 
     def _sleep(self, seconds: float) -> None:
         if self._closed.wait(seconds):

@@ -14,6 +14,7 @@ import numpy as np
 
 from vecferry.steps import Counts
 from vecferry.transforms.embed_caller import Caller, Fate, Outcome
+from vecferry.transforms.embed_long import estimate_tokens
 from vecferry.transforms.embed_settings import EmbedSettings
 from vecferry.transforms.embed_shared import Shared, cache_key
 from vecferry.transforms.embed_workers import Workers
@@ -25,10 +26,10 @@ LOOKUP = 64
 class Input:
     """A distinct text and the rows, with their vector columns, that wait for its vector."""
 
-    __slots__ = ("rows", "text")
+    __slots__ = ("alone", "rows", "text")
 
-    def __init__(self, text: str, row: Any, column: str) -> None:
-        self.text = text
+    def __init__(self, text: str, row: Any, column: str, alone: bool) -> None:
+        self.text, self.alone = text, alone
         self.rows = [(row, column)]
 
 
@@ -57,6 +58,12 @@ class Outbox:
         self._unknown: list[Input] = []  # to be looked up in the vector cache
         self._queue: list[Input] = []  # to be sent
         self._under_way = self._elsewhere = 0
+        self._most_tokens = settings.model.request_tokens if settings.model else None
+        # In letters: three bytes each at most but for rare scripts, or four to a token.
+        self._most_size = min(
+            settings.provider.request_bytes // 3, 4 * (self._most_tokens or 1 << 30)
+        )
+        self._size = 0  # of the queue
 
     @property
     def busy(self) -> bool:
@@ -68,22 +75,23 @@ class Outbox:
         """Whether as many batches stand ready as are being sent."""
         return self._under_way >= self._most
 
-    def want(self, text: str, row: Any, name: str) -> None:
-        """Lets column `name` of a row wait for the vector of a text that the cache lacks."""
+    def want(self, text: str, row: Any, name: str, *, alone: bool = False) -> None:
+        """Lets column `name` of a row wait for the vector of a text that the cache lacks.
+
+        A text that goes `alone` takes no other with it if it is refused.
+        """
         waiting = self._waiting.get(text)
         if waiting is not None:
             waiting.rows.append((row, name))
             self._counts.add("cache-hits")
             return
-        waiting = self._waiting[text] = Input(text, row, name)
+        waiting = self._waiting[text] = Input(text, row, name, alone)
         if self._shared.store is not None:
             self._unknown.append(waiting)
             if len(self._unknown) >= LOOKUP:
                 self._look_up()
             return
-        self._queue.append(waiting)
-        if len(self._queue) >= self._batch_size:
-            self._send()
+        self._pack(waiting)
 
     def flush(self) -> None:
         """Sends what is left, full batch or not."""
@@ -124,6 +132,19 @@ class Outbox:
         for batch in self._workers.close():
             self._land(batch, None)
 
+    def _pack(self, one: Input) -> None:
+        """Adds a text to the batch that is being filled, sends what has no room for more."""
+        if one.alone:
+            self._hand_over([one])
+            return
+        size = len(one.text) if self._most_tokens is None else 4 * estimate_tokens(one.text)
+        if self._size + size > self._most_size and self._queue:
+            self._send(all_of_it=True)
+        self._queue.append(one)
+        self._size += size
+        if len(self._queue) >= self._batch_size:
+            self._send()
+
     def _look_up(self) -> None:
         """Takes from the vector cache what it has; the rest is to be sent."""
         store, some = self._shared.store, self._unknown
@@ -135,9 +156,7 @@ class Outbox:
         for one, key in zip(some, keys, strict=True):
             vector = found.get(key)
             if vector is None:
-                self._queue.append(one)
-                if len(self._queue) >= self._batch_size:
-                    self._send()
+                self._pack(one)
             else:
                 weight = vector.nbytes + sys.getsizeof(cache_key(one.text))
                 self._shared.cache.put(cache_key(one.text), vector, weight)
@@ -148,7 +167,7 @@ class Outbox:
 
         What another bundle of this process is sending just now is waited for instead.
         """
-        queue, self._queue = self._queue, []
+        queue, self._queue, self._size = self._queue, [], 0
         least = 1 if all_of_it else self._batch_size
         texts = [one.text for one in queue]
         elsewhere, landed = self._shared.flights.claim(texts, least, self._done)
@@ -160,10 +179,14 @@ class Outbox:
             queue = [one for one in queue if one.text not in others]
         if len(queue) < least:
             self._queue = queue
+            self._size = sum(len(one.text) for one in queue)
             return
         for at in range(0, len(queue), self._batch_size):
-            self._under_way += 1
-            self._workers.put(queue[at : at + self._batch_size], self._under_way)
+            self._hand_over(queue[at : at + self._batch_size])
+
+    def _hand_over(self, batch: list[Input]) -> None:
+        self._under_way += 1
+        self._workers.put(batch, self._under_way)
 
     def _work(self, batch: list[Input]) -> Outcome:
         """Calls the endpoint, in a thread; leaves vectors in the caches before telling anyone."""

@@ -47,6 +47,7 @@ class Pacer:
         self._turn = threading.Lock()
         self._quota, self._token_rate = requests_per_second, tokens_per_second
         self._limited = requests_per_second is not None or tokens_per_second is not None
+        self.counts_tokens = tokens_per_second is not None
         self._learned = False
         self._base = self._failed = 0.0  # the rate at `_changed`, and the one that failed before
         self._changed = self._slowed = self._next = self._next_token = self._hold = 0.0

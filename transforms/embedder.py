@@ -16,6 +16,7 @@ from vecferry.errors import JobError, TerminalError, TransientError
 from vecferry.rows import DELETE, INSERT, Change
 from vecferry.steps import Counts, Emitted, Stamp, StepContext
 from vecferry.transforms.embed_caller import Caller, Fate
+from vecferry.transforms.embed_long import is_long, mean_vector, pieces_of
 from vecferry.transforms.embed_outbox import Outbox
 from vecferry.transforms.embed_settings import EmbedSettings
 from vecferry.transforms.embed_shared import cache_key, shared_of
@@ -41,6 +42,18 @@ class _Row:
         self.missing = 0
 
 
+class _Split:
+    """A text in pieces: what column `name` of `row` gets when all of them have vectors."""
+
+    __slots__ = ("missing", "name", "row", "vectors", "weights")
+
+    def __init__(self, row: _Row, name: str, pieces: list[str]) -> None:
+        self.row, self.name = row, name
+        self.weights = [len(piece) for piece in pieces]
+        self.vectors: list[Any] = [None] * len(pieces)
+        self.missing = len(pieces)
+
+
 class Embedder:
     """Adds vector columns to rows; an `Operator`.
 
@@ -59,6 +72,7 @@ class Embedder:
         in_flight = 1 if settings.model_provider == "local" else context.in_flight()
         caller = self._make_caller(_deadline(settings, context))
         self._outbox = Outbox(settings, self._shared, caller, in_flight, self.counts, self._arrive)
+        self._limit = settings.model.tokens if settings.model else None
         self._window = 4 * in_flight * settings.batch_size
         self._order: deque[_Row] = deque()
         self._ready: list[Emitted] = []
@@ -160,13 +174,43 @@ class Embedder:
         )
 
     def _want(self, row: _Row, name: str, text: str) -> None:
+        row.missing += 1
+        if self._limit is not None and len(text) > self._limit and is_long(text, self._limit):
+            self._want_long(row, name, text, self._limit)
+        else:
+            self._find(row, name, text)
+
+    def _want_long(self, row: _Row, name: str, text: str, limit: int) -> None:
+        """What `overLimit` says of a text that seems too long for its model."""
+        over = self._settings.over_limit
+        if over == "reject":  # the server decides, but its neighbours are kept out of it
+            self._find(row, name, text, alone=True)
+            return
+        pieces = pieces_of(text, limit)
+        self.counts.add("texts-truncated" if over == "truncate" else "texts-split")
+        if over == "truncate":
+            self._find(row, name, pieces[0])
+            return
+        split = _Split(row, name, pieces)
+        for i, piece in enumerate(pieces):
+            self._find(split, str(i), piece)
+
+    def _find(self, row: _Row | _Split, name: str, text: str, *, alone: bool = False) -> None:
         vector = self._shared.cache.get(cache_key(text))
         if vector is None:
-            row.missing += 1
-            self._outbox.want(text, row, name)
+            self._outbox.want(text, row, name, alone=alone)
         else:
-            row.vectors[name] = vector
             self.counts.add("cache-hits")
+            self._arrive([(row, name)], vector)
+
+    def _give_piece(self, split: _Split, place: int, fate: Fate) -> None:
+        if isinstance(fate, TerminalError):
+            self._give(split.row, split.name, fate)
+            return
+        split.vectors[place] = fate
+        split.missing -= 1
+        if not split.missing:
+            self._give(split.row, split.name, mean_vector(split.vectors, split.weights))
 
     def _make_room(self) -> None:
         limit = self._window if self._ordered else max(self._window, LEAST_WINDOW)
@@ -182,10 +226,13 @@ class Embedder:
             self._outbox.harvest()
             self._outbox.flush()
 
-    def _arrive(self, rows: list[tuple[_Row, str]], fate: Fate) -> None:
+    def _arrive(self, rows: list[tuple[Any, str]], fate: Fate) -> None:
         """Gives the rows that wait for a text its vector, or its fault."""
         for row, name in rows:
-            self._give(row, name, fate)
+            if type(row) is _Split:
+                self._give_piece(row, int(name), fate)
+            else:
+                self._give(row, name, fate)
 
     def _give(self, row: _Row, name: str, fate: Fate) -> None:
         if row.item is not None:
