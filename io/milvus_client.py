@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import threading
@@ -52,6 +53,11 @@ class MilvusHandle:
         # Milvus Lite has one writer for a collection: threads of this process take turns.
         self._turn = _file(connection).turn if self.is_file else contextlib.nullcontext()
         self._path = connection.endpoint if self.is_file else ""
+
+    @functools.cached_property
+    def is_lite(self) -> bool:
+        """Whether this is Milvus Lite, in a file or as a server."""
+        return self.is_file or "lite" in str(self.client.get_server_version()).lower()
 
     def write(self, method: str, request: Any) -> None:
         """Carries out ``Insert``, ``Upsert`` or ``Delete``, once; raises what `classify` knows."""

@@ -89,8 +89,9 @@ class MilvusTarget:
         handle = handle_with_retries(self.connection, context.run, context.retry_deadline)
         key = ("milvus-store", context.run, context.step)
         store = once(key, self._store)
-        # Milvus Lite writes one request after the other, whoever sends them.
-        most = 1 if handle.is_file else max(1, WRITES_IN_FLIGHT // context.parallelism)
+        # Milvus Lite 3.2 keeps its log whole only for one request at a time: of several at once a
+        # killed server forgets some that it had acknowledged.
+        most = 1 if handle.is_lite else max(1, WRITES_IN_FLIGHT // context.parallelism)
         limits = WriteLimits(rows=self.settings.batch_size, bytes=REQUEST_BYTES, in_flight=most)
         return SinkWriter(store, limits, context)
 

@@ -1,4 +1,4 @@
-"""Writing to Milvus Lite as a server: several writes in flight, and a server that dies."""
+"""Writing to Milvus Lite as a server: from several processes, and a server that dies."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def target_on(server, tmp_path, **more):
     return target
 
 
-def test_several_writes_in_flight_lose_nothing(server, tmp_path):
-    """Rows, updates and deletes, four requests at a time."""
+def test_a_log_of_changes_on_a_server_loses_nothing(server, tmp_path):
+    """Rows, updates and deletes end as the last change of each key says."""
     target = target_on(server, tmp_path, batchSize=50)
     log = [*rows(2000), *rows(500), *(Change({"id": i}, kind="-D") for i in range(100))]
     written, rejects = write(target, log)
