@@ -210,8 +210,7 @@ class EndpointServer:
         inputs: list[Any] = []
         try:
             request = orjson.loads(body)
-            inputs = request.get("input") or []
-            inputs = [inputs] if isinstance(inputs, str) else inputs
+            inputs = _inputs(request)
             result = self._decide(number, path, headers, request, inputs)
         except _Refused as e:
             content = {"error": {"message": e.message, "code": e.code, "type": e.code}}
@@ -227,7 +226,8 @@ class EndpointServer:
         self, number: int, path: str, headers: dict[str, str], request: Any, inputs: list[Any]
     ) -> tuple[int, dict[str, str], bytes]:
         self._check_key(headers)
-        if not path.endswith("/embeddings"):
+        kind = kind_of(path)
+        if kind is None:
             raise _Refused(404, "not_found", f"there is nothing at {path}")
         if self.quota is not None and (wait := self.quota.take()) is not None:
             message = "Requests rate limit exceeded, please try again later."
@@ -245,12 +245,7 @@ class EndpointServer:
         vectors = [vector_of(text, dimension) for text in inputs]
         items = _items(vectors, as_base64, fault)
         tokens = sum(tokens_of(text) for text in inputs)
-        content = {
-            "object": "list",
-            "data": items,
-            "model": request.get("model"),
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        }
+        content = _content(kind, items, tokens)
         extra = {"X-Fault": fault} if fault in ("truncated", "reset") else {}
         return (
             200,
@@ -280,11 +275,48 @@ class EndpointServer:
             raise _Refused(400, "data_inspection_failed", message)
 
     def _dimension(self, request: dict[str, Any]) -> int:
-        dimension = request.get("dimensions", self.default_dimension)
+        chosen = request.get("parameters", {}).get("dimension", self.default_dimension)
+        dimension = request.get("dimensions", chosen)
         if dimension not in self.dimensions:
             message = f"dimensions {dimension} is not one of {list(self.dimensions)}"
             raise _Refused(400, "InvalidParameter", message)
         return int(dimension)
+
+
+def kind_of(path: str) -> str | None:
+    """The protocol that is spoken at a path, or None where there is nothing."""
+    if path.endswith("/embeddings"):
+        return "openai"
+    if path == "/api/v1/services/embeddings/multimodal-embedding/multimodal-embedding":
+        return "studio"
+    parts = path.split("/")
+    if parts[:4] == ["", "v3", "openapi", "workspaces"] and len(parts) == 7:
+        known = ("text-embedding", "multi-modal-embedding")
+        return "search" if parts[5] in known else None
+    return None
+
+
+def _inputs(request: dict[str, Any]) -> list[Any]:
+    given = request.get("input") or []
+    if isinstance(given, dict):
+        given = given.get("contents") or []
+    given = [given] if isinstance(given, str) else given
+    return [one.get("text") if isinstance(one, dict) else one for one in given]
+
+
+def _content(kind: str, items: list[Any], tokens: int) -> dict[str, Any]:
+    if kind == "studio":
+        items = [{**item, "type": "text"} for item in items]
+        return {"output": {"embeddings": items}, "usage": {"input_tokens": tokens}}
+    if kind == "search":
+        return {
+            "request_id": "r",
+            "latency": 1,
+            "result": {"embeddings": items},
+            "usage": {"token_count": tokens},
+        }
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "data": items, "usage": usage}
 
 
 def tokens_of(text: str) -> int:

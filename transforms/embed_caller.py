@@ -64,15 +64,17 @@ class Caller:
     ) -> None:
         self._endpoint, self._pacer = endpoint, pacer
         self._what, self._deadline, self._closed = what, deadline, closed
+        self._ended: Exception | None = None  # what failed the bundle: nothing is asked after it
         self._fits = False  # whether the endpoint ever gave the right dimension
 
     def __call__(self, inputs: list[str]) -> Outcome:
         """The outcome of a batch; never raises."""
-        out = Outcome([None] * len(inputs))
-        try:
-            self._embed(inputs, 0, out, None)
-        except Exception as e:
-            out.error = e
+        out = Outcome([None] * len(inputs), error=self._ended)
+        if self._ended is None:
+            try:
+                self._embed(inputs, 0, out, None)
+            except Exception as e:
+                out.error = self._ended = e
         return out
 
     def _embed(self, inputs: list[str], at: int, out: Outcome, known: PoisonError | None) -> bool:

@@ -14,7 +14,8 @@ class Model:
     """A known model: the dimensions it gives, the first of which is its own, and its limits.
 
     `inputs` is the number of inputs in a request, `tokens` in one input, `request_tokens` in all of
-    a request; `chooses` tells whether a request may ask for a dimension.
+    a request; `chooses` tells whether a request may ask for a dimension; `multimodal` models have
+    an API of their own.
     """
 
     dimensions: tuple[int, ...]
@@ -22,6 +23,7 @@ class Model:
     tokens: int | None = None
     request_tokens: int | None = None
     chooses: bool = True
+    multimodal: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ PROVIDERS: dict[str, Provider] = {
     ),
     "dataworksModelService": Provider(title="a model service deployed in DataWorks"),
     "paiModelGallery": Provider(title="PAI Model Gallery (PAI-EAS)", auth="raw", chooses=False),
+    "aiSearch": Provider(title="AI Search Open Platform", chooses=False, request_bytes=8_000_000),
     "openai": Provider(
         title="any OpenAI-compatible server",
         base="https://api.openai.com/v1",
@@ -79,6 +82,29 @@ MODELS: dict[str, Model] = {
     ),
     "text-embedding-ada-002": Model(
         dimensions=(1536,), inputs=2048, tokens=8191, request_tokens=300_000, chooses=False
+    ),
+    "tongyi-embedding-vision-plus": Model(
+        dimensions=(1152, 1024, 512, 256, 128, 64), tokens=1024, multimodal=True
+    ),
+    "tongyi-embedding-vision-flash": Model(
+        dimensions=(768, 512, 256, 128, 64), tokens=1024, multimodal=True
+    ),
+    "multimodal-embedding-v1": Model(
+        dimensions=(1024,), tokens=512, chooses=False, multimodal=True
+    ),
+    "qwen2.5-vl-embedding": Model(dimensions=(1024, 2048, 768, 512), multimodal=True),
+    "ops-text-embedding-001": Model(dimensions=(1536,), inputs=32, tokens=300, chooses=False),
+    "ops-text-embedding-zh-001": Model(dimensions=(768,), inputs=32, tokens=1024, chooses=False),
+    "ops-text-embedding-en-001": Model(dimensions=(768,), inputs=32, tokens=512, chooses=False),
+    "ops-text-embedding-002": Model(dimensions=(1024,), inputs=32, tokens=8192, chooses=False),
+    "ops-gte-sentence-embedding-multilingual-base": Model(
+        dimensions=(768,), inputs=32, chooses=False
+    ),
+    "ops-qwen3-embedding-0.6b": Model(dimensions=(1024,), inputs=32, chooses=False),
+    "ops-m2-encoder": Model(dimensions=(768,), inputs=32, chooses=False, multimodal=True),
+    "ops-m2-encoder-large": Model(dimensions=(1024,), inputs=32, chooses=False, multimodal=True),
+    "ops-gme-qwen2-vl-2b-instruct": Model(
+        dimensions=(1536,), inputs=32, chooses=False, multimodal=True
     ),
 }
 

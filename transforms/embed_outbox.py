@@ -190,13 +190,14 @@ class Outbox:
 
     def _work(self, batch: list[Input]) -> Outcome:
         """Calls the endpoint, in a thread; leaves vectors in the caches before telling anyone."""
-        outcome = None
+        outcome = self._caller([one.text for one in batch])
         try:
-            outcome = self._caller([one.text for one in batch])
             self._keep(batch, outcome)
-            return outcome
+        except Exception as e:  # raised on the bundle's thread, which would else wait for ever
+            outcome.error = outcome.error or e
         finally:
             self._land(batch, outcome)
+        return outcome
 
     def _keep(self, batch: list[Input], outcome: Outcome) -> None:
         pairs = zip(batch, outcome.fates, strict=True)

@@ -22,6 +22,9 @@ LOCAL_DEFAULTS = {"dimension": 256, "batch_size": 64}
 """What a `local` step takes where the job says nothing: the model's own size, no small requests."""
 
 
+BAILIAN_MULTIMODAL = "/api/v1/services/embeddings/multimodal-embedding/multimodal-embedding"
+
+
 class EmbeddingColumn(Settings):
     """Which columns make up a text, and the column that its vector goes to."""
 
@@ -59,6 +62,7 @@ class EmbedSettings(Settings):
     append_field_name_enable: bool = False
     append_field_name_delimiter: str | None = None
 
+    workspace: str = Field("default", pattern=r"^[\w.-]+$")
     cache_bytes: int = Field(64 << 20, ge=0)
     timeout_seconds: float = Field(30.0, gt=0)
     retry_deadline_seconds: float | None = Field(None, gt=0)
@@ -186,11 +190,29 @@ class EmbedSettings(Settings):
         return self.provider.chooses and (self.model is None or self.model.chooses)
 
     @property
-    def url(self) -> str | None:
-        """Where requests go, ``/embeddings`` included; None for what runs in this process."""
+    def protocol(self) -> Literal["local", "openai", "bailian-native", "aiSearch"]:
+        """What requests and answers look like."""
         if self.model_provider == "local":
-            return None
+            return "local"
+        if self.model_provider == "aiSearch":
+            return "openai" if "/compatible-mode" in (self.endpoint or "") else "aiSearch"
+        multimodal = self.model is not None and self.model.multimodal
+        return "bailian-native" if multimodal and self.model_provider == "bailian" else "openai"
+
+    @property
+    def url(self) -> str | None:
+        """Where requests go, in full; None for what runs in this process."""
         base = self.endpoint or self.provider.base or ""
+        host = "{0.scheme}://{0.netloc}".format(urlsplit(base))
+        if self.protocol == "local":
+            return None
+        if self.protocol == "bailian-native":
+            return f"{host}{BAILIAN_MULTIMODAL}"
+        if self.protocol == "aiSearch":
+            multimodal = self.model is not None and self.model.multimodal
+            kind = "multi-modal-embedding" if multimodal else "text-embedding"
+            where = f"/v3/openapi/workspaces/{self.workspace}/{kind}/{self.model_name}"
+            return f"{host}{where}"
         return base if base.endswith("/embeddings") else f"{base}/embeddings"
 
     @property

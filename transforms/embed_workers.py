@@ -33,7 +33,9 @@ class Workers:
         dropped = []
         try:
             while True:
-                dropped.append(self._tasks.get_nowait())
+                task = self._tasks.get_nowait()
+                if task is not None:
+                    dropped.append(task)
         except Empty:
             pass
         for _ in range(self._threads):

@@ -15,6 +15,10 @@ def open_endpoint(settings: EmbedSettings, connections: int) -> Endpoint:
         from vecferry.transforms.endpoints.local import LocalEndpoint
 
         return LocalEndpoint(settings, connections)
+    if settings.protocol != "openai":
+        from vecferry.transforms.endpoints.native import NativeEndpoint
+
+        return NativeEndpoint(settings, connections)
     from vecferry.transforms.endpoints.openai import OpenAiEndpoint
 
     return OpenAiEndpoint(settings, connections)

@@ -32,13 +32,11 @@ class OpenAiEndpoint:
         if settings.asks_dimension:
             self._request["dimensions"] = settings.dimension
         self._request["encoding_format"] = "base64" if settings.provider.base64 else "float"
-        headers = {}
-        if settings.api_key is not None:
-            key = getattr(settings.api_key, "reveal", settings.api_key.__str__)()
-            raw = settings.provider.auth == "raw"
-            headers["Authorization"] = key if raw else f"Bearer {key}"
         self._client = HttpClient(
-            settings.url, headers, connections=connections, timeout=settings.timeout_seconds
+            settings.url,
+            authorization(settings),
+            connections=connections,
+            timeout=settings.timeout_seconds,
         )
 
     def embed(self, inputs: list[str]) -> Answer:
@@ -60,6 +58,14 @@ class OpenAiEndpoint:
     def close(self) -> None:
         """Closes idle connections."""
         self._client.close()
+
+
+def authorization(settings: EmbedSettings) -> dict[str, str]:
+    """The header that carries the key, as the provider wants it; none without a key."""
+    if settings.api_key is None:
+        return {}
+    key = getattr(settings.api_key, "reveal", settings.api_key.__str__)()
+    return {"Authorization": key if settings.provider.auth == "raw" else f"Bearer {key}"}
 
 
 def json_body(request: Any) -> bytes:
