@@ -150,6 +150,19 @@ def test_a_failing_endpoint_fails_the_job_and_rejects_no_row(bench: Bench) -> No
         assert bench.run()["rows_written"] == 40
 
 
+def test_a_second_run_with_a_vector_cache_sends_nothing(bench: Bench) -> None:
+    """What was paid for once is kept from run to run, by its content."""
+    bench.write_lines(list(rows(40)))
+    bench.job["setting"]["vectorCache"] = {"uri": f"sqlite:///{bench.folder}/vectors.sqlite"}
+    with EndpointServer() as server:
+        _use_endpoint(bench, server)
+        assert bench.run()["embed"]["requests"] == 4
+        bench.write_lines([*rows(40), {"id": "new", "text": "a new text"}])
+        report = bench.run()
+        assert len(server.good) == 5
+    assert (report["rows_written"], report["embed"]["inputs"]) == (41, 1)
+
+
 def test_no_output_of_a_failing_run_holds_the_key(bench: Bench) -> None:
     """Neither the report nor the rejects nor what is printed."""
     bench.write_lines([*rows(3), "sk-of-the-test"])
