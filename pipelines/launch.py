@@ -6,6 +6,7 @@ What happens once in a job happens here, never in a DoFn: bundles are repeated.
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import re
 import signal
@@ -29,6 +30,8 @@ from vecferry.process import RunState, forget, run_state
 from vecferry.steps import Size
 
 LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
+
+log = logging.getLogger(__name__)
 
 OnProgress = Callable[[RunState, Size], None]
 
@@ -74,11 +77,14 @@ def run_job(
     state = run_state(run, resolved.job.setting.error_limit.record)
     try:
         if options.preflight:
+            log.info("run %s: trying source, endpoint and target", run)
             try_ends(resolved, run, reader=options.replay is None)
         pipeline = beam.Pipeline("FnApiRunner", options=_beam_options(options))
         build(pipeline, resolved, plan)
+        log.info("run %s: making the target ready", run)
         _target(resolved, run).prepare()
         size = _size(resolved, run) if options.replay is None else Size()
+        log.info("run %s: %s bytes to read; rejects go to %s", run, size.bytes, plan.rejects)
         error = _follow(pipeline, state, size, options, on_progress)
         return _conclude(resolved, plan, state, error, time.monotonic() - started)
     finally:

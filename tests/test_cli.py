@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.job_support import Bench, rows
+from vecferry.pipelines.progress import progress_text
+from vecferry.process import RunState
+from vecferry.steps import Size
 
 CLIENTS = ("apache_beam", "pymilvus", "pyarrow", "wordllama", "rich", "requests")
 
@@ -149,6 +152,30 @@ def test_a_run_prints_its_counts(bench: Bench) -> None:
     assert "job: DONE" in outcome.out
     report = json.loads(path.read_text())
     assert (report["rows_written"], report["embed"]["inputs"]) == (10, 5)
+
+
+def test_the_progress_line_tells_counts_rate_and_time_left() -> None:
+    """The time left is known where the source knows its size."""
+    state = RunState()
+    state.add({"rows-read": 500, "rows-written": 400, "bytes-read": 1000, "embed-requests": 50})
+    state.reject("Extract", "invalid-json")
+    text = progress_text(state, Size(bytes=4000), 10.0)
+    assert "500 read  400 written  1 rejected  50 requests" in text
+    assert "50 rows/s  ETA 30s" in text
+    assert "ETA" not in progress_text(state, Size(), 10.0)
+    state.end("interrupt")
+    assert "finishing what was read" in progress_text(state, Size(bytes=4000), 10.0)
+
+
+def test_verbose_tells_what_a_run_does(bench: Bench) -> None:
+    """Without ``-v`` nothing of it is said."""
+    quiet = bench.call("run")
+    assert "making the target ready" not in quiet.err
+    outcome = bench.line(
+        "-v", "run", str(bench.folder / "job.json"), "-d", str(bench.folder / "sources.json"),
+        "--rejects", str(bench.folder / "rejects"),
+    )  # fmt: skip
+    assert "making the target ready" in outcome.err
 
 
 def test_a_replay_of_nothing_is_refused(bench: Bench) -> None:

@@ -60,6 +60,15 @@ def test_one_bad_row_in_a_thousand_costs_only_itself(bench: Bench) -> None:
     assert len(bench.stored(["id"])) == 999
 
 
+def test_a_job_over_its_limit_does_not_read_to_the_end(bench: Bench) -> None:
+    """It reads on to show more than its first bad row, 1,000 rows from it, and stops."""
+    bench.write_lines(["no JSON"] * 5000)
+    report = bench.run()
+    assert report["state"] == "FAILED"
+    assert report["rows_read"] == report["rows_rejected"] == 1000
+    assert len(rejects_of(report)) == 1000
+
+
 def test_a_percentage_is_a_share_of_the_rows_read(bench: Bench) -> None:
     """Five bad rows in a hundred pass 0.05 and fail 0.04."""
     bench.write_lines([{"id": f"{i}", "text": "t"} if i % 20 else "no JSON" for i in range(100)])
