@@ -21,6 +21,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from vecferry import errors
 from vecferry.errors import (
@@ -564,3 +565,17 @@ def test_a_day_is_a_day() -> None:
     """Dates before 1970 and with offsets survive, too."""
     moment = datetime.datetime(1900, 1, 1, tzinfo=datetime.timezone(timedelta(hours=-5)))
     assert decode_value(encode_value(moment)) == moment
+
+
+def test_a_settings_error_shows_no_neighbouring_secret() -> None:
+    """Pydantic would print the whole input where a field is missing."""
+    with pytest.raises(ValidationError) as error:
+        Login.model_validate({"password": "pw-very-secret"})
+    assert "pw-very-secret" not in str(error.value)
+
+
+def test_a_token_before_the_host_of_a_url_is_taken_out() -> None:
+    """With or without a user name in front of it."""
+    assert redact("see https://tk-123@host/x and http://u:p@host") == (
+        "see https://***@host/x and http://***@host"
+    )

@@ -73,7 +73,7 @@ def shorten(text: object, most: int = 200) -> str:
 
 
 _secrets: set[str] = set()
-_USERINFO = re.compile(r"(?<=://)[^/\s@:]*:[^/\s@]*(?=@)")
+_USERINFO = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}")
 
 

@@ -58,7 +58,7 @@ class Settings(BaseModel):
         alias_generator=to_camel,
         populate_by_name=True,
         coerce_numbers_to_str=True,
-        hide_input_in_errors=False,
+        hide_input_in_errors=True,
         arbitrary_types_allowed=True,
         protected_namespaces=(),
     )
