@@ -90,7 +90,7 @@ def _through(
 class Estimate:
     """What a job would read and send: counted, not guessed, but for the tokens.
 
-    `tokens` is a rough guess: one for four characters of ASCII, one for any other character.
+    `tokens` is what `vecferry.transforms.embed_long.estimate_tokens` makes of the distinct texts.
     """
 
     rows: int = 0
@@ -145,11 +145,12 @@ class _TextCounter:
     """Counts the texts that an embedding step would send."""
 
     def __init__(self, step: ResolvedStep, result: Estimate) -> None:
+        from vecferry.transforms.embed_long import estimate_tokens
         from vecferry.transforms.embed_text import text_maker
 
         settings = step.settings
         self._makers = [text_maker(c, settings) for c in settings.embedding_columns]
-        self._batch_size = settings.batch_size
+        self._batch_size, self._tokens_of = settings.batch_size, estimate_tokens
         self._result, self._seen = result, set[bytes]()
         self._vectors = dict.fromkeys(c.embedding_column_name for c in settings.embedding_columns)
 
@@ -168,13 +169,8 @@ class _TextCounter:
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         if digest not in self._seen:
             self._seen.add(digest)
-            self._result.tokens += _tokens(text)
+            self._result.tokens += self._tokens_of(text)
 
     def finish(self) -> None:
         self._result.distinct_texts += len(self._seen)
         self._result.requests += math.ceil(len(self._seen) / self._batch_size)
-
-
-def _tokens(text: str) -> int:
-    ascii_characters = len(text.encode("ascii", "ignore"))
-    return math.ceil(ascii_characters / 4) + len(text) - ascii_characters
