@@ -34,3 +34,4 @@ ask "fast JSON serialisation"
 
 say "Done: data/vectors.db holds the collection 'packages', data/report.json says what was done."
 echo "A second run writes the same rows again under the same keys. Your own job: docs/job-file.md"
+echo "The command is $(dirname "$PY")/vecferry; source $(dirname "$PY")/activate puts it on your PATH."

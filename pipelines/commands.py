@@ -37,7 +37,9 @@ def run(
     from vecferry.pipelines.launch import RunOptions, run_job
     from vecferry.pipelines.progress import ProgressLine
 
-    _require_writable(report)
+    _require_writable("--report", report)
+    if "://" not in rejects:
+        _require_writable("--rejects", os.path.join(rejects, "run"))
     options = RunOptions(
         runner=runner,
         beam_options=beam_options,
@@ -49,7 +51,7 @@ def run(
     with ProgressLine(Console(stderr=True)) as progress:
         outcome = run_job(resolved, options, progress)
     if report is not None:
-        Path(report).write_bytes(_json(outcome.model_dump()))
+        _save(report, outcome)
     if as_json:
         click.echo(_json(outcome.model_dump()).decode())
     else:
@@ -57,13 +59,23 @@ def run(
     return {"DONE": 0, "FAILED": 1, "CANCELLED": 130}[outcome.state]
 
 
-def _require_writable(report: str | None) -> None:
-    """A report that can't be written is told before the run, not after it."""
-    if report is None:
+def _require_writable(option: str, path: str | None) -> None:
+    """What can't be written in the end is told before the run. A folder of rejects may be new."""
+    if path is None:
         return
-    folder = Path(report).resolve().parent
+    folder = Path(path).resolve().parent
+    while option == "--rejects" and not folder.exists() and folder != folder.parent:
+        folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise JobError(f"--report {report}: {folder} is no folder that can be written to")
+        raise JobError(f"{option} {path}: {folder} is no folder that can be written to")
+
+
+def _save(path: str, outcome: Report) -> None:
+    """Writes the report; the run is over, so that a full disk is told and no more."""
+    try:
+        Path(path).write_bytes(_json(outcome.model_dump()) + b"\n")
+    except OSError as e:
+        click.echo(f"warning: --report {path}: can't be written: {e}", err=True)
 
 
 def describe(report: Report) -> str:

@@ -10,7 +10,7 @@ import click
 
 from vecferry.errors import JobError, near
 from vecferry.pipelines.documents import parse_document
-from vecferry.pipelines.placeholders import fill
+from vecferry.pipelines.placeholders import fill, names_in
 from vecferry.pipelines.problems import unknown_keys, validate
 from vecferry.pipelines.registry import connection_types, load
 from vecferry.settings import Settings
@@ -21,6 +21,10 @@ class DataSources:
 
     def __init__(self, entries: dict[str, Any], values: Mapping[str, str], where: str) -> None:
         self._entries, self._values, self._where = entries, values, where
+
+    def names(self) -> set[str]:
+        """The placeholders in all of them."""
+        return names_in(self._entries)
 
     def get(self, name: str, allowed: tuple[str, ...], used_by: str) -> tuple[Settings, list[str]]:
         """The connection called `name`, and warnings; JobError where a step can't use it."""

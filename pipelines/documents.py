@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from vecferry.errors import JobError, shorten
+from vecferry.errors import JobError
 
 
 def parse_document(path: Path, what: str) -> Any:
@@ -32,14 +32,16 @@ def _parse_json(path: Path, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as e:
-        line = shorten(text.splitlines()[e.lineno - 1], 80) if text.strip() else ""
-        raise JobError(
-            f"{path}: is not JSON: line {e.lineno}, column {e.colno}: {e.msg}: {line!r}"
-        ) from e
+        # The line itself is not shown: it may hold a key.
+        raise JobError(f"{path}: is not JSON: line {e.lineno}, column {e.colno}: {e.msg}") from None
 
 
 def _parse_yaml(path: Path, text: str) -> Any:
     try:
         return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as e:
-        raise JobError(f"{path}: is not YAML: {shorten(e)}") from e
+        mark = getattr(e, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise JobError(
+            f"{path}: is not YAML: {where}{getattr(e, 'problem', None) or 'unreadable'}"
+        ) from None

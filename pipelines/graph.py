@@ -6,6 +6,7 @@ one graph runs on every runner; after the splits it is one fused stage.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,9 @@ def _label(step: ResolvedStep) -> str:
 
 
 def _context(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> StepContext:
-    return context_of(resolved, step, plan.run, row_limit=plan.row_limit)
+    context = context_of(resolved, step, plan.run)
+    reads = step.kind.role == "reader" or plan.replay is not None
+    return dataclasses.replace(context, row_limit=plan.row_limit if reads else None)
 
 
 def _transform(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> beam.PTransform:
@@ -112,6 +115,9 @@ class _ReplayFn(beam.DoFn):
                 continue
             if state.stop.is_set() or (state.over_limit and not state.goes_on()):
                 return
+            limit = self.context.row_limit
+            if limit is not None and not state.hand_out(limit):
+                state.end("limit")
             state.add({"rows-read": 1})
             item = _again(replayed, reader, self.context)
             if isinstance(item, Reject):

@@ -169,17 +169,33 @@ def step_name(step: Step, index: int) -> str:
 
 
 def parse_job(raw: Any, *, values: Mapping[str, str], stem: str = "job") -> tuple[Job, list[str]]:
-    """A job from parsed JSON, with the warnings; JobError holds every problem at once."""
-    if not isinstance(raw, dict):
-        raise JobError(f"job: must be a JSON object with steps, not a {type(raw).__name__}")
+    """A job from parsed JSON, with the warnings; JobError holds every problem of its frame."""
     filled, problems = fill(raw, values)
+    return _validated(filled, problems, stem)
+
+
+def _validated(filled: Any, problems: list[str], stem: str) -> tuple[Job, list[str]]:
+    if not isinstance(filled, dict):
+        raise JobError(f"job: must be a JSON object with steps, not a {type(filled).__name__}")
     job, more = validate(Job, filled, "job")
-    problems += more
     if job is None or problems:
-        raise JobError(problems)
+        raise JobError(problems + more)
     if not job.name:
         job = job.model_copy(update={"name": stem})
     return job, unknown_keys(job, "job")
+
+
+def read_raw(
+    path: str,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    assignments: Mapping[str, str] | None = None,
+) -> tuple[Any, list[str]]:
+    """The document of a job file, with ``--set`` applied and placeholders filled; and problems."""
+    raw = parse_document(Path(path), "job")
+    for where, text in (assignments or {}).items():
+        set_value(raw, where, text)
+    return fill(raw, {**os.environ, **(parameters or {})})
 
 
 def read_job(
@@ -192,8 +208,5 @@ def read_job(
 
     Placeholders come from `parameters`, then from the environment.
     """
-    raw = parse_document(Path(path), "job")
-    for where, text in (assignments or {}).items():
-        set_value(raw, where, text)
-    values = {**os.environ, **(parameters or {})}
-    return parse_job(raw, values=values, stem=Path(path).stem)
+    filled, problems = read_raw(path, parameters=parameters, assignments=assignments)
+    return _validated(filled, problems, Path(path).stem)

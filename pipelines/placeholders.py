@@ -51,13 +51,24 @@ def fill(value: Any, values: Mapping[str, str], path: str = "") -> tuple[Any, li
     return value, problems
 
 
+def names_in(value: Any) -> set[str]:
+    """The names of all placeholders in `value`."""
+    if isinstance(value, str):
+        return {name for name, _ in _PLACEHOLDER.findall(value)}
+    children = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list):
+        return set()
+    return set().union(*map(names_in, children))
+
+
 def parse_assignments(pairs: tuple[str, ...], option: str) -> dict[str, str]:
     """``NAME=VALUE`` texts as a dict; JobError for one without a name or an equals sign."""
     result = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise JobError(f"{option} {pair!r}: must be NAME=VALUE")
+            what = "PATH" if option == "--set" else "NAME"
+            raise JobError(f"{option} {name!r}: must be {what}=VALUE")
         result[name] = value
     return result
 

@@ -34,8 +34,8 @@ def _sentence(error: Any, path: str, model: type[BaseModel]) -> str:
         return f"{where} is missing{about}: add it"
     message = error["msg"].removeprefix("Value error, ")
     value = error["input"]
-    if not loc and isinstance(value, dict):
-        return f"{where}: {message}"
+    if isinstance(value, dict | list):  # may hold a secret somewhere, and helps nobody
+        return f"{where}: {message[:1].lower()}{message[1:]}"
     shown = "***" if _SECRET_NAME.search(name) else shorten(repr(value), 80)
     return f"{where} is {shown}: {message[:1].lower()}{message[1:]}"
 

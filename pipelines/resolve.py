@@ -6,11 +6,14 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from vecferry.errors import JobError, near, redact
 from vecferry.pipelines.datasources import DataSources, read_data_sources
-from vecferry.pipelines.job import Job, Step, read_job, step_name
+from vecferry.pipelines.documents import parse_document
+from vecferry.pipelines.job import Job, Step, read_job, read_raw, step_name
+from vecferry.pipelines.placeholders import names_in
 from vecferry.pipelines.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load
 from vecferry.settings import Settings
@@ -98,11 +101,42 @@ def read_and_resolve(
     assignments: Mapping[str, str] | None = None,
 ) -> ResolvedJob:
     """A job file with everything it names, checked."""
-    job, warnings = read_job(path, parameters=parameters, assignments=assignments)
+    try:
+        job, warnings = read_job(path, parameters=parameters, assignments=assignments)
+    except JobError as e:
+        raise JobError(e.problems + _problems_of_steps(path, parameters, assignments)) from None
     values = {**os.environ, **(parameters or {})}
-    resolved = resolve(job, read_data_sources(data_sources, values))
+    sources = read_data_sources(data_sources, values)
+    resolved = resolve(job, sources)
+    known = names_in(parse_document(Path(path), "job")) | sources.names()
+    for name in sorted(set(parameters or {}) - known):
+        warnings.append(
+            f"-p {name}: neither the job nor its data sources ask for it{near(name, known)}"
+        )
     resolved.warnings[:0] = warnings
     return resolved
+
+
+def _problems_of_steps(
+    path: str, parameters: Mapping[str, str] | None, assignments: Mapping[str, str] | None
+) -> list[str]:
+    """What is wrong inside the steps of a job that is wrong as a whole, to be told together."""
+    problems: list[str] = []
+    try:
+        steps = read_raw(path, parameters=parameters, assignments=assignments)[0]["steps"]
+    except (JobError, KeyError, TypeError):
+        return problems
+    for i, step in enumerate(steps if isinstance(steps, list) else []):
+        parameter = step.get("parameter") if isinstance(step, dict) else None
+        if not isinstance(parameter, dict) or names_in(parameter):
+            continue  # told already
+        try:
+            kind = kind_of(str(step.get("stepType")))
+        except JobError as e:
+            problems.append(f"steps[{i}].{e.problems[0]}")
+        else:
+            problems += validate(load(kind.settings), parameter, f"steps[{i}].parameter")[1]
+    return problems
 
 
 def _resolve_step(
@@ -196,9 +230,7 @@ def _wrong_dimensions(where: str, columns: Columns, taken: Columns) -> list[str]
     return problems
 
 
-def context_of(
-    resolved: ResolvedJob, step: ResolvedStep, run: str, *, row_limit: int | None = None
-) -> StepContext:
+def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepContext:
     """What a step is told of a run on this machine."""
     setting = resolved.job.setting
     speed = setting.speed
@@ -210,7 +242,6 @@ def context_of(
         concurrent=speed.concurrent,
         stamped=False,
         reject_limit=setting.error_limit.record,
-        row_limit=row_limit if step.kind.role == "reader" else None,
         rows_per_second=speed.record if throttled else None,
         bytes_per_second=speed.mbps * 2**20 if throttled and speed.mbps else None,
     )

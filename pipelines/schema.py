@@ -12,6 +12,7 @@ from vecferry.pipelines.registry import kinds, load
 _AS_TEXT = {"type": "string", "pattern": r"^\s*-?[\d.]+\s*$|\$\{.+\}"}
 _FLAG_AS_TEXT = {"type": "string", "pattern": r"^([Tt]rue|[Ff]alse|TRUE|FALSE)$|\$\{.+\}"}
 _ONE_OR_MANY = {"embeddingColumns", "object", "partition", "path", "paths", "sourceColumnNames"}
+_OTHER_NAMES = {"object", "path", "paths", "fileFormat", "fileType"}
 _PLACEHOLDER = {"type": "string", "pattern": r"\$\{.+\}"}
 
 
@@ -54,6 +55,11 @@ def _lenient(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     schema = {k: _lenient(v) for k, v in schema.items()}
+    if "column" in schema.get("properties", {}) and "items" in schema["properties"]["column"]:
+        column = schema["properties"]["column"]
+        column["items"] = {"anyOf": [column["items"], {"type": "string"}]}
+    if "required" in schema:  # these have other names, too
+        schema["required"] = [n for n in schema["required"] if n not in _OTHER_NAMES]
     for name in _ONE_OR_MANY & schema.get("properties", {}).keys():
         schema["properties"][name] = _one_or_many(schema["properties"][name])
     kind = schema.get("type")
@@ -61,7 +67,9 @@ def _lenient(schema: Any) -> Any:
         return _either(schema, _AS_TEXT)
     if kind == "boolean":
         return _either(schema, _FLAG_AS_TEXT)
-    if kind == "string" and ("enum" in schema or "pattern" in schema):
+    if kind == "string" and "enum" in schema:
+        return _either(schema, {"type": "string"})  # names are offered, and taken in any case
+    if kind == "string" and "pattern" in schema:
         return _either(schema, _PLACEHOLDER)
     return schema
 

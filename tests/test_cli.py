@@ -144,6 +144,17 @@ def test_a_report_that_cannot_be_written_is_told_before_the_run(bench: Bench) ->
     assert not (bench.folder / "vectors.db").exists()
 
 
+def test_rejects_that_cannot_be_written_are_told_before_the_run(bench: Bench) -> None:
+    """A file in the place of the folder would lose the first reject."""
+    outcome = bench.line(
+        "run", bench.save(), "-d", str(bench.folder / "sources.json"),
+        "--rejects", str(bench.folder / "job.json"),
+    )  # fmt: skip
+    assert outcome.status == 2
+    assert "--rejects" in outcome.err
+    assert not (bench.folder / "vectors.db").exists()
+
+
 def test_a_run_prints_its_counts(bench: Bench) -> None:
     """For people a few lines, and the same report as JSON in a file."""
     path = bench.folder / "report.json"
@@ -183,6 +194,10 @@ def test_a_replay_of_nothing_is_refused(bench: Bench) -> None:
     outcome = bench.call("run", "--replay", str(bench.folder))
     assert outcome.status == 2
     assert "has no rejects" in outcome.err
+    (bench.folder / "part-x.jsonl").write_text('{"broken\n')
+    outcome = bench.call("run", "--replay", str(bench.folder))
+    assert outcome.status == 2
+    assert "line 1 is no reject" in outcome.err
 
 
 def test_a_query_of_a_target_that_is_not_there_says_so(bench: Bench) -> None:

@@ -114,6 +114,18 @@ def test_a_bad_job_is_refused_with_its_path_its_value_and_the_way_out(
     assert not (bench.folder / "rejects").exists()
 
 
+def test_faults_of_the_frame_and_of_the_steps_are_told_together(bench: Bench) -> None:
+    """Whoever mends a job should not have to call it once for each fault."""
+    bench.job["setting"]["errorLimit"] = {"record": "-1"}
+    bench.step("Embed")["batchSize"] = "ten"
+    bench.step("Writer")["writeMode"] = "replace"
+    bench.job["steps"][0]["stepType"] = "fiel"
+    outcome = bench.call("check")
+    assert outcome.status == 2
+    for path in ("errorLimit.record", "steps[0].", "steps[2].parameter", "steps[3].parameter"):
+        assert path in outcome.err
+
+
 def test_a_file_that_is_absent_or_outside_its_folder_is_refused_before_the_run(
     bench: Bench,
 ) -> None:
@@ -142,6 +154,29 @@ def test_a_collection_of_another_dimension_is_refused_before_the_run(bench: Benc
     assert outcome.status == 2
     assert "128" in outcome.err
     assert "64" in outcome.err
+
+
+@pytest.mark.parametrize("form", ["no reader", "one step", "steps as an object", "no JSON"])
+def test_an_error_of_the_whole_job_shows_no_key(bench: Bench, form: str) -> None:
+    """What is wrong is told without the values around it, which may be secret."""
+    step = {"parameter": {"apiKey": "sk-SECRETSECRET"}, "stepType": "milvus", "category": "writer"}
+    steps: Any = {"no reader": [step, step], "one step": [step], "steps as an object": step}
+    text = json.dumps({"type": "job", "steps": steps.get(form)})
+    path = bench.folder / "spoilt.json"
+    path.write_text('{"apiKey": "sk-SECRETSECRET",,' if form == "no JSON" else text)
+    outcome = bench.line("check", str(path))
+    assert outcome.status == 2
+    assert "sk-SECRET" not in outcome.err
+    assert "steps" in outcome.err or "line 1" in outcome.err
+
+
+def test_a_parameter_that_nobody_asks_for_is_a_warning(bench: Bench) -> None:
+    """A slip in a name would leave the default in force."""
+    bench.step("Writer")["collection"] = "${collection:-texts}"
+    outcome = bench.call("check", "-p", "colection=other")
+    assert outcome.status == 0
+    assert "-p colection" in outcome.err
+    assert "did you mean 'collection'" in outcome.err
 
 
 def test_a_job_that_is_no_json_is_told_with_its_line(bench: Bench) -> None:
@@ -212,5 +247,8 @@ def test_the_schema_takes_every_job_that_the_models_take(bench: Bench) -> None:
     assert not list(validator.iter_errors(bench.job))
     for example in Path("examples").glob("*.json"):
         assert not list(validator.iter_errors(json.loads(example.read_text())))
+    bench.step("Reader").update(column=["*"])
+    bench.step("Writer")["column"][1]["type"] = "varchar"
+    assert not list(validator.iter_errors(bench.job))
     bench.step("Embed")["batchSize"] = "many"
     assert list(validator.iter_errors(bench.job))

@@ -125,6 +125,8 @@ def test_a_replay_writes_the_rows_once_their_cause_is_mended(bench: Bench) -> No
     assert again["embed"]["requests"] == 0  # the vector came along with the row
     assert [r["text"] for r in bench.stored(["id", "text"])] == [long["text"]]
     assert rejects_of(again)[0]["row"]["line"] == "{broken"
+    limited = bench.run("--replay", report["rejects"], "--limit", "1")
+    assert limited["rows_read"] == 1
 
 
 def test_a_limit_reads_so_many_rows_and_no_more(bench: Bench) -> None:

@@ -7,6 +7,7 @@ count a line once by (step, origin).
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -23,6 +24,8 @@ import orjson
 from vecferry.errors import JobError, redact
 from vecferry.process import once
 from vecferry.rows import INSERT, Change, Reject, cut_value, decode_value, encode_value
+
+log = logging.getLogger(__name__)
 
 
 def to_line(reject: Reject, run: str) -> bytes:
@@ -129,6 +132,17 @@ class Replayed:
         return decode_value(self.line.get("raw"))
 
 
+def _parse(part: Path, number: int, text: bytes) -> dict[str, Any]:
+    try:
+        line = orjson.loads(text)
+        return {**line, "step": line["step"], "origin": line["origin"]}
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise JobError(
+            f"{part}: line {number} is no reject (a JSON object with step and origin): "
+            "mend the line or take it out"
+        ) from None
+
+
 def read_rejects(folder: str) -> Iterator[Replayed]:
     """The rejects of a run, each (step, origin) once; a last line cut off by a crash is left out.
 
@@ -142,10 +156,11 @@ def read_rejects(folder: str) -> Iterator[Replayed]:
     seen: set[tuple[str, str]] = set()
     for part in parts:
         with part.open("rb") as lines:
-            for text in lines:
+            for number, text in enumerate(lines, 1):
                 if not text.endswith(b"\n"):
+                    log.warning("%s: line %d was cut off and is left out", part, number)
                     continue
-                line = orjson.loads(text)
+                line = _parse(part, number, text)
                 mark = (line["step"], line["origin"])
                 if line["origin"] and mark in seen:
                     continue
