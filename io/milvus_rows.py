@@ -162,8 +162,9 @@ def _text(name: str, max_length: int | None) -> Accept:
         raise bad(
             name,
             "too-long",
-            f"a text of {size} bytes ({len(value)} characters) exceeds maxLength {most}, "
-            f"which counts bytes of UTF-8: {shorten(value, 60)!r}",
+            f"a text of {size} bytes ({len(value)} characters) exceeds maxLength {most} "
+            f"of the collection's field, which counts bytes of UTF-8: {shorten(value, 60)!r}: "
+            "shorten it, or write into a collection with a wider field",
         )
 
     return accept
