@@ -12,6 +12,7 @@ import click
 import orjson
 
 from vecferry.errors import JobError
+from vecferry.process import end_run
 from vecferry.rows import Reject, encode_value
 
 if TYPE_CHECKING:
@@ -107,14 +108,20 @@ def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool
     if connect:
         from vecferry.pipelines.ends import try_ends
 
-        try_ends(resolved, "check", paid=True)
+        try:
+            try_ends(resolved, "check", paid=True)
+        finally:
+            end_run("check")
         found["connected"] = True
     if estimate:
         from vecferry.pipelines import dryrun
 
         if resolved.unable():
             raise JobError(resolved.unable())
-        found["estimate"] = asdict(dryrun.estimate(resolved))
+        try:
+            found["estimate"] = asdict(dryrun.estimate(resolved))
+        finally:
+            end_run(dryrun.RUN)
     if as_json:
         click.echo(_json(found).decode())
         return
@@ -133,7 +140,10 @@ def preview(resolved: ResolvedJob, rows: int, *, source_only: bool, as_json: boo
 
     if resolved.unable():
         raise JobError(resolved.unable())
-    stages = dryrun.preview(resolved, rows, source_only=source_only)
+    try:
+        stages = dryrun.preview(resolved, rows, source_only=source_only)
+    finally:
+        end_run(dryrun.RUN)
     if as_json:
         shown = [
             {
@@ -178,10 +188,10 @@ def query(resolved: ResolvedJob, text: str, k: int, column: str | None, *, as_js
     engine = step.logic(context_of(resolved, step, "query"))
     target = resolved.writer.logic(context_of(resolved, resolved.writer, "query"))
     try:
-        vector = engine.embed_query(text)
+        hits = target.search(engine.embed_query(text), k, vector_column)
     finally:
         engine.close()
-    hits = target.search(vector, k, vector_column)
+        end_run("query")
     if as_json:
         click.echo(_json(encode_value(hits)).decode())
         return

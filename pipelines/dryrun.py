@@ -151,17 +151,19 @@ class _TextCounter:
         settings = step.settings
         self._makers = [text_maker(c, settings) for c in settings.embedding_columns]
         self._batch_size, self._tokens_of = settings.batch_size, estimate_tokens
+        self._may_be_empty = settings.skip_empty_value
         self._result, self._seen = result, set[bytes]()
         self._vectors = dict.fromkeys(c.embedding_column_name for c in settings.embedding_columns)
 
     def __call__(self, change: Change) -> Change | Reject | None:
-        for make in self._makers:
-            try:
-                text = make(change)
-            except TerminalError as e:
-                return Reject("", "", e.reason, str(e), row=change)
-            if text:
-                self._count(text)
+        try:
+            texts = [make(change) for make in self._makers]
+        except TerminalError as e:
+            return Reject("", "", e.reason, str(e), row=change)
+        if not (all(texts) or self._may_be_empty):
+            return Reject("", "", "empty-text", "there is no text", row=change)
+        for text in filter(None, texts):
+            self._count(text)
         return change.having(self._vectors)
 
     def _count(self, text: str) -> None:

@@ -128,15 +128,14 @@ class _ReplayFn(beam.DoFn):
 
 
 def _again(replayed: Replayed, reader: Any, context: StepContext) -> Any:
-    line = replayed.line
+    origin = replayed.line["origin"]
     try:
-        if reader is not None:
-            return reader.reread(replayed.raw(), line["origin"])
-        return replayed.change()
+        found = replayed.change() if reader is None else replayed.raw()
     except ValueError as e:
-        return context.reject(
-            "cut", f"can't be replayed: {e}", raw=str(line.get("message")), origin=line["origin"]
-        )
+        return context.reject("cut", f"can't be replayed: {e}", origin=origin)
+    if found is None:  # refused by an earlier replay already: nothing of it may pass for a row
+        return context.reject("cut", str(replayed.line.get("message")), origin=origin)
+    return found if reader is None else reader.reread(found, origin)
 
 
 @dataclass(kw_only=True, eq=False)

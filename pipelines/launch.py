@@ -26,7 +26,7 @@ from vecferry.pipelines.ends import try_ends
 from vecferry.pipelines.graph import RunPlan, build
 from vecferry.pipelines.report import Report, State, make_report, over_limit
 from vecferry.pipelines.resolve import ResolvedJob, context_of
-from vecferry.process import RunState, forget, run_state
+from vecferry.process import RunState, end_run, run_state
 from vecferry.steps import Size
 
 LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
@@ -88,10 +88,7 @@ def run_job(
         error = _follow(pipeline, state, size, options, on_progress)
         return _conclude(resolved, plan, state, error, time.monotonic() - started)
     finally:
-        for made in forget(run):
-            close = getattr(made, "close", None)
-            if callable(close):
-                close()
+        end_run(run)
 
 
 def _target(resolved: ResolvedJob, run: str) -> Any:

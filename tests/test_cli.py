@@ -117,6 +117,13 @@ def test_estimate_counts_what_a_run_would_send(bench: Bench) -> None:
     assert estimate["tokens"] > 0
 
 
+def test_estimate_counts_a_row_without_text_as_rejected(bench: Bench) -> None:
+    """It would be rejected before any request, as the run does it."""
+    bench.write_lines([*rows(2), {"id": "e", "text": ""}])
+    estimate = bench.call("check", "--estimate", "--json").json["estimate"]
+    assert (estimate["rows"], estimate["rejected"], estimate["texts"]) == (3, 1, 2)
+
+
 def test_check_connect_names_every_end_that_fails(bench: Bench) -> None:
     """Source, endpoint and target are all tried, and told together."""
     bench.step("Embed").update(

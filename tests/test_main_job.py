@@ -129,6 +129,27 @@ def test_a_replay_writes_the_rows_once_their_cause_is_mended(bench: Bench) -> No
     assert limited["rows_read"] == 1
 
 
+@pytest.mark.parametrize("step", ["Reader", "Writer"])
+def test_a_value_that_was_cut_never_passes_for_a_row(bench: Bench, step: str) -> None:
+    """Neither in a replay nor in the replay of that replay; its origin says where it is whole."""
+    bench.job["setting"]["errorLimit"] = {}
+    bench.step("Reader").update(fileFormat="text")
+    bench.write_lines([])
+    cut = {"$cut": {"bytes": 2000000, "sha256": "0", "head": "x"}}
+    line = {"run": "r", "step": step, "reason": "x", "message": "m", "origin": "rows.jsonl:7"}
+    content = {"raw": cut} if step == "Reader" else {"row": {"id": "a", "text": cut}}
+    folder = bench.folder / "old"
+    folder.mkdir()
+    (folder / "part-1.jsonl").write_bytes(orjson.dumps({**line, **content}) + b"\n")
+    replayed = str(folder)
+    for _ in range(2):
+        report = bench.run("--replay", replayed)
+        assert report["state"] == "DONE"
+        assert (report["rows_read"], report["rows_rejected"], report["rows_written"]) == (1, 1, 0)
+        assert [(r["reason"], r["origin"]) for r in rejects_of(report)] == [("cut", "rows.jsonl:7")]
+        replayed = report["rejects"]
+
+
 def test_a_limit_reads_so_many_rows_and_no_more(bench: Bench) -> None:
     """``--limit`` is for trying a job on a few rows."""
     bench.write_lines(list(rows(100)))

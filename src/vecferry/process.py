@@ -44,6 +44,14 @@ def forget(run: str) -> list[Any]:
         return [_made.pop(k)[1][0] for k in keys if _made[k][1]]
 
 
+def end_run(run: str) -> None:
+    """Forgets what belongs to `run` and closes what can be closed: clients, caches, files."""
+    for made in forget(run):
+        close = getattr(made, "close", None)
+        if callable(close):
+            close()
+
+
 class RunState:
     """What this process knows of one run: counters, rejects by step and reason, the stop flag.
 
