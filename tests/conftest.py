@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.services.server import stop_all
+
 ALL_MUST_RUN = os.environ.get("CI", "").lower() in ("1", "true") or bool(
     os.environ.get("VECFERRY_VENDOR_JOBS")
 )
@@ -22,3 +24,8 @@ def pytest_runtest_makereport(item: Any) -> Generator[None, Any, Any]:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and services must not be: {report.longrepr}"
     return report
+
+
+def pytest_sessionfinish() -> None:
+    """No server outlives the session that started it."""
+    stop_all()

@@ -1,0 +1,130 @@
+"""Gets the software of test servers into the cache folder: Maven, Go, Debian; nothing system-wide.
+
+Each package is a folder that appears only when it is complete, so an interrupted installation is
+begun anew and two sessions don't disturb each other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+MAVEN_SECONDS = 900
+POM = """<project><modelVersion>4.0.0</modelVersion>
+<groupId>tests</groupId><artifactId>servers</artifactId><version>1</version>
+<dependencies>{}</dependencies></project>"""
+DEPENDENCY = (
+    "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
+)
+
+
+class Unavailable(Exception):
+    """This machine lacks something that the server needs; the text says what, and the remedy."""
+
+
+def cache_folder() -> Path:
+    """Where software and data of test servers are kept."""
+    given = os.environ.get("VECFERRY_SERVICES")
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(given) if given else Path(cache) / "vecferry-services"
+
+
+def package(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder of a package; `make` fills it if it isn't there yet."""
+    folder = cache_folder() / "packages" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            part = folder.with_name(f"{name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            make(part)
+            part.rename(folder)
+    return folder
+
+
+def jars(folder: Path, *coordinates: str) -> None:
+    """Copies Java artifacts, ``group:name:version``, and all that they need at run time."""
+    pom = folder / "pom.xml"
+    pom.write_text(POM.format("".join(DEPENDENCY.format(*c.split(":")) for c in coordinates)))
+    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime"]
+    _run([*_maven(), "-f", str(pom), *goal, f"-DoutputDirectory={folder}"], folder)
+
+
+def artifact(folder: Path, coordinate: str) -> None:
+    """Copies one Maven artifact, ``group:name:version:type``, without what it needs."""
+    goal = ["dependency:copy", f"-Dartifact={coordinate}", f"-DoutputDirectory={folder}"]
+    _run([*_maven(), *goal], folder)
+
+
+def go_program(folder: Path, module: str) -> None:
+    """Builds the program of a Go module, ``path@version``."""
+    go = tool("go", "install Go 1.22 or newer")
+    _run([go, "install", "-p", "2", module], folder, GOBIN=str(folder), GOFLAGS="")
+
+
+def java(least: int = 17) -> str:
+    """The `java` of this machine, of version `least` or newer."""
+    found = tool("java", f"install a JDK {least} or newer")
+    shown = subprocess.run([found, "-version"], capture_output=True, text=True).stderr
+    version = shown.partition('"')[2].partition(".")[0].partition('"')[0]
+    if not version.isdigit() or int(version) < least:
+        raise Unavailable(f"java is {version or 'unknown'}, {least} or newer is needed")
+    return found
+
+
+def debian(folder: Path, *packages: str) -> None:
+    """Unpacks Debian packages, and those that they need and the machine lacks; installs nothing."""
+    apt = tool("apt-get", "on Debian or Ubuntu only")
+    listed = [apt, "install", "--print-uris", "-qq", "--no-install-recommends", *packages]
+    try:
+        lines = _run(listed, folder)
+    except Unavailable:
+        _run([apt, "update", "-qq"], folder)
+        lines = _run(listed, folder)
+    names = {line.split()[1].split("_")[0] for line in lines.splitlines() if line.startswith("'")}
+    _run([apt, "download", "-qq", *sorted(names | set(packages))], folder)
+    for deb in sorted(folder.glob("*.deb")):
+        _run(["dpkg-deb", "-x", str(deb), str(folder)], folder)
+        deb.unlink()
+
+
+def library_path(folder: Path) -> str:
+    """LD_LIBRARY_PATH for programs that `debian` unpacked."""
+    found = [folder / "usr/lib/x86_64-linux-gnu", folder / "lib/x86_64-linux-gnu"]
+    return ":".join([*map(str, found), os.environ.get("LD_LIBRARY_PATH", "")]).rstrip(":")
+
+
+def tool(name: str, remedy: str) -> str:
+    """The path of a program; Unavailable with the remedy where there is none."""
+    found = shutil.which(name)
+    if found is None:
+        raise Unavailable(f"there is no {name} here: {remedy}")
+    return found
+
+
+def _maven() -> list[str]:
+    return [tool("mvn", "install Maven"), "-B", "-q", "-ntp"]
+
+
+def _run(command: list[str], folder: Path, **environment: str) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=MAVEN_SECONDS,
+        )
+    except subprocess.TimeoutExpired as e:
+        raise Unavailable(f"{command[0]} took more than {MAVEN_SECONDS} s") from e
+    if done.returncode:
+        shown = (done.stderr or done.stdout).strip()[-500:]
+        raise Unavailable(f"{' '.join(command[:4])} … failed: {shown}")
+    return done.stdout

@@ -1,0 +1,179 @@
+"""Real servers for tests, installed on first use and started on loopback.
+
+A server is a subclass of `Server` in a module of its own beside this one; a fixture calls
+`running(ThatServer)`, which installs it once into the cache folder (`VECFERRY_SERVICES`, by default
+in the user's cache), starts it once a test session with an empty data folder, waits until it
+answers in its own protocol, and stops it with the session. What a machine lacks for it is told as
+the reason of a skipped test; in continuous integration a skipped test of a service is a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import pytest
+
+from tests.services.install import Unavailable, cache_folder
+
+_PR_SET_PDEATHSIG = 1
+_STOP_SECONDS = 20.0
+
+
+class Server:
+    """A server of one test session.
+
+    A subclass says `name`, and how to `install`, `command` and `ready`; `port` is a free one that
+    was chosen for it, `data` its empty folder, `log` what it prints.
+    """
+
+    name: ClassVar[str]
+    wait_seconds: ClassVar[float] = 120.0
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        folder = cache_folder() / "data"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.data = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=folder))
+        self.log = self.data.with_suffix(".log")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def install(self) -> None:
+        """Puts the software into the cache folder, once; raises Unavailable where it can't."""
+
+    def prepare(self) -> None:
+        """Makes what must be in `data` before the first start."""
+
+    def command(self) -> list[str]:
+        """What to run, in the folder `data`."""
+        raise NotImplementedError
+
+    def environment(self) -> Mapping[str, str]:
+        """What to add to the environment."""
+        return {}
+
+    def ready(self) -> None:
+        """Asks the server something in its own protocol; raises until it answers."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Starts it, with the data that it has, and waits until it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                cwd=self.data,
+                env={**os.environ, **self.environment()},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        end = time.monotonic() + self.wait_seconds
+        while True:
+            try:
+                self.ready()
+                return
+            except Exception as e:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    self.kill()
+                    raise RuntimeError(f"{self.name} did not start ({e}):\n{self.tail()}") from e
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Asks it to end, its children with it, and kills what is left."""
+        self._end(self.stop_signal)
+
+    def kill(self) -> None:
+        """Kills it as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def remove(self) -> None:
+        """Removes its data and log."""
+        shutil.rmtree(self.data, ignore_errors=True)
+        self.log.unlink(missing_ok=True)
+
+    def tail(self) -> str:
+        """The end of what it printed."""
+        return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+
+    def _end(self, sig: signal.Signals) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        for one in (sig, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, one)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_SECONDS)
+                break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+AnyServer = TypeVar("AnyServer", bound=Server)
+_running: dict[type[Server], Server] = {}
+_refused: dict[type[Server], str] = {}
+
+
+def running(kind: type[AnyServer]) -> AnyServer:
+    """The server of this session, started on first use; skips the test where it can't be had."""
+    if kind in _refused:
+        pytest.skip(_refused[kind])
+    if kind not in _running:
+        server = kind()
+        try:
+            server.install()
+            server.prepare()
+            server.start()
+        except Unavailable as e:
+            server.remove()
+            _refused[kind] = f"{kind.name} can't be had here: {e}"
+            pytest.skip(_refused[kind])
+        _running[kind] = server
+    return _running[kind]  # type: ignore[return-value]
+
+
+def stop_all() -> None:
+    """Stops every server of this session and removes its data."""
+    while _running:
+        _, server = _running.popitem()
+        server.stop()
+        server.remove()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def not_root() -> list[str]:
+    """What to put before the command of a server that refuses to run as root."""
+    if os.geteuid():
+        return []
+    return ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+
+
+def eventually(check: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Waits until `check` is true; fails the test when it stays false."""
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, f"not true after {seconds:g} s"
+        time.sleep(0.02)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
