@@ -11,6 +11,7 @@ import pytest
 
 from tests.job_support import Bench, rows
 from vecferry.errors import JobError
+from vecferry.pipelines.documents import parse_document
 from vecferry.pipelines.job import parse_job
 from vecferry.pipelines.placeholders import fill, set_value
 
@@ -187,6 +188,30 @@ def test_a_job_that_is_no_json_is_told_with_its_line(bench: Bench) -> None:
     assert outcome.status == 2
     assert "line 3" in outcome.err
     assert bench.line("check", str(bench.folder / "absent.json")).status == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        ("job.json", '{"type": "job", "setting": {"a": 1, "a": 2}}', "the key 'a' is there twice"),
+        ("job.yaml", "type: job\nsteps: []\ntype: job\n", "line 3: the key 'type' is there twice"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(
+    bench: Bench, tmp_path: Path, name: str, text: str, shown: str
+) -> None:
+    """One of the two values would be lost in silence otherwise."""
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(JobError, match=shown):
+        parse_document(path, "job")
+
+
+def test_yaml_merges_and_overrides_as_yaml_says(tmp_path: Path) -> None:
+    """`<<` brings in the keys of an anchor, and a key beside it wins."""
+    path = tmp_path / "job.yaml"
+    path.write_text("base: &b {a: 1, c: 3}\none: {<<: *b, a: 2}\n")
+    assert parse_document(path, "job")["one"] == {"a": 2, "c": 3}
 
 
 def test_a_key_that_nobody_knows_is_a_warning_with_the_nearest_name(bench: Bench) -> None:
