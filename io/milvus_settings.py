@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -12,6 +13,8 @@ from vecferry.settings import SecretText, Settings
 
 WRITE_MODES = ("upsert", "insert")
 CREATE_MODES = ("createIfNotExist", "ignore", "recreate")
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,254}")  # https://milvus.io/docs/limitations.md
 
 
 class MilvusConnection(Settings):
@@ -67,7 +70,7 @@ class MilvusSettings(Settings):
     ignored: ClassVar[frozenset[str]] = frozenset({"envType"})
 
     datasource: str | None = None
-    collection: str = Field(min_length=1)
+    collection: str
     partition: str | None = None
     write_mode: str = Field(default="upsert", json_schema_extra={"enum": [*WRITE_MODES]})
     batch_size: int = Field(default=1024, ge=1)
@@ -90,6 +93,16 @@ class MilvusSettings(Settings):
     @classmethod
     def _create_mode(cls, value: Any) -> Any:
         return pick(value, CREATE_MODES, "schemaCreateMode")
+
+    @field_validator("collection")
+    @classmethod
+    def _collection(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError(
+                f"{value!r} is no name that Milvus takes: letters, digits and underscores, not "
+                "beginning with a digit, 255 at most"
+            )
+        return value
 
     @field_validator("partition")
     @classmethod
