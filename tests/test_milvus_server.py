@@ -1,4 +1,4 @@
-"""Writing to Milvus Lite as a server: from several processes, and a server that dies."""
+"""Writing to a server, Milvus 2.3.5 and Milvus Lite: from several processes, and one that dies."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import sys
 import time
 
 import pytest
+from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from tests.milvus_support import Lite, rows, vector, write
+from tests.services.milvus import MilvusServer
+from tests.services.server import running
 from vecferry.errors import JobError, TransientError
 from vecferry.io.milvus_client import handle_of
 from vecferry.io.milvus_settings import MilvusConnection
@@ -56,8 +59,35 @@ class LiteServer:
         self.process.wait()
 
 
-@pytest.fixture
-def server(tmp_path):
+class RealServer:
+    """The server of the whole session; its collections are dropped after each test."""
+
+    def __init__(self):
+        self._server = running(MilvusServer)
+        self.connection = MilvusConnection(endpoint=self._server.uri, connect_timeout_ms=5000)
+        self.kill = self._server.kill
+
+    def start(self):
+        self._server.start()
+        client = MilvusClient(self._server.uri)
+        for name in client.list_collections():
+            client.load_collection(name)
+        client.close()
+
+    def clear(self):
+        client = MilvusClient(self._server.uri)
+        for name in client.list_collections():
+            client.drop_collection(name)
+        client.close()
+
+
+@pytest.fixture(params=["lite", "milvus"])
+def server(tmp_path, request):
+    if request.param == "milvus":
+        real = RealServer()
+        yield real
+        real.clear()
+        return
     server = LiteServer(tmp_path / "data")
     server.start()
     yield server

@@ -1,0 +1,84 @@
+"""Milvus 2.3.5, the newest server that comes in a wheel, reachable from this machine only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from pymilvus import MilvusClient
+
+from tests.services.install import Unavailable, package
+from tests.services.server import Server
+
+WHEEL = "milvus==2.3.5"
+INNER_PORT = 19530
+
+
+class MilvusServer(Server):
+    """A standalone Milvus with its metadata and log store inside."""
+
+    name = "milvus"
+
+    @property
+    def uri(self) -> str:
+        """Where clients find it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def install(self) -> None:
+        """Unpacks the wheel, without what it depends on: the server is a program of its own."""
+        self._folder = package("milvus-2.3.5", _unpack)
+
+    def command(self) -> list[str]:
+        """The server, in a network namespace: it listens on every interface there is."""
+        loopback = Path(__file__).with_name("loopback.py")
+        inside = [sys.executable, str(loopback), f"{self.port}:{INNER_PORT}"]
+        start = "import sys, milvus; sys.exit(milvus.main())"
+        server = [sys.executable, "-c", start, "--data", str(self.data / "milvus")]
+        return [*inside, *server, "--proxy-port", str(INNER_PORT)]
+
+    def environment(self) -> dict[str, str]:
+        """The folder of the wheel."""
+        return {"PYTHONPATH": str(self._folder)}
+
+    def ready(self) -> None:
+        """Lists the collections."""
+        client = MilvusClient(self.uri, timeout=2)
+        client.list_collections()
+        client.close()
+
+    def kill(self) -> None:
+        """Kills the server itself too, which is in a process group of its own."""
+        for pid in self._family():
+            os.kill(pid, signal.SIGKILL)
+        super().kill()
+
+    def _family(self) -> list[int]:
+        if self.process is None:
+            return []
+        found, new = [], [self.process.pid]
+        while new:
+            children = [
+                int(word)
+                for pid in new
+                for word in _read(f"/proc/{pid}/task/{pid}/children").split()
+            ]
+            found += children
+            new = children
+        return found
+
+
+def _unpack(folder: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+    done = subprocess.run([*pip, WHEEL], capture_output=True, text=True)
+    if done.returncode:
+        raise Unavailable(f"pip install {WHEEL} failed: {done.stderr.strip()[-300:]}")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
