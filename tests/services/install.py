@@ -78,6 +78,29 @@ def java(least: int = 17) -> str:
     return found
 
 
+def java_home(major: int) -> Path:
+    """The folder of a JDK of just this version: `JAVA_HOME`, or beside the others of the system."""
+    folders = [
+        Path(os.environ.get("JAVA_HOME", "/nowhere")),
+        *sorted(Path("/usr/lib/jvm").glob("*")),
+    ]
+    for folder in folders:
+        release = folder / "release"
+        if release.is_file() and f'JAVA_VERSION="{major}' in release.read_text():
+            return folder
+    raise Unavailable(f"there is no JDK {major} here: install one, or let JAVA_HOME name it")
+
+
+def unzip(archive: Path, folder: Path, top: str = "") -> None:
+    """Unpacks an archive, removes it, and lifts what is in its folder `top`."""
+    _run([tool("unzip", "install unzip"), "-q", str(archive), "-d", str(folder)], folder)
+    archive.unlink()
+    if top:
+        for one in (folder / top).iterdir():
+            one.rename(folder / one.name)
+        (folder / top).rmdir()
+
+
 def debian(folder: Path, *packages: str) -> None:
     """Unpacks Debian packages, and those that they need and the machine lacks; installs nothing."""
     apt = tool("apt-get", "on Debian or Ubuntu only")
