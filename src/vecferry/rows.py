@@ -13,8 +13,9 @@ import datetime
 import decimal
 import hashlib
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -29,31 +30,80 @@ MAX_REJECT_VALUE_BYTES = 1 << 20
 """A value of a reject larger than this is cut: its length, hash and beginning stay."""
 
 
-class Change(dict[str, Any]):
+class _ChangeType(type):
+    """Lets `Change` be made in two ways: with its keywords, and by `changes` in bulk.
+
+    An `__init__` in Python would run for each row, and cost as much as parsing a short one.
+    """
+
+    def __call__(
+        cls, row: Any = (), *, kind: str = INSERT, version: int | None = None, origin: str = ""
+    ) -> Any:
+        change = type.__call__(cls, row)
+        change.kind = kind
+        change.version = version
+        change._origin = origin
+        change._place = None
+        return change
+
+
+class Change(dict[str, Any], metaclass=_ChangeType):
     """A row with its row kind, its version (greater wins) and its origin.
 
     It is a dict, so that a ``Map`` over rows needs to know nothing of changes. ``dict(change)``
     and ``{**change}`` give the bare row; `having` gives a copy that stays a change.
     """
 
-    __slots__ = ("kind", "origin", "version")
+    __slots__ = ("_origin", "_place", "kind", "version")
 
-    def __init__(
-        self, row: Any = (), *, kind: str = INSERT, version: int | None = None, origin: str = ""
-    ) -> None:
-        dict.__init__(self, row)
-        self.kind = kind
-        self.version = version
-        self.origin = origin
+    kind: str
+    version: int | None
+    _origin: str
+    _place: int | None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, row: Any = (), *, kind: str = INSERT, version: int | None = None, origin: str = ""
+        ) -> None: ...
+
+    @property
+    def origin(self) -> str:
+        """Where the row came from; the text is made when it is asked for."""
+        return self._origin if self._place is None else f"{self._origin}{self._place}"
+
+    @origin.setter
+    def origin(self, origin: str) -> None:
+        self._origin = origin
+        self._place = None
 
     def having(self, columns: Row) -> Change:
         """A copy of this change with `columns` added or replaced; the original is left alone."""
-        other = Change(self, kind=self.kind, version=self.version, origin=self.origin)
+        other: Change = _bare(self)
+        other.kind, other.version = self.kind, self.version
+        other._origin, other._place = self._origin, self._place
         other.update(columns)
         return other
 
     def __reduce__(self) -> Any:
         return _rebuild, (dict(self), self.kind, self.version, self.origin)
+
+
+_bare: Callable[[Row], Change] = type.__call__.__get__(Change)
+
+
+def changes(rows: Iterable[Row], prefix: str, places: Iterable[int]) -> list[Change]:
+    """Inserts of `rows`, copied, whose origins are `prefix` and a whole number each.
+
+    What `Change(row, origin=f"{prefix}{place}")` gives for each, in a third of the time.
+    """
+    made = list(map(_bare, rows))
+    for change, place in zip(made, places, strict=False):
+        change.kind = INSERT
+        change.version = None
+        change._origin = prefix
+        change._place = place
+    return made
 
 
 def _rebuild(row: Row, kind: str, version: int | None, origin: str) -> Change:
