@@ -1,15 +1,16 @@
-"""Settings of the file reader and of a folder as a data source."""
+"""Settings of the file reader."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
 
 from vecferry.errors import near
 from vecferry.io.files_columns import CsvReaderConfig, FileColumn, one_of
+from vecferry.io.files_connections import LocalConnection as LocalConnection
 from vecferry.settings import Settings
 
 STEP_TYPES = ("oss", "s3", "hdfs", "gcs", "file")
@@ -24,13 +25,6 @@ _ESCAPES = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\\\": "\\"}
 def _blank_is(default: Any) -> BeforeValidator:
     """DataWorks' form writes ``""`` for what was left empty."""
     return BeforeValidator(lambda v: default if v is None or v == "" else v)
-
-
-class LocalConnection(Settings):
-    """A data source that is a folder of this machine; paths of a step stay inside it."""
-
-    type: Literal["local"] = "local"
-    path: str = Field(min_length=1)
 
 
 class FilesSettings(Settings):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vecferry.errors import JobError, near, shorten
-from vecferry.io.files_settings import LocalConnection
+from vecferry.io.files_connections import LocalConnection
 from vecferry.settings import Settings
 
 MOST_NEIGHBOURS = 1000

@@ -13,7 +13,14 @@ from vecferry.errors import JobError, near
 
 Role = Literal["reader", "transformer", "writer"]
 
-FILE_SOURCES = ("local",)
+_FILE_SOURCES = {
+    "file": ("local", "oss", "s3", "hdfs", "gcs"),
+    "oss": ("oss", "s3", "local"),
+    "s3": ("s3", "oss", "local"),
+    "hdfs": ("hdfs", "local"),
+    "gcs": ("gcs", "local"),
+}
+"""A folder stands in for each store, so that a job can be tried on a laptop unchanged."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +52,14 @@ def _files(step_type: str) -> Kind:
         "vecferry.io.files_settings:FilesSettings",
         "vecferry.io.files_reader:FileReader",
         "vecferry.io.files:ReadFiles",
-        FILE_SOURCES,
+        _FILE_SOURCES[step_type],
     )
 
 
 _KINDS: dict[str, Kind] = {
     kind.step_type: kind
     for kind in (
-        *map(_files, ("file", "oss", "s3", "hdfs", "gcs")),
+        *map(_files, _FILE_SOURCES),
         Kind("odps", "reader", "vecferry.io.odps_settings:OdpsSettings", sources=("odps",)),
         Kind(
             "json-extracting",
@@ -80,9 +87,13 @@ _KINDS: dict[str, Kind] = {
 }
 
 _CONNECTIONS: dict[str, str] = {
-    "local": "vecferry.io.files_settings:LocalConnection",
+    "gcs": "vecferry.io.files_connections:GcsConnection",
+    "hdfs": "vecferry.io.files_connections:HdfsConnection",
+    "local": "vecferry.io.files_connections:LocalConnection",
     "milvus": "vecferry.io.milvus_settings:MilvusConnection",
     "odps": "vecferry.io.odps_settings:OdpsConnection",
+    "oss": "vecferry.io.files_connections:OssConnection",
+    "s3": "vecferry.io.files_connections:S3Connection",
 }
 
 
