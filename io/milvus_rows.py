@@ -18,15 +18,13 @@ from vecferry.io.milvus_schema import CollectionInfo, FieldInfo, filled
 from vecferry.io.milvus_settings import MilvusSettings
 from vecferry.io.milvus_vectors import (
     Accept,
-    bad,
     binary_vector,
     float_vector,
     half_vector,
-    parsed,
     sparse_vector,
-    wrong_type,
 )
 from vecferry.io.sink_store import Record
+from vecferry.io.vectors import bad, parsed, wrong_type
 from vecferry.rows import DELETE, INSERT, Change
 
 INT_BITS = {"Int8": 8, "Int16": 16, "Int32": 32, "Int64": 64}
