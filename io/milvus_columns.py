@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from vecferry.errors import near
-from vecferry.settings import Settings
+from vecferry.settings import Settings, pick
 
 VECTOR_TYPES = (
     "FloatVector",
@@ -38,16 +38,6 @@ INDEXES = {
 MAX_DIMENSION = 32768
 MAX_VARCHAR = 65535
 MAX_CAPACITY = 4096
-
-
-def pick(value: Any, choices: tuple[str, ...], what: str) -> str:
-    """The choice that `value` names in any case; ValueError names the nearest one."""
-    folded = {c.casefold(): c for c in choices}
-    found = folded.get(str(value).strip().casefold())
-    if found is None:
-        known = ", ".join(choices)
-        raise ValueError(f"{value!r} is no {what}{near(str(value), choices)} (known: {known})")
-    return found
 
 
 class MilvusColumn(Settings):

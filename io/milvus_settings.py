@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from vecferry.errors import near
-from vecferry.io.milvus_columns import MilvusColumn, pick
-from vecferry.settings import SecretText, Settings
+from vecferry.io.milvus_columns import MilvusColumn
+from vecferry.settings import SecretText, Settings, pick
 
 WRITE_MODES = ("upsert", "insert")
 CREATE_MODES = ("createIfNotExist", "ignore", "recreate")

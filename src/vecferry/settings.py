@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
-from vecferry.errors import keep_secret
+from vecferry.errors import keep_secret, near
 
 
 class Secret(str):
@@ -65,3 +65,13 @@ class Settings(BaseModel):
 
     ignored: ClassVar[frozenset[str]] = frozenset()
     """Keys of the vendor that mean nothing here and are passed over without a warning."""
+
+
+def pick(value: Any, choices: tuple[str, ...], what: str) -> str:
+    """The choice that `value` names in any case; ValueError names the nearest one."""
+    folded = {c.casefold(): c for c in choices}
+    found = folded.get(str(value).strip().casefold())
+    if found is None:
+        known = ", ".join(choices)
+        raise ValueError(f"{value!r} is no {what}{near(str(value), choices)} (known: {known})")
+    return found
