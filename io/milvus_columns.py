@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from vecferry.errors import near
 from vecferry.settings import Settings, pick
 
 VECTOR_TYPES = (
