@@ -19,6 +19,7 @@ from vecferry.pipelines.documents import parse_document
 from vecferry.pipelines.placeholders import fill, set_value
 from vecferry.pipelines.problems import unknown_keys, validate
 from vecferry.settings import Settings
+from vecferry.transforms.embed_store_settings import VectorCacheSettings
 
 
 class ErrorLimit(Settings):
@@ -54,12 +55,6 @@ class Speed(Settings):
         return self
 
 
-class VectorCache(Settings):
-    """Vectors kept across runs."""
-
-    uri: str = Field(pattern=r"^(sqlite:///|redis://|rediss://)", description="sqlite:///path")
-
-
 class Budget(Settings):
     """What a run may spend at most."""
 
@@ -74,7 +69,7 @@ class Setting(Settings):
 
     error_limit: ErrorLimit = ErrorLimit()
     speed: Speed = Speed()
-    vector_cache: VectorCache | None = None
+    vector_cache: VectorCacheSettings | None = None
     trusted_endpoints: list[str] | None = None
     budget: Budget | None = None
     positions: str | None = None

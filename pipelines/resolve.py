@@ -18,6 +18,7 @@ from vecferry.pipelines.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load
 from vecferry.settings import Settings
 from vecferry.steps import StepContext
+from vecferry.transforms.embed_store_settings import cache_settings
 
 Columns = dict[str, int | None]
 
@@ -171,9 +172,10 @@ def _resolve_step(
 
 def _job_wide(job: Job, kind: Kind) -> dict[str, Any]:
     """What a job says in `setting` that an embedding step must know."""
-    if kind.step_type != "embedding-transformer" or job.setting.vector_cache is None:
+    cache = job.setting.vector_cache
+    if kind.step_type != "embedding-transformer" or cache is None:
         return {}
-    return {"vectorCacheUri": job.setting.vector_cache.uri}
+    return {"vectorCache": cache_settings(cache.uri, cache.max_bytes)}
 
 
 def _not_yet(job: Job) -> list[str]:

@@ -17,6 +17,7 @@ from vecferry.transforms.embed_models import (
     dimension_fault,
     model_of,
 )
+from vecferry.transforms.embed_store_settings import VectorCacheSettings
 
 LOCAL_DEFAULTS = {"dimension": 256, "batch_size": 64}
 """What a `local` step takes where the job says nothing: the model's own size, no small requests."""
@@ -70,7 +71,7 @@ class EmbedSettings(Settings):
     tokens_per_minute: float | None = Field(None, gt=0)
     over_limit: Literal["reject", "truncate", "split"] = "reject"
     send_dimension: bool | None = None
-    vector_cache_uri: str | None = None
+    vector_cache: VectorCacheSettings | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -12,7 +12,7 @@ from vecferry.process import once
 from vecferry.steps import StepContext
 from vecferry.transforms.embed_pace import Pacer
 from vecferry.transforms.embed_settings import EmbedSettings
-from vecferry.transforms.embed_store import VectorStore, sqlite_path
+from vecferry.transforms.embed_store import VectorStore
 from vecferry.transforms.endpoints.base import Endpoint, Vector
 from vecferry.transforms.endpoints.choose import open_endpoint
 from vecferry.transforms.lfu import LfuCache
@@ -96,6 +96,11 @@ class Shared:
         digest.update(text.encode("utf-8", "surrogatepass"))
         return digest.digest()  # type: ignore[no-any-return]
 
+    def check_store(self) -> None:
+        """Opens the vector cache, where there is one, and leaves it as it is; raises JobError."""
+        if self.store is not None:
+            self.store.check()
+
     def close(self) -> None:
         """Closes connections and the vector cache; forgets the vectors in memory."""
         self.endpoint.close()
@@ -110,18 +115,18 @@ def shared_of(settings: EmbedSettings, context: StepContext) -> Shared:
     def make() -> Shared:
         share = 60 * context.parallelism
         rpm, tpm = settings.requests_per_minute, settings.tokens_per_minute
-        uri = settings.vector_cache_uri
+        kept = settings.vector_cache
         cache: Cache = LfuCache(settings.cache_bytes)
         return Shared(
             open_endpoint(settings, context.concurrent or context.in_flight()),
             Pacer(rpm and rpm / share, tpm and tpm / share),
             cache,
             Flights(cache),
-            VectorStore(sqlite_path(uri)) if uri else None,
+            VectorStore(kept) if kept else None,
             blake2b(repr(settings.identity()).encode(), digest_size=20),
         )
 
     how = (settings.api_key, settings.cache_bytes, settings.timeout_seconds)
     pace = (settings.requests_per_minute, settings.tokens_per_minute)
-    where = (context.run, settings.identity(), settings.vector_cache_uri)
+    where = (context.run, settings.identity(), settings.vector_cache)
     return once(("embed", *where, how, pace), make)

@@ -1,35 +1,54 @@
 """The vector cache: vectors kept between runs, found by what they depend on.
 
 A key is the digest of provider, model, dimension, parameters and input, so that a changed model
-never meets an old vector. Losing the cache costs requests, never rows: a damaged file is set aside,
-and a cache that fails while a job runs is left out of it, each with a warning.
+never meets an old vector. Losing the cache costs requests, never rows: what fails while a job runs
+is left out of it with a warning, and what comes back is used again.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import sqlite3
+import math
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from vecferry.errors import JobError
+from vecferry.transforms.embed_store_settings import VectorCacheSettings, shown_uri, sqlite_path
 from vecferry.transforms.endpoints.base import Vector
 
-MAX_BYTES = 4 << 30
-"""Size past which the vectors that were not used for longest are removed."""
-BUSY_SECONDS = 30.0
+AWAY_SECONDS = 60.0
+"""How long a cache that failed is left alone before it is tried again."""
 DAY = 86_400
-_AT_ONCE = 500  # keys in a statement: SQLite's oldest limit is 999 parameters
+KEPT_SHARE = 0.9
+"""How much of its size a cache keeps when it is pruned, so that it need not be at once again."""
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+
+class StoreError(Exception):
+    """A vector cache can't do what it was asked; the text says why, without a secret.
+
+    `reads` tells that it can still be read, `final` that trying again is useless.
+    """
+
+    def __init__(self, why: str, *, reads: bool = False, final: bool = False) -> None:
+        super().__init__(why)
+        self.reads, self.final = reads, final
+
+
+class MissingError(StoreError):
+    """There is no vector cache at this place yet."""
+
+
+class DamagedError(StoreError):
+    """What is there can't be read, and will be set aside by the run that uses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,149 +60,188 @@ class StoreStats:
     oldest: str | None
 
 
-def sqlite_path(uri: str) -> Path:
-    """The file that ``sqlite:///path`` means (four slashes for an absolute one); JobError else."""
-    parts = urlsplit(uri)
-    if parts.scheme != "sqlite" or parts.netloc or len(parts.path) < 2:
-        raise JobError(
-            f"vectorCache uri {uri!r} is not one that can be used: write sqlite:///folder/cache.db "
-            "(from the current folder), or sqlite:////folder/cache.db"
-        )
-    return Path(parts.path[1:])
+class Backend(Protocol):
+    """Where a vector cache keeps its values; used by many threads and processes at once.
 
+    Each method raises StoreError where the place fails.
+    """
 
-class VectorStore:
-    """Vectors in a SQLite file, shared by many threads and processes of one machine."""
+    def get_many(self, keys: Sequence[bytes], size: int) -> dict[bytes, bytes]:
+        """The values found, by key, and marks them as used today; `size` is what each should be."""
 
-    def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
-        self.path, self.max_bytes = path, max_bytes
-        self._lock = threading.Lock()
-        self._broken = False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = self._open()
-        except sqlite3.DatabaseError as e:
-            if isinstance(e, sqlite3.OperationalError):
-                raise JobError(f"vector cache {path}: {e}: check the folder's rights") from e
-            self._set_aside(e)
-            self._db = self._open()
-        self.prune()
-
-    def get_many(self, keys: Sequence[bytes], dimension: int) -> dict[bytes, Vector]:
-        """The vectors found, by key; each read-only float32 of shape (dimension,)."""
-        found: dict[bytes, Vector] = {}
-        today = int(time.time()) // DAY
-        stale: list[bytes] = []
-
-        def read() -> None:
-            for at in range(0, len(keys), _AT_ONCE):
-                some = keys[at : at + _AT_ONCE]
-                marks = ",".join("?" * len(some))
-                for key, blob, used in self._db.execute(
-                    f"SELECT key, vector, used FROM vectors WHERE key IN ({marks})", some
-                ):
-                    if len(blob) == 4 * dimension:
-                        found[key] = np.frombuffer(blob, dtype="<f4")
-                        if used < today:
-                            stale.append(key)
-            if stale:
-                with self._db:
-                    pairs = [(today, key) for key in stale]
-                    self._db.executemany("UPDATE vectors SET used = ? WHERE key = ?", pairs)
-
-        self._try(read)
-        return found
-
-    def put_many(self, items: Iterable[tuple[bytes, Vector]]) -> None:
-        """Keeps vectors under their keys."""
-        today = int(time.time()) // DAY
-        rows = [(key, vector.astype("<f4", copy=False).tobytes(), today) for key, vector in items]
-
-        def write() -> None:
-            with self._db:
-                self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
-
-        self._try(write)
+    def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keeps values of one size under their keys, in place of what is there."""
 
     def stats(self) -> StoreStats:
         """How much it holds, and since when."""
-        with self._lock:
-            row = self._db.execute("SELECT count(*), min(used) FROM vectors").fetchone()
-            size = self._size()
-        oldest = None if row[1] is None else time.strftime("%Y-%m-%d", time.gmtime(row[1] * DAY))
-        return StoreStats(row[0], size, oldest)
 
-    def prune(self, max_bytes: int | None = None) -> int:
-        """Removes what was not used for longest until the file fits; gives how many went."""
-        most = self.max_bytes if max_bytes is None else max_bytes
-        with self._lock:
-            size, entries = self._size(), self._count()
-            if size <= most or not entries:
-                return 0
-            going = min(entries, int(entries * (1 - 0.9 * most / size)) + 1)
-            with self._db:
-                self._db.execute(
-                    "DELETE FROM vectors WHERE key IN "
-                    "(SELECT key FROM vectors ORDER BY used, key LIMIT ?)",
-                    (going,),
-                )
-            self._db.executescript("PRAGMA incremental_vacuum")  # execute() would take one page
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            return going
+    def prune(self, max_bytes: int) -> int:
+        """Removes what was not used for longest until it fits; gives how many went."""
 
     def close(self) -> None:
-        """Removes what is too much, and lets go of the file."""
-        if not self._broken:
-            try:
-                self.prune()
-            except sqlite3.Error as e:
-                log.warning("vector cache %s: %s", self.path, e)
-        with self._lock:
-            self._db.close()
-            self._broken = True
+        """Lets go of files and connections."""
 
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False)
+
+def today() -> int:
+    """The number of this day; what was used on one day is equally old."""
+    return int(time.time()) // DAY
+
+
+def day_text(day: int | float | None) -> str | None:
+    """A day's number as a date, ``2026-11-21``."""
+    return None if day is None else time.strftime("%Y-%m-%d", time.gmtime(day * DAY))
+
+
+def open_backend(uri: str, *, create: bool) -> Backend:
+    """The place at a vector cache's URI; StoreError where it can't be used.
+
+    Without `create` nothing is made: MissingError, where there is no file yet. JobError where the
+    client that is needed isn't installed.
+    """
+    if uri.startswith("sqlite:"):
+        from vecferry.transforms.embed_store_sqlite import SqliteBackend
+
+        return SqliteBackend(sqlite_path(uri), create=create)
+    from vecferry.transforms.embed_store_redis import RedisBackend
+
+    return RedisBackend(uri)
+
+
+class _Breaker:
+    """Whether something may be tried: not for a while after it failed, and then by one thread."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._lock = threading.Lock()
+
+    def allows(self) -> bool:
+        if not self._until:
+            return True
+        with self._lock:
+            if time.monotonic() < self._until:
+                return False
+            self._until = time.monotonic() + AWAY_SECONDS
+            return True
+
+    def trip(self, *, final: bool) -> None:
+        with self._lock:
+            self._until = math.inf if final else time.monotonic() + AWAY_SECONDS
+
+    def heal(self) -> None:
+        if self._until:
+            self._until = 0.0
+
+
+class VectorStore:
+    """A vector cache as a run uses it: whatever fails in it costs requests, never rows.
+
+    Opened on first use, by any thread; a failure is told once, by a warning.
+    """
+
+    def __init__(self, settings: VectorCacheSettings) -> None:
+        self._settings = settings
+        self.shown = shown_uri(settings.uri)
+        self._lock = threading.Lock()
+        self._pruning = threading.Lock()
+        self._open: Backend | None = None
+        self._closed = False
+        self._all, self._writes = _Breaker(), _Breaker()
+        self._told: set[str] = set()
+        self._unpruned = 0
+        self._slack = max(settings.max_bytes // 16, 1 << 20)
+
+    def check(self) -> None:
+        """Tries to open it without making anything; JobError where a run could not use it."""
         try:
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            with db:
-                db.execute(
-                    "CREATE TABLE IF NOT EXISTS vectors "
-                    "(key BLOB PRIMARY KEY, vector BLOB NOT NULL, used INTEGER NOT NULL)"
+            open_backend(self._settings.uri, create=False).close()
+        except (MissingError, DamagedError):
+            return  # the run makes it; what is damaged it sets aside
+        except StoreError as e:
+            raise JobError(f"vector cache {self.shown}: {e}") from e
+
+    def get_many(self, keys: Sequence[bytes], dimension: int) -> dict[bytes, Vector]:
+        """The vectors found, by key; each read-only float32 of shape (dimension,)."""
+        size = 4 * dimension
+        blobs = self._try(lambda backend: backend.get_many(keys, size), self._all)
+        found: dict[bytes, Vector] = {}
+        for key, blob in (blobs or {}).items():
+            vector = np.frombuffer(blob, dtype="<f4") if len(blob) == size else None
+            if vector is None or not np.isfinite(vector).all():
+                self._tell(
+                    "damaged",
+                    f"has a damaged value, of {len(blob)} bytes where {size} are due: "
+                    "such values are passed over and made anew",
                 )
-                db.execute("CREATE INDEX IF NOT EXISTS by_use ON vectors (used)")
-        except BaseException:
-            db.close()
-            raise
-        return db
+                continue
+            found[key] = vector
+        return found
 
-    def _set_aside(self, e: Exception) -> None:
-        aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}-{os.getpid()}")
-        log.warning("vector cache %s is damaged (%s): set aside as %s", self.path, e, aside.name)
-        for suffix in ("", "-wal", "-shm"):
-            part = Path(f"{self.path}{suffix}")
-            if part.exists():
-                part.rename(f"{aside}{suffix}")
+    def put_many(self, items: Iterable[tuple[bytes, Vector]]) -> None:
+        """Keeps vectors of one dimension under their keys."""
+        blobs = [(key, vector.astype("<f4", copy=False).tobytes()) for key, vector in items]
+        if not blobs:
+            return
+        self._try(lambda backend: backend.put_many(blobs), self._all, self._writes)
+        self._unpruned += sum(len(blob) for _, blob in blobs)  # a lost addition does no harm
+        if self._unpruned >= self._slack:
+            self._prune()
 
-    def _try(self, action: Any) -> None:
+    def close(self) -> None:
+        """Removes what is too much, and lets go of files and connections."""
         with self._lock:
-            if self._broken:
-                return
-            try:
-                action()
-            except sqlite3.DatabaseError as e:
-                damaged = not isinstance(e, sqlite3.OperationalError)
-                self._broken = True
-                self._db.close()
-                if damaged:
-                    self._set_aside(e)
-                log.warning("vector cache %s fails, this run goes on without it: %s", self.path, e)
+            self._closed = True
+            backend, self._open = self._open, None
+        if backend is None:
+            return
+        try:
+            if self._all.allows() and self._writes.allows():
+                backend.prune(self._settings.max_bytes)
+        except StoreError as e:
+            log.warning("vector cache %s: %s", self.shown, e)
+        finally:
+            backend.close()
 
-    def _size(self) -> int:
-        pages = self._db.execute("PRAGMA page_count").fetchone()[0]
-        return int(pages) * int(self._db.execute("PRAGMA page_size").fetchone()[0])
+    def _prune(self) -> None:
+        if not self._pruning.acquire(blocking=False):
+            return
+        try:
+            self._unpruned = 0
+            most = self._settings.max_bytes
+            self._try(lambda backend: backend.prune(most), self._all, self._writes)
+        finally:
+            self._pruning.release()
 
-    def _count(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM vectors").fetchone()[0])
+    def _backend(self) -> Backend | None:
+        with self._lock:
+            if self._open is None and not self._closed:
+                self._open = open_backend(self._settings.uri, create=True)
+            return self._open
+
+    def _try(self, action: Callable[[Backend], T], *breakers: _Breaker) -> T | None:
+        """What `action` gives, or None where the cache is closed, away or fails."""
+        if not all(breaker.allows() for breaker in breakers):
+            return None
+        try:
+            backend = self._backend()
+            result = None if backend is None else action(backend)
+        except StoreError as e:
+            if self._closed:
+                return None
+            if e.reads:
+                self._writes.trip(final=e.final)
+                self._tell("writes", f"takes no vectors ({e}): this run only reads from it")
+            else:
+                self._all.trip(final=e.final)
+                again = "" if e.final else ", and tries it again from time to time"
+                self._tell("all", f"fails ({e}): this run goes on without it{again}")
+            return None
+        for breaker in breakers:
+            breaker.heal()
+        return result
+
+    def _tell(self, what: str, message: str) -> None:
+        with self._lock:
+            new = what not in self._told
+            self._told.add(what)
+        if new:
+            log.warning("vector cache %s %s", self.shown, message)

@@ -109,10 +109,12 @@ class Embedder:
 
     def check(self) -> None:
         """Makes one real call with a short text; raises JobError unless it gives a good vector."""
+        self._shared.check_store()
         self.embed_query("vecferry")
 
     def reach(self) -> None:
-        """Connects to the endpoint and leaves; raises JobError where that fails. Costs nothing."""
+        """Connects to endpoint and vector cache and leaves; else raises JobError. Costs nothing."""
+        self._shared.check_store()
         try:
             self._shared.endpoint.reach()
         except (TransientError, TerminalError) as e:
