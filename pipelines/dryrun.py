@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -24,9 +25,10 @@ class StepPreview:
     rejects: list[Reject] = field(default_factory=list)
 
 
-def read_rows(resolved: ResolvedJob) -> Iterator[Change | Reject]:
-    """All rows of the job's source, read one after the other."""
-    reader = resolved.reader.logic(context_of(resolved, resolved.reader, RUN))
+def read_rows(resolved: ResolvedJob, most: int | None = None) -> Iterator[Change | Reject]:
+    """All rows of the job's source, read one after the other; `most` is how many are wanted."""
+    context = context_of(resolved, resolved.reader, RUN)
+    reader = resolved.reader.logic(dataclasses.replace(context, row_limit=most))
     for split in reader.splits():
         yield from reader.read(split)
 
@@ -38,7 +40,7 @@ def preview(resolved: ResolvedJob, rows: int, *, source_only: bool = False) -> l
     """
     first = StepPreview(resolved.reader.name)
     current: list[Change] = []
-    source = read_rows(resolved)
+    source = read_rows(resolved, rows)
     for _ in range(rows):
         item = next(source, None)
         if item is None:

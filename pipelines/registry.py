@@ -60,7 +60,14 @@ _KINDS: dict[str, Kind] = {
     kind.step_type: kind
     for kind in (
         *map(_files, _FILE_SOURCES),
-        Kind("odps", "reader", "vecferry.io.odps_settings:OdpsSettings", sources=("odps",)),
+        Kind(
+            "odps",
+            "reader",
+            "vecferry.io.odps_settings:OdpsSettings",
+            "vecferry.io.odps_reader:OdpsReader",
+            "vecferry.io.odps:ReadFromOdps",
+            ("odps",),
+        ),
         Kind(
             "json-extracting",
             "transformer",

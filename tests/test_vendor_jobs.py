@@ -13,6 +13,7 @@ from pymilvus import DataType, MilvusClient
 
 from tests.endpoint_server import EndpointServer, vector_of
 from tests.job_support import Bench
+from tests.odps_server import OdpsServer, Table
 from vecferry.pipelines.resolve import read_and_resolve
 
 JOBS = os.environ.get("VECFERRY_VENDOR_JOBS")
@@ -75,19 +76,62 @@ def test_the_oss_job_runs_unchanged_with_every_vector_on_its_own_row(bench: Benc
     assert "sk-of-the-test" not in outcome.out + outcome.err
 
 
-def test_the_maxcompute_job_is_valid_and_says_that_its_reader_is_missing(bench: Bench) -> None:
+SENTENCES = [f"sentence {i % 150} of a talk" for i in range(200)]
+
+
+def _maxcompute(server: OdpsServer) -> None:
+    server.add(
+        Table(
+            "test_tb",
+            {"sentence": "string", "label": "bigint"},
+            {
+                "split=dev": [{"sentence": s, "label": i} for i, s in enumerate(SENTENCES)],
+                "split=train": [{"sentence": "not of this partition", "label": 0}],
+            },
+            {"split": "string"},
+        )
+    )
+
+
+def _make_sentences(path: Path) -> None:
+    client = MilvusClient(str(path))
+    schema = client.create_schema(auto_id=True, enable_dynamic_field=True)
+    schema.add_field("pk", DataType.INT64, is_primary=True)
+    schema.add_field("sentence", DataType.VARCHAR, max_length=32)
+    schema.add_field("sentence_e", DataType.FLOAT_VECTOR, dim=128)
+    client.create_collection("Milvus_Collection", schema=schema)
+    client.close()
+
+
+def test_the_maxcompute_job_runs_unchanged_with_every_vector_on_its_own_row(bench: Bench) -> None:
     """Its nameless embedding step, which the hops skip, is part of the flow all the same."""
-    bench.sources["MaxCompute_Source"] = {
-        "type": "odps", "endpoint": "http://127.0.0.1:9/api", "project": "p",
-        "accessId": "id-1234", "accessKey": "key-1234",
-    }  # fmt: skip
-    bench.sources["Milvus_Source"] = bench.sources["Vectors"]
-    bench.save()
-    path, sources = f"{JOBS}/odps-to-milvus.json", str(bench.folder / "sources.json")
-    resolved = read_and_resolve(path, data_sources=sources)
-    assert [s.name for s in resolved.steps] == ["Reader", "sentence2emb", "Writer"]
-    assert resolved.warnings == []
-    assert bench.line("check", path, "--data-sources", sources).status == 0
-    outcome = bench.line("run", path, "--data-sources", sources)
-    assert outcome.status == 2
-    assert "odps can't run in this version" in outcome.err
+    target = bench.folder / "vectors.db"
+    _make_sentences(target)
+    with OdpsServer() as odps, EndpointServer(key="sk-****") as server:
+        _maxcompute(odps)
+        bench.sources["MaxCompute_Source"] = odps.connection()
+        bench.sources["Milvus_Source"] = bench.sources["Vectors"]
+        bench.save()
+        path, sources = f"{JOBS}/odps-to-milvus.json", str(bench.folder / "sources.json")
+        resolved = read_and_resolve(path, data_sources=sources)
+        assert [s.name for s in resolved.steps] == ["Reader", "sentence2emb", "Writer"]
+        assert resolved.warnings == []
+        outcome = bench.line(
+            "run", path, "--data-sources", sources,
+            "--set", f"steps.1.parameter.endpoint={server.url}",
+            "--rejects", str(bench.folder / "rejects"),
+            "--json",
+        )  # fmt: skip
+        rows_sent = odps.rows_sent
+    assert outcome.status == 0, outcome.err
+    assert (outcome.json["rows_read"], outcome.json["rows_written"], rows_sent) == (200, 200, 200)
+    client = MilvusClient(str(target))
+    client.load_collection("Milvus_Collection")
+    stored = client.query(
+        "Milvus_Collection", filter="pk > 0", output_fields=["sentence", "sentence_e"], limit=1000
+    )
+    client.close()
+    assert sorted(r["sentence"] for r in stored) == sorted(SENTENCES)
+    for row in stored:
+        np.testing.assert_allclose(row["sentence_e"], vector_of(row["sentence"], 128), rtol=1e-6)
+    assert "key-of-the-test" not in outcome.out + outcome.err

@@ -1,0 +1,226 @@
+"""From Arrow columns of MaxCompute to Python values, a column at a time.
+
+| MaxCompute | Python |
+|---|---|
+| TINYINT, SMALLINT, INT, BIGINT | int |
+| FLOAT, DOUBLE | float |
+| DECIMAL | decimal.Decimal |
+| STRING, VARCHAR, CHAR | str |
+| JSON | what the JSON text holds |
+| BINARY | bytes |
+| BOOLEAN | bool |
+| DATE | datetime.date |
+| DATETIME, TIMESTAMP | datetime.datetime in the step's time zone |
+| TIMESTAMP_NTZ | datetime.datetime without a time zone |
+| ARRAY | list |
+| MAP | dict |
+| STRUCT | dict of field to value |
+
+NULL is None. What is finer than a microsecond is cut off, as Python's datetime ends there.
+"""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Callable
+from datetime import UTC, date, datetime, tzinfo
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Convert = Callable[[Any], list[Any]]
+"""From an Arrow array to as many Python values; raises UnfitValue."""
+
+UNREADABLE = ("interval_day_time", "interval_year_month", "vector")
+
+_WHOLE = ("tinyint", "smallint", "int", "bigint")
+_NUMBERS = (*_WHOLE, "float", "double")
+_TEXTS = ("string", "varchar", "char")
+
+
+class UnfitValue(ValueError):
+    """A value that Python can't hold; `reason` is the short word of the reject."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def base_of(kind: Any) -> str:
+    """The name of a MaxCompute type without what it is made of: ``decimal``, ``array``."""
+    return str(kind).lower().replace("`", "").split("(")[0].split("<")[0].strip()
+
+
+def parts_of(kind: Any) -> list[Any]:
+    """The types that an ARRAY, MAP or STRUCT is made of."""
+    base = base_of(kind)
+    if base == "array":
+        return [kind.value_type]
+    if base == "map":
+        return [kind.key_type, kind.value_type]
+    return list(kind.field_types.values()) if base == "struct" else []
+
+
+def holds(kind: Any, *bases: str) -> str:
+    """The first of `bases` that the type is or holds, else an empty text."""
+    base = base_of(kind)
+    return (
+        base
+        if base in bases
+        else next(filter(None, (holds(p, *bases) for p in parts_of(kind))), "")
+    )
+
+
+def converter(kind: Any, zone: str = "UTC") -> Convert:
+    """What turns an Arrow array of the type `kind` (pyodps') into Python values."""
+    base = base_of(kind)
+    if base in _NUMBERS or base == "boolean":
+        return _plain
+    if base in _TEXTS:
+        return _texts
+    if base == "json":
+        return _json
+    if base == "date":
+        return _dates
+    if base in ("datetime", "timestamp"):
+        where = UTC if zone == "UTC" else zoneinfo.ZoneInfo(zone)
+        return lambda column: _moments(column, where)
+    if base == "timestamp_ntz":
+        return lambda column: _moments(column, None)
+    if base == "array":
+        return _array(converter(kind.value_type, zone))
+    if base == "map":
+        return _map(converter(kind.key_type, zone), converter(kind.value_type, zone))
+    if base == "struct":
+        return _struct({k: converter(v, zone) for k, v in kind.field_types.items()})
+    return _scalars  # decimal, binary
+
+
+def partition_value(kind: Any, text: str) -> Any:
+    """A partition's value as the type of its key says."""
+    base = base_of(kind)
+    if base in _WHOLE:
+        return int(text)
+    if base == "date":
+        return date.fromisoformat(text)
+    return text
+
+
+def _with_nulls(column: Any, values: list[Any]) -> list[Any]:
+    if column.null_count:
+        for i in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
+            values[i] = None
+    return values
+
+
+def _scalars(column: Any) -> list[Any]:
+    return column.to_pylist()  # type: ignore[no-any-return]
+
+
+def _plain(column: Any) -> list[Any]:
+    # numpy's tolist is ten times faster than pyarrow's to_pylist, and knows no null.
+    filled = pc.fill_null(column, False if pa.types.is_boolean(column.type) else 0)
+    values: list[Any] = filled.to_numpy(zero_copy_only=False).tolist()
+    return _with_nulls(column, values)
+
+
+def _texts(column: Any) -> list[Any]:
+    try:
+        return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
+    except (UnicodeDecodeError, pa.ArrowException) as e:
+        raise UnfitValue("invalid-encoding", "a text that is not valid UTF-8") from e
+
+
+def _json(column: Any) -> list[Any]:
+    values = []
+    for text in _texts(column):
+        try:
+            values.append(None if text is None else orjson.loads(text))
+        except orjson.JSONDecodeError as e:
+            raise UnfitValue("invalid-json", f"a JSON value that can't be read: {e}") from e
+    return values
+
+
+def _checked(values: list[Any], kind: type, what: str) -> list[Any]:
+    """`values`, where numpy could make a date of each; else it leaves numbers."""
+    if int in set(map(type, values)):
+        outside = next(v for v in values if type(v) is int)
+        raise UnfitValue("out-of-range", f"a {what} outside the years 1 to 9999 ({outside})")
+    return values
+
+
+def _dates(column: Any) -> list[Any]:
+    days = pc.fill_null(column.cast(pa.int32()), 0).to_numpy(zero_copy_only=False)
+    values = _checked(days.astype("datetime64[D]").tolist(), date, "DATE")
+    return _with_nulls(column, values)
+
+
+def _moments(column: Any, zone: tzinfo | None) -> list[Any]:
+    values = _checked(_microseconds(column).tolist(), datetime, "time")
+    if zone is not None:
+        values = [v.replace(tzinfo=UTC) for v in values]
+        if zone is not UTC:
+            try:
+                values = [v.astimezone(zone) for v in values]
+            except OverflowError as e:
+                raise UnfitValue("out-of-range", "a time outside the years 1 to 9999") from e
+    return _with_nulls(column, values)
+
+
+def _microseconds(column: Any) -> Any:
+    """Times as numpy's datetime64[us]; nulls become 1970."""
+    if pa.types.is_struct(column.type):  # seconds and nanoseconds, as the instance tunnel sends
+        seconds, nanos = (
+            pc.fill_null(c, 0).to_numpy(zero_copy_only=False) for c in column.flatten()
+        )
+        return (seconds * 1_000_000 + nanos // 1000).astype("datetime64[us]")
+    ticks = pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    unit = column.type.unit
+    scaled = ticks // 1000 if unit == "ns" else ticks * {"us": 1, "ms": 1000, "s": 1_000_000}[unit]
+    return scaled.astype("datetime64[us]")
+
+
+def _bounds(column: Any) -> list[tuple[int, int]]:
+    """Where the items of each list begin and end among those of all lists."""
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(lengths, dtype=np.int64)
+    return list(zip((ends - lengths).tolist(), ends.tolist(), strict=True))
+
+
+def _array(convert: Convert) -> Convert:
+    def arrays(column: Any) -> list[Any]:
+        items = convert(column.flatten())
+        return _with_nulls(column, [items[a:b] for a, b in _bounds(column)])
+
+    return arrays
+
+
+def _map(convert_key: Convert, convert_value: Convert) -> Convert:
+    def maps(column: Any) -> list[Any]:
+        entries = column.cast(pa.list_(pa.struct(list(_entry_fields(column.type)))))
+        keys, values = entries.flatten().flatten()
+        pairs = list(zip(convert_key(keys), convert_value(values), strict=True))
+        return _with_nulls(column, [dict(pairs[a:b]) for a, b in _bounds(entries)])
+
+    return maps
+
+
+def _entry_fields(kind: Any) -> tuple[Any, Any]:
+    return pa.field("key", kind.key_type), pa.field("value", kind.item_type)
+
+
+def _struct(converters: dict[str, Convert]) -> Convert:
+    names = list(converters)
+
+    def structs(column: Any) -> list[Any]:
+        fields = [
+            convert(field)
+            for convert, field in zip(converters.values(), column.flatten(), strict=True)
+        ]
+        rows = [dict(zip(names, values, strict=True)) for values in zip(*fields, strict=True)]
+        return _with_nulls(column, rows)
+
+    return structs
