@@ -119,6 +119,12 @@ def source_of(value: str | bytes, *, paths: bool) -> Source:
     )
 
 
+def missing_column(name: str, row: dict[str, Any]) -> TerminalError:
+    """The fault of a row that lacks a source column."""
+    have = shorten(", ".join(map(str, row))) or "no column at all"
+    return TerminalError(f"column {name!r} is not in the row, which has {have}", "missing-column")
+
+
 def source_maker(name: str, *, paths: bool) -> Callable[[dict[str, Any]], Any]:
     """A function from a row to the `Source` of its image in column `name`; "" where it has none.
 
@@ -129,9 +135,7 @@ def source_maker(name: str, *, paths: bool) -> Callable[[dict[str, Any]], Any]:
         try:
             value = row[name]
         except KeyError:
-            have = shorten(", ".join(map(str, row))) or "no column at all"
-            text = f"column {name!r} is not in the row, which has {have}"
-            raise TerminalError(text, "missing-column") from None
+            raise missing_column(name, row) from None
         if isinstance(value, bytearray | memoryview):
             value = bytes(value)
         if value is None or value in ("", b""):

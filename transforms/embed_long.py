@@ -12,6 +12,7 @@ import re
 
 import numpy as np
 
+from vecferry.transforms.embed_image import Content, Image
 from vecferry.transforms.endpoints.base import Vector
 
 MARGIN = 0.9
@@ -19,8 +20,11 @@ _BREAK = re.compile(r"(?s).*(?:[.!?。！？]\s+|\n|[。！？])")
 _SPACE = re.compile(r"(?s).*\s")
 
 
-def estimate_tokens(text: str) -> int:
-    """About how many tokens a text has; 0 for an empty one."""
+def estimate_tokens(text: Content) -> int:
+    """About how many tokens a text has; 0 for an empty one. An image knows its own number."""
+    if type(text) is Image:
+        return text.tokens
+    assert isinstance(text, str)
     if text.isascii():
         return math.ceil(len(text) / 4)
     wide = (len(text.encode("utf-8", "surrogatepass")) - len(text)) / 2

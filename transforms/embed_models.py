@@ -15,7 +15,8 @@ class Model:
 
     `inputs` is the number of inputs in a request, `tokens` in one input, `request_tokens` in all of
     a request; `chooses` tells whether a request may ask for a dimension; `multimodal` models have
-    an API of their own.
+    an API of their own. Those take images of `image_formats` (None where the vendor names none), of
+    at most `image_bytes` each, and `images` of them in a request.
     """
 
     dimensions: tuple[int, ...]
@@ -24,6 +25,9 @@ class Model:
     request_tokens: int | None = None
     chooses: bool = True
     multimodal: bool = False
+    images: int | None = None
+    image_bytes: int | None = None
+    image_formats: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,9 @@ class Provider:
     """How a provider is spoken to.
 
     `auth` is how the key goes into the ``Authorization`` header; `base64` whether vectors may be
-    asked for as base64; `chooses` whether a request may ask for a dimension at all.
+    asked for as base64; `chooses` whether a request may ask for a dimension at all; `images`
+    whether it has an API for them. `request_bytes` is how large a request is made at most, unless
+    a single input alone takes more.
     """
 
     title: str
@@ -40,6 +46,7 @@ class Provider:
     key_needed: bool = True
     base64: bool = False
     chooses: bool = True
+    images: bool = False
     request_bytes: int = 6 << 20
 
 
@@ -47,10 +54,13 @@ PROVIDERS: dict[str, Provider] = {
     "bailian": Provider(
         title="Alibaba Cloud Model Studio (Bailian)",
         base="https://dashscope.aliyuncs.com/compatible-mode/v1",
+        images=True,
     ),
     "dataworksModelService": Provider(title="a model service deployed in DataWorks"),
     "paiModelGallery": Provider(title="PAI Model Gallery (PAI-EAS)", auth="raw", chooses=False),
-    "aiSearch": Provider(title="AI Search Open Platform", chooses=False, request_bytes=8_000_000),
+    "aiSearch": Provider(
+        title="AI Search Open Platform", chooses=False, images=True, request_bytes=8_000_000
+    ),
     "openai": Provider(
         title="any OpenAI-compatible server",
         base="https://api.openai.com/v1",
@@ -60,6 +70,10 @@ PROVIDERS: dict[str, Provider] = {
     "local": Provider(title="wordllama in this process, offline", key_needed=False),
 }
 
+_MB = 1 << 20
+_PLAIN_FORMATS = ("jpeg", "png", "bmp")
+_MANY_FORMATS = (*_PLAIN_FORMATS, "webp", "tiff")
+_SEARCH_IMAGE = (8_000_000 - (64 << 10)) // 4 * 3  # as base64 it fills the body of 8 MB
 _STUDIO = (2048, 1536, 1024, 768, 512, 256, 128, 64)
 
 MODELS: dict[str, Model] = {
@@ -84,15 +98,40 @@ MODELS: dict[str, Model] = {
         dimensions=(1536,), inputs=2048, tokens=8191, request_tokens=300_000, chooses=False
     ),
     "tongyi-embedding-vision-plus": Model(
-        dimensions=(1152, 1024, 512, 256, 128, 64), tokens=1024, multimodal=True
+        dimensions=(1152, 1024, 512, 256, 128, 64),
+        tokens=1024,
+        multimodal=True,
+        images=8,
+        image_bytes=3 * _MB,
+        image_formats=_PLAIN_FORMATS,
     ),
     "tongyi-embedding-vision-flash": Model(
-        dimensions=(768, 512, 256, 128, 64), tokens=1024, multimodal=True
+        dimensions=(768, 512, 256, 128, 64),
+        tokens=1024,
+        multimodal=True,
+        images=8,
+        image_bytes=3 * _MB,
+        image_formats=_PLAIN_FORMATS,
     ),
     "multimodal-embedding-v1": Model(
-        dimensions=(1024,), tokens=512, chooses=False, multimodal=True
+        dimensions=(1024,),
+        tokens=512,
+        chooses=False,
+        multimodal=True,
+        images=8,
+        image_bytes=3 * _MB,
+        image_formats=_PLAIN_FORMATS,
     ),
-    "qwen2.5-vl-embedding": Model(dimensions=(1024, 2048, 768, 512), multimodal=True),
+    # It makes one vector of all that is in a request.
+    "qwen2.5-vl-embedding": Model(
+        dimensions=(1024, 2048, 768, 512),
+        inputs=1,
+        tokens=32_000,
+        multimodal=True,
+        images=1,
+        image_bytes=5 * _MB,
+        image_formats=_MANY_FORMATS,
+    ),
     "ops-text-embedding-001": Model(dimensions=(1536,), inputs=32, tokens=300, chooses=False),
     "ops-text-embedding-zh-001": Model(dimensions=(768,), inputs=32, tokens=1024, chooses=False),
     "ops-text-embedding-en-001": Model(dimensions=(768,), inputs=32, tokens=512, chooses=False),
@@ -101,10 +140,14 @@ MODELS: dict[str, Model] = {
         dimensions=(768,), inputs=32, chooses=False
     ),
     "ops-qwen3-embedding-0.6b": Model(dimensions=(1024,), inputs=32, chooses=False),
-    "ops-m2-encoder": Model(dimensions=(768,), inputs=32, chooses=False, multimodal=True),
-    "ops-m2-encoder-large": Model(dimensions=(1024,), inputs=32, chooses=False, multimodal=True),
+    "ops-m2-encoder": Model(
+        dimensions=(768,), inputs=32, chooses=False, multimodal=True, image_bytes=_SEARCH_IMAGE
+    ),
+    "ops-m2-encoder-large": Model(
+        dimensions=(1024,), inputs=32, chooses=False, multimodal=True, image_bytes=_SEARCH_IMAGE
+    ),
     "ops-gme-qwen2-vl-2b-instruct": Model(
-        dimensions=(1536,), inputs=32, chooses=False, multimodal=True
+        dimensions=(1536,), inputs=32, chooses=False, multimodal=True, image_bytes=_SEARCH_IMAGE
     ),
 }
 

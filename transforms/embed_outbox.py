@@ -1,4 +1,7 @@
-"""Texts on their way to the endpoint: looked up, packed, sent by threads, taken up again.
+"""Inputs on their way to the endpoint: looked up, packed, sent by threads, taken up again.
+
+An input is a text or an image; a batch holds inputs of one kind, and is full by the limits of that
+kind.
 
 Everything but `_work`, `_keep` and `_land` runs on the bundle's thread.
 """
@@ -14,6 +17,7 @@ import numpy as np
 
 from vecferry.steps import Counts
 from vecferry.transforms.embed_caller import Caller, Fate, Outcome
+from vecferry.transforms.embed_image import Content, Image
 from vecferry.transforms.embed_long import estimate_tokens
 from vecferry.transforms.embed_settings import EmbedSettings
 from vecferry.transforms.embed_shared import Shared, cache_key
@@ -21,22 +25,38 @@ from vecferry.transforms.embed_workers import Workers
 
 LOOKUP = 64
 """Texts that are looked up in the vector cache at once."""
+REQUEST_HEAD = 4096
+"""Bytes of a request that are kept for all that is no image."""
+IMAGE_HEAD = 64
+"""Bytes that an image takes in a request beyond its base64."""
 
 
 class Input:
-    """A distinct text and the rows, with their vector columns, that wait for its vector."""
+    """A distinct input and the rows, with their vector columns, that wait for its vector."""
 
-    __slots__ = ("alone", "rows", "text")
+    __slots__ = ("alone", "content", "rows")
 
-    def __init__(self, text: str, row: Any, column: str, alone: bool) -> None:
-        self.text, self.alone = text, alone
+    def __init__(self, content: Content, row: Any, column: str, alone: bool) -> None:
+        self.content, self.alone = content, alone
         self.rows = [(row, column)]
 
 
-class Outbox:
-    """The texts of one bundle that have no vector yet; each is in here once.
+class _Queue:
+    """Inputs of one kind that are to be sent; `most` of them make a batch, or `most_size`."""
 
-    `arrive` is called with the rows that wait for a text, as (row, column), and its fate.
+    __slots__ = ("inputs", "most", "most_size", "size")
+
+    def __init__(self, most: int, most_size: int) -> None:
+        self.inputs: list[Input] = []
+        self.most, self.most_size, self.size = most, most_size, 0
+
+
+class Outbox:
+    """The inputs of one bundle that have no vector yet; each is in here once.
+
+    `arrive` is called with the rows that wait for an input, as (row, column), and its fate. What
+    else comes to `done` is a pair of something with a method `landed`, and what to call it with.
+    `held` is the number of bytes of the images in here.
     """
 
     def __init__(
@@ -50,20 +70,20 @@ class Outbox:
     ) -> None:
         self._shared, self._caller, self._counts, self._arrived = shared, caller, counts, arrive
         self._dimension = settings.dimension
-        self._batch_size = settings.batch_size
         self._most = 2 * in_flight
-        self._done: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
-        self._workers = Workers(self._work, in_flight, self._done)
-        self._waiting: dict[str, Input] = {}
+        self.done: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
+        self.held = 0
+        self._workers = Workers(self._work, in_flight, self.done)
+        self._waiting: dict[Content, Input] = {}
         self._unknown: list[Input] = []  # to be looked up in the vector cache
-        self._queue: list[Input] = []  # to be sent
         self._under_way = self._elsewhere = 0
-        self._most_tokens = settings.model.request_tokens if settings.model else None
+        model, most_bytes = settings.model, settings.provider.request_bytes
+        self._most_tokens = model.request_tokens if model else None
         # In letters: three bytes each at most but for rare scripts, or four to a token.
-        self._most_size = min(
-            settings.provider.request_bytes // 3, 4 * (self._most_tokens or 1 << 30)
-        )
-        self._size = 0  # of the queue
+        letters = min(most_bytes // 3, 4 * (self._most_tokens or 1 << 30))
+        self._texts = _Queue(settings.batch_size, letters)
+        images = min(settings.batch_size, (model and model.images) or settings.batch_size)
+        self._images = _Queue(images, most_bytes - REQUEST_HEAD)
 
     @property
     def busy(self) -> bool:
@@ -75,56 +95,85 @@ class Outbox:
         """Whether as many batches stand ready as are being sent."""
         return self._under_way >= self._most
 
-    def want(self, text: str, row: Any, name: str, *, alone: bool = False) -> None:
-        """Lets column `name` of a row wait for the vector of a text that the cache lacks.
+    def want(
+        self,
+        content: Content,
+        row: Any,
+        name: str,
+        *,
+        alone: bool = False,
+        looked_up: bool = False,
+    ) -> None:
+        """Lets column `name` of a row wait for the vector of an input that the cache lacks.
 
-        A text that goes `alone` takes no other with it if it is refused.
+        One that goes `alone` takes no other with it if it is refused; one that is `looked_up` is
+        not in the vector cache either.
         """
-        waiting = self._waiting.get(text)
-        if waiting is not None:
-            waiting.rows.append((row, name))
-            self._counts.add("cache-hits")
+        if self.join(content, row, name):
             return
-        waiting = self._waiting[text] = Input(text, row, name, alone)
-        if self._shared.store is not None:
+        waiting = self._waiting[content] = Input(content, row, name, alone)
+        if type(content) is Image:
+            self.held += len(content.data)
+        if self._shared.store is not None and not looked_up:
             self._unknown.append(waiting)
             if len(self._unknown) >= LOOKUP:
                 self._look_up()
             return
         self._pack(waiting)
 
+    def join(self, content: Content, row: Any, name: str) -> bool:
+        """Lets a row wait with others for an input that is in here already; False where it isn't.
+
+        An `Image` may be one of its key alone.
+        """
+        waiting = self._waiting.get(content)
+        if waiting is None:
+            return False
+        waiting.rows.append((row, name))
+        self._counts.add("cache-hits")
+        return True
+
     def flush(self) -> None:
         """Sends what is left, full batch or not."""
         self._look_up()
-        if self._queue:
-            self._send(all_of_it=True)
+        for queue in (self._texts, self._images):
+            if queue.inputs:
+                self._send(queue, all_of_it=True)
 
     def take_up(self) -> None:
         """Gives rows the vectors that have come, without waiting."""
-        while not self._done.empty():
+        while not self.done.empty():
             self.harvest()
 
     def harvest(self) -> None:
-        """Waits for a batch, or a text sent by another bundle, and gives rows their vectors."""
-        what, result = self._done.get()
-        if type(what) is str:
+        """Waits for a batch, or an input sent by another bundle, and gives rows their vectors."""
+        what, result = self.done.get()
+        if type(what) is list:
+            self._under_way -= 1
+            self._count(result)
+            if result.error is not None:
+                raise result.error
+            for one, fate in zip(what, result.fates, strict=True):
+                self._arrive(one, fate, sent=True)
+        elif type(what) is str or type(what) is Image:
             self._elsewhere -= 1
             if result is not None:
                 self._arrive(self._waiting[what], result, sent=False)
             else:  # the other bundle got none: this one tries itself
-                self._queue.append(self._waiting[what])
-            return
-        self._under_way -= 1
-        self._count(result)
-        if result.error is not None:
-            raise result.error
-        for one, fate in zip(what, result.fates, strict=True):
-            self._arrive(one, fate, sent=True)
+                self._pack(self._waiting[what])
+        else:
+            what.landed(result)
+
+    def _queue_of(self, content: Content) -> _Queue:
+        return self._images if type(content) is Image else self._texts
 
     def _arrive(self, one: Input, fate: Fate, *, sent: bool) -> None:
-        """Gives all rows that wait for a text its vector, or its fault."""
+        """Gives all rows that wait for an input its vector, or its fault."""
         self._counts.add("cache-misses" if sent else "cache-hits")
-        del self._waiting[one.text]
+        content = one.content
+        del self._waiting[content]
+        if type(content) is Image:
+            self.held -= len(content.data)
         self._arrived(one.rows, fate)
 
     def close(self) -> None:
@@ -133,17 +182,25 @@ class Outbox:
             self._land(batch, None)
 
     def _pack(self, one: Input) -> None:
-        """Adds a text to the batch that is being filled, sends what has no room for more."""
+        """Adds an input to the batch that is being filled, sends what has no room for more."""
         if one.alone:
             self._hand_over([one])
             return
-        size = len(one.text) if self._most_tokens is None else 4 * estimate_tokens(one.text)
-        if self._size + size > self._most_size and self._queue:
-            self._send(all_of_it=True)
-        self._queue.append(one)
-        self._size += size
-        if len(self._queue) >= self._batch_size:
-            self._send()
+        queue = self._queue_of(one.content)
+        size = self._size_of(one.content)
+        if queue.size + size > queue.most_size and queue.inputs:
+            self._send(queue, all_of_it=True)
+        queue.inputs.append(one)
+        queue.size += size
+        if len(queue.inputs) >= queue.most:
+            self._send(queue)
+
+    def _size_of(self, content: Content) -> int:
+        if type(content) is Image:
+            return -(-len(content.data) // 3) * 4 + IMAGE_HEAD
+        if self._most_tokens is not None:
+            return 4 * estimate_tokens(content)
+        return len(content)  # type: ignore[arg-type]
 
     def _look_up(self) -> None:
         """Takes from the vector cache what it has; the rest is to be sent."""
@@ -151,38 +208,38 @@ class Outbox:
         self._unknown = []
         if store is None or not some:
             return
-        keys = [self._shared.store_key(one.text) for one in some]
+        keys = [self._shared.store_key(one.content) for one in some]
         found = store.get_many(keys, self._dimension)
         for one, key in zip(some, keys, strict=True):
             vector = found.get(key)
             if vector is None:
                 self._pack(one)
             else:
-                weight = vector.nbytes + sys.getsizeof(cache_key(one.text))
-                self._shared.cache.put(cache_key(one.text), vector, weight)
+                name = cache_key(one.content)
+                self._shared.cache.put(name, vector, vector.nbytes + sys.getsizeof(name))
                 self._arrive(one, vector, sent=False)
 
-    def _send(self, *, all_of_it: bool = False) -> None:
-        """Hands over what is in the queue: full batches, and the rest where `all_of_it`.
+    def _send(self, queue: _Queue, *, all_of_it: bool = False) -> None:
+        """Hands over what is in a queue: full batches, and the rest where `all_of_it`.
 
         What another bundle of this process is sending just now is waited for instead.
         """
-        queue, self._queue, self._size = self._queue, [], 0
-        least = 1 if all_of_it else self._batch_size
-        texts = [one.text for one in queue]
-        elsewhere, landed = self._shared.flights.claim(texts, least, self._done)
+        inputs, queue.inputs, queue.size = queue.inputs, [], 0
+        least = 1 if all_of_it else queue.most
+        contents = [one.content for one in inputs]
+        elsewhere, landed = self._shared.flights.claim(contents, least, self.done)
         if elsewhere or landed:
             self._elsewhere += len(elsewhere)
-            for text, vector in landed.items():
-                self._arrive(self._waiting[text], vector, sent=False)
+            for content, vector in landed.items():
+                self._arrive(self._waiting[content], vector, sent=False)
             others = {*elsewhere, *landed}
-            queue = [one for one in queue if one.text not in others]
-        if len(queue) < least:
-            self._queue = queue
-            self._size = sum(len(one.text) for one in queue)
+            inputs = [one for one in inputs if one.content not in others]
+        if len(inputs) < least:
+            queue.inputs = inputs
+            queue.size = sum(self._size_of(one.content) for one in inputs)
             return
-        for at in range(0, len(queue), self._batch_size):
-            self._hand_over(queue[at : at + self._batch_size])
+        for at in range(0, len(inputs), queue.most):
+            self._hand_over(inputs[at : at + queue.most])
 
     def _hand_over(self, batch: list[Input]) -> None:
         self._under_way += 1
@@ -190,7 +247,8 @@ class Outbox:
 
     def _work(self, batch: list[Input]) -> Outcome:
         """Calls the endpoint, in a thread; leaves vectors in the caches before telling anyone."""
-        outcome = self._caller([one.text for one in batch])
+        contents: list[Any] = [one.content for one in batch]
+        outcome = self._caller(contents)
         try:
             self._keep(batch, outcome)
         except Exception as e:  # raised on the bundle's thread, which would else wait for ever
@@ -201,20 +259,21 @@ class Outbox:
 
     def _keep(self, batch: list[Input], outcome: Outcome) -> None:
         pairs = zip(batch, outcome.fates, strict=True)
-        good = [(one.text, fate) for one, fate in pairs if isinstance(fate, np.ndarray)]
+        good = [(one.content, fate) for one, fate in pairs if isinstance(fate, np.ndarray)]
         entries = []
-        for text, vector in good:
-            key = cache_key(text)
+        for content, vector in good:
+            key = cache_key(content)
             entries.append((key, vector, vector.nbytes + sys.getsizeof(key)))
         outcome.evicted = self._shared.cache.put_many(entries)
         store = self._shared.store
         if store is not None and good:
-            store.put_many((self._shared.store_key(text), vector) for text, vector in good)
+            name = self._shared.store_key
+            store.put_many((name(content), vector) for content, vector in good)
 
     def _land(self, batch: list[Input], outcome: Outcome | None) -> None:
         fates = outcome.fates if outcome is not None else [None] * len(batch)
         for one, fate in zip(batch, fates, strict=True):
-            self._shared.flights.land(one.text, fate if isinstance(fate, np.ndarray) else None)
+            self._shared.flights.land(one.content, fate if isinstance(fate, np.ndarray) else None)
 
     def _count(self, outcome: Outcome) -> None:
         add = self._counts.add
@@ -233,4 +292,5 @@ class Outbox:
         if outcome.evicted:
             add("cache-evictions", outcome.evicted)
         if outcome.limit is not None:
-            self._batch_size = min(self._batch_size, outcome.limit)
+            for queue in (self._texts, self._images):
+                queue.most = min(queue.most, outcome.limit)

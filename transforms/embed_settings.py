@@ -19,6 +19,7 @@ from vecferry.transforms.embed_models import (
 )
 from vecferry.transforms.embed_store_settings import VectorCacheSettings
 
+BATCH_SIZE = 10
 LOCAL_DEFAULTS = {"dimension": 256, "batch_size": 64}
 """What a `local` step takes where the job says nothing: the model's own size, no small requests."""
 
@@ -27,10 +28,11 @@ BAILIAN_MULTIMODAL = "/api/v1/services/embeddings/multimodal-embedding/multimoda
 
 
 class EmbeddingColumn(Settings):
-    """Which columns make up a text, and the column that its vector goes to."""
+    """Which columns make up a text, or which one an image, and the column of the vector."""
 
     source_column_names: tuple[str, ...] = Field(min_length=1)
     embedding_column_name: str = Field(min_length=1)
+    input_type: Literal["text", "image"] = "text"
 
     @field_validator("source_column_names", mode="before")
     @classmethod
@@ -44,6 +46,11 @@ class EmbeddingColumn(Settings):
                 f"embeddingColumnName {self.embedding_column_name!r} is also a source column, "
                 "whose text it would replace: choose another name"
             )
+        if self.input_type == "image" and len(self.source_column_names) > 1:
+            raise ValueError(
+                f"inputType image with {len(self.source_column_names)} sourceColumnNames: an image "
+                "is one column; write an object for each, with an embeddingColumnName of its own"
+            )
         return self
 
 
@@ -54,7 +61,7 @@ class EmbedSettings(Settings):
     model_name: str | None = None
     api_key: SecretText | None = None
     endpoint: str | None = None
-    batch_size: int = Field(10, ge=1)
+    batch_size: int = Field(BATCH_SIZE, ge=1)
     embedding_columns: tuple[EmbeddingColumn, ...]
     append_delimiter: str = "\n"
     skip_empty_value: bool = False
@@ -71,6 +78,11 @@ class EmbedSettings(Settings):
     tokens_per_minute: float | None = Field(None, gt=0)
     over_limit: Literal["reject", "truncate", "split"] = "reject"
     send_dimension: bool | None = None
+    image_datasource: str | None = None
+    image_max_pixels: int | None = Field(None, ge=1024)
+    image_unreachable: Literal["fail", "reject"] = "fail"
+    allow_private_addresses: bool = False
+    trusted_endpoints: tuple[str, ...] | None = None
     vector_cache: VectorCacheSettings | None = None
 
     @model_validator(mode="before")
@@ -83,6 +95,18 @@ class EmbedSettings(Settings):
         names = {"dimension": ("dimension",), "batch_size": ("batch_size", "batchSize")}
         missing = {k: d for k, d in LOCAL_DEFAULTS.items() if not any(n in value for n in names[k])}
         return {**value, **missing}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_single(cls, value: Any) -> Any:
+        """A model that takes fewer inputs than is usual gets as many, where the job says none."""
+        if not isinstance(value, dict) or "batchSize" in value or "batch_size" in value:
+            return value
+        provider = value.get("modelProvider") or value.get("model_provider")
+        model = model_of(str(provider), str(value.get("modelName") or value.get("model_name")))
+        if model is None or model.inputs is None or model.inputs >= BATCH_SIZE:
+            return value
+        return {**value, "batch_size": model.inputs}
 
     @field_validator("model_provider")
     @classmethod
@@ -136,7 +160,8 @@ class EmbedSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        problems = [p for p in (*self._connection_faults(), *self._model_faults()) if p]
+        faults = (*self._connection_faults(), *self._model_faults(), self._image_fault())
+        problems = [p for p in faults if p]
         if self.append_field_name_enable and self.append_field_name_delimiter is None:
             problems.append(
                 "appendFieldNameEnable is on without appendFieldNameDelimiter: "
@@ -173,6 +198,39 @@ class EmbedSettings(Settings):
             )
         return faults
 
+    def _image_fault(self) -> str | None:
+        if not self.takes_images:
+            return None
+        way = "use a multimodal model of bailian or aiSearch (tongyi-embedding-vision-plus, …)"
+        if not self.provider.images:
+            return f"inputType image: modelProvider {self.model_provider} embeds texts only: {way}"
+        if self.model is not None and not self.model.multimodal:
+            return f"inputType image: {self.model_name} embeds texts only: {way}"
+        if self.protocol == "openai":
+            return "inputType image: images have no compatible mode: write the host as endpoint"
+        return None
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether a column of the step is an image."""
+        return any(c.input_type == "image" for c in self.embedding_columns)
+
+    def input_type_of(self, embedding_column: str) -> str:
+        """Whether a vector column is of a text or of an image."""
+        names = {c.embedding_column_name: c.input_type for c in self.embedding_columns}
+        return names[embedding_column]
+
+    @property
+    def multimodal(self) -> bool:
+        """Whether the model is spoken to by a multimodal API; an unknown one, if it gets images."""
+        return self.model.multimodal if self.model is not None else self.takes_images
+
+    @property
+    def image_bytes(self) -> int:
+        """The bytes that an image may have; of an unknown model, what a request has room for."""
+        known = self.model.image_bytes if self.model is not None else None
+        return known or (self.provider.request_bytes - (64 << 10)) // 4 * 3
+
     @property
     def provider(self) -> Provider:
         """How the provider is spoken to."""
@@ -197,8 +255,8 @@ class EmbedSettings(Settings):
             return "local"
         if self.model_provider == "aiSearch":
             return "openai" if "/compatible-mode" in (self.endpoint or "") else "aiSearch"
-        multimodal = self.model is not None and self.model.multimodal
-        return "bailian-native" if multimodal and self.model_provider == "bailian" else "openai"
+        native = self.multimodal and self.model_provider == "bailian"
+        return "bailian-native" if native else "openai"
 
     @property
     def url(self) -> str | None:
@@ -210,8 +268,7 @@ class EmbedSettings(Settings):
         if self.protocol == "bailian-native":
             return f"{host}{BAILIAN_MULTIMODAL}"
         if self.protocol == "aiSearch":
-            multimodal = self.model is not None and self.model.multimodal
-            kind = "multi-modal-embedding" if multimodal else "text-embedding"
+            kind = "multi-modal-embedding" if self.multimodal else "text-embedding"
             where = f"/v3/openapi/workspaces/{self.workspace}/{kind}/{self.model_name}"
             return f"{host}{where}"
         return base if base.endswith("/embeddings") else f"{base}/embeddings"
@@ -232,7 +289,7 @@ class EmbedSettings(Settings):
         )
 
     def inputs(self) -> list[str]:
-        """The columns that texts are made of."""
+        """The columns that texts and images are made of."""
         names = (n for c in self.embedding_columns for n in c.source_column_names)
         return list(dict.fromkeys(names))
 

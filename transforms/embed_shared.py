@@ -1,4 +1,4 @@
-"""What all bundles of a run share in one process: endpoint, pacer, caches, and texts under way."""
+"""What all bundles of a run share in one process: endpoint, pacer, caches, and inputs under way."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from vecferry.process import once
 from vecferry.steps import StepContext
+from vecferry.transforms.embed_image import Content, Image
 from vecferry.transforms.embed_pace import Pacer
 from vecferry.transforms.embed_settings import EmbedSettings
 from vecferry.transforms.embed_store import VectorStore
@@ -23,8 +24,14 @@ LONG_TEXT = 1024
 Cache = LfuCache[str | bytes, Vector]
 
 
-def cache_key(text: str) -> str | bytes:
-    """What a text is called in the cache of a process."""
+def cache_key(content: Content) -> str | bytes:
+    """What an input is called in a process: a short text is itself, a longer one 16 bytes.
+
+    An image is 20 bytes, so that it is never taken for a text.
+    """
+    if type(content) is Image:
+        return content.key
+    text: str = content  # type: ignore[assignment]
     return text if len(text) <= LONG_TEXT else _digest(text)
 
 
@@ -33,50 +40,50 @@ def _digest(text: str) -> bytes:
 
 
 class Flights:
-    """Texts that are being sent by some bundle of this process, and who else waits for them.
+    """Inputs that are being sent by some bundle of this process, and who else waits for them.
 
-    Only what is handed to a thread is here, never what waits for a batch to fill: every text
+    Only what is handed to a thread is here, never what waits for a batch to fill: every input
     listed lands, with its vector or without, and its waiters then try themselves.
     """
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._lock = threading.Lock()
-        self._waiters: dict[str, list[SimpleQueue[Any]]] = {}
+        self._waiters: dict[Content, list[SimpleQueue[Any]]] = {}
 
     def claim(
-        self, texts: list[str], least: int, done: SimpleQueue[Any]
-    ) -> tuple[list[str], dict[str, Vector]]:
-        """(texts under way elsewhere, vectors that landed meanwhile) of `texts`.
+        self, contents: list[Content], least: int, done: SimpleQueue[Any]
+    ) -> tuple[list[Content], dict[Content, Vector]]:
+        """(inputs under way elsewhere, vectors that landed meanwhile) of `contents`.
 
-        The rest is the caller's to send, where it is `least` texts or more. What is under way
-        elsewhere will come to `done` as (text, vector or None).
+        The rest is the caller's to send, where it is `least` inputs or more. What is under way
+        elsewhere will come to `done` as (input, vector or None).
         """
-        elsewhere: list[str] = []
-        landed: dict[str, Vector] = {}
-        mine: list[str] = []
+        elsewhere: list[Content] = []
+        landed: dict[Content, Vector] = {}
+        mine: list[Content] = []
         with self._lock:
-            for text in texts:
-                if text in self._waiters:
-                    elsewhere.append(text)
-                    self._waiters[text].append(done)
+            for content in contents:
+                if content in self._waiters:
+                    elsewhere.append(content)
+                    self._waiters[content].append(done)
                     continue
-                vector = self._cache.peek(cache_key(text))
+                vector = self._cache.peek(cache_key(content))
                 if vector is None:
-                    mine.append(text)
+                    mine.append(content)
                 else:
-                    landed[text] = vector
+                    landed[content] = vector
             if len(mine) >= least:
-                for text in mine:
-                    self._waiters[text] = []
+                for content in mine:
+                    self._waiters[content] = []
         return elsewhere, landed
 
-    def land(self, text: str, vector: Vector | None) -> None:
-        """Ends the flight of a text, after its vector was put into the cache."""
+    def land(self, content: Content, vector: Vector | None) -> None:
+        """Ends the flight of an input, after its vector was put into the cache."""
         with self._lock:
-            waiters = self._waiters.pop(text, ())
+            waiters = self._waiters.pop(content, ())
         for done in waiters:
-            done.put((text, vector))
+            done.put((content, vector))
 
 
 @dataclass(slots=True)
@@ -90,10 +97,13 @@ class Shared:
     store: VectorStore | None
     identity: Any
 
-    def store_key(self, text: str) -> bytes:
-        """What a text is called in the vector cache."""
+    def store_key(self, content: Content) -> bytes:
+        """What an input is called in the vector cache; no text is called as an image is."""
+        if type(content) is Image:
+            known = self.identity.digest() + content.key
+            return blake2b(known, digest_size=20, person=b"image of a model").digest()
         digest = self.identity.copy()
-        digest.update(text.encode("utf-8", "surrogatepass"))
+        digest.update(content.encode("utf-8", "surrogatepass"))  # type: ignore[union-attr]
         return digest.digest()  # type: ignore[no-any-return]
 
     def check_store(self) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from vecferry.errors import TerminalError, shorten
+from vecferry.errors import TerminalError
+from vecferry.transforms.embed_image import missing_column, source_maker
 from vecferry.transforms.embed_settings import EmbeddingColumn, EmbedSettings
 
 _MISSING: Any = object()
@@ -43,10 +44,14 @@ def text_of(value: Any, name: str) -> str:
     )
 
 
-def missing_column(name: str, row: dict[str, Any]) -> TerminalError:
-    """The fault of a row that lacks a source column."""
-    have = shorten(", ".join(map(str, row))) or "no column at all"
-    return TerminalError(f"column {name!r} is not in the row, which has {have}", "missing-column")
+def input_maker(
+    column: EmbeddingColumn, settings: EmbedSettings
+) -> Callable[[dict[str, Any]], Any]:
+    """A function from a row to its text, or to the `Source` of its image; "" where it has none."""
+    if column.input_type == "image":
+        paths = settings.image_datasource is not None
+        return source_maker(column.source_column_names[0], paths=paths)
+    return text_maker(column, settings)
 
 
 def text_maker(column: EmbeddingColumn, settings: EmbedSettings) -> Callable[[dict[str, Any]], str]:

@@ -1,6 +1,6 @@
-"""The embedding engine: rows in, rows with vectors out, every text paid for once.
+"""The embedding engine: rows in, rows with vectors out, every text and image paid for once.
 
-Texts are packed over rows into full batches and carried to the endpoint by several threads; what
+Inputs are packed over rows into full batches and carried to the endpoint by several threads; what
 comes back is taken up on the bundle's own thread, which also counts. While all requests are under
 way as many batches again stand ready, so that the endpoint is never kept waiting by a slow sink;
 then `process` waits, which holds the reader back.
@@ -10,48 +10,29 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vecferry.errors import JobError, TerminalError, TransientError
 from vecferry.rows import DELETE, INSERT, Change
 from vecferry.steps import Counts, Emitted, Stamp, StepContext
 from vecferry.transforms.embed_caller import Caller, Fate
+from vecferry.transforms.embed_image import Image, Source
 from vecferry.transforms.embed_long import is_long, mean_vector, pieces_of
 from vecferry.transforms.embed_outbox import Outbox
+from vecferry.transforms.embed_row import Row, Split
 from vecferry.transforms.embed_settings import EmbedSettings
 from vecferry.transforms.embed_shared import cache_key, shared_of
-from vecferry.transforms.embed_text import text_maker
+from vecferry.transforms.embed_text import input_maker
 from vecferry.transforms.endpoints.base import Vector
+
+if TYPE_CHECKING:
+    from vecferry.transforms.embed_images import Images
 
 BUNDLE_SECONDS = 300.0
 """What a bundle of an endless job waits for an endpoint before it is replayed."""
 CHECK_SECONDS = 10.0
 LEAST_WINDOW = 4096
 """Plain rows that may wait at once, where the batches under way allow no more anyway."""
-
-
-class _Row:
-    """A row inside the engine; `item` is what will leave for it, once that is known."""
-
-    __slots__ = ("change", "item", "missing", "stamp", "vectors")
-
-    def __init__(self, change: Change, stamp: Stamp) -> None:
-        self.change, self.stamp = change, stamp
-        self.item: Any = None
-        self.vectors: dict[str, Vector | None] = {}
-        self.missing = 0
-
-
-class _Split:
-    """A text in pieces: what column `name` of `row` gets when all of them have vectors."""
-
-    __slots__ = ("missing", "name", "row", "vectors", "weights")
-
-    def __init__(self, row: _Row, name: str, pieces: list[str]) -> None:
-        self.row, self.name = row, name
-        self.weights = [len(piece) for piece in pieces]
-        self.vectors: list[Any] = [None] * len(pieces)
-        self.missing = len(pieces)
 
 
 class Embedder:
@@ -61,27 +42,36 @@ class Embedder:
     or a version) rows leave in the order in which they arrived. A delete passes as it is.
     """
 
-    def __init__(self, settings: EmbedSettings, connection: None, context: StepContext) -> None:
+    def __init__(self, settings: EmbedSettings, connection: Any, context: StepContext) -> None:
         self.counts = Counts()
         self._settings, self._context = settings, context
         self._columns = [
-            (c.embedding_column_name, text_maker(c, settings)) for c in settings.embedding_columns
+            (column.embedding_column_name, input_maker(column, settings))
+            for column in settings.embedding_columns
         ]
         self._shared = shared_of(settings, context)
         self._closed = threading.Event()
         in_flight = 1 if settings.model_provider == "local" else context.in_flight()
-        caller = self._make_caller(_deadline(settings, context))
+        deadline = _deadline(settings, context)
+        caller = self._make_caller(deadline)
         self._outbox = Outbox(settings, self._shared, caller, in_flight, self.counts, self._arrive)
+        self._images: Images | None = None
+        if settings.takes_images:
+            from vecferry.transforms.embed_images import open_images
+
+            how = {"connection": connection, "deadline": deadline, "closed": self._closed}
+            own = (self.counts, self._arrive, in_flight)
+            self._images = open_images(settings, context, self._shared, self._outbox, *own, **how)
         self._limit = settings.model.tokens if settings.model else None
         self._window = 4 * in_flight * settings.batch_size
-        self._order: deque[_Row] = deque()
+        self._order: deque[Row] = deque()
         self._ready: list[Emitted] = []
         self._ordered = False
         self._inside = 0
 
     def process(self, change: Change, stamp: Stamp = None) -> list[Emitted]:
         """Takes a row; gives the rows that are ready. Waits while the endpoint is behind."""
-        row = _Row(change, stamp)
+        row = Row(change, stamp)
         if self._ordered or change.kind != INSERT or change.version is not None:
             self._keep_order(row)
         self._inside += 1
@@ -90,7 +80,7 @@ class Embedder:
         else:
             self._take(row)
         self._outbox.take_up()
-        if self._outbox.full or self._inside >= self._window:
+        if self._outbox.full or self._inside >= self._window or self._laden:
             self._make_room()
         ready, self._ready = self._ready, []
         return ready
@@ -105,6 +95,8 @@ class Embedder:
     def close(self) -> None:
         """Ends this bundle's threads; connections and cache stay for the next."""
         self._closed.set()
+        if self._images is not None:
+            self._images.close()
         self._outbox.close()
 
     def check(self) -> None:
@@ -122,14 +114,35 @@ class Embedder:
                 f"step {self._context.step!r}: {e}: check endpoint, network and proxy"
             ) from e
 
-    def embed_query(self, text: str) -> Vector:
-        """The vector of one text, float32 of shape (dimension,); raises JobError."""
-        outcome = self._make_caller(CHECK_SECONDS)([text])
-        fate = outcome.error or outcome.fates[0]
+    def embed_query(self, query: str | bytes) -> Vector:
+        """The vector of one text or image, float32 of shape (dimension,); raises JobError."""
+        content: Any = query
+        if isinstance(query, bytes):
+            content = self._loaded(query)
+        if isinstance(content, str | Image):
+            outcome = self._make_caller(CHECK_SECONDS)([content])  # type: ignore[list-item]
+            fate = outcome.error or outcome.fates[0]
+        else:
+            fate = content
         if isinstance(fate, Exception):
             where = f"step {self._context.step!r}: "
             raise JobError(f"{where}{str(fate).removeprefix(where)}") from fate
         return fate  # type: ignore[no-any-return]
+
+    def _loaded(self, content: bytes) -> Any:
+        """The image of `content`, or its vector, or what is wrong with it."""
+        if self._images is None:
+            return TerminalError("it embeds no images: no column has inputType image")
+        found = self._images.load(Source("content", content))
+        return found if isinstance(found, Image | Exception) else found.vector
+
+    @property
+    def _laden(self) -> bool:
+        return self._images is not None and self._images.full
+
+    @property
+    def _loading(self) -> bool:
+        return self._images is not None and self._images.busy
 
     def _make_caller(self, deadline: float | None) -> Caller:
         return Caller(
@@ -140,19 +153,22 @@ class Embedder:
             closed=self._closed,
         )
 
-    def _keep_order(self, row: _Row) -> None:
+    def _keep_order(self, row: Row) -> None:
         if not self._ordered:
             self._drain()  # plain rows that came before may not be overtaken
             self._ordered = True
         self._order.append(row)
 
-    def _take(self, row: _Row) -> None:
+    def _take(self, row: Row) -> None:
         """Finds the vectors of a row, or lets it wait for them."""
         try:
             texts = [(name, make(row.change)) for name, make in self._columns]
         except TerminalError as e:
             self._settle(row, self._context.reject(e.reason, str(e), row=row.change))
             return
+        if self._images is not None:
+            row.weight = sum(text.weight for _, text in texts if type(text) is Source)
+            self._images.held += row.weight
         for name, text in texts:
             if not text:
                 if not self._settings.skip_empty_value:
@@ -167,22 +183,26 @@ class Embedder:
         if not row.missing and row.item is None:
             self._settle(row, row.change.having(row.vectors))
 
-    def _empty(self, row: _Row, name: str) -> Any:
+    def _empty(self, row: Row, name: str) -> Any:
+        what = self._settings.input_type_of(name)
         return self._context.reject(
-            "empty-text",
-            f"there is no text for {name!r}, every source column is null or empty: "
+            f"empty-{what}",
+            f"there is no {what} for {name!r}, every source column is null or empty: "
             "skipEmptyValue lets such rows pass without a vector",
             row=row.change,
         )
 
-    def _want(self, row: _Row, name: str, text: str) -> None:
+    def _want(self, row: Row, name: str, text: Any) -> None:
         row.missing += 1
-        if self._limit is not None and len(text) > self._limit and is_long(text, self._limit):
+        if type(text) is Source:
+            assert self._images is not None
+            self._images.want(text, row, name)
+        elif self._limit is not None and len(text) > self._limit and is_long(text, self._limit):
             self._want_long(row, name, text, self._limit)
         else:
             self._find(row, name, text)
 
-    def _want_long(self, row: _Row, name: str, text: str, limit: int) -> None:
+    def _want_long(self, row: Row, name: str, text: str, limit: int) -> None:
         """What `overLimit` says of a text that seems too long for its model."""
         over = self._settings.over_limit
         if over == "reject":  # the server decides, but its neighbours are kept out of it
@@ -193,11 +213,11 @@ class Embedder:
         if over == "truncate":
             self._find(row, name, pieces[0])
             return
-        split = _Split(row, name, pieces)
+        split = Split(row, name, pieces)
         for i, piece in enumerate(pieces):
             self._find(split, str(i), piece)
 
-    def _find(self, row: _Row | _Split, name: str, text: str, *, alone: bool = False) -> None:
+    def _find(self, row: Row | Split, name: str, text: str, *, alone: bool = False) -> None:
         vector = self._shared.cache.get(cache_key(text))
         if vector is None:
             self._outbox.want(text, row, name, alone=alone)
@@ -205,7 +225,7 @@ class Embedder:
             self.counts.add("cache-hits")
             self._arrive([(row, name)], vector)
 
-    def _give_piece(self, split: _Split, place: int, fate: Fate) -> None:
+    def _give_piece(self, split: Split, place: int, fate: Fate) -> None:
         if isinstance(fate, TerminalError):
             self._give(split.row, split.name, fate)
             return
@@ -216,13 +236,15 @@ class Embedder:
 
     def _make_room(self) -> None:
         limit = self._window if self._ordered else max(self._window, LEAST_WINDOW)
-        while self._outbox.full or self._inside >= limit:
-            if self._outbox.busy:
+        while self._outbox.full or self._inside >= limit or self._laden:
+            if self._outbox.busy or self._loading:
                 self._outbox.harvest()
             else:
-                self._outbox.flush()  # all that is inside waits for texts of an unfilled batch
+                self._outbox.flush()  # all that is inside waits for inputs of an unfilled batch
 
     def _drain(self) -> None:
+        while self._loading:
+            self._outbox.harvest()
         self._outbox.flush()
         while self._outbox.busy:
             self._outbox.harvest()
@@ -231,12 +253,12 @@ class Embedder:
     def _arrive(self, rows: list[tuple[Any, str]], fate: Fate) -> None:
         """Gives the rows that wait for a text its vector, or its fault."""
         for row, name in rows:
-            if type(row) is _Split:
+            if type(row) is Split:
                 self._give_piece(row, int(name), fate)
             else:
                 self._give(row, name, fate)
 
-    def _give(self, row: _Row, name: str, fate: Fate) -> None:
+    def _give(self, row: Row, name: str, fate: Fate) -> None:
         if row.item is not None:
             return
         if isinstance(fate, TerminalError):
@@ -247,18 +269,22 @@ class Embedder:
         if not row.missing:
             self._settle(row, row.change.having(row.vectors))
 
-    def _settle(self, row: _Row, item: Any) -> None:
+    def _settle(self, row: Row, item: Any) -> None:
         """Lets `item` leave for a row, in its turn where order is kept."""
         row.item = item
         if not self._ordered:
-            self._inside -= 1
-            self._ready.append((item, row.stamp))
+            self._leave(row)
             return
         order = self._order
         while order and order[0].item is not None:
-            first = order.popleft()
-            self._inside -= 1
-            self._ready.append((first.item, first.stamp))
+            self._leave(order.popleft())
+
+    def _leave(self, row: Row) -> None:
+        self._inside -= 1
+        self._ready.append((row.item, row.stamp))
+        if row.weight:
+            assert self._images is not None
+            self._images.held -= row.weight
 
 
 def _deadline(settings: EmbedSettings, context: StepContext) -> float:

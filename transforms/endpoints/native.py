@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from vecferry.errors import TransientError, shorten
+from vecferry.transforms.embed_image import Image
 from vecferry.transforms.embed_settings import EmbedSettings
 from vecferry.transforms.endpoints.base import Answer
 from vecferry.transforms.endpoints.http import HttpClient
@@ -18,13 +20,13 @@ from vecferry.transforms.endpoints.openai import (
 
 
 class NativeEndpoint:
-    """One request shape and one answer shape by `settings.protocol`; texts only."""
+    """One request shape and one answer shape by `settings.protocol`; texts and images."""
 
     def __init__(self, settings: EmbedSettings, connections: int) -> None:
         assert settings.url is not None
         self._settings = settings
         self._studio = settings.protocol == "bailian-native"
-        self._multimodal = settings.model is not None and settings.model.multimodal
+        self._multimodal = settings.multimodal
         self._client = HttpClient(
             settings.url,
             authorization(settings),
@@ -32,8 +34,8 @@ class NativeEndpoint:
             timeout=settings.timeout_seconds,
         )
 
-    def embed(self, inputs: list[str]) -> Answer:
-        """The vectors of `inputs`, matched by the server's ``index``."""
+    def embed(self, inputs: list[Any]) -> Answer:
+        """The vectors of texts and `Image`s, matched by the server's ``index``."""
         data = self._client.post(json_body(self._request(inputs)))
         content = json_object(self._client.url, data)
         inner = content.get("output" if self._studio else "result")
@@ -54,15 +56,22 @@ class NativeEndpoint:
         """Closes idle connections."""
         self._client.close()
 
-    def _request(self, inputs: list[str]) -> dict[str, Any]:
+    def _request(self, inputs: list[Any]) -> dict[str, Any]:
         if not self._studio:
             if self._multimodal:
-                return {"input": [{"text": text} for text in inputs]}
+                return {"input": [self._entry(one) for one in inputs]}
             return {"input": inputs, "input_type": "document"}
         request: dict[str, Any] = {
             "model": self._settings.model_name,
-            "input": {"contents": [{"text": text} for text in inputs]},
+            "input": {"contents": [self._entry(one) for one in inputs]},
         }
         if self._settings.asks_dimension:
             request["parameters"] = {"dimension": self._settings.dimension}
         return request
+
+    def _entry(self, one: Any) -> dict[str, str]:
+        """An input as the vendor names it: never a text and an image in one."""
+        if type(one) is not Image:
+            return {"text": one}
+        text = base64.b64encode(one.data).decode()
+        return {"image": f"data:image/{one.kind};base64,{text}" if self._studio else text}
