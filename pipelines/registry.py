@@ -56,8 +56,8 @@ def _files(step_type: str) -> Kind:
     )
 
 
-_KINDS: dict[str, Kind] = {
-    kind.step_type: kind
+_KINDS: dict[tuple[str, str], Kind] = {
+    (kind.step_type, kind.role): kind
     for kind in (
         *map(_files, _FILE_SOURCES),
         Kind(
@@ -106,7 +106,7 @@ _CONNECTIONS: dict[str, str] = {
 
 def register(kind: Kind) -> None:
     """Adds a stepType of your own, or replaces one; workers need nothing of it."""
-    _KINDS[kind.step_type] = kind
+    _KINDS[kind.step_type, kind.role] = kind
 
 
 def register_connection(type_name: str, settings: str) -> None:
@@ -114,18 +114,23 @@ def register_connection(type_name: str, settings: str) -> None:
     _CONNECTIONS[type_name] = settings
 
 
-def kinds() -> dict[str, Kind]:
-    """All stepTypes, by name."""
-    return dict(_KINDS)
+def kinds() -> dict[str, tuple[Kind, ...]]:
+    """All stepTypes, by name; one that reads and writes has two kinds."""
+    names = sorted({name for name, _ in _KINDS})
+    return {n: tuple(k for (name, _), k in _KINDS.items() if name == n) for n in names}
 
 
-def kind_of(step_type: str) -> Kind:
-    """The kind of a stepType; JobError names the nearest, or all of them."""
-    if step_type in _KINDS:
-        return _KINDS[step_type]
+def kind_of(step_type: str, role: str = "") -> Kind:
+    """The kind of a stepType, that of `role` where it has several.
+
+    An unknown stepType is a JobError that names the nearest, or all of them.
+    """
+    known = kinds()
+    if step_type in known:
+        found = known[step_type]
+        return next((k for k in found if k.role == role), found[0])
     raise JobError(
-        f"stepType {step_type!r} is unknown{near(step_type, _KINDS)}; known are "
-        + ", ".join(sorted(_KINDS))
+        f"stepType {step_type!r} is unknown{near(step_type, known)}; known are {', '.join(known)}"
     )
 
 

@@ -132,7 +132,7 @@ def _problems_of_steps(
         if not isinstance(parameter, dict) or names_in(parameter):
             continue  # told already
         try:
-            kind = kind_of(str(step.get("stepType")))
+            kind = kind_of(str(step.get("stepType")), str(step.get("category")))
         except JobError as e:
             problems.append(f"steps[{i}].{e.problems[0]}")
         else:
@@ -145,7 +145,7 @@ def _resolve_step(
 ) -> tuple[ResolvedStep, list[str]]:
     name, path = step_name(step, index), f"steps[{index}]"
     try:
-        kind = kind_of(step.step_type)
+        kind = kind_of(step.step_type, step.role)
     except JobError as e:
         raise JobError(f"{path}.{e.problems[0]}") from e
     if kind.role != step.role:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
@@ -18,8 +19,11 @@ _PLACEHOLDER = {"type": "string", "pattern": r"\$\{.+\}"}
 
 def job_schema() -> dict[str, Any]:
     """The schema of a job, with the parameters of each stepType (JSON Schema 2020-12)."""
-    by_type = {name: load(kind.settings) for name, kind in kinds().items()}
-    models = [(Job, "validation"), *((m, "validation") for m in dict.fromkeys(by_type.values()))]
+    by_type = {
+        name: {kind.role: load(kind.settings) for kind in found} for name, found in kinds().items()
+    }
+    known = dict.fromkeys(model for roles in by_type.values() for model in roles.values())
+    models = [(Job, "validation"), *((model, "validation") for model in known)]
     refs, definitions = models_json_schema(
         models,  # type: ignore[arg-type]
         ref_template="#/$defs/{model}",
@@ -30,10 +34,11 @@ def job_schema() -> dict[str, Any]:
     step["properties"]["stepType"] = {"enum": sorted(by_type), "title": "Steptype"}
     step["allOf"] = [
         {
-            "if": {"properties": {"stepType": {"const": name}}},
+            "if": {"properties": {"stepType": {"const": name}} | _only(role, roles)},
             "then": {"properties": {"parameter": refs[model, "validation"]}},
         }
-        for name, model in sorted(by_type.items())
+        for name, roles in sorted(by_type.items())
+        for role, model in roles.items()
     ]
     job = defs.pop("Job")
     return {
@@ -42,6 +47,11 @@ def job_schema() -> dict[str, Any]:
         **{k: v for k, v in job.items() if k != "title"},
         "$defs": defs,
     }
+
+
+def _only(role: str, roles: Collection[str]) -> dict[str, Any]:
+    """The condition that tells a role of a stepType from the others that it has."""
+    return {"category": {"const": role}} if len(roles) > 1 else {}
 
 
 def _lenient(schema: Any) -> Any:
