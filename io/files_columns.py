@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from vecferry.errors import near
 from vecferry.io.files_types import TYPES, Convert, json_converter, text_converter
@@ -12,11 +12,17 @@ from vecferry.settings import Settings
 
 
 class FileColumn(Settings):
-    """A column of the reader: a field by `index` (from 0) or by `name`, or the constant `value`."""
+    """A column of the reader: a field by `index` (from 0) or by `name`, or the constant `value`.
+
+    `from` takes it from the place of the row instead: the file's name or the line's number.
+    """
 
     name: str = ""
     index: int | None = Field(default=None, ge=0)
     value: Any = None
+    source: Literal["fileName", "lineNumber"] | None = Field(
+        default=None, validation_alias=AliasChoices("from", "source"), serialization_alias="from"
+    )
     type: str | None = None
     format: str | None = None
 
@@ -41,6 +47,11 @@ class FileColumn(Settings):
                 f"column {self.label!r} has an index ({self.index}) and a constant value; "
                 "leave one of them out"
             )
+        if self.source and (self.value is not None or self.index is not None or self.type):
+            raise ValueError(
+                f"column {self.label!r} is the {self.source} of each row: it has no index, value "
+                "or type of its own; leave them out"
+            )
         if not self.name and self.index is None:
             raise ValueError("a column needs a name, or an index; give it a `name`")
         try:
@@ -56,6 +67,11 @@ class FileColumn(Settings):
         return self.name or f"column_{self.index}"
 
     @property
+    def in_file(self) -> bool:
+        """Whether the file holds the column, by index or by name."""
+        return self.value is None and self.source is None
+
+    @property
     def constant(self) -> Any:
         """The typed constant, or None where the column comes from the file."""
         convert = json_converter(self.type, self.format)
@@ -63,7 +79,7 @@ class FileColumn(Settings):
 
     def converter(self, file_format: str) -> Convert | None:
         """What turns a field of such a file into the column's value; None: nothing to do."""
-        make = json_converter if file_format == "jsonl" else text_converter
+        make = json_converter if file_format in ("jsonl", "json") else text_converter
         return make(self.type, self.format)
 
 

@@ -7,12 +7,13 @@ closed, rejects the line on which the record begins, and reading goes on at the 
 from __future__ import annotations
 
 import csv
-import sys
-from collections.abc import Iterable, Iterator
+import io
+from collections.abc import Iterator
 from typing import Any
 
 from vecferry.io.files_columns import CsvReaderConfig
-from vecferry.io.files_parse import Fields, FieldsToRow, Items, Rejects, RowError
+from vecferry.io.files_parse import Fields, Items, Rejects
+from vecferry.io.files_rows import FieldsToRow, RowError
 from vecferry.io.files_settings import FilesSettings
 
 
@@ -69,8 +70,6 @@ class CsvDialect:
 class MultilineCsv(Fields):
     """CSV whose quoted fields may span lines, at most `most` bytes a record."""
 
-    lines_at_once = sys.maxsize
-
     def __init__(
         self,
         to_row: FieldsToRow,
@@ -91,13 +90,13 @@ class MultilineCsv(Fields):
         self._patience = 0
         self._may_close = False
 
-    def feed(self, lines: Iterable[bytes], at: int) -> Items:
+    def feed(self, lines: bytes, at: int) -> Items:
         """The records that end in `lines`; an open one waits for the next lines.
 
         An open record is tried again when as much has come as it had: a long one is parsed a few
         times, not once for each block.
         """
-        new = list(lines)
+        new = list(io.BytesIO(lines))
         if not self._open:
             return self._records(new, at, ended=False)
         self._open += new

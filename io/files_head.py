@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from vecferry.errors import FatalError, near, shorten
 from vecferry.io.files_csv import CsvDialect
 from vecferry.io.files_lines import LongLine, read_lines
-from vecferry.io.files_parse import RowError
+from vecferry.io.files_rows import RowError
 from vecferry.io.files_settings import FilesSettings
 
 
@@ -26,33 +25,35 @@ class Head:
 
 
 def read_head(
-    path: str, raw: Any, settings: FilesSettings, dialect: CsvDialect | None, step: str
+    path: str, stream: Any, settings: FilesSettings, dialect: CsvDialect | None, step: str
 ) -> Head:
-    """The head of the open file `raw`, which is left at its beginning.
+    """The head of the file that `stream` gives from its first byte on.
 
     Raises FatalError where the header lacks a column of the job, or has one twice.
     """
-    packed = settings.gzipped(path)
+    # read1 gives what a packed stream has before it finds that the rest is missing.
+    more = getattr(stream, "read1", stream.read)
+    mark, start = _byte_order_mark(settings.encoding), b""
+    while len(start) < len(mark) and (data := more(len(mark) - len(start))):
+        start += data
+    body = len(mark) if mark and start == mark else 0
+    if not settings.skip_header:
+        return Head(body)
+    blocks = [start[body:]]
+
+    def read(size: int) -> Any:
+        return blocks.pop() or more(size) if blocks else more(size)
+
     where = f"step {step!r}: {path}"
-    raw.seek(0)
-    stream = gzip.GzipFile(fileobj=raw, mode="rb") if packed else raw
-    mark = _byte_order_mark(settings.encoding)
-    body = len(mark) if mark and stream.read(len(mark)) == mark else 0
-    head = Head(body)
-    if settings.skip_header:
-        stream.seek(body)
-        read = stream.read1 if packed else stream.read
-        piece = next(read_lines(read, body, most=settings.max_line_bytes), None)
-        if isinstance(piece, LongLine):
-            raise FatalError(
-                f"{where}: the header line has {piece.length} bytes, more than maxLineBytes "
-                f"({settings.max_line_bytes}); is this file of the format {settings.file_format}?"
-            )
-        line = next(io.BytesIO(piece.data)) if piece else None
-        names = [] if line is None else _names(where, line, settings, dialect)
-        head = Head(body + len(line or b""), names)
-    raw.seek(0)
-    return head
+    piece = next(read_lines(read, body, most=settings.max_line_bytes), None)
+    if isinstance(piece, LongLine):
+        raise FatalError(
+            f"{where}: the header line has {piece.length} bytes, more than maxLineBytes "
+            f"({settings.max_line_bytes}); is this file of the format {settings.file_format}?"
+        )
+    line = next(io.BytesIO(piece.data)) if piece else None
+    names = [] if line is None else _names(where, line, settings, dialect)
+    return Head(body + len(line or b""), names)
 
 
 def _byte_order_mark(encoding: str) -> bytes:
@@ -81,7 +82,7 @@ def _names(
 
 
 def _require(where: str, names: list[str], settings: FilesSettings) -> None:
-    wanted = [c.name for c in settings.column if c.index is None and c.value is None]
+    wanted = [c.name for c in settings.column if c.index is None and c.in_file]
     listed = shorten(", ".join(names))
     for name in wanted:
         if name not in names:

@@ -38,6 +38,9 @@ class LongLine:
     size: int
 
 
+Piece = Lines | LongLine
+
+
 class _Chunks:
     """A stream in chunks of whole lines; what it holds is a block and at most one line."""
 
@@ -91,7 +94,7 @@ def read_lines(
     most: int,
     mid_line: bool = False,
     block: int = BLOCK_BYTES,
-) -> Iterator[Lines | LongLine]:
+) -> Iterator[Piece]:
     """The lines of a stream that begin before byte `end`.
 
     Args:
@@ -117,7 +120,7 @@ def read_lines(
         chunks.at += len(chunk)
 
 
-def _cut(chunk: bytes, at: int, most: int) -> Iterator[Lines | LongLine]:
+def _cut(chunk: bytes, at: int, most: int) -> Iterator[Piece]:
     if len(chunk) <= most:
         yield Lines(at, chunk)
         return

@@ -14,8 +14,9 @@ from vecferry.io.files_connections import LocalConnection as LocalConnection
 from vecferry.settings import Settings
 
 STEP_TYPES = ("oss", "s3", "hdfs", "gcs", "file")
-FORMATS = ("jsonl", "csv", "text")
-LATER_FORMATS = ("parquet", "orc", "json")
+TABLES = ("parquet", "orc")
+FORMATS = ("jsonl", "csv", "text", "json", *TABLES)
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".zip": "zip", ".zst": "zstd"}
 DEFAULT_MAX_LINE_BYTES = 16 << 20
 
 _ESCAPE = re.compile(r"\\(?:t|n|r|\\|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4}))")
@@ -40,12 +41,13 @@ class FilesSettings(Settings):
     skip_header: Annotated[bool, _blank_is(False)] = False
     csv_reader_config: Annotated[CsvReaderConfig, _blank_is({})] = CsvReaderConfig()
     compress: Annotated[str | None, _blank_is(None)] = None
+    success_on_no_file: Annotated[bool, _blank_is(False)] = False
     max_line_bytes: int = Field(default=DEFAULT_MAX_LINE_BYTES, gt=0)
 
     ignored: ClassVar[frozenset[str]] = frozenset(
         {
             "fieldDelimiterOrigin", "envType", "defaultFS", "hadoopConfig", "haveKerberos",
-            "kerberosKeytabFilePath", "kerberosPrincipal", "maxRetryTime", "successOnNoFile",
+            "kerberosKeytabFilePath", "kerberosPrincipal", "maxRetryTime",
         }
     )  # fmt: skip
 
@@ -77,9 +79,9 @@ class FilesSettings(Settings):
     def _known_format(cls, given: str) -> str:
         folded = given.lower()
         if folded not in FORMATS:
-            later = "is not read yet" if folded in LATER_FORMATS else "is no file format"
-            hint = "" if folded in LATER_FORMATS else near(given, FORMATS)
-            raise ValueError(f"{given!r} {later}: use {one_of(FORMATS)}{hint}")
+            raise ValueError(
+                f"{given!r} is no file format: use {one_of(FORMATS)}{near(given, FORMATS)}"
+            )
         return folded
 
     @field_validator("column", mode="before")
@@ -119,13 +121,8 @@ class FilesSettings(Settings):
     @field_validator("compress")
     @classmethod
     def _known_compression(cls, given: str | None) -> str | None:
-        folded = {"gz": "gzip"}.get(given.lower(), given.lower()) if given else None
-        if folded not in (None, "gzip", "none"):
-            raise ValueError(
-                f"{given!r} is no compression known here: use 'gzip' or 'none', or leave it out "
-                "to go by the ending .gz"
-            )
-        return folded
+        known = {"gz": "gzip", "bz2": "bzip2", "zst": "zstd"}
+        return known.get(given.lower(), given.lower()) if given else None
 
     @model_validator(mode="after")
     def _consistent(self) -> FilesSettings:
@@ -133,8 +130,16 @@ class FilesSettings(Settings):
         twice = sorted({n for n in labels if labels.count(n) > 1})
         if twice:
             raise ValueError(f"column {twice[0]!r} is there twice; rename one of them")
-        if self.file_format == "jsonl":
-            self._check_jsonl()
+        if self.file_format in TABLES:
+            self._check_table()
+            return self
+        if self.compress not in (None, "none", *COMPRESSIONS.values()):
+            raise ValueError(
+                f"compress {self.compress!r} is no compression known here: use gzip, bzip2, zip, "
+                "zstd or none, or leave it out to go by the ending .gz, .bz2, .zip or .zst"
+            )
+        if self.file_format in ("jsonl", "json"):
+            self._check_json()
         elif self.by_name and not self.skip_header:
             which = '["*"]' if not self.column else f"column {self._first_by_name()!r} by name"
             raise ValueError(
@@ -147,14 +152,23 @@ class FilesSettings(Settings):
             )
         return self
 
-    def _check_jsonl(self) -> None:
+    def _check_table(self) -> None:
         if self.skip_header:
-            raise ValueError("a jsonl file has no header: remove skipHeader")
+            raise ValueError(f"{self.file_format} files have no header line: remove skipHeader")
+
+    def _check_json(self) -> None:
+        if self.skip_header:
+            raise ValueError(f"a {self.file_format} file has no header: remove skipHeader")
         indexed = [c for c in self.column if c.index is not None]
         if not indexed:
             return
         first = indexed[0]
-        others = [c.label for c in self.column if c.value is None and c is not first]
+        if self.file_format == "json":
+            raise ValueError(
+                f"column {first.label!r} has the index {first.index}: a JSON object has keys "
+                "only; take them by name, without an index"
+            )
+        others = [c.label for c in self.column if c.in_file and c is not first]
         if first.index or others or first.type not in (None, "string"):
             raise ValueError(
                 f"column {first.label!r} has the index {first.index}: in jsonl only index 0 of a "
@@ -163,7 +177,7 @@ class FilesSettings(Settings):
             )
 
     def _first_by_name(self) -> str:
-        return next(c.label for c in self.column if c.index is None and c.value is None)
+        return next(c.label for c in self.column if c.index is None and c.in_file)
 
     @property
     def delimiter(self) -> str:
@@ -173,7 +187,7 @@ class FilesSettings(Settings):
     @property
     def by_name(self) -> bool:
         """Whether a column is found by its name: a key in jsonl, in the header line elsewhere."""
-        return not self.column or any(c.index is None and c.value is None for c in self.column)
+        return not self.column or any(c.index is None and c.in_file for c in self.column)
 
     @property
     def whole_line(self) -> bool:
@@ -183,13 +197,25 @@ class FilesSettings(Settings):
         return self.file_format == "jsonl" and any(c.index is not None for c in self.column)
 
     @property
-    def splittable(self) -> bool:
-        """Whether an uncompressed file may be cut at any line break."""
-        return self.file_format != "csv" or not self.csv_reader_config.spans_lines
+    def numbered(self) -> bool:
+        """Whether a column is the number of the line, which only a reader of all of it knows."""
+        return any(c.source == "lineNumber" for c in self.column)
 
-    def gzipped(self, path: str) -> bool:
-        """Whether the file at `path` is read through gzip."""
-        return path.endswith(".gz") if self.compress is None else self.compress == "gzip"
+    @property
+    def splittable(self) -> bool:
+        """Whether an uncompressed file may be cut at any record border."""
+        spans_lines = self.file_format == "csv" and self.csv_reader_config.spans_lines
+        return not (spans_lines or self.numbered or self.file_format == "json")
+
+    def packing(self, path: str) -> str | None:
+        """How the file at `path` is packed: gzip, bzip2, zip, zstd, or None.
+
+        A parquet or orc file says itself how its parts are compressed.
+        """
+        if self.file_format in TABLES or self.compress == "none":
+            return None
+        ending = path[path.rfind(".") :].lower() if "." in path else ""
+        return self.compress or COMPRESSIONS.get(ending)
 
     def inputs(self) -> list[str]:
         """A reader needs no columns."""

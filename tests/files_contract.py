@@ -6,13 +6,18 @@ cleared between tests, as each writes into a folder of its own.
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
 import uuid
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from vecferry.errors import FatalError, JobError
@@ -78,6 +83,28 @@ def _csv(encoding: str = "utf-8") -> bytes:
     return "\n".join(["id,title,n", *lines]).encode(encoding)
 
 
+def _json() -> bytes:
+    return b"\xef\xbb\xbf" + json.dumps(table(), indent=1).encode()
+
+
+def _arrow() -> pa.Table:
+    return pa.Table.from_pylist([{**r, "id": int(r["id"]), "more": [1, 2]} for r in table()])
+
+
+def _parquet() -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(_arrow(), sink, row_group_size=11)
+    return sink.getvalue()
+
+
+def _orc() -> bytes:
+    from pyarrow import orc
+
+    sink = io.BytesIO()
+    orc.write_table(_arrow(), sink, stripe_size=1, batch_size=16)
+    return sink.getvalue()
+
+
 def _text() -> bytes:
     lines = [f"{r['id']}|{r['title']}|{r['n']}" for r in table()]
     return "\n".join(["id|title|n", *lines, ""]).encode("gbk")
@@ -104,6 +131,9 @@ FORMATS = [
     Case("a.csv", _csv, {"skipHeader": True}),
     Case("flat.csv", _csv, FLAT),
     Case("gb18030.csv", lambda: _csv("gb18030"), {**FLAT, "encoding": "gb18030"}),
+    Case("a.json", _json),
+    Case("a.parquet", _parquet, text=False),
+    Case("a.orc", _orc, text=False),
     Case("gbk.text", _text, {"skipHeader": True, "fieldDelimiter": "|", "encoding": "gbk"}),
 ]
 
@@ -112,7 +142,30 @@ def _gzip(data: bytes) -> bytes:
     return gzip.compress(data[:999]) + gzip.compress(data[999:])
 
 
-PACKED: dict[str, Callable[[bytes], bytes]] = {".gz": _gzip}
+def _bzip2(data: bytes) -> bytes:
+    return bz2.compress(data[:999]) + bz2.compress(data[999:])
+
+
+def _zstd(data: bytes) -> bytes:
+    codec = pa.Codec("zstd")
+    parts = (codec.compress(part, asbytes=True) for part in (data[:999], data[999:]))
+    return b"".join(parts)
+
+
+def _zip(data: bytes) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("__MACOSX/._member", b"not this one")
+        archive.writestr("folder/member", data)
+    return sink.getvalue()
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": _gzip,
+    ".bz2": _bzip2,
+    ".zst": _zstd,
+    ".zip": _zip,
+}
 
 
 def items_of(source: FileReader) -> list[Change | Reject]:
@@ -173,7 +226,10 @@ class FormatCases:
         data = PACKED[ending](case.make())
         place.put(path, data)
         source = place.reader(path, 500, **case.parameters)
-        expect_table(items_of(source))
+        items = items_of(source)
+        expect_table(items)
+        within = f"{path}!folder/member" if ending == ".zip" else path
+        assert {i.origin.rpartition(":")[0] for i in items} == {within}
         assert source.counts.values["bytes-read"] == len(data)
 
     @pytest.mark.parametrize("case", FORMATS, ids=_by_name)
@@ -183,7 +239,8 @@ class FormatCases:
         place.put(path, case.make())
         items = items_of(place.reader(path, **case.parameters))
         rejects = [i for i in items if isinstance(i, Reject)]
-        mended = place.reader(path, **{**case.parameters, "column": ["id", "title", "n"]})
+        column = [{"name": "id", "type": "string"}, "title", "n"]
+        mended = place.reader(path, **{**case.parameters, "column": column})
         for reject, i in zip(rejects, sorted(BAD), strict=True):
             assert reject.raw is not None
             again = mended.reread(reject.raw, reject.origin)

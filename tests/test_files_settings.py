@@ -63,7 +63,11 @@ def test_outputs_are_unknown_for_all_columns() -> None:
 @pytest.mark.parametrize(
     ("job", "message"),
     [
-        ({"object": "a", "fileFormat": "parquet"}, "'parquet' is not read yet: use jsonl, csv or"),
+        ({"object": "a", "fileFormat": "avro"}, "'avro' is no file format: use jsonl, csv"),
+        ({"object": "a", "fileFormat": "orc", "skipHeader": True}, "orc files have no header"),
+        ({"object": "a", "fileFormat": "json", "column": [{"index": 0}]}, "keys only"),
+        ({**JSONL, "column": [{"name": "n", "from": "lineNumber", "index": 1}]}, "leave them out"),
+        ({**JSONL, "column": [{"name": "n", "from": "folder"}]}, "'fileName' or 'lineNumber'"),
         ({"object": "a", "fileFormat": "jsnl"}, "did you mean 'jsonl'"),
         ({"object": "a", "path": "b", "fileFormat": "csv"}, "mean the same"),
         ({"object": [], "fileFormat": "jsonl"}, "at least 1 item"),
@@ -86,7 +90,7 @@ def test_outputs_are_unknown_for_all_columns() -> None:
         ({**JSONL, "encoding": "utf-16"}, "convert the files to utf-8"),
         ({**JSONL, "encoding": "klingon"}, "'klingon' is unknown"),
         ({**JSONL, "encoding": "hex"}, "'hex' is unknown"),
-        ({**JSONL, "compress": "zip"}, "'zip' is no compression known here"),
+        ({**JSONL, "compress": "rar"}, "'rar' is no compression known here"),
         ({**JSONL, "maxLineBytes": 0}, "greater than 0"),
     ],
     ids=lambda v: "" if isinstance(v, dict) else v[:24],

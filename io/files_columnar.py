@@ -1,0 +1,79 @@
+"""Parquet and orc files as pyarrow has them, behind one face."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+BATCH_BYTES = 1 << 20
+MOST_ROWS = 4096
+PAGE_BUFFER = 256 << 10
+
+
+class Table(Protocol):
+    """A file of columns that is cut into units: row groups, or stripes.
+
+    `names` are those of its columns; `twice` is one that several of them have, else empty.
+    """
+
+    names: list[str]
+    twice: str
+    units: int
+
+    def rows(self, unit: int) -> int:
+        """How many rows the unit has; 0 where that is not known before it has been read."""
+
+    def batches(self, unit: int, names: list[str] | None) -> Iterator[Any]:
+        """The unit's rows as Arrow record batches of the columns `names`; None: of all."""
+
+
+class Parquet:
+    """A parquet file; its pages are read as rows are asked for."""
+
+    def __init__(self, raw: Any) -> None:
+        import pyarrow.parquet as pq
+
+        self._file = pq.ParquetFile(raw, buffer_size=PAGE_BUFFER, pre_buffer=False)
+        self.names = list(self._file.schema_arrow.names)
+        self.twice = _twice(self.names)
+        self.units = self._file.metadata.num_row_groups
+
+    def rows(self, unit: int) -> int:
+        """As the footer says."""
+        return int(self._file.metadata.row_group(unit).num_rows)
+
+    def batches(self, unit: int, names: list[str] | None) -> Iterator[Any]:
+        """Batches of about a megabyte."""
+        group = self._file.metadata.row_group(unit)
+        width = max(1, group.total_byte_size // max(1, group.num_rows))
+        rows = min(MOST_ROWS, max(1, BATCH_BYTES // width))
+        yield from self._file.iter_batches(
+            rows, row_groups=[unit], columns=names, use_threads=False
+        )
+
+
+class Orc:
+    """An orc file; a stripe is read at once."""
+
+    def __init__(self, raw: Any) -> None:
+        import pyarrow.orc
+
+        self._file = pyarrow.orc.ORCFile(raw)
+        self.names = list(self._file.schema.names)
+        self.twice = _twice(self.names)
+        self.units = self._file.nstripes
+        self._rows: dict[int, int] = {}
+
+    def rows(self, unit: int) -> int:
+        """As the stripe says: pyarrow does not give the footer's numbers."""
+        return self._rows.get(unit, 0)
+
+    def batches(self, unit: int, names: list[str] | None) -> Iterator[Any]:
+        """One batch."""
+        batch = self._file.read_stripe(unit, columns=names)
+        self._rows = {unit: batch.num_rows}
+        yield batch
+
+
+def _twice(names: list[str]) -> str:
+    return next((n for n in names if names.count(n) > 1), "")

@@ -1,0 +1,180 @@
+"""Reads jsonl, csv and text files: any range of bytes of a plain one, a packed one from its start.
+
+Memory stays at a block and one record, whatever the size of a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from vecferry.errors import FatalError
+from vecferry.io.files_csv import CsvDialect, csv_parser
+from vecferry.io.files_head import Head, read_head
+from vecferry.io.files_lines import LongLine, Piece, read_lines
+from vecferry.io.files_numbers import LineNumbers
+from vecferry.io.files_parse import Fields, Items, JsonLines, Parser, Rejects, WholeLines
+from vecferry.io.files_rows import FieldsToRow
+from vecferry.io.files_settings import FilesSettings
+from vecferry.io.files_split import FileSplit, Opener
+from vecferry.io.files_unpack import members, skip
+from vecferry.rows import Change, Reject
+from vecferry.steps import StepContext
+
+FEED_BYTES = 16 << 10
+
+_CUT = re.compile(r"… \[cut: the line has \d+ bytes\]\Z")
+
+
+class TextFiles:
+    """The text formats; see `vecferry.io.files_split.Format`.
+
+    The origin of a row is ``path:offset``, the byte at which the record begins, of a packed file
+    in the unpacked text.
+    """
+
+    def __init__(self, settings: FilesSettings, context: StepContext, opener: Opener) -> None:
+        self.settings, self.context, self._open = settings, context, opener
+        self._dialect = CsvDialect(settings) if settings.file_format == "csv" else None
+        self._heads: dict[str, Head] = {}
+
+    def check(self, path: str, raw: Any) -> None:
+        """Reads the head of the file."""
+        packing = self.settings.packing(path)
+        if packing is None:
+            self._head(path, raw)
+            return
+        for name, fresh in members(path, raw, packing):
+            self._head(name, fresh())
+            return
+
+    def batches(self, split: FileSplit, raw: Any) -> Iterator[tuple[Items, int]]:
+        """Rows and rejects of a block at a time, with the bytes of the file that they took."""
+        packing = self.settings.packing(split.path)
+        if packing is None:
+            yield from self._plain(split, raw)
+            return
+        counted = 0
+        for name, fresh in members(split.path, raw, packing):
+            head = self._head(name, fresh())
+            with fresh() as stream:
+                skip(stream, head.body)
+                pieces = read_lines(stream.read1, head.body, most=self.settings.max_line_bytes)
+                for items, _ in self._read(name, head, pieces):
+                    size = max(0, min(raw.tell(), split.size) - counted)
+                    counted += size
+                    yield items, size
+        yield [], split.size - counted
+
+    def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
+        """The row of a record that was rejected earlier, or a reject again.
+
+        A file whose columns go by a header line must still be there. A line that was too long is
+        rejected again: not all of it was kept.
+        """
+        path, _, at = origin.rpartition(":")
+        rejects = Rejects(self.context, path, self.settings.encoding)
+        offset = int(at)
+        if isinstance(raw, str) and _CUT.search(raw):
+            return self._too_long(rejects, raw, offset)
+        data = raw.encode(self.settings.encoding) if isinstance(raw, str) else raw
+        parser = self._parser(rejects, self._head_of(path))
+        items = parser.feed(data, offset) + parser.finish()
+        if len(items) == 1:
+            return items[0]
+        message = f"the record now reads as {len(items)} rows; run the job over its source again"
+        return rejects.make("not-one-row", message, data, offset)
+
+    def _plain(self, split: FileSplit, raw: Any) -> Iterator[tuple[Items, int]]:
+        raw.seek(0)
+        head = self._head(split.path, raw)
+        end = split.size if split.end is None else split.end
+        mid_line = split.start > head.body
+        at = split.start - 1 if mid_line else head.body
+        raw.seek(at)
+        if not split.start:
+            yield [], min(head.body, split.size)
+        most = self.settings.max_line_bytes
+        pieces = read_lines(raw.read, at, end, most=most, mid_line=mid_line)
+        yield from self._read(split.path, head, pieces)
+
+    def _read(self, path: str, head: Head, pieces: Iterator[Piece]) -> Iterator[tuple[Items, int]]:
+        if head.names == [] and self.settings.by_name:
+            return
+        rejects = Rejects(self.context, path, self.settings.encoding)
+        parser = self._parser(rejects, head)
+        numbers = LineNumbers(self.settings, read=0 if head.names is None else 1)
+        for piece in pieces:
+            if isinstance(piece, LongLine):
+                items = [*parser.finish(), self._long_line(rejects, piece)]
+                numbers.add(b"\n", piece.at)
+                numbers.put(items)
+                yield items, piece.size
+                continue
+            data, begun, size = piece.data, 0, len(piece.data)
+            while begun < size:
+                end = data.find(b"\n", begun + FEED_BYTES) + 1 or size
+                lines = data[begun:end]
+                numbers.add(lines, piece.at + begun)
+                items = parser.feed(lines, piece.at + begun)
+                numbers.put(items)
+                yield items, end - begun
+                begun = end
+        items = parser.finish()
+        numbers.put(items)
+        yield items, 0
+
+    def _parser(self, rejects: Rejects, head: Head) -> Parser:
+        settings = self.settings
+        if settings.file_format == "jsonl" and not settings.whole_line:
+            return JsonLines(settings, rejects)
+        plain = [c.type for c in settings.column if c.index is not None] in ([None], ["string"])
+        if settings.whole_line and plain:
+            return WholeLines(settings, rejects)
+        to_row = FieldsToRow(settings, head.names, rejects.path)
+        if self._dialect is not None:
+            return csv_parser(settings, self._dialect, to_row, rejects)
+        delimiter, whole = settings.delimiter, settings.whole_line
+        return Fields(to_row, rejects, lambda t: [t] if whole else t.split(delimiter))
+
+    def _long_line(self, rejects: Rejects, piece: LongLine) -> Reject:
+        kept = piece.head.decode(self.settings.encoding, "replace")
+        text = f"{kept}… [cut: the line has {piece.length} bytes]"
+        return self._too_long(rejects, text, piece.at)
+
+    def _too_long(self, rejects: Rejects, text: str, at: int) -> Reject:
+        message = (
+            f"{rejects.path}, byte {at}: the line is longer than maxLineBytes "
+            f"({self.settings.max_line_bytes}); run the job over the file again with more"
+        )
+        origin = f"{rejects.path}:{at}"
+        return self.context.reject("line-too-long", message, raw=text, origin=origin)
+
+    def _head_of(self, path: str) -> Head:
+        """The head of a file that is not open; nothing is opened where no header is needed."""
+        if not (self.settings.skip_header and self.settings.by_name):
+            return Head(0)
+        packed = [path, *(path[:i] for i in range(len(path)) if path[i] == "!")]
+        for name in packed:
+            packing = self.settings.packing(name)
+            if (packing == "zip") != (name == path):
+                with self._open(name) as raw:
+                    return self._head_within(path, name, packing, raw)
+        raise FatalError(f"{path}: the file that held this record can't be told from its origin")
+
+    def _head_within(self, path: str, name: str, packing: str | None, raw: Any) -> Head:
+        if packing is None:
+            head = self._head(path, raw)
+        else:
+            found = dict(members(name, raw, packing))
+            head = self._head(path, found[path]()) if path in found else Head(0)
+        if not head.names:
+            raise FatalError(f"{path}: the file is empty now; its header line is needed")
+        return head
+
+    def _head(self, path: str, stream: Any) -> Head:
+        if path not in self._heads:
+            head = read_head(path, stream, self.settings, self._dialect, self.context.step)
+            self._heads = {path: head}
+        return self._heads[path]
