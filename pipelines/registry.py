@@ -28,7 +28,9 @@ class Kind:
     """A stepType. `settings`, `logic` and `transform` are ``module:Class``.
 
     `logic` is a `Reader`, an `Operator` or a target, callable without Beam; `transform` is the
-    public PTransform. Both are None where only the settings exist in this version.
+    public PTransform. Both are None where only the settings exist in this version. `sources` are
+    the types of data sources that it takes, and `source_key` the parameter that names one; a step
+    that can do without has `source_needed` False.
     """
 
     step_type: str
@@ -37,6 +39,8 @@ class Kind:
     logic: str | None = None
     transform: str | None = None
     sources: tuple[str, ...] = ()
+    source_key: str = "datasource"
+    source_needed: bool = True
 
 
 def load(name: str) -> Any:
@@ -81,6 +85,9 @@ _KINDS: dict[tuple[str, str], Kind] = {
             "vecferry.transforms.embed_settings:EmbedSettings",
             "vecferry.transforms.embedder:Embedder",
             "vecferry.transforms.embed:Embed",
+            _FILE_SOURCES["file"],
+            source_key="imageDatasource",
+            source_needed=False,
         ),
         Kind(
             "milvus",

@@ -154,13 +154,14 @@ def _resolve_step(
     settings, problems = validate(load(kind.settings), parameter, f"{path}.parameter")
     connection: Settings | None = None
     warnings: list[str] = []
-    source = step.parameter.get("datasource")
+    source = step.parameter.get(kind.source_key)
     if kind.sources and isinstance(source, str):
         try:
             connection, warnings = sources.get(source, kind.sources, f"{path} {name!r}")
         except JobError as e:
             problems += e.problems
-    if kind.sources and not source and not any("datasource" in p for p in problems):
+    needed = kind.sources and kind.source_needed
+    if needed and not source and not any("datasource" in p for p in problems):
         problems.append(f"{path}.parameter.datasource is missing: name a data source")
     if settings is not None:
         problems += _untrusted(job, path, settings)
@@ -172,10 +173,15 @@ def _resolve_step(
 
 def _job_wide(job: Job, kind: Kind) -> dict[str, Any]:
     """What a job says in `setting` that an embedding step must know."""
-    cache = job.setting.vector_cache
-    if kind.step_type != "embedding-transformer" or cache is None:
+    if kind.step_type != "embedding-transformer":
         return {}
-    return {"vectorCache": cache_settings(cache.uri, cache.max_bytes)}
+    cache, patterns = job.setting.vector_cache, job.setting.trusted_endpoints
+    told: dict[str, Any] = {}
+    if cache is not None:
+        told["vectorCache"] = cache_settings(cache.uri, cache.max_bytes)
+    if patterns is not None:  # for the URLs of images; `_untrusted` looks at the endpoint's
+        told["trustedEndpoints"] = patterns
+    return told
 
 
 def _not_yet(job: Job) -> list[str]:
