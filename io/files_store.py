@@ -1,7 +1,6 @@
-"""Where files lie: opens a data source as an fsspec file system and finds the files of a pattern.
+"""Where files lie: the store behind a data source, and the files of a pattern in it.
 
-The reader uses nothing but fsspec's `AbstractFileSystem`, so another kind of store is one more
-branch of `filesystem`.
+A reader knows nothing but `FileStore`; how a kind of store is reached is in a module of its own.
 """
 
 from __future__ import annotations
@@ -9,18 +8,33 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from vecferry.errors import JobError, near, shorten
-from vecferry.io.files_connections import LocalConnection
+from vecferry.io.files_connections import (
+    GcsConnection,
+    HdfsConnection,
+    LocalConnection,
+    OssConnection,
+    S3Connection,
+)
 from vecferry.settings import Settings
 
 MOST_NEIGHBOURS = 1000
 """So many names are looked at to find one near to a pattern that matches nothing."""
 
+RETRY_SECONDS = 600.0
+"""So long a store that has answered before is waited for."""
+
 _MAGIC = re.compile(r"[*?]")
-_VERSION_KEYS = ("ETag", "etag", "mtime", "LastModified", "modificationTime", "updated")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*/*")
+
+
+class NoFile(JobError):
+    """No file matches a pattern; a job may say that this is no error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +49,43 @@ class FileInfo:
     version: str
 
 
-def filesystem(connection: Settings) -> FileStore:
-    """The store behind a data source; JobError for a kind that no file reader knows."""
+def filesystem(connection: Settings, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
+    """The store behind a data source; JobError for a kind that no file reader knows.
+
+    Nothing is connected to. `retry_seconds` is how long a call may be repeated while the service
+    is away; None never gives up.
+    """
     if isinstance(connection, LocalConnection):
         from fsspec.implementations.local import LocalFileSystem
 
         return LocalStore(LocalFileSystem(), os.path.abspath(connection.path))
+    if isinstance(connection, OssConnection | S3Connection):
+        from vecferry.io.files_store_s3 import S3Store
+
+        return S3Store(connection, retry_seconds)
+    if isinstance(connection, HdfsConnection):
+        from vecferry.io.files_store_hdfs import HdfsStore
+
+        return HdfsStore(connection, retry_seconds)
+    if isinstance(connection, GcsConnection):
+        from vecferry.io.files_store_gcs import GcsStore
+
+        return GcsStore(connection, retry_seconds)
     kind = getattr(connection, "type", type(connection).__name__)
-    raise JobError(f"a data source of type {kind!r} holds no files that can be read: use 'local'")
+    raise JobError(
+        f"a data source of type {kind!r} holds no files that can be read: "
+        "use one of local, oss, s3, hdfs, gcs"
+    )
 
 
 class FileStore:
-    """The files below one folder of an fsspec file system; nothing outside can be reached."""
+    """The files below one folder of a store; nothing outside can be reached.
 
-    def __init__(self, fs: Any, root: str) -> None:
-        self.fs, self.root = fs, root.rstrip("/") or "/"
+    `name` is how the folder is called in messages, `root` its path from the top of the store.
+    """
+
+    def __init__(self, name: str, root: str) -> None:
+        self.name, self.root = name, root.rstrip("/") or "/"
 
     def relative(self, pattern: str, *, rooted: bool = False) -> str:
         """`pattern` within the folder; JobError where it leads out.
@@ -61,13 +97,13 @@ class FileStore:
         if rooted:
             path = path.lstrip("/") or "."
         if path.startswith("/"):
-            path = posixpath.relpath(path, self.root)
+            path = posixpath.relpath("/" + path.lstrip("/"), self.root)
         if path == ".." or path.startswith("../"):
             raise JobError(self._outside(pattern))
         return path
 
     def find(self, pattern: str) -> list[FileInfo]:
-        """The files of a relative pattern, sorted; JobError where there is none.
+        """The files of a relative pattern, sorted; NoFile where there is none.
 
         `*` and `?` stay within one name, `**` takes any number of folders. A folder stands for the
         files right in it. Names that begin with a dot or an underscore are passed over, as Hadoop
@@ -76,8 +112,65 @@ class FileStore:
         self._require_root()
         found = self._match(pattern) if _MAGIC.search(pattern) else self._named(pattern)
         if not found:
-            raise JobError(self._nothing(pattern))
+            raise NoFile(self._nothing(pattern))
         return sorted(found, key=lambda f: f.path)
+
+    def info(self, path: str) -> FileInfo:
+        """The file as it is now; FileNotFoundError where it is gone."""
+        raise NotImplementedError
+
+    def open(self, path: str) -> Any:
+        """The file, opened for reading bytes; it can be sought in."""
+        raise NotImplementedError
+
+    def _require_root(self) -> None:
+        """Raises JobError where the folder itself is not there."""
+        raise NotImplementedError
+
+    def _named(self, path: str) -> list[FileInfo]:
+        """The file of that path, or the files right in that folder."""
+        raise NotImplementedError
+
+    def _match(self, pattern: str) -> list[FileInfo]:
+        """The files of a pattern."""
+        raise NotImplementedError
+
+    def _some_paths(self) -> Iterable[str]:
+        """Paths of some files, to tell what is there."""
+        raise NotImplementedError
+
+    def _outside(self, pattern: str) -> str:
+        return (
+            f"{pattern!r} leads out of the data source's folder {self.name!r}; "
+            "name a path inside, or a data source whose folder holds it"
+        )
+
+    def _no_root(self) -> str:
+        return (
+            f"the folder {self.name!r} of the data source does not exist or is no folder; "
+            "create it, or correct the data source's `path`"
+        )
+
+    def _nothing(self, pattern: str) -> str:
+        names = list(islice(self._some_paths(), MOST_NEIGHBOURS))
+        hint = near(pattern, names)
+        if not hint and names:
+            hint = f"; there are {shorten(', '.join(sorted(names)[:5]))}"
+        return f"no file matches {pattern!r} in {self.name!r}{hint or '; the folder is empty'}"
+
+
+class LocalStore(FileStore):
+    """A folder of this machine: symbolic links are followed as long as they stay inside."""
+
+    def __init__(self, fs: Any, root: str) -> None:
+        super().__init__(root, root)
+        self.fs, self._real_root = fs, os.path.realpath(root)
+
+    def relative(self, pattern: str, *, rooted: bool = False) -> str:
+        """As elsewhere; the folder stands in for the store that a URL names."""
+        if url := _URL.match(pattern):
+            pattern, rooted = pattern[url.end() :], True
+        return super().relative(pattern, rooted=rooted)
 
     def info(self, path: str) -> FileInfo:
         """The file as it is now; FileNotFoundError where it is gone."""
@@ -89,18 +182,17 @@ class FileStore:
 
     def _locate(self, path: str) -> str:
         """The full path of a relative one."""
-        return posixpath.join(self.root, path)
+        real = os.path.realpath(os.path.join(self.root, path))
+        if os.path.commonpath([self._real_root, real]) != self._real_root:
+            raise JobError(self._outside(path))
+        return real
 
     def _require_root(self) -> None:
         if not self.fs.isdir(self.root):
-            raise JobError(
-                f"the folder {self.root!r} of the data source does not exist or is no folder; "
-                "create it, or correct the data source's `path`"
-            )
+            raise JobError(self._no_root())
 
     def _info(self, path: str, info: dict[str, Any]) -> FileInfo:
-        version = next((str(info[k]) for k in _VERSION_KEYS if info.get(k)), "")
-        return FileInfo(path, int(info["size"] or 0), version)
+        return FileInfo(path, int(info["size"] or 0), str(info["mtime"]))
 
     def _named(self, path: str) -> list[FileInfo]:
         try:
@@ -116,7 +208,7 @@ class FileStore:
         first = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
         base = self._locate("/".join(parts[:first]) or ".")
         depth = None if "**" in parts else len(parts) - first
-        matches = _pattern(parts[first:]).fullmatch
+        matches = regex(parts[first:]).fullmatch
         found = []
         for full, info in self.fs.find(base, maxdepth=depth, detail=True).items():
             within = posixpath.relpath(full, base)
@@ -127,49 +219,20 @@ class FileStore:
         return found
 
     def _listed(self, path: str, info: dict[str, Any]) -> FileInfo | None:
+        if info.get("islink"):
+            try:
+                info = self.fs.info(self._locate(path))
+            except FileNotFoundError as e:
+                raise JobError(f"{path!r} in {self.root!r} is a link to a file that is gone") from e
         return self._info(path, info) if info["type"] == "file" else None
 
-    def _outside(self, pattern: str) -> str:
-        return (
-            f"{pattern!r} leads out of the data source's folder {self.root!r}; "
-            "name a path inside, or a data source whose folder holds it"
-        )
-
-    def _nothing(self, pattern: str) -> str:
-        names: list[str] = []
+    def _some_paths(self) -> Iterable[str]:
         for folder, _, files in self.fs.walk(self.root, maxdepth=4):
-            names += [posixpath.relpath(posixpath.join(folder, f), self.root) for f in files]
-            if len(names) >= MOST_NEIGHBOURS:
-                break
-        hint = near(pattern, names)
-        if not hint and names:
-            hint = f"; there are {shorten(', '.join(sorted(names)[:5]))}"
-        return f"no file matches {pattern!r} in {self.root!r}{hint or '; the folder is empty'}"
+            for name in files:
+                yield posixpath.relpath(posixpath.join(folder, name), self.root)
 
 
-class LocalStore(FileStore):
-    """A folder of this machine: symbolic links are followed as long as they stay inside."""
-
-    def __init__(self, fs: Any, root: str) -> None:
-        super().__init__(fs, root)
-        self._real_root = os.path.realpath(root)
-
-    def _locate(self, path: str) -> str:
-        real = os.path.realpath(os.path.join(self.root, path))
-        if os.path.commonpath([self._real_root, real]) != self._real_root:
-            raise JobError(self._outside(path))
-        return real
-
-    def _listed(self, path: str, info: dict[str, Any]) -> FileInfo | None:
-        if not info.get("islink"):
-            return super()._listed(path, info)
-        try:
-            return super()._listed(path, self.fs.info(self._locate(path)))
-        except FileNotFoundError as e:
-            raise JobError(f"{path!r} in {self.root!r} is a link to a file that is gone") from e
-
-
-def _pattern(parts: list[str]) -> re.Pattern[str]:
+def regex(parts: list[str]) -> re.Pattern[str]:
     """A regular expression for path parts with ``*``, ``?`` and ``**``."""
     text = ""
     for last, part in ((i == len(parts) - 1, p) for i, p in enumerate(parts)):
