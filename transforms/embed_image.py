@@ -103,9 +103,9 @@ def source_of(value: str | bytes, *, paths: bool) -> Source:
         return Source("url", value.strip())
     if _is_base64_image(value):
         return Source("base64", value)
-    scheme = _SCHEME.match(value)
-    if scheme is None and paths:
+    if paths:
         return Source("path", value)
+    scheme = _SCHEME.match(value)
     if scheme is not None:
         raise TerminalError(
             f"images aren't fetched from {shorten(scheme.group(), 40)}: give an http(s) URL, or a "

@@ -200,7 +200,9 @@ class EmbedSettings(Settings):
 
     def _image_fault(self) -> str | None:
         if not self.takes_images:
-            return None
+            idle = self.image_datasource is not None or self.image_max_pixels is not None
+            text = "imageDatasource and imageMaxPixels are for columns of inputType image, of which"
+            return f"{text} there is none" if idle else None
         way = "use a multimodal model of bailian or aiSearch (tongyi-embedding-vision-plus, …)"
         if not self.provider.images:
             return f"inputType image: modelProvider {self.model_provider} embeds texts only: {way}"
