@@ -12,6 +12,7 @@ import asyncio
 import base64
 import email.utils
 import hashlib
+import io
 import math
 import threading
 import time
@@ -22,13 +23,15 @@ from typing import Any
 
 import numpy as np
 import orjson
+import PIL.Image
 
 _TABLE = np.random.default_rng(20).standard_normal(1 << 17).astype("<f4")
 
 
-def vector_of(text: str, dimension: int) -> np.ndarray:
-    """The vector that the server gives for `text`: a function of its content only."""
-    seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+def vector_of(content: str | bytes, dimension: int) -> np.ndarray:
+    """The vector that the server gives for a text or an image: a function of its content only."""
+    data = content.encode() if isinstance(content, str) else b"image" + content
+    seed = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
     start = seed % ((1 << 17) - dimension)
     vector = _TABLE[start : start + dimension].copy()
     vector[0], vector[1] = (seed >> 17 & 0xFFFF) / 65536, (seed >> 33 & 0xFFFF) / 65536
@@ -112,6 +115,10 @@ class EndpointServer:
         default_dimension: int = 1024,
         max_inputs: int = 10,
         max_tokens: int = 8192,
+        max_images: int = 8,
+        max_image_bytes: int = 3 << 20,
+        image_formats: tuple[str, ...] = ("JPEG", "PNG", "BMP"),
+        max_body: int = 32 << 20,
         latency: float = 0.0,
         base64_allowed: bool = True,
         quota: Quota | None = None,
@@ -122,6 +129,8 @@ class EndpointServer:
         self.port, self.key, self.auth = port, key, auth
         self.dimensions, self.default_dimension = dimensions, default_dimension
         self.max_inputs, self.max_tokens, self.latency = max_inputs, max_tokens, latency
+        self.max_images, self.max_image_bytes = max_images, max_image_bytes
+        self.image_formats, self.max_body = image_formats, max_body
         self.base64_allowed, self.quota, self.fault = base64_allowed, quota, fault
         self.poison, self.record = poison, record
         self.requests: list[Seen] = []
@@ -143,8 +152,8 @@ class EndpointServer:
         """The requests that were answered 200."""
         return [seen for seen in self.requests if seen.status == 200]
 
-    def sent(self) -> list[str]:
-        """Every input that was answered, in the order of the answers."""
+    def sent(self) -> list[Any]:
+        """Every input that was answered, in the order of the answers; images are bytes."""
         return [text for seen in self.good for text in seen.inputs]
 
     def __enter__(self) -> EndpointServer:
@@ -209,6 +218,8 @@ class EndpointServer:
         request: dict[str, Any] = {}
         inputs: list[Any] = []
         try:
+            if len(body) > self.max_body:
+                raise _Refused(413, "RequestTooLarge", f"the body has {len(body)} bytes")
             request = orjson.loads(body)
             inputs = _inputs(request)
             result = self._decide(number, path, headers, request, inputs)
@@ -239,7 +250,7 @@ class EndpointServer:
             raise _Refused(307, "moved", "moved", {"Location": "http://127.0.0.1:1/v1/embeddings"})
         if fault == "html":
             return 200, {"Content-Type": "text/html"}, b"<html><h1>502 Bad Gateway</h1></html>"
-        self._check_inputs(inputs)
+        self._check_inputs(inputs, images=kind != "openai")
         dimension = self._dimension(request)
         as_base64 = self.base64_allowed and request.get("encoding_format") == "base64"
         vectors = [vector_of(text, dimension) for text in inputs]
@@ -261,10 +272,13 @@ class EndpointServer:
             message = f"Incorrect API key provided: {given}."
             raise _Refused(401, "invalid_api_key", message)
 
-    def _check_inputs(self, inputs: list[Any]) -> None:
+    def _check_inputs(self, inputs: list[Any], *, images: bool) -> None:
         if len(inputs) > self.max_inputs:
             message = f"batch size is invalid, it should not be larger than {self.max_inputs}."
             raise _Refused(400, "InvalidParameter", message)
+        if images:
+            self._check_images([one for one in inputs if isinstance(one, bytes)])
+            inputs = [one for one in inputs if not isinstance(one, bytes)] or ["no text"]
         if not inputs or any(not isinstance(text, str) or not text for text in inputs):
             raise _Refused(400, "InvalidParameter", "input must be non-empty strings")
         if any(tokens_of(text) > self.max_tokens for text in inputs):
@@ -273,6 +287,20 @@ class EndpointServer:
         if self.poison and any(self.poison in text for text in inputs):
             message = "Input data may contain inappropriate content."
             raise _Refused(400, "data_inspection_failed", message)
+
+    def _check_images(self, images: list[bytes]) -> None:
+        if len(images) > self.max_images:
+            message = f"{len(images)} images in a request, it takes {self.max_images}"
+            raise _Refused(400, "InvalidParameter", message)
+        for image in images:
+            if len(image) > self.max_image_bytes:
+                raise _Refused(400, "InvalidParameter", "Input image size is too large")
+            try:
+                with PIL.Image.open(io.BytesIO(image), formats=self.image_formats) as picture:
+                    picture.load()
+            except Exception as e:
+                message = "The image format is illegal and cannot be opened"
+                raise _Refused(400, "InvalidParameter", message) from e
 
     def _dimension(self, request: dict[str, Any]) -> int:
         chosen = request.get("parameters", {}).get("dimension", self.default_dimension)
@@ -301,7 +329,24 @@ def _inputs(request: dict[str, Any]) -> list[Any]:
     if isinstance(given, dict):
         given = given.get("contents") or []
     given = [given] if isinstance(given, str) else given
-    return [one.get("text") if isinstance(one, dict) else one for one in given]
+    return [_input(one) for one in given]
+
+
+def _input(one: Any) -> Any:
+    """A text, the bytes of an image, or None for what is neither."""
+    if not isinstance(one, dict):
+        return one
+    if set(one) == {"text"}:
+        return one["text"]
+    if set(one) != {"image"} or not isinstance(one["image"], str):
+        return None
+    head, comma, body = one["image"].partition(",")
+    if comma and not (head.startswith("data:image/") and head.endswith(";base64")):
+        return None
+    try:
+        return base64.b64decode(body if comma else head, validate=True)
+    except ValueError:
+        return None
 
 
 def _content(kind: str, items: list[Any], tokens: int) -> dict[str, Any]:
@@ -319,8 +364,10 @@ def _content(kind: str, items: list[Any], tokens: int) -> dict[str, Any]:
     return {"object": "list", "data": items, "usage": usage}
 
 
-def tokens_of(text: str) -> int:
-    """A rough count of tokens, for limits and bills: four letters make one."""
+def tokens_of(text: str | bytes) -> int:
+    """A rough count of tokens, for limits and bills: four letters make one, an image is 100."""
+    if isinstance(text, bytes):
+        return 100
     return math.ceil(len(text) / 4)
 
 
