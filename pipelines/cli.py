@@ -7,7 +7,7 @@ Exit status: 0 done; 1 the job ran and failed; 2 the command line or the job is 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -107,13 +107,25 @@ def preview(arguments: JobArguments, rows: int, source: bool, as_json: bool) -> 
 
 @app.command()
 @job_arguments
-@click.argument("text")
+@click.argument("text", required=False)
+@click.option("--image", type=click.File("rb"), help="Search by this image instead of TEXT.")
 @click.option("-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 @click.option("--column", help="The vector column, where the job makes several.")
 @click.option("--json", "as_json", is_flag=True, help="Print the hits as JSON.")
-def query(arguments: JobArguments, text: str, k: int, column: str | None, as_json: bool) -> None:
-    """Embed TEXT with JOB's model and search JOB's target."""
-    commands.query(arguments.resolve(), text, k, column, as_json=as_json)
+def query(
+    arguments: JobArguments,
+    text: str | None,
+    image: IO[bytes] | None,
+    k: int,
+    column: str | None,
+    as_json: bool,
+) -> None:
+    """Embed TEXT, or an image, with JOB's model and search JOB's target."""
+    if (text is None) == (image is None):
+        raise click.UsageError("give either TEXT or --image FILE")
+    wanted = text if image is None else image.read()
+    assert wanted is not None
+    commands.query(arguments.resolve(), wanted, k, column, as_json=as_json)
 
 
 @app.command()

@@ -173,13 +173,17 @@ def _short(value: Any) -> str:
     if hasattr(value, "shape"):
         head = ", ".join(f"{x:.3f}" for x in value[:3])
         return f"[{head}, … {value.shape[0]} floats]"
+    if isinstance(value, bytes) and len(value) > 100:
+        return f"[{len(value):,} bytes]"
     if isinstance(value, list) and len(value) > 8:
         return f"[{', '.join(map(str, value[:3]))}, … {len(value)} items]"
     return shorten(repr(value), 100)
 
 
-def query(resolved: ResolvedJob, text: str, k: int, column: str | None, *, as_json: bool) -> None:
-    """Searches a job's target for the rows nearest to a text."""
+def query(
+    resolved: ResolvedJob, wanted: str | bytes, k: int, column: str | None, *, as_json: bool
+) -> None:
+    """Searches a job's target for the rows nearest to a text, or to an image given as bytes."""
     from vecferry.pipelines.resolve import context_of
 
     if resolved.unable():
@@ -188,7 +192,7 @@ def query(resolved: ResolvedJob, text: str, k: int, column: str | None, *, as_js
     engine = step.logic(context_of(resolved, step, "query"))
     target = resolved.writer.logic(context_of(resolved, resolved.writer, "query"))
     try:
-        hits = target.search(engine.embed_query(text), k, vector_column)
+        hits = target.search(engine.embed_query(wanted), k, vector_column)
     finally:
         engine.close()
         end_run("query")

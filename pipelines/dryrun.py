@@ -93,6 +93,7 @@ class Estimate:
     """What a job would read and send: counted, not guessed, but for the tokens.
 
     `tokens` is what `vecferry.transforms.embed_long.estimate_tokens` makes of the distinct texts.
+    Images are told apart by what the rows say, for none is loaded, and have no tokens here.
     """
 
     rows: int = 0
@@ -100,6 +101,8 @@ class Estimate:
     dropped: int = 0
     texts: int = 0
     distinct_texts: int = 0
+    images: int = 0
+    distinct_images: int = 0
     tokens: int = 0
     requests: int = 0
 
@@ -110,7 +113,7 @@ def estimate(resolved: ResolvedJob) -> Estimate:
     operators: list[Callable[[Change], Change | Reject | None]] = []
     for step in resolved.transformers:
         if step.kind.step_type == "embedding-transformer":
-            operators.append(_TextCounter(step, result))
+            operators.append(_InputCounter(step, result))
         else:
             operators.append(_one_by_one(resolved, step))
     for item in read_rows(resolved):
@@ -143,34 +146,38 @@ def _one_by_one(
     return operate
 
 
-class _TextCounter:
-    """Counts the texts that an embedding step would send."""
+class _InputCounter:
+    """Counts the texts and images that an embedding step would send."""
 
     def __init__(self, step: ResolvedStep, result: Estimate) -> None:
         from vecferry.transforms.embed_long import estimate_tokens
-        from vecferry.transforms.embed_text import text_maker
+        from vecferry.transforms.embed_text import input_maker
 
         settings = step.settings
-        self._makers = [text_maker(c, settings) for c in settings.embedding_columns]
-        self._batch_size, self._tokens_of = settings.batch_size, estimate_tokens
-        self._may_be_empty = settings.skip_empty_value
-        self._result, self._seen = result, set[bytes]()
+        self._makers = [input_maker(c, settings) for c in settings.embedding_columns]
+        self._batch_size, self._images_at_once = settings.batch_size, settings.images_at_once
+        self._tokens_of, self._may_be_empty = estimate_tokens, settings.skip_empty_value
+        self._result, self._seen, self._images = result, set[bytes](), set[bytes]()
         self._vectors = dict.fromkeys(c.embedding_column_name for c in settings.embedding_columns)
 
     def __call__(self, change: Change) -> Change | Reject | None:
         try:
-            texts = [make(change) for make in self._makers]
+            inputs = [make(change) for make in self._makers]
         except TerminalError as e:
             return Reject("", "", e.reason, str(e), row=change)
-        if not (all(texts) or self._may_be_empty):
+        if not (all(inputs) or self._may_be_empty):
             return Reject("", "", "empty-text", "there is no text", row=change)
-        for text in filter(None, texts):
-            self._count(text)
+        for one in filter(None, inputs):
+            if isinstance(one, str):
+                self._count(one)
+            else:
+                self._result.images += 1
+                self._images.add(_digest(one.value))
         return change.having(self._vectors)
 
     def _count(self, text: str) -> None:
         self._result.texts += 1
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        digest = _digest(text)
         if digest not in self._seen:
             self._seen.add(digest)
             self._result.tokens += self._tokens_of(text)
@@ -178,3 +185,10 @@ class _TextCounter:
     def finish(self) -> None:
         self._result.distinct_texts += len(self._seen)
         self._result.requests += math.ceil(len(self._seen) / self._batch_size)
+        self._result.distinct_images += len(self._images)
+        self._result.requests += math.ceil(len(self._images) / self._images_at_once)
+
+
+def _digest(value: str | bytes) -> bytes:
+    data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+    return hashlib.blake2b(data, digest_size=16).digest()

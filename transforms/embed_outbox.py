@@ -82,8 +82,7 @@ class Outbox:
         # In letters: three bytes each at most but for rare scripts, or four to a token.
         letters = min(most_bytes // 3, 4 * (self._most_tokens or 1 << 30))
         self._texts = _Queue(settings.batch_size, letters)
-        images = min(settings.batch_size, (model and model.images) or settings.batch_size)
-        self._images = _Queue(images, most_bytes - REQUEST_HEAD)
+        self._images = _Queue(settings.images_at_once, most_bytes - REQUEST_HEAD)
 
     @property
     def busy(self) -> bool:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from vecferry.errors import near
 from vecferry.settings import SecretText, Settings
+from vecferry.transforms.embed_columns import EmbeddingColumn as EmbeddingColumn
 from vecferry.transforms.embed_models import (
     LOCAL_MODEL,
     PROVIDERS,
@@ -25,33 +26,6 @@ LOCAL_DEFAULTS = {"dimension": 256, "batch_size": 64}
 
 
 BAILIAN_MULTIMODAL = "/api/v1/services/embeddings/multimodal-embedding/multimodal-embedding"
-
-
-class EmbeddingColumn(Settings):
-    """Which columns make up a text, or which one an image, and the column of the vector."""
-
-    source_column_names: tuple[str, ...] = Field(min_length=1)
-    embedding_column_name: str = Field(min_length=1)
-    input_type: Literal["text", "image"] = "text"
-
-    @field_validator("source_column_names", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _keeps_its_source(self) -> Self:
-        if self.embedding_column_name in self.source_column_names:
-            raise ValueError(
-                f"embeddingColumnName {self.embedding_column_name!r} is also a source column, "
-                "whose text it would replace: choose another name"
-            )
-        if self.input_type == "image" and len(self.source_column_names) > 1:
-            raise ValueError(
-                f"inputType image with {len(self.source_column_names)} sourceColumnNames: an image "
-                "is one column; write an object for each, with an embeddingColumnName of its own"
-            )
-        return self
 
 
 class EmbedSettings(Settings):
@@ -226,6 +200,12 @@ class EmbedSettings(Settings):
     def multimodal(self) -> bool:
         """Whether the model is spoken to by a multimodal API; an unknown one, if it gets images."""
         return self.model.multimodal if self.model is not None else self.takes_images
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images a request may hold."""
+        most = self.model.images if self.model is not None else None
+        return min(self.batch_size, most or self.batch_size)
 
     @property
     def image_bytes(self) -> int:
