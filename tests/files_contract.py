@@ -272,6 +272,15 @@ class FormatCases:
         with pytest.raises(JobError, match=r"no file matches"):
             source.splits()
 
+    def test_no_file_is_no_error_where_the_job_says_so(self, place: Place) -> None:
+        """With successOnNoFile there are no rows; a file that is there is read."""
+        folder = place.folder()
+        source = place.reader(f"{folder}/*", fileFormat="jsonl", successOnNoFile=True)
+        source.check()
+        assert (source.splits(), source.size().bytes) == ([], 0)
+        place.put(f"{folder}/a.jsonl", b"{}")
+        assert items_of(source) == [{}]
+
     def test_a_path_that_leads_out_is_refused(self, place: Place) -> None:
         """`../` never leaves the data source's folder."""
         source = place.reader("a/../../b.jsonl", fileFormat="jsonl")
