@@ -39,8 +39,8 @@ class Load:
 class Images:
     """Loads each image once, and hands it to the outbox unless its vector is known.
 
-    `held` is the number of bytes that rows inside the engine hold for their images. A place (a URL
-    or a path) is loaded once while a bundle lasts; a vector is found by an image's content alone.
+    It also knows how many bytes the rows inside the engine hold for their images. A place (a URL or
+    a path) is loaded once while a bundle lasts; a vector is found by an image's content alone.
     """
 
     def __init__(
@@ -52,7 +52,9 @@ class Images:
         counts: Counts,
         arrive: Callable[[list[tuple[Any, str]], Fate], None],
     ) -> None:
-        self.load, self.held = load, 0
+        self.load = load
+        self._held = 0
+        self._weights: dict[int, int] = {}
         self._outbox, self._cache, self._counts, self._arrived = outbox, cache, counts, arrive
         self._workers = Workers(lambda one: load(one.source), threads, outbox.done)
         self._most, self._under_way = 2 * threads, 0
@@ -67,8 +69,19 @@ class Images:
     @property
     def full(self) -> bool:
         """Whether no more rows should come for now."""
-        held = self.held + self._outbox.held
+        held = self._held + self._outbox.held
         return self._under_way >= self._most or held > MOST_HELD
+
+    def enter(self, row: Any, inputs: list[Any]) -> None:
+        """Notes what a row that comes in holds for its images; `leave` must follow."""
+        weight = sum(one.weight for one in inputs if type(one) is Source)
+        if weight:
+            self._weights[id(row)] = weight
+            self._held += weight
+
+    def leave(self, row: Any) -> None:
+        """Ends what `enter` began, if it did."""
+        self._held -= self._weights.pop(id(row), 0)
 
     def want(self, source: Source, row: Any, name: str) -> None:
         """Lets column `name` of a row wait for the vector of an image."""

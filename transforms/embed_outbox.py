@@ -108,7 +108,10 @@ class Outbox:
         One that goes `alone` takes no other with it if it is refused; one that is `looked_up` is
         not in the vector cache either.
         """
-        if self.join(content, row, name):
+        waiting = self._waiting.get(content)
+        if waiting is not None:
+            waiting.rows.append((row, name))
+            self._counts.add("cache-hits")
             return
         waiting = self._waiting[content] = Input(content, row, name, alone)
         if type(content) is Image:
@@ -163,9 +166,6 @@ class Outbox:
         else:
             what.landed(result)
 
-    def _queue_of(self, content: Content) -> _Queue:
-        return self._images if type(content) is Image else self._texts
-
     def _arrive(self, one: Input, fate: Fate, *, sent: bool) -> None:
         """Gives all rows that wait for an input its vector, or its fault."""
         self._counts.add("cache-misses" if sent else "cache-hits")
@@ -185,8 +185,12 @@ class Outbox:
         if one.alone:
             self._hand_over([one])
             return
-        queue = self._queue_of(one.content)
-        size = self._size_of(one.content)
+        content = one.content
+        if type(content) is str and self._most_tokens is None:
+            queue, size = self._texts, len(content)
+        else:
+            queue = self._images if type(content) is Image else self._texts
+            size = self._size_of(content)
         if queue.size + size > queue.most_size and queue.inputs:
             self._send(queue, all_of_it=True)
         queue.inputs.append(one)

@@ -12,14 +12,13 @@ from vecferry.transforms.endpoints.base import Vector
 class Row:
     """A row inside the engine; `item` is what will leave for it, once that is known."""
 
-    __slots__ = ("change", "item", "missing", "stamp", "vectors", "weight")
+    __slots__ = ("change", "item", "missing", "stamp", "vectors")
 
     def __init__(self, change: Change, stamp: Stamp) -> None:
         self.change, self.stamp = change, stamp
         self.item: Any = None
         self.vectors: dict[str, Vector | None] = {}
         self.missing = 0
-        self.weight = 0  # bytes of images that the row itself holds
 
 
 class Split:

@@ -24,15 +24,14 @@ LONG_TEXT = 1024
 Cache = LfuCache[str | bytes, Vector]
 
 
-def cache_key(content: Content) -> str | bytes:
-    """What an input is called in a process: a short text is itself, a longer one 16 bytes.
-
-    An image is 20 bytes, so that it is never taken for a text.
-    """
-    if type(content) is Image:
-        return content.key
-    text: str = content  # type: ignore[assignment]
+def text_key(text: str) -> str | bytes:
+    """What a text is called in a process: a short one is itself, a longer one 16 bytes."""
     return text if len(text) <= LONG_TEXT else _digest(text)
+
+
+def cache_key(content: Content) -> str | bytes:
+    """What an input is called in a process; an image is 20 bytes, never taken for a text."""
+    return text_key(content) if isinstance(content, str) else content.key
 
 
 def _digest(text: str) -> bytes:

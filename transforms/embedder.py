@@ -21,7 +21,7 @@ from vecferry.transforms.embed_long import is_long, mean_vector, pieces_of
 from vecferry.transforms.embed_outbox import Outbox
 from vecferry.transforms.embed_row import Row, Split
 from vecferry.transforms.embed_settings import EmbedSettings
-from vecferry.transforms.embed_shared import cache_key, shared_of
+from vecferry.transforms.embed_shared import shared_of, text_key
 from vecferry.transforms.embed_text import input_maker
 from vecferry.transforms.endpoints.base import Vector
 
@@ -80,7 +80,12 @@ class Embedder:
         else:
             self._take(row)
         self._outbox.take_up()
-        if self._outbox.full or self._inside >= self._window or self._laden:
+        images = self._images
+        if (
+            self._outbox.full
+            or self._inside >= self._window
+            or (images is not None and images.full)
+        ):
             self._make_room()
         ready, self._ready = self._ready, []
         return ready
@@ -137,10 +142,6 @@ class Embedder:
         return found if isinstance(found, Image | Exception) else found.vector
 
     @property
-    def _laden(self) -> bool:
-        return self._images is not None and self._images.full
-
-    @property
     def _loading(self) -> bool:
         return self._images is not None and self._images.busy
 
@@ -167,8 +168,7 @@ class Embedder:
             self._settle(row, self._context.reject(e.reason, str(e), row=row.change))
             return
         if self._images is not None:
-            row.weight = sum(text.weight for _, text in texts if type(text) is Source)
-            self._images.held += row.weight
+            self._images.enter(row, [text for _, text in texts])
         for name, text in texts:
             if not text:
                 if not self._settings.skip_empty_value:
@@ -194,8 +194,7 @@ class Embedder:
 
     def _want(self, row: Row, name: str, text: Any) -> None:
         row.missing += 1
-        if type(text) is Source:
-            assert self._images is not None
+        if self._images is not None and type(text) is Source:
             self._images.want(text, row, name)
         elif self._limit is not None and len(text) > self._limit and is_long(text, self._limit):
             self._want_long(row, name, text, self._limit)
@@ -218,7 +217,7 @@ class Embedder:
             self._find(split, str(i), piece)
 
     def _find(self, row: Row | Split, name: str, text: str, *, alone: bool = False) -> None:
-        vector = self._shared.cache.get(cache_key(text))
+        vector = self._shared.cache.get(text_key(text))
         if vector is None:
             self._outbox.want(text, row, name, alone=alone)
         else:
@@ -236,7 +235,12 @@ class Embedder:
 
     def _make_room(self) -> None:
         limit = self._window if self._ordered else max(self._window, LEAST_WINDOW)
-        while self._outbox.full or self._inside >= limit or self._laden:
+        images = self._images
+        while (
+            self._outbox.full
+            or self._inside >= limit
+            or (images is not None and images.full)
+        ):
             if self._outbox.busy or self._loading:
                 self._outbox.harvest()
             else:
@@ -272,6 +276,10 @@ class Embedder:
     def _settle(self, row: Row, item: Any) -> None:
         """Lets `item` leave for a row, in its turn where order is kept."""
         row.item = item
+        if not self._ordered and self._images is None:
+            self._inside -= 1
+            self._ready.append((item, row.stamp))
+            return
         if not self._ordered:
             self._leave(row)
             return
@@ -282,9 +290,8 @@ class Embedder:
     def _leave(self, row: Row) -> None:
         self._inside -= 1
         self._ready.append((row.item, row.stamp))
-        if row.weight:
-            assert self._images is not None
-            self._images.held -= row.weight
+        if self._images is not None:
+            self._images.leave(row)
 
 
 def _deadline(settings: EmbedSettings, context: StepContext) -> float:
