@@ -90,6 +90,20 @@ def describe(report: Report) -> str:
         f"  {embed.requests:,} embedding requests, {embed.inputs:,} inputs, "
         f"{embed.cache_hits:,} cache hits, {embed.tokens:,} tokens",
     ]
+    if embed.latency_ms is not None:
+        ms = embed.latency_ms
+        lines.append(
+            f"  at most {embed.most_in_flight:,} in flight; milliseconds a request: least "
+            f"{ms.min:,.0f}, mean {ms.mean:,.0f}, median {ms.p50:,.0f}, 95 % {ms.p95:,.0f}, "
+            f"most {ms.max:,.0f}"
+        )
+    trouble = {
+        "retries": embed.retries,
+        "answers of 429": embed.throttled,
+        "batches halved": embed.bisections,
+    }
+    if any(trouble.values()):
+        lines.append("  " + ", ".join(f"{n:,} {name}" for name, n in trouble.items()))
     lines += [f"  {r.rows:,} rejected by {r.step}: {r.reason}" for r in report.rejected_by]
     if report.rejects:
         lines.append(f"  rejects: {report.rejects}")
@@ -122,6 +136,9 @@ def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool
             found["estimate"] = asdict(dryrun.estimate(resolved))
         finally:
             end_run(dryrun.RUN)
+        for warning in _beyond_budget(resolved, found["estimate"]):
+            found["warnings"] = [*found["warnings"], warning]
+            click.echo(f"warning: {warning}", err=True)
     if as_json:
         click.echo(_json(found).decode())
         return
@@ -132,6 +149,19 @@ def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool
         click.echo(f"  {name.replace('_', ' ')}: {value:,}")
     for note in resolved.unable():
         click.echo(f"  note: {note}")
+
+
+def _beyond_budget(resolved: ResolvedJob, estimate: dict[str, int]) -> list[str]:
+    """A warning for each part of the budget that a run seems to need more of."""
+    budget = resolved.job.setting.budget
+    parts = ("requests", "tokens") if budget is not None else ()
+    bounds = {name: getattr(budget, name) for name in parts}
+    return [
+        f"setting.budget.{name} is {bound:,}, and the run seems to take {estimate[name]:,}, less "
+        "what a vector cache holds: raise it, or the run will end with rows left over"
+        for name, bound in bounds.items()
+        if bound is not None and estimate[name] > bound
+    ]
 
 
 def preview(resolved: ResolvedJob, rows: int, *, source_only: bool, as_json: bool) -> None:

@@ -56,10 +56,16 @@ class Speed(Settings):
 
 
 class Budget(Settings):
-    """What a run may spend at most."""
+    """What all embedding steps of a run may spend together; a request beyond it is not sent."""
 
-    requests: int | None = Field(default=None, ge=1)
-    tokens: int | None = Field(default=None, ge=1)
+    requests: int | None = Field(default=None, ge=1, description="requests, tries included")
+    tokens: int | None = Field(default=None, ge=1, description="tokens, as the service bills them")
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Budget:
+        if self.requests is None and self.tokens is None:
+            raise ValueError("budget bounds nothing; add requests or tokens, or leave it out")
+        return self
 
 
 class Setting(Settings):

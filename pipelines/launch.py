@@ -28,6 +28,7 @@ from vecferry.pipelines.report import Report, State, make_report, over_limit
 from vecferry.pipelines.resolve import ResolvedJob, context_of
 from vecferry.process import RunState, end_run, run_state
 from vecferry.steps import Size
+from vecferry.transforms.embed_budget import ledger_of
 
 LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
 
@@ -177,6 +178,9 @@ def _conclude(
     if error is not None:
         return report("FAILED", error)
     outcome = report("DONE", None)
+    over_budget = ledger_of(context_of(resolved, resolved.reader, plan.run)).verdict()
+    if over_budget is not None:
+        return report("FAILED", over_budget)
     limit = resolved.job.setting.error_limit
     broken = over_limit(outcome, limit.record, limit.percentage)
     if broken is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -19,16 +20,33 @@ class RejectedBy(BaseModel):
     rows: int
 
 
+class Latency(BaseModel):
+    """How long the answered requests took, in milliseconds, to three digits."""
+
+    min: float
+    mean: float
+    p50: float
+    p95: float
+    max: float
+
+
 class EmbedCounts(BaseModel):
-    """What the embedding cost; `tokens` as the endpoint counts them."""
+    """What the embedding cost; `tokens` as the endpoint counts them.
+
+    `most_in_flight` is the most requests under way at once, `latency_ms` None without any answer.
+    """
 
     requests: int = 0
     inputs: int = 0
     cache_hits: int = 0
+    cache_misses: int = 0
+    cache_evictions: int = 0
     tokens: int = 0
     retries: int = 0
     throttled: int = 0
     bisections: int = 0
+    most_in_flight: int = 0
+    latency_ms: Latency | None = None
 
 
 class Report(BaseModel):
@@ -78,6 +96,8 @@ def make_report(
     embed: dict[str, Any] = {
         name: counts.get(counter, 0) for name, counter in _EMBED_COUNTERS.items()
     }
+    embed["most_in_flight"] = max(run_state.samples("embed-in-flight"), default=0)
+    embed["latency_ms"] = latency_of(run_state.samples("embed-msec"))
     return Report(
         job=job,
         run=run,
@@ -96,11 +116,37 @@ def make_report(
     )
 
 
+def latency_of(samples: Counter[int]) -> Latency | None:
+    """The distribution of `samples`, how often each number of milliseconds was seen."""
+    total = samples.total()
+    if not total:
+        return None
+    values = sorted(samples)
+
+    def percentile(share: float) -> float:
+        left = share * total
+        for value in values:
+            left -= samples[value]
+            if left <= 0:
+                return value
+        return values[-1]
+
+    return Latency(
+        min=values[0],
+        mean=round(sum(value * n for value, n in samples.items()) / total, 1),
+        p50=percentile(0.5),
+        p95=percentile(0.95),
+        max=values[-1],
+    )
+
+
 _ROW_COUNTERS = ("read", "written", "deleted", "dropped", "stale", "added")
 _EMBED_COUNTERS = {
     "requests": "embed-requests",
     "inputs": "embed-inputs",
     "cache_hits": "cache-hits",
+    "cache_misses": "cache-misses",
+    "cache_evictions": "cache-evictions",
     "tokens": "embed-tokens",
     "retries": "embed-retries",
     "throttled": "embed-throttled",

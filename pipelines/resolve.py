@@ -188,7 +188,7 @@ def _not_yet(job: Job) -> list[str]:
     """Problems of settings that would be broken in silence, as this version can't keep them."""
     return [
         f"job.setting.{name} can't be kept by this version: leave it out"
-        for name, value in (("budget", job.setting.budget), ("positions", job.setting.positions))
+        for name, value in (("positions", job.setting.positions),)
         if value is not None
     ]
 
@@ -252,4 +252,6 @@ def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepConte
         reject_limit=setting.error_limit.record,
         rows_per_second=speed.record if throttled else None,
         bytes_per_second=speed.mbps * 2**20 if throttled and speed.mbps else None,
+        request_budget=setting.budget.requests if setting.budget else None,
+        token_budget=setting.budget.tokens if setting.budget else None,
     )

@@ -83,9 +83,9 @@ BAD_JOBS: dict[str, tuple[Callable[[Bench], Any], list[str]]] = {
         lambda b: b.job["setting"].update(speed={"throttle": True}),
         ["setting.speed", "record", "mbps"],
     ),
-    "a budget, which this version can't keep": (
-        lambda b: b.job["setting"].update(budget={"requests": 5}),
-        ["job.setting.budget", "leave it out"],
+    "positions, which this version can't keep": (
+        lambda b: b.job["setting"].update(positions="sqlite:///positions.db"),
+        ["job.setting.positions", "leave it out"],
     ),
     "an endpoint that is not trusted": (
         _untrusted_endpoint,

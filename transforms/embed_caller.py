@@ -12,6 +12,7 @@ from typing import Any
 
 from vecferry.errors import FatalError, TerminalError, TransientError
 from vecferry.retry import Backoff
+from vecferry.transforms.embed_budget import Ledger, OverBudgetError
 from vecferry.transforms.embed_long import estimate_tokens
 from vecferry.transforms.embed_pace import Pacer
 from vecferry.transforms.endpoints.base import (
@@ -32,7 +33,11 @@ Fate = Vector | TerminalError
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a batch: a fate for each input, or the error that ends the job."""
+    """What became of a batch: a fate for each input, or the error that ends the job.
+
+    `under_way` is the most requests of this process that were under way as one of it began, `msec`
+    how long each good answer took.
+    """
 
     fates: list[Any]
     requests: int = 0
@@ -41,6 +46,7 @@ class Outcome:
     retries: int = 0
     throttled: int = 0
     bisections: int = 0
+    under_way: int = 0
     msec: list[float] = field(default_factory=list)
     evicted: int = 0
     limit: int | None = None
@@ -57,12 +63,14 @@ class Caller:
         self,
         endpoint: Endpoint,
         pacer: Pacer,
+        ledger: Ledger,
         *,
         what: str,
         deadline: float | None,
         closed: threading.Event,
     ) -> None:
-        self._endpoint, self._pacer = endpoint, pacer
+        self._endpoint, self._pacer, self._ledger = endpoint, pacer, ledger
+        self._counts_tokens = pacer.counts_tokens or ledger.counts_tokens
         self._what, self._deadline, self._closed = what, deadline, closed
         self._ended: Exception | None = None  # what failed the bundle: nothing is asked after it
         self._fits = False  # whether the endpoint ever gave the right dimension
@@ -88,6 +96,9 @@ class Caller:
             if known is not None and len(inputs) > 1:
                 raise known
             answer = self._send(inputs, out)
+        except OverBudgetError as e:
+            out.fates[at : at + len(inputs)] = [e] * len(inputs)
+            return False
         except (PoisonError, BadResponseError) as e:
             fault = e
         else:
@@ -122,13 +133,14 @@ class Caller:
 
     def _send(self, inputs: list[str], out: Outcome) -> Answer:
         backoff: Backoff | None = None
+        cost = sum(map(estimate_tokens, inputs)) if self._counts_tokens else 0
         first = time.monotonic()
         bad = 0
         while True:
-            self._pacer.acquire(self._cost(inputs), self._sleep)
+            self._pacer.acquire(cost, self._sleep)
             started = time.monotonic()
             try:
-                answer = self._ask(inputs, out)
+                answer = self._ask(inputs, cost, out)
                 self._pacer.passed()
                 return answer
             except PoisonError:
@@ -158,12 +170,16 @@ class Caller:
                 raise fault
             out.retries += 1
 
-    def _ask(self, inputs: list[str], out: Outcome) -> Answer:
+    def _ask(self, inputs: list[str], cost: int, out: Outcome) -> Answer:
         started = time.perf_counter()
-        out.requests += 1
-        out.inputs += len(inputs)
         try:
-            answer = self._endpoint.embed(inputs)
+            booking = self._ledger.book(cost)
+            out.requests += 1
+            out.inputs += len(inputs)
+            out.under_way = max(out.under_way, booking.place)
+            with booking:
+                answer = self._endpoint.embed(inputs)
+                booking.billed = answer.tokens
         except PoisonError as e:
             if not e.sent:
                 out.requests -= 1
@@ -173,9 +189,6 @@ class Caller:
             self._pacer.done()
         out.msec.append((time.perf_counter() - started) * 1000)
         return answer
-
-    def _cost(self, inputs: list[str]) -> int:
-        return sum(map(estimate_tokens, inputs)) if self._pacer.counts_tokens else 0
 
     def _sleep(self, seconds: float) -> None:
         if self._closed.wait(seconds):

@@ -290,6 +290,7 @@ class Outbox:
             add("embed-throttled", outcome.throttled)
         if outcome.bisections:
             add("embed-bisections", outcome.bisections)
+        self._counts.observe("embed-in-flight", outcome.under_way)
         for msec in outcome.msec:
             self._counts.observe("embed-msec", msec)
         if outcome.evicted:

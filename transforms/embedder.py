@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vecferry.errors import JobError, TerminalError, TransientError
 from vecferry.rows import DELETE, INSERT, Change
 from vecferry.steps import Counts, Emitted, Stamp, StepContext
+from vecferry.transforms.embed_budget import ledger_of
 from vecferry.transforms.embed_caller import Caller, Fate
 from vecferry.transforms.embed_image import Image, Source
 from vecferry.transforms.embed_long import is_long, mean_vector, pieces_of
@@ -149,6 +150,7 @@ class Embedder:
         return Caller(
             self._shared.endpoint,
             self._shared.pacer,
+            ledger_of(self._context),
             what=f"step {self._context.step!r}: embedding with {self._settings.shown_model}",
             deadline=deadline,
             closed=self._closed,

@@ -52,6 +52,8 @@ class _Reporter:
                 distribution.update(value)
         if values:
             self.state.add(values)
+        if samples:
+            self.state.observe(samples)
 
     def fail(self, error: Exception) -> None:
         """Keeps what a step failed with, and which step it was."""

@@ -53,7 +53,7 @@ def end_run(run: str) -> None:
 
 
 class RunState:
-    """What this process knows of one run: counters, rejects by step and reason, the stop flag.
+    """What this process knows of one run: counters, distributions, rejects, the stop flag.
 
     A run on one machine is followed through it, because FnApiRunner tells nothing until it is
     done, and nothing at all where it failed.
@@ -71,11 +71,19 @@ class RunState:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._rejects: Counter[tuple[str, str]] = Counter()
+        self._samples: dict[str, Counter[int]] = {}
 
     def add(self, counts: dict[str, int]) -> None:
         """Adds to the counters, by name."""
         with self._lock:
             self._counts.update(counts)
+
+    def observe(self, samples: dict[str, list[int]]) -> None:
+        """Adds samples to the distributions, by name; of each the first three digits are kept."""
+        with self._lock:
+            for name, values in samples.items():
+                kept = self._samples.setdefault(name, Counter())
+                kept.update(v if v < 1000 else int(float(f"{v:.3g}")) for v in values)
 
     def reject(self, step: str, reason: str) -> None:
         """Counts a reject; past the limit the readers of this process hand out few more rows."""
@@ -114,6 +122,11 @@ class RunState:
         """A copy of the counters."""
         with self._lock:
             return dict(self._counts)
+
+    def samples(self, name: str) -> Counter[int]:
+        """A copy of a distribution: how often each value was observed."""
+        with self._lock:
+            return Counter(self._samples.get(name))
 
     def rejects(self) -> dict[tuple[str, str], int]:
         """A copy of the rejects counted, by (step, reason)."""

@@ -27,8 +27,10 @@ class StepContext:
     """What a step knows of the run it is part of; small, without secrets, pickled with the step.
 
     `concurrent` is `setting.speed.concurrent` (None where the job says nothing), `parallelism` the
-    number of streams that the runner works with. `stamped` is False where the graph knows that all
-    rows carry one timestamp in the global window, which spares Beam 4 µs a row and step.
+    number of streams that the runner works with; the two budgets are what the embedding steps of
+    the whole run may spend together (None is without bound). `stamped` is False where the graph
+    knows that all rows carry one timestamp in the global window, which spares Beam 4 µs a row and
+    step.
     """
 
     step: str
@@ -41,6 +43,8 @@ class StepContext:
     row_limit: int | None = None
     rows_per_second: float | None = None
     bytes_per_second: float | None = None
+    request_budget: int | None = None
+    token_budget: int | None = None
     retry_deadline: float | None = 600.0
 
     def in_flight(self, default: int = 16) -> int:
