@@ -115,6 +115,11 @@ class Images:
         else:
             raise result
 
+    def one(self, content: bytes) -> Any:
+        """The `Image` of a content, or its vector where that is known, or why there is neither."""
+        result = self.load(Source("content", content))
+        return result.vector if isinstance(result, Found) else result
+
     def close(self) -> None:
         """Ends the threads; what was not loaded is left."""
         self._workers.close()

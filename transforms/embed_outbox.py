@@ -18,37 +18,13 @@ import numpy as np
 from vecferry.steps import Counts
 from vecferry.transforms.embed_caller import Caller, Fate, Outcome
 from vecferry.transforms.embed_image import Content, Image
-from vecferry.transforms.embed_long import estimate_tokens
+from vecferry.transforms.embed_queue import REQUEST_HEAD, Input, Queue, size_of
 from vecferry.transforms.embed_settings import EmbedSettings
 from vecferry.transforms.embed_shared import Shared, cache_key
 from vecferry.transforms.embed_workers import Workers
 
 LOOKUP = 64
 """Texts that are looked up in the vector cache at once."""
-REQUEST_HEAD = 4096
-"""Bytes of a request that are kept for all that is no image."""
-IMAGE_HEAD = 64
-"""Bytes that an image takes in a request beyond its base64."""
-
-
-class Input:
-    """A distinct input and the rows, with their vector columns, that wait for its vector."""
-
-    __slots__ = ("alone", "content", "rows")
-
-    def __init__(self, content: Content, row: Any, column: str, alone: bool) -> None:
-        self.content, self.alone = content, alone
-        self.rows = [(row, column)]
-
-
-class _Queue:
-    """Inputs of one kind that are to be sent; `most` of them make a batch, or `most_size`."""
-
-    __slots__ = ("inputs", "most", "most_size", "size")
-
-    def __init__(self, most: int, most_size: int) -> None:
-        self.inputs: list[Input] = []
-        self.most, self.most_size, self.size = most, most_size, 0
 
 
 class Outbox:
@@ -81,8 +57,8 @@ class Outbox:
         self._most_tokens = model.request_tokens if model else None
         # In letters: three bytes each at most but for rare scripts, or four to a token.
         letters = min(most_bytes // 3, 4 * (self._most_tokens or 1 << 30))
-        self._texts = _Queue(settings.batch_size, letters)
-        self._images = _Queue(settings.images_at_once, most_bytes - REQUEST_HEAD)
+        self._texts = Queue(settings.batch_size, letters)
+        self._images = Queue(settings.images_at_once, most_bytes - REQUEST_HEAD)
 
     @property
     def busy(self) -> bool:
@@ -190,20 +166,13 @@ class Outbox:
             queue, size = self._texts, len(content)
         else:
             queue = self._images if type(content) is Image else self._texts
-            size = self._size_of(content)
+            size = size_of(content, self._most_tokens)
         if queue.size + size > queue.most_size and queue.inputs:
             self._send(queue, all_of_it=True)
         queue.inputs.append(one)
         queue.size += size
         if len(queue.inputs) >= queue.most:
             self._send(queue)
-
-    def _size_of(self, content: Content) -> int:
-        if type(content) is Image:
-            return -(-len(content.data) // 3) * 4 + IMAGE_HEAD
-        if self._most_tokens is not None:
-            return 4 * estimate_tokens(content)
-        return len(content)  # type: ignore[arg-type]
 
     def _look_up(self) -> None:
         """Takes from the vector cache what it has; the rest is to be sent."""
@@ -222,7 +191,7 @@ class Outbox:
                 self._shared.cache.put(name, vector, vector.nbytes + sys.getsizeof(name))
                 self._arrive(one, vector, sent=False)
 
-    def _send(self, queue: _Queue, *, all_of_it: bool = False) -> None:
+    def _send(self, queue: Queue, *, all_of_it: bool = False) -> None:
         """Hands over what is in a queue: full batches, and the rest where `all_of_it`.
 
         What another bundle of this process is sending just now is waited for instead.
@@ -239,7 +208,7 @@ class Outbox:
             inputs = [one for one in inputs if one.content not in others]
         if len(inputs) < least:
             queue.inputs = inputs
-            queue.size = sum(self._size_of(one.content) for one in inputs)
+            queue.size = sum(size_of(one.content, self._most_tokens) for one in inputs)
             return
         for at in range(0, len(inputs), queue.most):
             self._hand_over(inputs[at : at + queue.most])

@@ -124,7 +124,9 @@ class Embedder:
         """The vector of one text or image, float32 of shape (dimension,); raises JobError."""
         content: Any = query
         if isinstance(query, bytes):
-            content = self._loaded(query)
+            if self._images is None:
+                raise JobError(f"step {self._context.step!r} embeds no images: only texts")
+            content = self._images.one(query)
         if isinstance(content, str | Image):
             outcome = self._make_caller(CHECK_SECONDS)([content])  # type: ignore[list-item]
             fate = outcome.error or outcome.fates[0]
@@ -134,13 +136,6 @@ class Embedder:
             where = f"step {self._context.step!r}: "
             raise JobError(f"{where}{str(fate).removeprefix(where)}") from fate
         return fate  # type: ignore[no-any-return]
-
-    def _loaded(self, content: bytes) -> Any:
-        """The image of `content`, or its vector, or what is wrong with it."""
-        if self._images is None:
-            return TerminalError("it embeds no images: no column has inputType image")
-        found = self._images.load(Source("content", content))
-        return found if isinstance(found, Image | Exception) else found.vector
 
     @property
     def _loading(self) -> bool:
@@ -238,11 +233,7 @@ class Embedder:
     def _make_room(self) -> None:
         limit = self._window if self._ordered else max(self._window, LEAST_WINDOW)
         images = self._images
-        while (
-            self._outbox.full
-            or self._inside >= limit
-            or (images is not None and images.full)
-        ):
+        while self._outbox.full or self._inside >= limit or (images is not None and images.full):
             if self._outbox.busy or self._loading:
                 self._outbox.harvest()
             else:
