@@ -97,10 +97,28 @@ _KINDS: dict[tuple[str, str], Kind] = {
             "vecferry.io.milvus:WriteToMilvus",
             ("milvus",),
         ),
+        Kind(
+            "elasticsearch",
+            "writer",
+            "vecferry.io.elasticsearch_settings:ElasticsearchSettings",
+            "vecferry.io.elasticsearch_target:ElasticsearchTarget",
+            "vecferry.io.elasticsearch:WriteToElasticsearch",
+            ("elasticsearch",),
+        ),
+        Kind(
+            "opensearch",
+            "writer",
+            "vecferry.io.opensearch_settings:OpenSearchSettings",
+            "vecferry.io.opensearch_target:OpenSearchTarget",
+            "vecferry.io.opensearch:WriteToOpenSearch",
+            ("opensearch",),
+        ),
     )
 }
 
 _CONNECTIONS: dict[str, str] = {
+    "elasticsearch": "vecferry.io.elasticsearch_settings:ElasticsearchConnection",
+    "opensearch": "vecferry.io.opensearch_settings:OpenSearchConnection",
     "gcs": "vecferry.io.files_connections:GcsConnection",
     "hdfs": "vecferry.io.files_connections:HdfsConnection",
     "local": "vecferry.io.files_connections:LocalConnection",

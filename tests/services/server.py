@@ -145,12 +145,18 @@ def running(kind: type[AnyServer]) -> AnyServer:
     return _running[kind]  # type: ignore[return-value]
 
 
-def stop_all() -> None:
-    """Stops every server of this session and removes its data."""
-    while _running:
-        _, server = _running.popitem()
+def stop(kind: type[Server]) -> None:
+    """Stops one server of this session, if it runs, to make room for others."""
+    server = _running.pop(kind, None)
+    if server is not None:
         server.stop()
         server.remove()
+
+
+def stop_all() -> None:
+    """Stops every server of this session and removes its data."""
+    for kind in list(_running):
+        stop(kind)
 
 
 def free_port() -> int:

@@ -1,0 +1,81 @@
+"""One connection to OpenSearch per process, through its own client."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from vecferry.errors import JobError, TransientError, redact, shorten
+from vecferry.io.opensearch_settings import OpenSearchConnection
+from vecferry.io.search_client import SearchClient, login_header, status_error
+from vecferry.io.search_settings import SearchSettings
+from vecferry.process import once
+
+CONNECT_THREADS = 16
+
+
+def client_of(connection: OpenSearchConnection, settings: SearchSettings, run: str) -> SearchClient:
+    """The client that everything of one run in this process shares."""
+    login = (connection.username, connection.password)
+    secret = hashlib.sha256(repr([v and str.__str__(v) for v in login]).encode()).hexdigest()
+    options = (settings.timeout, settings.compress, settings.discovery, connection.ca_cert)
+    key = ("opensearch", run, *connection.hosts, secret, options)
+    return once(key, lambda: OpenSearchClient(connection, settings))
+
+
+class OpenSearchClient:
+    """OpenSearch's own client without its retries, which would hide what became of a row."""
+
+    def __init__(self, connection: OpenSearchConnection, settings: SearchSettings) -> None:
+        try:
+            from opensearchpy import OpenSearch
+        except ImportError as e:
+            raise JobError(
+                "the OpenSearch writer needs its client: pip install 'vecferry[opensearch]'"
+            ) from e
+        options: dict[str, Any] = {}
+        if connection.ca_cert is not None:
+            options["ca_certs"] = connection.ca_cert
+        if settings.discovery:
+            options |= {"sniff_on_start": True, "sniff_on_connection_fail": True}
+        self._login = login_header(connection.username, connection.password)
+        self.where = f"OpenSearch at {connection.shown}"
+        try:
+            self._client = OpenSearch(
+                connection.hosts,
+                timeout=settings.timeout / 1000,
+                http_compress=settings.compress,
+                pool_maxsize=CONNECT_THREADS,
+                max_retries=0,
+                retry_on_timeout=False,
+                retry_on_status=(),
+                **options,
+            )
+        except (OSError, ValueError) as e:
+            raise JobError(f"{self.where}: {redact(shorten(e))}") from None
+
+    def request(
+        self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None
+    ) -> Any:
+        """See `SearchClient`."""
+        from opensearchpy import exceptions
+
+        kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
+        headers = self._login | ({"content-type": kind} if body is not None else {})
+        data = body if isinstance(body, bytes) or body is None else orjson.dumps(body)
+        try:
+            return self._client.transport.perform_request(
+                method, path, params=params, headers=headers, body=data
+            )
+        except exceptions.ConnectionError as e:  # its status is no number
+            raise TransientError(f"can't be reached: {redact(shorten(e, 300))}") from None
+        except exceptions.TransportError as e:
+            told = e.info if isinstance(e.info, dict) else {"error": e.error}
+            raise status_error(int(e.status_code), told, {}) from None
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._client.close()

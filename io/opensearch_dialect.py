@@ -1,0 +1,49 @@
+"""Vectors as OpenSearch's k-NN plugin writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vecferry.io.search_dialect import Field, metric_of
+from vecferry.io.search_settings import SearchColumn
+
+
+class OpenSearchDialect:
+    """OpenSearch with k-NN (https://docs.opensearch.org/latest/field-types/supported-field-types/knn-vector/)."""
+
+    store = "OpenSearch"
+    vector_type = "knn_vector"
+    least_version = (2, 0)
+    index_settings: dict[str, Any] = {"index.knn": True}  # noqa: RUF012
+
+    def field(self, name: str, mapping: dict[str, Any]) -> Field:
+        """See `Dialect`."""
+        kind = str(mapping.get("type") or "object")
+        if kind != self.vector_type:
+            return Field(name, kind)
+        method = mapping.get("method") or {}
+        word = mapping.get("space_type") or method.get("space_type") or "l2"
+        bits = mapping.get("data_type", "float") != "float"
+        return Field(name, kind, mapping.get("dimension"), metric_of("other" if bits else word))
+
+    def vector_mapping(self, column: SearchColumn) -> dict[str, Any]:
+        """See `Dialect`; engine, spaceType and parameters make up the method unless it is given."""
+        more = dict(column.model_extra or {})
+        method = more.pop("method", None)
+        space = more.pop("spaceType", None) or more.pop("space_type", None) or "cosinesimil"
+        engine, parameters = more.pop("engine", "faiss"), more.pop("parameters", None)
+        if method is None:
+            method = {"name": "hnsw", "engine": engine, "space_type": space}
+            if parameters is not None:
+                method["parameters"] = parameters
+        return {"type": self.vector_type, "dimension": column.dimension, "method": method, **more}
+
+    def knn(self, field: Field, vector: np.ndarray, k: int) -> dict[str, Any]:
+        """See `Dialect`."""
+        return {"query": {"knn": {field.name: {"vector": vector.tolist(), "k": k}}}, "size": k}
+
+    def takes_base64(self, version: tuple[int, int] | None) -> bool:
+        """Never."""
+        return False

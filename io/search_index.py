@@ -1,0 +1,178 @@
+"""An index as it is: its version of the server, its fields; creating and dropping it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from vecferry.errors import JobError, near
+from vecferry.io.search_client import SearchClient, StatusError, ask
+from vecferry.io.search_dialect import Dialect, Field
+from vecferry.io.search_settings import SearchSettings
+
+GC_DELETES = "1d"
+"""How long an index that we create remembers the version of what was deleted (60 s otherwise)."""
+MOST_NAMES = 20
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """An index that exists. `fields` are by their dotted names; `mark` is its mapping's `_meta`."""
+
+    name: str
+    fields: dict[str, Field]
+    strict: bool
+    mark: dict[str, Any]
+
+
+class SearchIndex:
+    """The index of a step, or what its alias names."""
+
+    def __init__(self, client: SearchClient, dialect: Dialect, settings: SearchSettings) -> None:
+        self.client, self.dialect, self.settings = client, dialect, settings
+        self.path = f"/{quote(settings.index, safe='')}"
+
+    def version(self) -> tuple[int, int] | None:
+        """The server's version; None where this user may not read it."""
+        for path in ("/", "/_nodes?filter_path=nodes.*.version"):
+            try:
+                read = functools.partial(self._read, path)
+                answer = ask(self.client, read, "reading its version")
+            except JobError as e:
+                if isinstance(e.__cause__, StatusError) and e.__cause__.status in (403, 405):
+                    continue
+                raise
+            texts = [str(n.get("version")) for n in (answer.get("nodes") or {}).values()]
+            if isinstance(answer.get("version"), dict):
+                texts.append(str(answer["version"].get("number")))
+            found = [v for v in map(_parsed, texts) if v]
+            if found:
+                return min(found)
+        return None
+
+    def describe(self) -> IndexInfo | None:
+        """What is there now; None where there is nothing of this name."""
+        answer = ask(self.client, self._mapping, f"reading index {self.settings.index!r}")
+        if not answer:
+            return None
+        if len(answer) > 1:
+            raise JobError(
+                f"{self.client.where}: {self.settings.index!r} names {len(answer)} indices "
+                f"({', '.join(sorted(answer)[:5])}): name one of them, or an alias of one"
+            )
+        ((name, body),) = answer.items()
+        mappings = body.get("mappings") or {}
+        fields = {f.name: f for f in self._fields("", mappings)}
+        strict = str(mappings.get("dynamic", "true")) == "strict"
+        return IndexInfo(name, fields, strict, dict(mappings.get("_meta") or {}))
+
+    def neighbours(self) -> list[str]:
+        """The names of the indices that there are; none where they may not be listed."""
+        try:
+            answer = self.client.request("GET", "/_cat/indices?h=index&format=json")
+        except StatusError:
+            return []
+        return sorted(str(i["index"]) for i in answer if not str(i["index"]).startswith("."))
+
+    def count(self) -> int:
+        """How many documents it holds, after all that was written is made visible."""
+        self._refresh()
+        answer = ask(self.client, lambda: self._read(f"{self.path}/_count"), "counting")
+        return int(answer["count"])
+
+    def create(self) -> None:
+        """Creates it, as `body` says."""
+        body = self.body()
+        ask(self.client, lambda: self._write("PUT", self.path, body), "creating the index")
+
+    def drop(self, name: str) -> None:
+        """Drops an index."""
+        path = f"/{quote(name, safe='')}"
+        ask(self.client, lambda: self._write("DELETE", path), "dropping the index")
+
+    def body(self) -> dict[str, Any]:
+        """What would create it."""
+        settings = {"index.gc_deletes": GC_DELETES, **self.dialect.index_settings}
+        settings |= dict(_flat("", self.settings.settings))
+        properties = {
+            c.name: self.dialect.vector_mapping(c)
+            if c.is_vector
+            else {"type": c.type, **(c.model_extra or {})}
+            for c in self.settings.column
+            if c.type != "id"
+        }
+        mappings = {"dynamic": self.settings.dynamic, "properties": properties}
+        return {"settings": settings, "mappings": mappings}
+
+    def point_alias(self, name: str) -> None:
+        """Lets the step's alias name this index, too, or it alone."""
+        alias, exclusive = self.settings.alias, self.settings.alias_mode == "exclusive"
+        actions: list[dict[str, Any]] = [{"add": {"index": name, "alias": alias}}]
+        if exclusive:
+            actions.insert(0, {"remove": {"index": "*", "alias": alias, "must_exist": False}})
+        body = {"actions": actions}
+        ask(self.client, lambda: self._write("POST", "/_aliases", body), "moving the alias")
+
+    def search(self, field: Field, vector: Any, k: int) -> list[dict[str, Any]]:
+        """The nearest documents with their score, without vectors."""
+        self._refresh()
+        body = self.dialect.knn(field, vector, k)
+        info = self.describe()
+        vectors = [f.name for f in info.fields.values() if f.is_vector] if info else []
+        body["_source"] = {"excludes": vectors}
+        answer = ask(
+            self.client, lambda: self._write("POST", f"{self.path}/_search", body), "searching"
+        )
+        return [
+            {"score": hit.get("_score"), "_id": hit["_id"], **(hit.get("_source") or {})}
+            for hit in answer["hits"]["hits"]
+        ]
+
+    def no_index(self, existing: list[str]) -> str:
+        """That it is missing, and which there are."""
+        name = self.settings.index
+        there = f" (there are: {', '.join(existing[:MOST_NAMES])})" if existing else ""
+        return f"index {name!r} does not exist{near(name, existing)}{there}"
+
+    def _refresh(self) -> None:
+        ask(self.client, lambda: self._write("POST", f"{self.path}/_refresh"), "refreshing")
+
+    def _mapping(self) -> Any:
+        try:
+            return self._read(f"{self.path}/_mapping")
+        except StatusError as e:
+            if e.status == 404:
+                return None
+            raise
+
+    def _fields(self, prefix: str, mapping: dict[str, Any]) -> Iterator[Field]:
+        for name, body in (mapping.get("properties") or {}).items():
+            yield self.dialect.field(f"{prefix}{name}", body)
+            if "properties" in body:
+                yield from self._fields(f"{prefix}{name}.", body)
+
+    def _read(self, path: str) -> Any:
+        return self.client.request("GET", path)
+
+    def _write(self, method: str, path: str, body: Any = None) -> Any:
+        return self.client.request(method, path, body)
+
+
+def _parsed(text: str) -> tuple[int, int] | None:
+    parts = text.split(".")
+    if len(parts) < 2 or not (parts[0].isdigit() and parts[1].isdigit()):
+        return None
+    return int(parts[0]), int(parts[1])
+
+
+def _flat(prefix: str, settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Settings by their dotted names, which all begin with ``index.``."""
+    for name, value in settings.items():
+        full = f"{prefix}{name}"
+        if isinstance(value, dict) and not full.startswith("index.analysis") and full != "analysis":
+            yield from _flat(f"{full}.", value)
+        else:
+            yield full if full.startswith("index.") else f"index.{full}", value

@@ -1,0 +1,254 @@
+"""An index as the target of a job: checked, made ready, written to, searched."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from vecferry.errors import JobError, TerminalError, TransientError, near
+from vecferry.io.search_client import SearchClient
+from vecferry.io.search_dialect import Dialect, Field
+from vecferry.io.search_index import IndexInfo, SearchIndex
+from vecferry.io.search_rows import RowEncoder
+from vecferry.io.search_settings import SearchSettings
+from vecferry.io.search_store import SearchStore
+from vecferry.io.sink import SinkWriter
+from vecferry.io.sink_store import WriteLimits
+from vecferry.io.vectors import as_vector
+from vecferry.process import once
+from vecferry.retry import call_with_retries
+from vecferry.rows import Change, Reject, Row
+from vecferry.steps import StepContext
+
+logger = logging.getLogger(__name__)
+
+REQUEST_BYTES = 8 << 20
+"""Well below the 100 MiB that a server takes, and enough for it to be busy."""
+WRITES_IN_FLIGHT = 4
+
+
+class SearchTarget:
+    """The index that a step writes to; what Elasticsearch and OpenSearch have in common.
+
+    `check` and `prepare` are for the launcher, `operator` for the workers.
+    """
+
+    dialect: Dialect
+    pipeline: str | None = None
+
+    def __init__(self, settings: SearchSettings, connection: Any, context: StepContext) -> None:
+        self.settings, self.connection, self.context = settings, connection, context
+
+    def client(self) -> SearchClient:
+        """The client that everything of this run in this process shares."""
+        raise NotImplementedError
+
+    def check(self) -> list[str]:
+        """Whether this job can write there; changes nothing. Gives notes for people, also logged.
+
+        Raises:
+          JobError: with every reason why it can't.
+        """
+        index = self._index()
+        notes = self._check_version(index)
+        info = index.describe()
+        if info is None:
+            self._refuse(self._missing(index))
+            return self._tell(notes)
+        self._refuse(self._unfit(info))
+        return self._tell([*notes, *self._notes(info)])
+
+    def prepare(self) -> None:
+        """Creates the index where it is missing and may be; once in a job. Raises JobError."""
+        index = self._index()
+        info = index.describe()
+        if info is not None:
+            self._refuse(self._unfit(info))
+            if not self.settings.recreates:
+                return
+            index.drop(info.name)
+        self._refuse(self._missing(index))
+        index.create()
+
+    def conclude(self) -> None:
+        """Moves the step's alias to the index; once in a job, after it is done."""
+        if self.settings.alias is not None:
+            index = self._index()
+            index.point_alias(self._existing(index).name)
+
+    def operator(self) -> SinkWriter:
+        """A writer for one bundle; waits for a cluster that is away."""
+        context = self.context
+        key = (self.dialect.store, "store", context.run, context.step)
+        store = call_with_retries(
+            lambda: once(key, self._store),
+            deadline=context.retry_deadline,
+            what=f"step {context.step!r}",
+        )
+        most = max(1, WRITES_IN_FLIGHT // context.parallelism)
+        limits = WriteLimits(rows=self.settings.batch_size, bytes=REQUEST_BYTES, in_flight=most)
+        return SinkWriter(store, limits, context)
+
+    def search(self, vector: Any, k: int, vector_column: str | None = None) -> list[dict[str, Any]]:
+        """The `k` documents nearest to `vector`, nearest first: `score`, `_id`, all but vectors.
+
+        `vector_column` is the field, or the job's column that goes into it; by default the first.
+        """
+        index = self._index()
+        field = self._vector_field(self._existing(index), vector_column)
+        try:
+            array = as_vector(field.name, vector)
+        except TerminalError as e:
+            raise JobError(str(e)) from e
+        if field.dimension is not None and len(array) != field.dimension:
+            raise JobError(
+                f"index {self.settings.index!r}: field {field.name!r} has {field.dimension} "
+                f"dimensions, and the vector to search with has {len(array)}"
+            )
+        return index.search(field, array, k)
+
+    def row_count(self) -> int:
+        """How many documents the index holds now."""
+        return self._index().count()
+
+    def preview(self, change: Change | Row) -> dict[str, Any] | Reject:
+        """The document as the server would get it, or the reject it would become."""
+        change = change if isinstance(change, Change) else Change(change)
+        key = (self.dialect.store, "preview", self.context.run, self.context.step)
+        encoder = once(key, self._preview_encoder)
+        try:
+            encoder.encode(change)
+            return encoder.document(change)
+        except TerminalError as e:
+            return self.context.reject(e.reason, str(e), row=change)
+
+    def _preview_encoder(self) -> RowEncoder:
+        info = self._index().describe()
+        return RowEncoder(self.settings, self._planned() if info is None else info.fields)
+
+    def _store(self) -> SearchStore:
+        index = self._index()
+        try:
+            info = self._existing(index)
+            version = index.version()
+        except JobError as e:
+            if isinstance(e.__cause__, TransientError):
+                raise e.__cause__ from None
+            raise
+        self._refuse(self._unfit(info))
+        encoder = RowEncoder(
+            self.settings, info.fields, base64_vectors=self.dialect.takes_base64(version)
+        )
+        return SearchStore(index.client, self.settings.index, encoder, self.pipeline)
+
+    def _index(self) -> SearchIndex:
+        return SearchIndex(self.client(), self.dialect, self.settings)
+
+    def _existing(self, index: SearchIndex) -> IndexInfo:
+        info = index.describe()
+        if info is None:
+            raise JobError(f"{index.client.where}: {index.no_index(index.neighbours())}")
+        return info
+
+    def _planned(self) -> dict[str, Field]:
+        """The fields that the job's own columns would make."""
+        dialect = self.dialect
+        return {
+            c.name: dialect.field(
+                c.name, dialect.vector_mapping(c) if c.is_vector else {"type": c.type}
+            )
+            for c in self.settings.column
+        }
+
+    def _check_version(self, index: SearchIndex) -> list[str]:
+        version, least = index.version(), self.dialect.least_version
+        store, wanted = self.dialect.store, ".".join(map(str, least))
+        if version is None:
+            return [f"{store} does not tell its version to this user; {wanted} or newer is needed"]
+        if version < least:
+            shown = ".".join(map(str, version))
+            raise JobError(f"{index.client.where} is {store} {shown}; {wanted} or newer is needed")
+        return []
+
+    def _missing(self, index: SearchIndex) -> list[str]:
+        """Why the job can't do without the index, which is not there."""
+        settings = self.settings
+        what = f"{index.client.where}: {index.no_index(index.neighbours())}"
+        if not settings.creates:
+            import orjson
+
+            body = orjson.dumps(index.body()).decode() if settings.column else ""
+            way = f"; this would create it: PUT /{settings.index} {body}" if body else ""
+            return [f"{what}; create it, or set schemaCreateMode to createIfNotExist{way}"]
+        if not settings.column:
+            return [f"{what} and can't be created: column must list its fields, with their types"]
+        return [
+            f"{what} and can't be created: column {c.name!r} has no type"
+            for c in settings.column
+            if c.type is None
+        ]
+
+    def _unfit(self, info: IndexInfo) -> list[str]:
+        """Why the job can't have the index as it is."""
+        if self.settings.recreates:
+            return []
+        problems = []
+        for column in self.settings.column:
+            field = info.fields.get(column.name)
+            if column.type == "id" or field is None:
+                continue
+            if column.type is not None and column.type != field.type:
+                problems.append(
+                    f"field {field.name!r} of index {info.name!r} is a {field.type}, and the job "
+                    f"says {column.type}: make both the same"
+                )
+            elif column.dimension and field.dimension and column.dimension != field.dimension:
+                problems.append(
+                    f"field {field.name!r} of index {info.name!r} has {field.dimension} dimensions,"
+                    f" and the job says {column.dimension}: make both the same"
+                )
+        if self.settings.dynamic and not info.strict:
+            return problems
+        for name in self.settings.sources():
+            ids = any(c.name == name and c.type == "id" for c in self.settings.column)
+            if name not in info.fields and not ids:
+                problems.append(
+                    f"index {info.name!r} has no field {name!r}{near(name, info.fields)}; it has "
+                    f"{', '.join(sorted(info.fields)[:20]) or 'none'}"
+                )
+        return problems
+
+    def _notes(self, info: IndexInfo) -> list[str]:
+        notes = []
+        if not self.settings.keys:
+            notes.append(
+                "no column has primaryKey: true, so the store gives each document an id, and a row "
+                "that is written twice is there twice"
+            )
+        return notes
+
+    def _refuse(self, problems: list[str]) -> None:
+        if problems:
+            raise JobError([f"step {self.context.step!r}: {p}" for p in problems])
+
+    def _tell(self, notes: list[str]) -> list[str]:
+        def log() -> bool:
+            for note in notes:
+                logger.warning("step %r: %s", self.context.step, note)
+            return True
+
+        once((self.dialect.store, "notes", self.context.run, self.context.step), log)
+        return notes
+
+    def _vector_field(self, info: IndexInfo, name: str | None) -> Field:
+        vectors = [f for f in info.fields.values() if f.is_vector]
+        if not vectors:
+            raise JobError(f"index {info.name!r} has no field of type {self.dialect.vector_type}")
+        if name is None:
+            return vectors[0]
+        into = {source: field for field, source in self.settings.sources().items()}
+        for field in vectors:
+            if field.name in (name, into.get(name)):
+                return field
+        known = ", ".join(f.name for f in vectors)
+        raise JobError(f"index {info.name!r} has no vector field {name!r}; it has {known}")

@@ -1,0 +1,341 @@
+"""Writing to real Elasticsearch and OpenSearch: every claim holds on both."""
+
+from __future__ import annotations
+
+import uuid
+
+import numpy as np
+import pytest
+
+from tests.services.elasticsearch import Elasticsearch9Server, ElasticsearchServer
+from tests.services.opensearch import OpenSearchServer
+from tests.services.server import running, stop
+from vecferry.errors import FatalError, JobError
+from vecferry.io.elasticsearch_settings import ElasticsearchConnection, ElasticsearchSettings
+from vecferry.io.elasticsearch_target import ElasticsearchTarget
+from vecferry.io.opensearch_settings import OpenSearchConnection, OpenSearchSettings
+from vecferry.io.opensearch_target import OpenSearchTarget
+from vecferry.process import end_run
+from vecferry.rows import Change, Reject
+from vecferry.steps import StepContext
+
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
+DIMENSION = 8
+SERVERS = {
+    "elasticsearch": ElasticsearchServer,
+    "elasticsearch9": Elasticsearch9Server,
+    "opensearch": OpenSearchServer,
+}
+
+
+def vector(i: int) -> np.ndarray:
+    """A vector of its own for each number, never of length 0."""
+    return np.random.default_rng(i).normal(size=DIMENSION).astype(np.float32)
+
+
+def rows(n: int, first: int = 0) -> list[dict]:
+    """Plain rows that fit the index of `Store.columns`."""
+    return [
+        {"id": f"k{i}", "text": f"text {i}", "n": i, "vector": vector(i)}
+        for i in range(first, first + n)
+    ]
+
+
+class Store:
+    """One server, and the targets opened on it."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._runs: list[str] = []
+        if kind == "opensearch":
+            self.server = running(OpenSearchServer)
+            self.connection = OpenSearchConnection(endpoint=self.server.url)
+        else:
+            server = running(
+                ElasticsearchServer if kind == "elasticsearch" else Elasticsearch9Server
+            )
+            self.server = server
+            self.connection = ElasticsearchConnection(
+                endpoint=server.url, username=server.user, password=server.password
+            )
+
+    @property
+    def columns(self) -> list[dict]:
+        vector_type = "knn_vector" if self.kind == "opensearch" else "dense_vector"
+        field = {"name": "vector", "type": vector_type, "dimension": str(DIMENSION)}
+        if self.kind == "opensearch":
+            field["engine"] = "lucene"
+        return [
+            {"name": "id", "type": "keyword", "primaryKey": True},
+            {"name": "text", "type": "text"},
+            {"name": "n", "type": "integer"},
+            field,
+        ]
+
+    def settings(self, **more: object):
+        kind = OpenSearchSettings if self.kind == "opensearch" else ElasticsearchSettings
+        given = {"index": f"t{uuid.uuid4().hex}", "column": self.columns}
+        given["schemaCreateMode"] = "createIfNotExist"
+        return kind.model_validate(given | more)
+
+    def target(self, settings=None, *, prepared: bool = True, **more: object):
+        context = StepContext(step="Writer", step_type=self.kind, retry_deadline=60)
+        self._runs.append(context.run)
+        kind = OpenSearchTarget if self.kind == "opensearch" else ElasticsearchTarget
+        target = kind(settings or self.settings(**more), self.connection, context)
+        if prepared:
+            target.prepare()
+        return target
+
+    def document(self, target, key: str) -> dict | None:
+        """The document of an id, without its vector where the server keeps it apart."""
+        path = f"/{target.settings.index}/_doc/{key}"
+        try:
+            return self.server.request("GET", path)["_source"]
+        except Exception:
+            return None
+
+    def close(self) -> None:
+        for run in self._runs:
+            end_run(run)
+
+
+@pytest.fixture(params=SERVERS, scope="module")
+def kind(request):
+    """One server after the other: each takes more than a gigabyte."""
+    yield request.param
+    stop(SERVERS[request.param])
+
+
+@pytest.fixture
+def store(kind):
+    store = Store(kind)
+    yield store
+    store.close()
+
+
+def write(target, changes):
+    """Rows that were written, rejects, and counts, of one bundle."""
+    operator = target.operator()
+    out = []
+    for change in changes:
+        out += operator.process(change if isinstance(change, Change) else Change(change))
+    out += operator.finish()
+    items = [item for item, _ in out]
+    written = [i for i in items if isinstance(i, Change)]
+    return written, [i for i in items if isinstance(i, Reject)], operator.counts.values
+
+
+def test_an_index_is_created_written_and_answers_a_search(store):
+    """The nearest document to a row's own vector is that row."""
+    target = store.target()
+    assert target.check() == []
+    written, rejects, _ = write(target, rows(500))
+    assert (len(written), rejects, target.row_count()) == (500, [], 500)
+    (hit,) = target.search(vector(123), 1)
+    assert (hit["_id"], hit["text"], hit["n"]) == ("k123", "text 123", 123)
+    assert "vector" not in hit
+
+
+def test_rewriting_a_bundle_leaves_one_copy_of_each_row(store):
+    """The id is the row's own."""
+    target = store.target()
+    for _ in range(2):
+        write(target, rows(300))
+    assert target.row_count() == 300
+
+
+def test_a_stale_change_never_replaces_a_newer_one(store):
+    """Upsert, delete, then a stale upsert: nothing is there, and the stale one is counted."""
+    target = store.target()
+    row = rows(1)[0]
+    write(target, [Change(row, version=10)])
+    write(target, [Change({"id": "k0"}, kind="-D", version=12)])
+    written, rejects, counts = write(target, [Change(row, version=11)])
+    assert (written, rejects, counts["rows-stale"]) == ([], [], 1)
+    assert target.row_count() == 0
+    again, _, _ = write(target, [Change({**row, "text": "same"}, version=12)])
+    assert len(again) == 1, "an equal version is written: a bundle that is repeated"
+
+
+def test_seven_bad_rows_of_a_thousand_cost_only_themselves(store):
+    """Each is rejected with its reason; the rest of the batch is written."""
+    batch = rows(1000)
+    batch[10]["n"] = "not a number"
+    batch[20]["id"] = None
+    batch[30]["vector"] = vector(1)[:5]
+    batch[40]["vector"] = np.full(DIMENSION, np.nan, np.float32)
+    batch[50]["id"] = "x" * 513
+    batch[60]["vector"] = np.zeros(DIMENSION, np.float32)
+    batch[70]["n"] = float("inf")
+    target = store.target()
+    written, rejects, _ = write(target, batch)
+    assert len(written) == 993
+    assert target.row_count() == 993
+    assert {r.reason for r in rejects} == {
+        "refused-value", "null-key", "wrong-dimension", "not-finite", "key-too-long", "zero-vector",
+    }  # fmt: skip
+    (parsed,) = [r for r in rejects if r.reason == "refused-value"]
+    assert "not a number" in parsed.message
+    assert "'n'" in parsed.message or "[n]" in parsed.message
+
+
+def test_ten_thousand_changes_on_a_hundred_keys_end_right(store):
+    """The last change of each key decides, whatever was in flight with it."""
+    target = store.target(batchSize=64)
+    rng = np.random.default_rng(5)
+    last: dict[str, int | None] = {}
+    changes = []
+    for version in range(10_000):
+        key = f"k{rng.integers(100)}"
+        if rng.random() < 0.3:
+            changes.append(Change({"id": key}, kind="-D", version=version))
+            last[key] = None
+        else:
+            row = {"id": key, "text": "t", "n": version, "vector": vector(version % 50)}
+            changes.append(Change(row, kind="+U", version=version))
+            last[key] = version
+    write(target, changes)
+    alive = {key: n for key, n in last.items() if n is not None}
+    assert target.row_count() == len(alive)
+    for key, n in list(alive.items())[:20]:
+        assert store.document(target, key)["n"] == n
+
+
+def test_text_in_all_scripts_comes_back_as_it_went_in(store):
+    """Ids, too."""
+    texts = ["naïve", "数据", "🚢🛳️", "a\nb\tc", 'quo"te', "نص", "\u0000 nul", "e\u0301"]
+    target = store.target()
+    batch = [{**rows(1, i)[0], "text": text} for i, text in enumerate(texts)]
+    written, rejects, _ = write(target, batch)
+    assert (len(written), rejects) == (len(texts), [])
+    assert [store.document(target, f"k{i}")["text"] for i in range(len(texts))] == texts
+
+
+def test_half_a_surrogate_pair_is_a_reject(store):
+    """No JSON can hold it."""
+    target = store.target()
+    _, (reject,), _ = write(target, [{**rows(1)[0], "text": "\ud800"}])
+    assert reject.reason == "bad-value"
+
+
+def test_a_missing_index_is_told_with_what_would_create_it(store):
+    """And with the names of those that exist."""
+    there = store.target()
+    missing = store.target(prepared=False, index="no-such", schemaCreateMode="ignore")
+    with pytest.raises(JobError) as e:
+        missing.check()
+    text = str(e.value)
+    assert "'no-such' does not exist" in text
+    assert there.settings.index in text
+    assert "PUT /no-such" in text
+
+
+def test_a_mapping_that_does_not_fit_is_refused_before_the_run(store):
+    """Wrong types, wrong dimensions and fields that are not there, all at once."""
+    index = store.target().settings.index
+    columns = [dict(c) for c in store.columns]
+    columns[1]["type"] = "keyword"
+    columns[3]["dimension"] = 16
+    columns.append({"name": "extra", "type": "keyword"})
+    with pytest.raises(JobError) as e:
+        store.target(prepared=False, index=index, column=columns).check()
+    text = str(e.value)
+    assert "'text' of index" in text
+    assert "has 8 dimensions, and the job says 16" in text
+    assert "no field 'extra'" in text
+
+
+def test_recreate_needs_permission_and_drops_what_was_there(store):
+    """Without ownsTarget it is refused, with it the index is empty again."""
+    with pytest.raises(ValueError, match="ownsTarget"):
+        store.settings(schemaCreateMode="recreate")
+    target = store.target()
+    write(target, rows(10))
+    again = store.target(index=target.settings.index, schemaCreateMode="recreate", ownsTarget=True)
+    assert again.row_count() == 0
+
+
+def test_create_leaves_what_is_there_and_update_merges(store):
+    """`create` counts what exists as stale; `update` keeps the fields it doesn't name."""
+    target = store.target()
+    index = target.settings.index
+    write(target, rows(2))
+    written, rejects, counts = write(
+        store.target(index=index, actionType="create"),
+        [{**row, "text": "new"} for row in rows(3)],
+    )
+    assert (len(written), rejects, counts["rows-stale"]) == (1, [], 2)
+    columns = [c for c in store.columns if c["name"] in ("id", "n")]
+    write(store.target(index=index, actionType="update", column=columns), [{"id": "k0", "n": 7}])
+    assert store.document(target, "k0")["text"] == "text 0"
+    assert store.document(target, "k0")["n"] == 7
+    with pytest.raises(FatalError, match="can't carry versions"):
+        write(store.target(index=index, actionType="create"), [Change(rows(1)[0], version=1)])
+
+
+def test_rows_without_a_key_get_ids_of_the_store(store):
+    """A note says that a second writing doubles them."""
+    columns = [dict(c) for c in store.columns]
+    del columns[0]["primaryKey"]
+    target = store.target(column=columns)
+    write(target, rows(5))
+    write(target, rows(5))
+    assert target.row_count() == 10
+    assert "twice" in target.check()[0]
+    _, (reject,), _ = write(target, [Change({"id": "k0"}, kind="-D")])
+    assert reject.reason == "no-key"
+
+
+def test_an_alias_moves_once_the_job_is_done(store):
+    """Exclusive: no other index has it any more."""
+    alias = f"a{uuid.uuid4().hex}"
+    first = store.target(alias=alias)
+    first.conclude()
+    second = store.target(alias=alias, aliasMode="exclusive")
+    write(second, rows(3))
+    second.conclude()
+    assert list(store.server.request("GET", f"/_alias/{alias}")) == [second.settings.index]
+    assert store.target(prepared=False, index=alias).row_count() == 3
+
+
+def test_a_server_that_is_killed_in_the_middle_costs_no_row(store):
+    """It comes back; what was not acknowledged is sent again, nothing is rejected."""
+    target = store.target(batchSize=200)
+    operator = target.operator()
+    out = []
+    for i, row in enumerate(rows(10_000)):
+        out += operator.process(Change(row))
+        if i == 4_000:
+            store.server.kill()
+            store.server.start()
+    out += operator.finish()
+    assert len(out) == 10_000
+    assert not any(isinstance(item, Reject) for item, _ in out)
+    assert target.row_count() == 10_000
+
+
+def test_an_index_that_may_not_be_written_fails_the_job(store):
+    """No row is rejected for it."""
+    target = store.target()
+    store.server.request("PUT", f"/{target.settings.index}/_settings", {"index.blocks.write": True})
+    with pytest.raises(FatalError, match="cluster_block_exception"):
+        write(target, rows(3))
+
+
+def test_a_connection_that_is_wrong_is_told(store):
+    """With what to correct, and without the password."""
+    there = store.connection
+    store.connection = there.model_copy(update={"endpoint": ["http://127.0.0.1:9"]})
+    with pytest.raises(JobError, match=r"127\.0\.0\.1:9.*can't be reached"):
+        store.target(prepared=False).check()
+    if store.kind == "opensearch":
+        store.connection = ElasticsearchConnection(endpoint=store.server.url)
+        store.kind, shown = "elasticsearch", "stepType 'opensearch'"
+    else:
+        store.connection = there.model_copy(update={"password": "not-the-password"})
+        shown = "check username and password"
+    with pytest.raises(JobError, match=shown) as e:
+        store.target(prepared=False).check()
+    assert "not-the-password" not in str(e.value)
