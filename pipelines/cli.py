@@ -1,4 +1,4 @@
-"""The command line: ``vecferry run|check|preview|query|schema|templates``.
+"""The command line: ``vecferry run|check|preview|query|schema|templates|cache``.
 
 Exit status: 0 done; 1 the job ran and failed; 2 the command line or the job is invalid;
 130 interrupted.
@@ -13,7 +13,7 @@ import click
 
 from vecferry import __version__
 from vecferry.errors import JobError, VecferryError, redact
-from vecferry.pipelines import commands
+from vecferry.pipelines import cache_command, commands
 from vecferry.pipelines.cli_options import (
     AFTER_DASHES,
     JobArguments,
@@ -144,6 +144,9 @@ def templates() -> None:
 def templates_list(as_json: bool) -> None:
     """List the templates."""
     commands.list_templates(as_json=as_json)
+
+
+app.add_command(cache_command.cache)
 
 
 def main(argv: list[str] | None = None) -> None:

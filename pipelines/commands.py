@@ -14,6 +14,7 @@ import orjson
 from vecferry.errors import JobError
 from vecferry.process import end_run
 from vecferry.rows import Reject, encode_value
+from vecferry.transforms.embed_store_settings import shown_uri
 
 if TYPE_CHECKING:
     from vecferry.pipelines.report import Report
@@ -119,6 +120,9 @@ def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool
         "steps": [{"name": s.name, "stepType": s.kind.step_type} for s in resolved.steps],
         "warnings": resolved.warnings,
     }
+    cache = resolved.job.setting.vector_cache
+    if cache is not None:
+        found["vectorCache"] = shown_uri(cache.uri)
     if connect:
         from vecferry.pipelines.ends import try_ends
 
@@ -145,6 +149,8 @@ def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool
     click.echo(f"{resolved.job.name}: valid: {' → '.join(s.name for s in resolved.steps)}")
     if connect:
         click.echo("  source, endpoint and target answer")
+    if cache is not None:
+        click.echo(f"  vector cache: {found['vectorCache']}")
     for name, value in found.get("estimate", {}).items():
         click.echo(f"  {name.replace('_', ' ')}: {value:,}")
     for note in resolved.unable():

@@ -154,6 +154,7 @@ def _client(uri: str) -> Any:
         socket_timeout=ANSWER_SECONDS,
         # Once, for a kept connection that the server has closed; what hangs is not asked again.
         retry=Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),
+        protocol=2,  # spoken by every server and proxy
         decode_responses=False,
     )
 

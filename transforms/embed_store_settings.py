@@ -20,7 +20,7 @@ TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 WAYS = (
     "write sqlite:///folder/cache.db (from the current folder), sqlite:////folder/cache.db, "
-    "redis://user:password@host:6379/0, or rediss:// for TLS"
+    "redis://host:6379/0, or rediss:// for TLS, with user and password and an @ before the host"
 )
 
 
