@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from operator import length_hint
 
-from vecferry.errors import FatalError, JobError
+from vecferry.errors import FatalError, JobError, VecferryError
 from vecferry.io.files_settings import FilesSettings
 from vecferry.io.files_split import FileSplit, format_of
 from vecferry.io.files_store import FileInfo, NoFile, filesystem
@@ -36,19 +36,19 @@ class FileReader:
     ) -> None:
         self.settings, self.context, self.counts = settings, context, Counts()
         self._split_bytes = split_bytes
-        self._store = filesystem(connection)
+        self._store = filesystem(connection, context.retry_deadline)
         self._format = format_of(settings, context, self._store.open)
 
     def check(self) -> None:
         """Raises JobError where there is nothing to read or the first file can't be opened."""
         for first in self._files()[:1]:
+            raw = None
             try:
-                with self._store.open(first.path) as raw:
+                with self._store.open(first.path, first) as raw:
                     if first.size:
                         self._format.check(first.path, raw)
             except (FatalError, *_UNREADABLE) as e:
-                fatal = isinstance(e, FatalError)
-                raise JobError(str(e) if fatal else self._unreadable(first.path, e)) from e
+                raise JobError(str(self._failed(first.path, raw, e))) from e
 
     def size(self) -> Size:
         """The bytes of all files as they are stored; rows are unknown."""
@@ -64,10 +64,11 @@ class FileReader:
         Raises FatalError where the file is gone, has changed since it was listed, or can't be
         read to its end; the rows before that place have been given by then.
         """
-        self._require_unchanged(split)
-        count = self.counts.add
+        file = FileInfo(split.path, split.size, split.version)
+        self._require_unchanged(file)
+        count, raw = self.counts.add, None
         try:
-            with self._store.open(split.path) as raw:
+            with self._store.open(split.path, file) as raw:
                 for items, size in self._format.batches(split, raw):
                     left = iter(items)
                     try:
@@ -77,8 +78,8 @@ class FileReader:
                         count("rows-read", len(items) - length_hint(left))
                         count("bytes-read", size)
         except _UNREADABLE as e:
-            raise FatalError(self._unreadable(split.path, e)) from e
-        self._require_unchanged(split)
+            raise self._failed(split.path, raw, e) from e
+        self._require_unchanged(file)
 
     def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
         """The row of a record that was rejected earlier, or a reject again.
@@ -94,6 +95,8 @@ class FileReader:
         rooted = self.context.step_type == "hdfs"
         found: dict[str, FileInfo] = {}
         problems: list[str] = []
+        if self.settings.default_fs:
+            self._store.require_here(self.settings.default_fs)
         for pattern in self.settings.paths:
             try:
                 files = self._store.find(self._store.relative(pattern, rooted=rooted))
@@ -118,17 +121,25 @@ class FileReader:
         step = self._split_bytes
         return [part(at, min(at + step, file.size)) for at in range(0, file.size, step)]
 
-    def _require_unchanged(self, split: FileSplit) -> None:
+    def _require_unchanged(self, file: FileInfo) -> None:
+        if self._store.reads_one_version:
+            return
         try:
-            now = self._store.info(split.path)
+            now = self._store.info(file.path)
         except FileNotFoundError as e:
-            raise FatalError(self._unreadable(split.path, e)) from e
-        if (now.size, now.version) != (split.size, split.version):
+            raise FatalError(self._unreadable(file.path, e)) from e
+        if now != file:
             raise FatalError(
-                f"step {self.context.step!r}: {split.path} changed since it was listed "
-                f"({split.size} bytes then, {now.size} now); run the job again when nobody "
+                f"step {self.context.step!r}: {file.path} changed since it was listed "
+                f"({file.size} bytes then, {now.size} now); run the job again when nobody "
                 "writes to its files"
             )
+
+    def _failed(self, path: str, raw: object, error: Exception) -> Exception:
+        """What to raise: pyarrow turns all that its file raises into an error of its own."""
+        error = getattr(raw, "failure", None) or error
+        told = isinstance(error, VecferryError)
+        return error if told else FatalError(self._unreadable(path, error))
 
     def _unreadable(self, path: str, error: BaseException) -> str:
         if isinstance(error, FileNotFoundError):

@@ -37,6 +37,9 @@ class FilesSettings(Settings):
     column: list[FileColumn] = Field(default=[])
     field_delimiter: str | None = None
     encoding: Annotated[str, _blank_is("utf-8")] = "utf-8"
+    default_fs: Annotated[str | None, _blank_is(None)] = Field(
+        default=None, validation_alias=AliasChoices("defaultFS", "default_fs")
+    )
     null_format: str | None = r"\N"
     skip_header: Annotated[bool, _blank_is(False)] = False
     csv_reader_config: Annotated[CsvReaderConfig, _blank_is({})] = CsvReaderConfig()
@@ -46,7 +49,7 @@ class FilesSettings(Settings):
 
     ignored: ClassVar[frozenset[str]] = frozenset(
         {
-            "fieldDelimiterOrigin", "envType", "defaultFS", "hadoopConfig", "haveKerberos",
+            "fieldDelimiterOrigin", "envType", "hadoopConfig", "haveKerberos",
             "kerberosKeytabFilePath", "kerberosPrincipal", "maxRetryTime",
         }
     )  # fmt: skip

@@ -82,7 +82,10 @@ class FileStore:
     """The files below one folder of a store; nothing outside can be reached.
 
     `name` is how the folder is called in messages, `root` its path from the top of the store.
+    `reads_one_version` says that a file opened as it was listed gives that version, or an error.
     """
+
+    reads_one_version = False
 
     def __init__(self, name: str, root: str) -> None:
         self.name, self.root = name, root.rstrip("/") or "/"
@@ -119,9 +122,15 @@ class FileStore:
         """The file as it is now; FileNotFoundError where it is gone."""
         raise NotImplementedError
 
-    def open(self, path: str) -> Any:
-        """The file, opened for reading bytes; it can be sought in."""
+    def open(self, path: str, file: FileInfo | None = None) -> Any:
+        """The file, opened for reading bytes; it can be sought in.
+
+        `file` is what was listed of it, which spares asking again.
+        """
         raise NotImplementedError
+
+    def require_here(self, url: str) -> None:
+        """Raises JobError where a URL names another store than this."""
 
     def _require_root(self) -> None:
         """Raises JobError where the folder itself is not there."""
@@ -176,7 +185,7 @@ class LocalStore(FileStore):
         """The file as it is now; FileNotFoundError where it is gone."""
         return self._info(path, self.fs.info(self._locate(path)))
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str, file: FileInfo | None = None) -> Any:
         """The file, opened for reading bytes."""
         return self.fs.open(self._locate(path), "rb")
 

@@ -38,6 +38,8 @@ class GcsStore(RemoteStore):
         self._bucket_name = connection.bucket
         super().__init__(connection, f"gs://{self._bucket_name}", retry_seconds)
         self._prefix = f"{connection.path}/" if connection.path else ""
+        # An emulator may give any generation, whatever was asked for.
+        self.reads_one_version = connection.endpoint is None
 
     @property
     def _client(self) -> Any:

@@ -130,8 +130,8 @@ class HdfsStore(RemoteStore):
             asked = urlsplit(str(error.request.url))
             if f"{asked.scheme}://{asked.netloc}" != endpoint:
                 return TransientError(
-                    f"the data node {asked.netloc} does not answer: {shorten(error)}; its name "
-                    "must be known and reachable on this machine, or use an HttpFS gateway"
+                    f"{unreachable(f'the data node {asked.netloc}', error)}; it must be reachable "
+                    "from this machine under that name, or use an HttpFS gateway"
                 )
         if isinstance(error, OSError):  # all of requests' own among them
             return unreachable(endpoint, error)

@@ -24,7 +24,7 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 """A service that sends no byte for so long counts as away."""
 
-FIRST_SECONDS = 10.0
+FIRST_SECONDS = 5.0
 """So long a call is repeated to a service that has never answered in this process."""
 
 LEAST_AHEAD, MOST_AHEAD = 256 << 10, 8 << 20
@@ -68,26 +68,33 @@ class RemoteStore(FileStore):
 
         A leading slash is the top of the store. A URL must name the data source's own store.
         """
-        scheme, mark, rest = pattern.partition("://")
+        _, mark, rest = pattern.partition("://")
         if mark:
-            authority, _, path = rest.partition("/")
-            if scheme.lower() not in self.schemes or not self._is_here(authority):
-                raise JobError(self._elsewhere(pattern))
-            return super().relative(f"/{path}")
+            self.require_here(pattern)
+            return super().relative("/" + rest.partition("/")[2])
         return super().relative(pattern)
+
+    def require_here(self, url: str) -> None:
+        """Raises JobError where a URL names another store than this."""
+        scheme, _, rest = url.partition("://")
+        if scheme.lower() not in self.schemes or not self._is_here(rest.partition("/")[0]):
+            raise JobError(
+                f"{url!r} names another place than the data source, which is {self.name!r}: "
+                "write the path within it, or name another data source"
+            )
 
     def info(self, path: str) -> FileInfo:
         """The file as it is now; FileNotFoundError where it is gone."""
         return self._call(path, lambda: self._stat(path))
 
-    def open(self, path: str) -> Any:
-        """The file, opened for reading bytes; FatalError once it is another than now."""
-        file = self.info(path)
+    def open(self, path: str, file: FileInfo | None = None) -> Any:
+        """The file, opened for reading bytes; FatalError once another is read than that."""
+        opened = file or self.info(path)
 
         def fetch(start: int, end: int) -> bytes:
-            return self._call(path, lambda: self._fetch(file, start, end))
+            return self._call(path, lambda: self._fetch(opened, start, end))
 
-        return ResumingFile(fetch, file.size)
+        return ResumingFile(fetch, opened.size)
 
     def _is_here(self, authority: str) -> bool:
         """Whether a URL's host or bucket is the data source's."""
@@ -126,8 +133,8 @@ class RemoteStore(FileStore):
                 raise
             except Changed as e:
                 raise FatalError(
-                    f"{where} changed while it was read; run the job again when nobody writes to "
-                    "its files"
+                    f"{where} changed since it was listed; run the job again when nobody writes "
+                    "to its files"
                 ) from e
             except (JobError, FatalError, TransientError):
                 raise
@@ -152,7 +159,9 @@ class RemoteStore(FileStore):
                 on_retry=repeated,
             )
         except TransientError as e:
-            way = "run the job again when it does" if known else "correct the data source, or wait"
+            way = (
+                "run the job again when it does" if known else "correct the data source's endpoint"
+            )
             raise TransientError(redact(f"{e}; {way}"), e.retry_after) from e
 
     def _require_root(self) -> None:
@@ -192,19 +201,16 @@ class RemoteStore(FileStore):
     def _some_paths(self) -> Iterable[str]:
         return (file.path for _, file in self._list("", "", True) if file is not None)
 
-    def _elsewhere(self, pattern: str) -> str:
-        return (
-            f"{pattern!r} names another place than the data source, which is {self.name!r}: "
-            "write the path within it, or name another data source"
-        )
-
 
 class ResumingFile(io.BufferedIOBase):
     """A file of `size` bytes read by ranges, each of which `fetch` can repeat.
 
     It holds one block: what is read on, grows it to `MOST_AHEAD`; a seek begins with
     `LEAST_AHEAD` again, so that neither a footer nor a preview brings more than it needs.
+    `failure` is what it raised last.
     """
+
+    failure: Exception | None = None
 
     def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
         self.size = size
@@ -266,7 +272,11 @@ class ResumingFile(io.BufferedIOBase):
         self._ahead = min(MOST_AHEAD, self._ahead * 2) if on else LEAST_AHEAD
         self._block = b""
         stop = min(self.size, self._at + max(self._ahead, min(end - self._at, MOST_AHEAD)))
-        self._block, self._start = self._fetch(self._at, stop), self._at
+        try:
+            self._block, self._start = self._fetch(self._at, stop), self._at
+        except Exception as e:
+            self.failure = e
+            raise
 
 
 def require_whole(data: bytes, start: int, end: int) -> bytes:
@@ -276,6 +286,9 @@ def require_whole(data: bytes, start: int, end: int) -> bytes:
     return data
 
 
-def unreachable(endpoint: str, error: object) -> TransientError:
-    """The error for a service that does not answer."""
-    return TransientError(f"{endpoint} does not answer: {shorten(error)}")
+def unreachable(endpoint: str, error: BaseException) -> TransientError:
+    """The error for a service that does not answer; tells what lies at its bottom."""
+    bottom = error
+    while (under := bottom.__cause__ or bottom.__context__) is not None:
+        bottom = under
+    return TransientError(f"{endpoint} does not answer: {shorten(bottom) or type(bottom).__name__}")

@@ -58,6 +58,7 @@ class S3Store(RemoteStore):
     """A folder of a bucket. A version is an entity tag, and a read asks for that one."""
 
     schemes = ("oss", "s3", "s3a", "s3n")
+    reads_one_version = True
 
     def __init__(
         self, connection: S3Connection | OssConnection, retry_seconds: float | None
@@ -110,11 +111,13 @@ class S3Store(RemoteStore):
     def _fetch(self, file: FileInfo, start: int, end: int) -> bytes:
         from botocore.exceptions import ClientError
 
-        ask = {"Bucket": self._bucket, "Key": self._prefix + file.path}
-        if file.version.startswith('"'):
-            ask["IfMatch"] = file.version
         try:
-            answer = self._client.get_object(Range=f"bytes={start}-{end - 1}", **ask)
+            answer = self._client.get_object(
+                Bucket=self._bucket,
+                Key=self._prefix + file.path,
+                Range=f"bytes={start}-{end - 1}",
+                IfMatch=file.version,
+            )
         except ClientError as e:
             code = e.response["Error"]["Code"]
             if code == "NoSuchKey":
@@ -217,6 +220,5 @@ def _client(connection: S3Connection | OssConnection) -> Any:
 
 
 def _version(found: dict[str, Any]) -> str:
-    """The entity tag in its quotes, as If-Match takes it; without one the time of change."""
-    tag = found.get("ETag")
-    return f'"{tag.strip(chr(34))}"' if tag else str(found.get("LastModified", ""))
+    """The entity tag in quotes, as If-Match takes it; some services leave them out of listings."""
+    return '"{}"'.format(found["ETag"].strip('"'))
