@@ -195,12 +195,15 @@ def _not_yet(job: Job) -> list[str]:
 
 def _untrusted(job: Job, path: str, settings: Any) -> list[str]:
     """A problem where a step would call an endpoint that no trusted pattern matches as a whole."""
-    patterns, url = job.setting.trusted_endpoints, getattr(settings, "url", None)
-    if patterns is None or url is None or any(re.fullmatch(p, url) for p in patterns):
+    patterns = job.setting.trusted_endpoints
+    if patterns is None:
         return []
+    urls = [getattr(settings, name, None) for name in ("url", "other_url")]
     return [
         f"{path}.parameter.endpoint: {redact(url)} matches none of setting.trustedEndpoints "
         f"({', '.join(patterns) or 'the list is empty'}): add a pattern, or use another endpoint"
+        for url in urls
+        if url is not None and not any(re.fullmatch(p, url) for p in patterns)
     ]
 
 

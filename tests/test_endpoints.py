@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.embed_support import settings_for
+from tests import endpoint_server
+from tests.embed_support import embedder, on_its_own_row, rows_of, run, settings_for
 from tests.endpoint_server import EndpointServer
 from vecferry.errors import FatalError, TransientError
 from vecferry.transforms.endpoints.base import (
+    AbsentError,
     BadResponseError,
     DimensionError,
     PoisonError,
@@ -98,7 +100,7 @@ def test_base64_and_floats_give_the_same_vector(values):
         (400, {"code": "Arrearage", "message": "pay"}, FatalError),
         (401, None, FatalError),
         (403, {"message": "no"}, FatalError),
-        (404, {"error": "nothing here"}, FatalError),
+        (404, {"error": "nothing here"}, AbsentError),
         (429, {"error": {"code": "insufficient_quota"}}, FatalError),
         (429, {"code": "Throttling.RateQuota"}, ThrottledError),
         (500, None, TransientError),
@@ -177,6 +179,69 @@ def test_pai_gets_its_key_raw_and_no_dimension():
             "encoding_format": "float",
             "input": ["x"],
         }
+
+
+HOST = "http://h.pai-eas.aliyuncs.com"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url", "other"),
+    [
+        (HOST, f"{HOST}/v1/embeddings", HOST),
+        (f"{HOST}/api/predict/bge", f"{HOST}/api/predict/bge/v1/embeddings", "the endpoint"),
+        (f"{HOST}/api/predict/bge/", f"{HOST}/api/predict/bge/v1/embeddings", "the endpoint"),
+        (f"{HOST}/api/predict/bge/v1", f"{HOST}/api/predict/bge/v1/embeddings", None),
+        (f"{HOST}/bge/v1/embeddings", f"{HOST}/bge/v1/embeddings", None),
+        (f"{HOST}/mine/embeddings", f"{HOST}/mine/embeddings", None),
+    ],
+)
+def test_the_endpoint_of_pai_says_where_its_service_is(endpoint, url, other):
+    """By its path; only a bare one leaves two addresses."""
+    settings = settings_for(
+        None, modelProvider="paiModelGallery", modelName="bge-m3", dimension=1024, endpoint=endpoint
+    )
+    assert settings.url == url
+    assert settings.other_url == (endpoint.rstrip("/") if other else None)
+
+
+@pytest.mark.parametrize("place", ["/api/predict/bge/v1/embeddings", "/api/predict/bge"])
+def test_pai_is_found_below_its_address_or_at_it(monkeypatch, place):
+    """One request more, refused and unpaid, for each in flight at most; every vector is there."""
+    monkeypatch.setattr(
+        endpoint_server, "kind_of", lambda path: "openai" if path == place else None
+    )
+    with EndpointServer(auth="raw") as server:
+        engine = embedder(
+            settings_for(
+                server,
+                modelProvider="paiModelGallery",
+                modelName="bge-m3",
+                dimension=1024,
+                endpoint=server.url.replace("/v1", "/api/predict/bge"),
+            ),
+            concurrent=2,
+        )
+        out = run(engine, rows_of(100))
+        assert all(on_its_own_row(row, 1024) for row in out)
+        assert len(server.sent()) == len(set(server.sent())) == 100
+        assert server.statuses[404] <= (2 if place.endswith("bge") else 0)
+        assert engine.counts.values["embed-requests"] == server.number
+
+
+def test_pai_that_is_at_neither_address_ends_the_job(monkeypatch):
+    """Two requests, then the way out."""
+    monkeypatch.setattr(endpoint_server, "kind_of", lambda path: None)
+    with EndpointServer(auth="raw") as server:
+        settings = settings_for(
+            server,
+            modelProvider="paiModelGallery",
+            modelName="bge-m3",
+            dimension=1024,
+            endpoint=server.url.removesuffix("/v1"),
+        )
+        with pytest.raises(FatalError, match=r"answers 404: .*: check endpoint"):
+            run(embedder(settings, concurrent=1), rows_of(10))
+        assert server.number == 2
 
 
 def test_connections_stay_open_between_requests():

@@ -253,7 +253,20 @@ class EmbedSettings(Settings):
             kind = "multi-modal-embedding" if self.multimodal else "text-embedding"
             where = f"/v3/openapi/workspaces/{self.workspace}/{kind}/{self.model_name}"
             return f"{host}{where}"
-        return base if base.endswith("/embeddings") else f"{base}/embeddings"
+        if base.endswith("/embeddings"):
+            return base
+        if self.model_provider == "paiModelGallery" and not base.endswith("/v1"):
+            return f"{base}/v1/embeddings"
+        return f"{base}/embeddings"
+
+    @property
+    def other_url(self) -> str | None:
+        """Where requests go if there is nothing at `url`: PAI serves some models at the bare path.
+
+        None where the endpoint says clearly what it is.
+        """
+        bare = (self.model_provider == "paiModelGallery" and self.endpoint) or ""
+        return bare if bare and f"{bare}/v1/embeddings" == self.url else None
 
     @property
     def shown_model(self) -> str:

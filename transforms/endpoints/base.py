@@ -6,7 +6,9 @@ retrying, splitting, pacing, caching) is the engine's. Its errors beyond those o
     TransientError
     ├── ThrottledError      429: too many requests
     TerminalError
-    └── PoisonError         400, 413, 422: something in the batch is refused; the engine bisects it
+    ├── PoisonError         400, 413, 422: something in the batch is refused; the engine bisects it
+    └── FatalError
+        └── AbsentError     404, 405: nothing is served at the address
     BadResponseError        the answer does not fit the request: wrong count, index, size or value
     └── DimensionError      every vector has the same wrong size
 """
@@ -19,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vecferry.errors import TerminalError, TransientError, VecferryError
+from vecferry.errors import FatalError, TerminalError, TransientError, VecferryError
 
 Vector = npt.NDArray[np.float32]
 
@@ -34,6 +36,10 @@ class Answer:
 
 class ThrottledError(TransientError):
     """The server takes no more for now; `retry_after` is its wish in seconds."""
+
+
+class AbsentError(FatalError):
+    """Nothing, or another service, is at the address."""
 
 
 class PoisonError(TerminalError):

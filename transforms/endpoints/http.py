@@ -10,7 +10,7 @@ import orjson
 
 from vecferry.errors import FatalError, TransientError, VecferryError, redact, shorten
 from vecferry.retry import parse_retry_after
-from vecferry.transforms.endpoints.base import PoisonError, ThrottledError
+from vecferry.transforms.endpoints.base import AbsentError, PoisonError, ThrottledError
 from vecferry.transforms.endpoints.wire import Wire
 
 POISON = frozenset({400, 413, 422})
@@ -104,7 +104,8 @@ def fault_of(url: str, status: int, headers: Any, body: bytes) -> VecferryError:
         return _poison(text, status, said)
     if status >= 500 or status in PASSING or status < 300:
         return TransientError(text, _wish(headers))
-    return FatalError(f"{text}: check endpoint and modelName")
+    kind = AbsentError if status in (404, 405) else FatalError
+    return kind(f"{text}: check endpoint and modelName")
 
 
 def _wish(headers: Any) -> float | None:

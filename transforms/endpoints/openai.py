@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from vecferry.errors import TransientError, shorten
+from vecferry.errors import TransientError, VecferryError, shorten
 from vecferry.transforms.embed_settings import EmbedSettings
 from vecferry.transforms.endpoints.base import (
+    AbsentError,
     Answer,
     BadResponseError,
     DimensionError,
@@ -32,24 +33,43 @@ class OpenAiEndpoint:
         if settings.asks_dimension:
             self._request["dimensions"] = settings.dimension
         self._request["encoding_format"] = "base64" if settings.provider.base64 else "float"
-        self._client = HttpClient(
-            settings.url,
-            authorization(settings),
-            connections=connections,
-            timeout=settings.timeout_seconds,
-        )
+        self._client, *others = [
+            HttpClient(
+                url,
+                authorization(settings),
+                connections=connections,
+                timeout=settings.timeout_seconds,
+            )
+            for url in (settings.url, settings.other_url)
+            if url is not None
+        ]
+        self._other = others[0] if others else None
 
     def embed(self, inputs: list[str]) -> Answer:
         """The vectors of `inputs`, matched by the server's ``index``."""
-        data = self._client.post(json_body({**self._request, "input": inputs}))
-        content = json_object(self._client.url, data)
+        client = self._client
+        try:
+            data = client.post(json_body({**self._request, "input": inputs}))
+        except AbsentError as e:
+            raise self._elsewhere(client, e) from None
+        content = json_object(client.url, data)
         items = content.get("data")
         if not isinstance(items, list):
             raise TransientError(
-                f"{self._client.url} answers 200 without data: {shorten(sorted(content))}"
+                f"{client.url} answers 200 without data: {shorten(sorted(content))}"
             )
         vectors = match_vectors(items, len(inputs), self._dimension, model=self._model)
         return Answer(vectors, tokens_used(content))
+
+    def _elsewhere(self, client: HttpClient, e: AbsentError) -> VecferryError:
+        """What nothing at the address of `client` means; the next try goes to the other, if any.
+
+        Nothing was served, so that nothing is paid twice.
+        """
+        if self._other is None or client is self._other:
+            return e
+        self._client = self._other
+        return TransientError(f"{e}; the next try goes to {self._other.url}")
 
     def reach(self) -> None:
         """Connects to the server and leaves."""
