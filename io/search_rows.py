@@ -28,7 +28,7 @@ Accept = Callable[[Any], Any]
 
 MOST_ID_BYTES = 512
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-_AS_TEXT = (int, float, decimal.Decimal, uuid.UUID)
+_AS_TEXT = str | int | float | decimal.Decimal | uuid.UUID
 _MISSING: Any = object()
 
 
@@ -137,7 +137,7 @@ def _as_key(change: Change, name: str, what: str) -> str:
         return "true" if value else "false"
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, str | _AS_TEXT):  # type: ignore[operator]
+    if isinstance(value, _AS_TEXT):
         return str(value)
     if isinstance(value, datetime.date):
         return value.isoformat()
@@ -165,7 +165,8 @@ def _acceptor(field: Field | None, as_base64: bool) -> Accept | None:
             raise bad(
                 name, "wrong-dimension", f"a vector of {len(vector)} dimensions, not {dimension}"
             )
-        norm2 = float(vector.dot(vector))
+        with np.errstate(over="ignore"):
+            norm2 = float(vector.dot(vector))
         if not SMALLEST_NORM2 < norm2 < math.inf:
             _refuse(name, vector, norm2, needs_length)
         if as_base64:

@@ -61,6 +61,8 @@ class SearchConnection(Settings):
 class SearchColumn(Settings):
     """A field of the index. What else is written here goes into its mapping as it is."""
 
+    passes_on: ClassVar[bool] = True
+
     name: str = Field(min_length=1)
     type: str | None = None
     primary_key: bool = False

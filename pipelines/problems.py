@@ -63,7 +63,7 @@ def unknown_keys(settings: Settings, path: str) -> list[str]:
 def _unknown(settings: Settings, path: str) -> Iterator[str]:
     known = {f.alias or n for n, f in type(settings).model_fields.items()}
     for key in settings.model_extra or {}:
-        if key not in type(settings).ignored:
+        if key not in type(settings).ignored and not type(settings).passes_on:
             yield f"{path}.{key} is not known and is passed over{near(key, known)}"
     for name, field in type(settings).model_fields.items():
         child = getattr(settings, name)

@@ -65,6 +65,8 @@ class Settings(BaseModel):
 
     ignored: ClassVar[frozenset[str]] = frozenset()
     """Keys of the vendor that mean nothing here and are passed over without a warning."""
+    passes_on: ClassVar[bool] = False
+    """Whether keys that no field knows are handed to a store as they are."""
 
 
 def pick(value: Any, choices: tuple[str, ...], what: str) -> str:
