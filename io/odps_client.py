@@ -183,9 +183,12 @@ class OdpsClient:
             try:
                 table = self.odps.get_table(name, project=self.project)
                 table.reload()
-            except errors.NoSuchProject as e:
-                raise self._absent("project", self.project, self.odps.list_projects) from e
             except errors.NoSuchObject as e:
+                if isinstance(e, errors.NoSuchProject) or "project not found" in str(e).lower():
+                    raise self._absent("project", self.project, self.odps.list_projects) from e
+                if not e.code:  # a 404 without MaxCompute's own words
+                    text = f"{self.endpoint} does not answer as MaxCompute does"
+                    raise FatalError(f"{text}; correct the endpoint") from e
                 listed = functools.partial(self.odps.list_tables, project=self.project)
                 what = f"table in project {self.project!r}"
                 raise self._absent(what, name, listed) from e

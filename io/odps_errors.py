@@ -73,12 +73,12 @@ def _of_the_network(error: Exception, names: set[str], text: str) -> Exception:
 
 
 def _advice(names: set[str], status: int | None, text: str) -> str:
-    if names & _RIGHT or status == 403:
+    if names & _RIGHT or status == 403 or "ODPS-0420095" in text:
         return (
             f"MaxCompute denies access: {text}; grant this key's user Describe, Select and "
             "Download on the table (and CreateInstance on the project for `where`)"
         )
-    if names & _KEY or status == 401:
+    if names & _KEY or status == 401 or "ODPS-0410" in text:
         return (
             f"MaxCompute refuses the access key: {text}; correct accessId and accessKey in the "
             "data source (and securityToken, where the key is a temporary one)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count, repeat
 from typing import Any, TypeVar
 
 import orjson
@@ -15,7 +16,7 @@ from vecferry.io.odps_settings import OdpsConnection, OdpsSettings
 from vecferry.io.odps_sql import run_query
 from vecferry.io.odps_stream import BatchStream
 from vecferry.process import once
-from vecferry.rows import Change, Reject, encode_value
+from vecferry.rows import Change, Reject, changes, encode_value
 from vecferry.settings import Settings
 from vecferry.steps import Counts, Size, StepContext
 
@@ -71,11 +72,18 @@ class OdpsReader:
         or does not come back within the deadline.
         """
         rows = _Rows(split, self.settings, self.context, self._prefix(split))
-        stream = BatchStream(self._client(), split, self._reopen)
+        stream = BatchStream(self._client(), split, self._reopen, self.context.row_limit)
         try:
             for first, batch in stream.batches():
                 for at in range(0, batch.num_rows, SLICE_ROWS):
-                    yield from self._counted(rows, batch.slice(at, SLICE_ROWS), first + at)
+                    part, n = batch.slice(at, SLICE_ROWS), 0
+                    try:
+                        for n, item in enumerate(rows.of(part, first + at), 1):  # noqa: B007
+                            yield item
+                    finally:
+                        # Also where the consumer has had enough: what it took is counted.
+                        self.counts.add("rows-read", n)
+                        self.counts.add("bytes-read", part.nbytes)
         except Stopped:
             return
         except FatalError as e:
@@ -90,16 +98,6 @@ class OdpsReader:
             "or leave the column out, and run the job again"
         )
         return self.context.reject("not-replayed", message, raw=raw, origin=origin)
-
-    def _counted(self, rows: _Rows, part: Any, first: int) -> Iterator[Change | Reject]:
-        n = 0
-        try:
-            for n, item in enumerate(rows.of(part, first), 1):  # noqa: B007
-                yield item
-        finally:
-            # Also where the consumer has had enough: what it took is counted.
-            self.counts.add("rows-read", n)
-            self.counts.add("bytes-read", part.nbytes)
 
     def _prefix(self, split: OdpsSplit) -> str:
         table = f"{self.settings.project or self.connection.project}.{self.settings.table}"
@@ -168,22 +166,20 @@ class _Rows:
                 convert = converter(validate_data_type(source.kind), settings.timezone)
                 self._makers.append(_FromColumn(source, convert))
 
-    def of(self, part: Any, first: int) -> Iterator[Change | Reject]:
+    def of(self, part: Any, first: int) -> list[Change | Reject]:
         """The rows of a part of a batch, the first of which is row `first` of the session."""
         from vecferry.io.odps_values import UnfitValue
 
-        prefix, names = self._prefix, self._names
         try:
             columns = [make(part) for make in self._makers]
         except UnfitValue as e:
             if part.num_rows == 1:
-                yield self._reject(part, e, f"{prefix}{first}")
-                return
-            for i in range(part.num_rows):  # to find the rows at fault
-                yield from self.of(part.slice(i, 1), first + i)
-            return
-        for n, values in enumerate(zip(*columns, strict=True), first):
-            yield Change(zip(names, values, strict=True), origin=f"{prefix}{n}")
+                return [self._reject(part, e, f"{self._prefix}{first}")]
+            halves = (0, part.num_rows // 2), (part.num_rows // 2, part.num_rows)
+            parts = (self.of(part.slice(a, b - a), first + a) for a, b in halves)
+            return [item for half in parts for item in half]
+        rows: Any = map(zip, repeat(self._names), zip(*columns, strict=True))
+        return list(changes(rows, self._prefix, count(first)))
 
     def _reject(self, part: Any, error: Any, origin: str) -> Reject:
         raw: dict[str, Any] = {}

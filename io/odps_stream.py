@@ -18,11 +18,13 @@ class BatchStream:
 
     A request that breaks is repeated from the first row that has not come; a session that was lost
     is opened again by `reopen`, which raises where it would give other rows. The deadline counts
-    from the last row that came.
+    from the last row that came. `most_rows` is how many the consumer may want.
     """
 
-    def __init__(self, client: OdpsClient, split: OdpsSplit, reopen: Reopen) -> None:
-        self._client, self._split = client, split
+    def __init__(
+        self, client: OdpsClient, split: OdpsSplit, reopen: Reopen, most_rows: int | None
+    ) -> None:
+        self._client, self._split, self._most_rows = client, split, most_rows
         self._session, self._reopen = split.session, reopen
         self._attached: Any = None
         self._open: _Response | None = None
@@ -87,10 +89,10 @@ class BatchStream:
     def _request(self) -> _Response:
         if self._attached is None:
             self._attached = self._attach()
-        limit = self._client.context.row_limit
         rest = self._split.count - self._done
         # Where few rows are wanted, as in a preview, no more are asked for until they are needed.
-        rows = rest if limit is None else min(rest, max(limit, self._done))
+        most = self._most_rows
+        rows = rest if most is None else min(rest, max(most, self._done))
         return _Response(self._attached, self._split.start + self._done, rows, self._split.columns)
 
     def _attach(self) -> Any:

@@ -144,43 +144,38 @@ def _json(column: Any) -> list[Any]:
     return values
 
 
-def _checked(values: list[Any], kind: type, what: str) -> list[Any]:
-    """`values`, where numpy could make a date of each; else it leaves numbers."""
-    if int in set(map(type, values)):
-        outside = next(v for v in values if type(v) is int)
-        raise UnfitValue("out-of-range", f"a {what} outside the years 1 to 9999 ({outside})")
-    return values
-
-
 def _dates(column: Any) -> list[Any]:
     days = pc.fill_null(column.cast(pa.int32()), 0).to_numpy(zero_copy_only=False)
-    values = _checked(days.astype("datetime64[D]").tolist(), date, "DATE")
+    values = days.astype("datetime64[D]").tolist()
+    outside = next((v for v in values if type(v) is int), None)  # numpy can make no date of it
+    if outside is not None:
+        raise UnfitValue("out-of-range", f"a DATE outside the years 1 to 9999 (day {outside})")
     return _with_nulls(column, values)
 
 
 def _moments(column: Any, zone: tzinfo | None) -> list[Any]:
-    values = _checked(_microseconds(column).tolist(), datetime, "time")
-    if zone is not None:
-        values = [v.replace(tzinfo=UTC) for v in values]
-        if zone is not UTC:
-            try:
-                values = [v.astimezone(zone) for v in values]
-            except OverflowError as e:
-                raise UnfitValue("out-of-range", "a time outside the years 1 to 9999") from e
+    # A difference to 1970 added to it is 20 times faster than giving each time its zone.
+    start = datetime(1970, 1, 1, tzinfo=None if zone is None else UTC)
+    try:
+        values = [start + since for since in _microseconds(column).tolist()]
+        if zone is not None and zone is not UTC:
+            values = [v.astimezone(zone) for v in values]
+    except (OverflowError, TypeError) as e:
+        raise UnfitValue("out-of-range", "a time outside the years 1 to 9999") from e
     return _with_nulls(column, values)
 
 
 def _microseconds(column: Any) -> Any:
-    """Times as numpy's datetime64[us]; nulls become 1970."""
+    """Times since 1970 as numpy's timedelta64[us]; nulls become 0."""
     if pa.types.is_struct(column.type):  # seconds and nanoseconds, as the instance tunnel sends
         seconds, nanos = (
             pc.fill_null(c, 0).to_numpy(zero_copy_only=False) for c in column.flatten()
         )
-        return (seconds * 1_000_000 + nanos // 1000).astype("datetime64[us]")
+        return (seconds * 1_000_000 + nanos // 1000).astype("timedelta64[us]")
     ticks = pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
     unit = column.type.unit
     scaled = ticks // 1000 if unit == "ns" else ticks * {"us": 1, "ms": 1000, "s": 1_000_000}[unit]
-    return scaled.astype("datetime64[us]")
+    return scaled.astype("timedelta64[us]")
 
 
 def _bounds(column: Any) -> list[tuple[int, int]]:

@@ -189,7 +189,7 @@ class OdpsServer:
         self.project, self.access_id, self.access_key, self.token = (
             project, access_id, access_key, token,
         )  # fmt: skip
-        self.batch_rows = batch_rows
+        self.batch_rows, self.chunk = batch_rows, CHUNK
         self.tables: dict[str, Table] = {}
         self.quotas: set[str] = {"exclusive"}
         self.sessions: dict[str, Session] = {}
@@ -238,10 +238,10 @@ class OdpsServer:
         table.modified += 1
 
     def fail(self, kind: str, what: str, *, times: float = 1, skip: int = 0) -> None:
-        """From now on 500, 503, 429, reset, cut, short, lost (session) or quota (refused).
+        """From now on 500, 503, 429, reset, close, cut, short, lost (session) or quota (refused).
 
-        ``reset`` breaks the connection in the middle of the body, ``cut`` ends the body within a
-        chunk, ``short`` ends it well-formed after half of the rows.
+        ``reset`` and ``close`` break the connection in the middle of the body, ``cut`` ends the
+        body within a chunk, ``short`` ends it well-formed after half of the rows.
         """
         self.faults.append(Fault(kind, what, times, skip))
 
@@ -531,6 +531,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _data(self) -> None:
         session, state = self._known(), self.server_state
         start, count = map(int, self.params["rowrange"].strip("()").split(","))
+        self.asked = count
         if start < 0 or count < 1 or start + count > len(session.rows):
             raise Refused(400, "InvalidRowRange", "The specified row range is not valid")
         asked = self.params.get("columns", "").split(",") if "columns" in self.params else None
@@ -559,22 +560,24 @@ class _Handler(BaseHTTPRequestHandler):
             if data:
                 self.wfile.write(b"%x\r\n" % len(data) + data + b"\r\n")
 
-        out(struct.pack("!I", CHUNK))
+        size = self.server_state.chunk
+        out(struct.pack("!I", size))
         held, whole, sent = bytearray(), Checksum(), 0
         for batch in batches:
             held += batch.serialize()
             sent += batch.num_rows
             with self.server_state.lock:
                 self.server_state.rows_sent += batch.num_rows
-            while len(held) >= CHUNK:
-                chunk = bytes(held[:CHUNK])
-                del held[:CHUNK]
+            while len(held) >= size:
+                chunk = bytes(held[:size])
+                del held[:size]
                 whole.update(chunk)
                 out(chunk + _crc(chunk))
-            if self.fault == "reset" and sent >= self.server_state.batch_rows * 2:
-                chunk = bytes(held)
-                self.wfile.write(b"%x\r\n" % (len(chunk) + 9) + chunk)
-                self._reset()
+            if self.fault in ("reset", "close") and sent * 2 >= self.asked:
+                self.wfile.write(b"%x\r\n" % (len(held) + 9) + bytes(held))
+                self.close_connection = True
+                if self.fault == "reset":
+                    self._reset()
                 return
         last = bytes(held)
         whole.update(last)
@@ -670,7 +673,7 @@ def _row_numbers(table: pa.Table, rest: str) -> list[int]:
         for n, row in enumerate(table.to_pylist())
     )
     db.executemany(f"INSERT INTO t VALUES ({marks})", rows)
-    where = rest.strip().rstrip(";")
+    where = rest.strip().rstrip(";").replace(" AS DATE)", " AS TEXT)")
     return [n for (n,) in db.execute(f'SELECT "_row" FROM t {where} ORDER BY "_row"')]
 
 

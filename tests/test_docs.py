@@ -113,7 +113,8 @@ def run(block: Block, folder: Path) -> str:
     start = (
         [sys.executable, "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
     )
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}  # pages may start tests' servers
     done = subprocess.run(
         [*start, block.text], cwd=folder, env=env, text=True, timeout=180,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
