@@ -21,7 +21,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from vecferry.errors import JobError, redact, shorten
+from vecferry.errors import JobError, VecferryError, redact, shorten
 from vecferry.pipelines.ends import try_ends
 from vecferry.pipelines.graph import RunPlan, build
 from vecferry.pipelines.report import Report, State, make_report, over_limit
@@ -83,17 +83,32 @@ def run_job(
         pipeline = beam.Pipeline("FnApiRunner", options=_beam_options(options))
         build(pipeline, resolved, plan)
         log.info("run %s: making the target ready", run)
-        _target(resolved, run).prepare()
+        target = _target(resolved, run)
+        target.prepare()
         size = _size(resolved, run) if options.replay is None else Size()
         log.info("run %s: %s bytes to read; rejects go to %s", run, size.bytes, plan.rejects)
         error = _follow(pipeline, state, size, options, on_progress)
-        return _conclude(resolved, plan, state, error, time.monotonic() - started)
+        report = _conclude(resolved, plan, state, error, time.monotonic() - started)
+        return _last_act(target, report)
     finally:
         end_run(run)
 
 
 def _target(resolved: ResolvedJob, run: str) -> Any:
     return resolved.writer.logic(context_of(resolved, resolved.writer, run))
+
+
+def _last_act(target: Any, report: Report) -> Report:
+    """What a target has to do once a job is done, such as moving an alias."""
+    conclude = getattr(target, "conclude", None)
+    if conclude is None or report.state != "DONE":
+        return report
+    try:
+        conclude()
+    except VecferryError as e:
+        why = f"all rows are written, but the target's last step failed: {redact(str(e))}"
+        return report.model_copy(update={"state": "FAILED", "error": why})
+    return report
 
 
 def _size(resolved: ResolvedJob, run: str) -> Size:
