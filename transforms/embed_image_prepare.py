@@ -6,6 +6,7 @@ gigabytes.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import threading
@@ -62,6 +63,7 @@ class Gate:
 _decoding = Gate(MOST_DECODED)
 
 
+@functools.cache
 def pillow() -> Any:
     """The module ``PIL``; JobError with what to install where it is absent."""
     try:
@@ -71,6 +73,7 @@ def pillow() -> Any:
         raise JobError("inputType image needs Pillow: pip install 'vecferry[images]'") from e
     # Its own bound is looser than ours, and a warning from a library tells nobody which row it is.
     warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     return PIL
 
 
