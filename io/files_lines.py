@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 Read = Callable[[int], bytes]
 
-BLOCK_BYTES = 128 << 10
-"""So small that a block stays in a processor's cache, which makes a third of the speed."""
+BLOCK_BYTES = 32 << 10
+"""So small that a block and its rows stay in a processor's cache, which makes half the speed."""
 
 HEAD_BYTES = 1024
 """So much of a line that is too long is kept."""
@@ -61,6 +61,14 @@ class _Chunks:
     def next(self) -> bytes | LongLine | None:
         """Bytes up to a line feed (the last may lack it), a line over the limit, or the end."""
         parts, held = [self._tail], len(self._tail)
+        if b"\n" not in self._tail and held <= self.most:
+            data = self.read(self.block)
+            if cut := data.rfind(b"\n") + 1:
+                whole = memoryview(data)[:cut]
+                self._tail = data[cut:]
+                return b"".join((parts[0], whole))
+            parts.append(data)
+            held += len(data)
         # After a long line the tail may hold whole lines already.
         while b"\n" not in parts[-1] and held <= self.most and (data := self.read(self.block)):
             parts.append(data)

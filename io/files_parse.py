@@ -1,4 +1,4 @@
-"""Lines of a file to rows: JSON lines, whole lines, and fields between delimiters.
+"""Lines of a file to rows: whole lines, and fields between delimiters.
 
 A parser is made for one split of one file. What it can't take becomes a reject with the text of the
 record, so that a replay can read it again.
@@ -8,21 +8,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from itertools import repeat
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-import orjson
-
-from vecferry.io.files_rows import FieldsToRow, RowError, constants, no_object, object_to_row
+from vecferry.io.files_rows import FieldsToRow, RowError, constants
 from vecferry.io.files_settings import FilesSettings
 from vecferry.rows import Change, Reject, Row, changes
 from vecferry.steps import StepContext
 
 Items = list[Change | Reject]
-
-_OBJECTS = {dict}
-_TOKENS = {b"null": None, b"true": True, b"false": False}
 
 
 class Parser(Protocol):
@@ -61,104 +54,6 @@ class Rejects:
             "correct the file, or set the step's `encoding`"
         )
         return self.make("invalid-encoding", message, raw, at)
-
-
-class Patience:
-    """Whether a quick way that fails now and then is worth trying.
-
-    Each failure in a row doubles the number of blocks for which it is not tried.
-    """
-
-    def __init__(self) -> None:
-        self._pause = 0
-        self._left = 0
-
-    def tries(self) -> bool:
-        """Whether to try it on the next block."""
-        self._left -= 1
-        return self._left < 0
-
-    def failed(self) -> None:
-        """It was tried in vain."""
-        self._pause = min(2 * self._pause + 1, 255)
-        self._left = self._pause
-
-    def passed(self) -> None:
-        """It was tried, and did."""
-        self._pause = 0
-
-
-class JsonLines:
-    """One JSON object a line; blank lines are passed over and not counted."""
-
-    def __init__(self, settings: FilesSettings, rejects: Rejects) -> None:
-        self._rejects, self._prefix = rejects, f"{rejects.path}:"
-        self._encoding = None if settings.encoding == "utf-8" else settings.encoding
-        self._to_row = object_to_row(settings, rejects.path)
-        self._patience = Patience()
-
-    def feed(self, lines: bytes, at: int) -> Items:
-        """The rows of `lines`; the hot loop of the file reader."""
-        if self._patience.tries():
-            rows = self._all_at_once(lines)
-            if rows is not None:
-                self._patience.passed()
-                return changes(rows, self._prefix, _begins(lines, at))  # type: ignore[return-value]
-            self._patience.failed()
-        return self._one_by_one(lines, at)
-
-    def finish(self) -> Items:
-        """Nothing: each line stands for itself."""
-        return []
-
-    def _all_at_once(self, lines: bytes) -> list[Row] | None:
-        """The rows of lines that are all good, parsed as one array; None where any is not.
-
-        Between the lines goes a token that occurs in none of them. If as many of it come out
-        between the values as were put in, no value spans lines and each line is one value.
-        """
-        token = next((t for t in _TOKENS if t not in lines), None)
-        if token is None:
-            return None
-        body = lines[:-1] if lines.endswith(b"\n") else lines
-        try:
-            text = body if self._encoding is None else body.decode(self._encoding).encode()
-            values = orjson.loads(b"[%b]" % text.replace(b"\n", b",%b," % token))
-            rows = values[::2]
-            if set(map(type, rows)) != _OBJECTS or len(rows) != body.count(b"\n") + 1:
-                return None
-            if values[1::2] != list(repeat(_TOKENS[token], len(rows) - 1)):
-                return None
-            return rows if self._to_row is None else list(map(self._to_row, rows))
-        except (ValueError, RowError):
-            return None
-
-    def _one_by_one(self, lines: bytes, at: int) -> Items:
-        items: Items = []
-        for line in io.BytesIO(lines):
-            try:
-                items.append(Change(self._row(line), origin=f"{self._prefix}{at}"))
-            except (ValueError, RowError) as e:
-                if line.strip():
-                    items.append(self._reject(e, line, at))
-            at += len(line)
-        return items
-
-    def _row(self, line: bytes) -> Row:
-        value = orjson.loads(line if self._encoding is None else line.decode(self._encoding))
-        if type(value) is not dict:
-            raise no_object(value, "the line")
-        return value if self._to_row is None else self._to_row(value)
-
-    def _reject(self, error: Exception, line: bytes, at: int) -> Reject:
-        if isinstance(error, RowError):
-            return self._rejects.make(error.reason, str(error), line, at)
-        try:
-            line.decode(self._encoding or "utf-8")
-        except UnicodeDecodeError as e:
-            return self._rejects.undecodable(e, line, at)
-        message = f"the line is not JSON: {error}"
-        return self._rejects.make("invalid-json", message, line, at)
 
 
 class WholeLines:
@@ -242,10 +137,3 @@ class Fields:
     def row(self, fields: list[str], at: int) -> Change:
         """The row of the fields of the record at byte `at`; RowError where they are no row."""
         return Change(self._to_row(fields), origin=f"{self._prefix}{at}")
-
-
-def _begins(lines: bytes, at: int) -> Any:
-    """The bytes at which lines begin, the first at `at`; one more where the last is ended."""
-    ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == 10)
-    ends += at + 1
-    return [at, *ends.tolist()]

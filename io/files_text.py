@@ -12,9 +12,10 @@ from typing import Any
 from vecferry.errors import FatalError
 from vecferry.io.files_csv import CsvDialect, csv_parser
 from vecferry.io.files_head import Head, read_head
+from vecferry.io.files_jsonl import JsonLines
 from vecferry.io.files_lines import LongLine, Piece, read_lines
 from vecferry.io.files_numbers import LineNumbers
-from vecferry.io.files_parse import Fields, Items, JsonLines, Parser, Rejects, WholeLines
+from vecferry.io.files_parse import Fields, Items, Parser, Rejects, WholeLines
 from vecferry.io.files_rows import FieldsToRow
 from vecferry.io.files_settings import FilesSettings
 from vecferry.io.files_split import FileSplit, Opener
@@ -22,7 +23,7 @@ from vecferry.io.files_unpack import members, skip
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 
-FEED_BYTES = 16 << 10
+FEED_BYTES = 24 << 10
 
 _CUT = re.compile(r"… \[cut: the line has \d+ bytes\]\Z")
 
@@ -115,7 +116,8 @@ class TextFiles:
             data, begun, size = piece.data, 0, len(piece.data)
             while begun < size:
                 end = data.find(b"\n", begun + FEED_BYTES) + 1 or size
-                lines = data[begun:end]
+                lines = data[begun:end] if size > 2 * FEED_BYTES else data
+                end = begun + len(lines)
                 numbers.add(lines, piece.at + begun)
                 items = parser.feed(lines, piece.at + begun)
                 numbers.put(items)

@@ -1,0 +1,37 @@
+"""What the quick ways of parsing share: they take blocks, and give up where any line is bad."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class Patience:
+    """Whether a quick way that fails now and then is worth trying.
+
+    Each failure in a row doubles the number of blocks for which it is not tried.
+    """
+
+    def __init__(self) -> None:
+        self._pause = 0
+        self._left = 0
+
+    def tries(self) -> bool:
+        """Whether to try it on the next block."""
+        self._left -= 1
+        return self._left < 0
+
+    def failed(self) -> None:
+        """It was tried in vain."""
+        self._pause = min(2 * self._pause + 1, 255)
+        self._left = self._pause
+
+    def passed(self) -> None:
+        """It was tried, and did."""
+        self._pause = 0
+
+
+def begins(lines: bytes, at: int) -> list[int]:
+    """The bytes at which lines begin, the first at `at`; one more where the last line is ended."""
+    (ends,) = (np.frombuffer(lines, np.uint8) == 10).nonzero()
+    ends += at + 1
+    return [at, *ends.tolist()]
