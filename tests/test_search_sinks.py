@@ -7,6 +7,8 @@ import uuid
 import numpy as np
 import pytest
 
+from tests.job_support import Bench, counts_add_up, rejects_of
+from tests.job_support import rows as job_rows
 from tests.services.elasticsearch import Elasticsearch9Server, ElasticsearchServer
 from tests.services.opensearch import OpenSearchServer
 from tests.services.server import running, stop
@@ -339,3 +341,45 @@ def test_a_connection_that_is_wrong_is_told(store):
     with pytest.raises(JobError, match=shown) as e:
         store.target(prepared=False).check()
     assert "not-the-password" not in str(e.value)
+
+
+def test_a_whole_job_fills_an_index_and_answers_a_query(store, tmp_path, capsys):
+    """The alias names it once the job is done, and the bad row is a reject."""
+    bench = Bench(tmp_path, capsys)
+    lines = job_rows(300)
+    lines[7]["id"] = "x" * 600
+    bench.write_lines(lines)
+    name, alias = f"t{uuid.uuid4().hex}", f"a{uuid.uuid4().hex}"
+    vector_type = store.columns[3]["type"]
+    bench.sources["Vectors"] = bench_source(store)
+    bench.job["steps"][-1] |= {"stepType": bench.sources["Vectors"]["type"]}
+    bench.job["steps"][-1]["parameter"] = {
+        "datasource": "Vectors",
+        "index": name,
+        "alias": alias,
+        "schemaCreateMode": "createIfNotExist",
+        "column": [
+            {"name": "id", "type": "keyword", "primaryKey": True},
+            {"name": "text", "type": "text"},
+            {"name": "vector", "type": vector_type, "dimension": "64"},
+        ],
+    }
+    bench.job["setting"]["errorLimit"] = {"record": "1"}
+    assert bench.call("check", "--connect").status == 0
+    report = bench.run()
+    assert (report["state"], report["rows_written"], report["rows_rejected"]) == ("DONE", 299, 1)
+    assert counts_add_up(report)
+    assert rejects_of(report)[0]["reason"] == "key-too-long"
+    assert list(store.server.request("GET", f"/_alias/{alias}")) == [name]
+    found = bench.call("query", lines[42]["text"], "-k", "1", "--json")
+    assert found.status == 0, found.err
+    assert "r000042" in found.out
+
+
+def bench_source(store):
+    """The data source of a store, as a file holds it."""
+    source = {"type": "opensearch", "endpoint": store.server.url}
+    if store.kind != "opensearch":
+        login = {"username": store.server.user, "password": store.server.password}
+        source |= {"type": "elasticsearch", **login}
+    return source
