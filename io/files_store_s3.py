@@ -23,6 +23,7 @@ from vecferry.io.files_store_remote import (
 )
 from vecferry.process import once
 
+PAGE_SIZE = 1000
 POOL_SIZE = 64
 
 _KEY_CODES = {
@@ -76,7 +77,11 @@ class S3Store(RemoteStore):
 
     def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:
         base = f"{folder}/" if folder else ""
-        ask = {"Bucket": self._bucket, "Prefix": f"{self._prefix}{base}{head}"}
+        ask = {
+            "Bucket": self._bucket,
+            "Prefix": f"{self._prefix}{base}{head}",
+            "MaxKeys": PAGE_SIZE,
+        }
         if not deep:
             ask["Delimiter"] = "/"
         cut = len(self._prefix) + len(base)

@@ -1,4 +1,4 @@
-"""An emulator of Google Cloud Storage; its objects are files."""
+"""An emulator of Google Cloud Storage, in memory."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Gcs(Server):
             raise Unavailable("install gcp-storage-emulator")
 
     def command(self) -> list[str]:
-        """On disk, so that it can be stopped and started."""
+        """In memory, as on disk it takes no key that ends in a slash."""
         where = ["--host=127.0.0.1", f"--port={self.port}", f"--default-bucket={self.bucket}"]
-        return [str(self._program), f"--data-dir={self.data}", "start", *where]
+        return [str(self._program), "start", *where, "--in-memory"]
 
     def client(self) -> Any:
         """A client for tests to write with."""
