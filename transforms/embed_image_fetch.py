@@ -38,6 +38,7 @@ _PASSING = frozenset({408, 421, 425, 429})
 _GONE = frozenset({404, 410})
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _COMPATIBLE = ipaddress.ip_network("::/96")
+_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")
 _NO_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
@@ -61,10 +62,12 @@ def is_public(address: str) -> bool:
             inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
         if any(part is not None and not is_public(str(part)) for part in inner):
             return False
-        if ip.ipv4_mapped is not None:
+        if ip.ipv4_mapped is not None or ip in _NAT64[0]:
             return True
         if ip.is_site_local or ip in _NAT64[1]:
             return False
+    elif ip in _PROTOCOLS:
+        return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 
@@ -241,7 +244,8 @@ class Fetcher:
         with hold(min(expected or self._most_bytes, self._most_bytes)):
             body = bytearray()
             if expected is None or expected <= self._most_bytes:
-                for piece in response.raw.stream(1 << 16, decode_content=False):
+                # Not more than has come: what drips must not outlast the deadline.
+                while piece := response.raw.read1(1 << 16, decode_content=False):
                     body += piece
                     if time.monotonic() > deadline:
                         seconds = f"{self._timeout:g} s"
