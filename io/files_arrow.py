@@ -62,9 +62,19 @@ def _python_values(column: Any) -> tuple[list[Any], bool]:
         target = _plain_type(kind)
         if target != kind:
             column = column.cast(target, safe=False)
-        return column.to_pylist(maps_as_pydicts="strict"), False
+        return _pylist(column), False
     except _ERRORS:
         return [_cell(column, i) for i in range(len(column))], True
+
+
+def _pylist(column: Any) -> list[Any]:
+    # Asked for dicts, pyarrow goes the long way through scalars.
+    flat = pa.types.is_primitive(column.type) or _is_text(column.type)
+    return column.to_pylist() if flat else column.to_pylist(maps_as_pydicts="strict")  # type: ignore[no-any-return]
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _cell(column: Any, i: int) -> Any:
@@ -73,7 +83,7 @@ def _cell(column: Any, i: int) -> Any:
         target = _plain_type(cell.type)
         if target != cell.type:
             cell = cell.cast(target, safe=False)
-        return cell.to_pylist(maps_as_pydicts="strict")[0]
+        return _pylist(cell)[0]
     except _ERRORS as e:
         return Unfit(f"a value of the type {column.type} can't be read ({e})")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
+
+from vecferry.rows import Row
 
 
 class Patience:
@@ -28,6 +32,18 @@ class Patience:
     def passed(self) -> None:
         """It was tried, and did."""
         self._pause = 0
+
+
+def row_maker(labels: Sequence[str]) -> Callable[..., Row]:
+    """A function from the values of a row to the row: for ``map(row_maker(labels), *columns)``.
+
+    It is compiled as a dict display, which takes less than half the time of ``dict(zip(…))``.
+    """
+    keys = {f"k{i}": label for i, label in enumerate(labels)}
+    arguments = ", ".join(f"v{i}" for i in range(len(labels)))
+    body = ", ".join(f"k{i}: v{i}" for i in range(len(labels)))
+    made: Callable[..., Row] = eval(f"lambda {arguments}: {{{body}}}", keys)
+    return made
 
 
 def begins(lines: bytes, at: int) -> list[int]:

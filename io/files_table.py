@@ -18,6 +18,7 @@ from vecferry.errors import FatalError, near, shorten
 from vecferry.io.files_arrow import Unfit, column_values, value_converter
 from vecferry.io.files_columnar import Orc, Parquet, Table
 from vecferry.io.files_parse import Items
+from vecferry.io.files_quick import row_maker
 from vecferry.io.files_rows import constants, wrong_type
 from vecferry.io.files_settings import FilesSettings
 from vecferry.io.files_split import FileSplit, Opener
@@ -180,9 +181,9 @@ class TableFiles:
         fixed = constants(self.settings, path)
         if not data:
             return [fixed] * count
-        labels = tuple(data)
-        rows = [dict(zip(labels, r, strict=True)) for r in zip(*data.values(), strict=True)]
-        return [{**fixed, **row} for row in rows] if fixed else rows
+        for label, value in fixed.items():
+            data[label] = [value] * count
+        return list(map(row_maker(tuple(data)), *data.values()))
 
     def _item(self, path: str, unit: int, row: int, values: Row, raw: Any) -> Change | Reject:
         origin = f"{path}:{unit}/{row}"
