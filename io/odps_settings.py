@@ -84,6 +84,11 @@ class OdpsColumn(Settings):
         return convert(self.value) if convert and self.value is not None else self.value
 
 
+def _plain_constants(schema: dict[str, Any]) -> None:
+    """Lets an editor take a number, a boolean or null for a column, too."""
+    schema["items"] = {"anyOf": [schema["items"], {"type": ["number", "boolean", "null"]}]}
+
+
 class OdpsSettings(Settings):
     """The `odps` reader, as DataWorks Data Integration and DataX write it.
 
@@ -94,7 +99,7 @@ class OdpsSettings(Settings):
     table: str = Field(min_length=1, pattern=r"^[^.`\s/]+$")
     project: str | None = None
     partition: tuple[str, ...] = ()
-    column: tuple[OdpsColumn, ...] = Field(min_length=1)
+    column: tuple[OdpsColumn, ...] = Field(min_length=1, json_schema_extra=_plain_constants)
     tunnel_quota: str | None = None
     success_on_no_partition: bool = False
     enable_where: bool = False

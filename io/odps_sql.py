@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from vecferry.errors import FatalError
+from vecferry.errors import FatalError, shorten
 from vecferry.io.odps_client import OdpsClient
 from vecferry.io.odps_errors import told
 from vecferry.io.odps_partitions import Partition
-from vecferry.io.odps_values import base_of
+from vecferry.io.odps_values import base_of, is_null_partition
 
 HINTS = {
     "odps.sql.type.system.odps2": "true",
@@ -39,8 +39,7 @@ def query_of(
     chosen = ", ".join(_column(name, kind) for name, kind in columns)
     conditions = []
     places = [
-        " AND ".join(f"{_name(k)} = {_literal(v, keys[k])}" for k, v in p.items())
-        for p in partitions
+        " AND ".join(f"{_name(k)} {_equals(v, keys[k])}" for k, v in p.items()) for p in partitions
     ]
     if places:
         conditions.append("(\n" + " OR\n".join(f"({p})" for p in places) + "\n)")
@@ -61,9 +60,12 @@ def _column(name: str, kind: Any) -> str:
     return _name(name)
 
 
-def _literal(value: str, kind: Any) -> str:
+def _equals(value: str, kind: Any) -> str:
+    if is_null_partition(kind, value):
+        return "IS NULL"
     text = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return text if base_of(kind) in ("string", "varchar", "char") else f"CAST({text} AS {kind})"
+    is_text = base_of(kind) in ("string", "varchar", "char")
+    return f"= {text}" if is_text else f"= CAST({text} AS {kind})"
 
 
 def run_query(client: OdpsClient, query: str) -> str:
@@ -83,7 +85,7 @@ def run_query(client: OdpsClient, query: str) -> str:
         wait = min(wait * 1.5, longest)
     problem = client.call("the query's end", lambda: _problem(instance))
     if problem:
-        raise FatalError(f"the query on the table fails: {problem}; the query was:\n{query}")
+        raise FatalError(f"the query on the table fails: {problem}; it was: {shorten(query, 500)}")
     return str(instance.id)
 
 

@@ -36,6 +36,8 @@ Convert = Callable[[Any], list[Any]]
 
 UNREADABLE = ("interval_day_time", "interval_year_month", "vector")
 
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
 _WHOLE = ("tinyint", "smallint", "int", "bigint")
 _NUMBERS = (*_WHOLE, "float", "double")
 _TEXTS = ("string", "varchar", "char")
@@ -99,9 +101,19 @@ def converter(kind: Any, zone: str = "UTC") -> Convert:
     return _scalars  # decimal, binary
 
 
+def is_null_partition(kind: Any, text: str) -> bool:
+    """Whether this value of a partition key of the type `kind` stands for NULL."""
+    return text == NULL_PARTITION and base_of(kind) not in _TEXTS
+
+
 def partition_value(kind: Any, text: str) -> Any:
-    """A partition's value as the type of its key says."""
+    """A partition's value as the type of its key says.
+
+    The partition of nulls has None, where the key is no text.
+    """
     base = base_of(kind)
+    if is_null_partition(kind, text):
+        return None
     if base in _WHOLE:
         return int(text)
     if base == "date":

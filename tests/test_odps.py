@@ -206,12 +206,16 @@ def test_a_partitioned_table_is_never_read_whole_by_omission(shared: OdpsServer)
 def test_keys_of_numbers_are_numbers_in_rows(server: OdpsServer) -> None:
     """The value of a key has the key's type."""
     keys = {"n": "bigint", "d": "date"}
+    nulls = "n=8,d=__HIVE_DEFAULT_PARTITION__"
     rows = {"n=7,d=2024-01-31": [{"id": 1}]}
     server.add(Table("keyed", {"id": "bigint"}, rows, keys))
     for where in ({}, {"where": "id = 1", "enableWhere": True}):
         columns = ["id", "n", "d"]
         (row,) = read_all(reader(server, table="keyed", partition=["n=7"], column=columns, **where))
         assert (row["n"], row["d"]) == (7, datetime.date(2024, 1, 31))
+    server.tables["keyed"].rows[nulls] = server.tables["keyed"].held([{"id": 2}])
+    (row,) = read_all(reader(server, table="keyed", partition=["n=8"], column=["d", "id"]))
+    assert dict(row) == {"d": None, "id": 2}
 
 
 # --- types

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from vecferry.io.odps_partitions import choose, parse_pattern, spec_of
 from vecferry.io.odps_settings import OdpsConnection, OdpsSettings
+from vecferry.pipelines.schema import job_schema
 
 DAYS = [{"pt": p, "ds": d} for p in ("1", "2", "b") for d in ("20240101", "20240102", "20240201")]
 
@@ -54,6 +58,28 @@ def test_constants_are_written_as_datax_does_or_with_a_name(
     (column,) = settings(column=[written]).column
     assert (column.constant, column.name, column.constant_value) == (True, name, value)
     assert pickle.loads(pickle.dumps(column)).constant
+
+
+def test_an_editor_takes_what_a_job_may_say_of_a_column() -> None:
+    """The schema knows names, constants of each kind and columns with a name of their own."""
+    schema = job_schema()
+    reader = {"datasource": "d", "table": "t"}
+    step = {"stepType": "odps", "category": "reader", "name": "R"}
+    columns = ["a", "'c'", 1, 1.5, True, None, {"name": "n", "value": 3, "type": "long"}]
+    step["parameter"] = {**reader, "column": columns}  # type: ignore[assignment]
+    found = [
+        error.message
+        for error in Draft202012Validator(schema).iter_errors({"type": "job", "steps": [step]})
+        if "column" in error.absolute_path
+    ]
+    assert found == []
+
+
+def test_settings_import_neither_the_client_nor_beam() -> None:
+    """So checking a job takes no time."""
+    code = "import sys, vecferry.io.odps_settings; print({'odps', 'apache_beam'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_name_is_a_column_and_a_star_is_all() -> None:
