@@ -73,6 +73,14 @@ _KINDS: dict[tuple[str, str], Kind] = {
             ("odps",),
         ),
         Kind(
+            "mysql",
+            "reader",
+            "vecferry.io.mysql_settings:MySqlSettings",
+            "vecferry.io.mysql_reader:MySqlReader",
+            "vecferry.io.mysql:ReadFromMySQL",
+            ("mysql",),
+        ),
+        Kind(
             "json-extracting",
             "transformer",
             "vecferry.transforms.json_settings:JsonExtractSettings",
@@ -123,6 +131,7 @@ _CONNECTIONS: dict[str, str] = {
     "hdfs": "vecferry.io.files_connections:HdfsConnection",
     "local": "vecferry.io.files_connections:LocalConnection",
     "milvus": "vecferry.io.milvus_settings:MilvusConnection",
+    "mysql": "vecferry.io.mysql_settings:MySqlConnection",
     "odps": "vecferry.io.odps_settings:OdpsConnection",
     "oss": "vecferry.io.files_connections:OssConnection",
     "s3": "vecferry.io.files_connections:S3Connection",

@@ -154,13 +154,15 @@ def _resolve_step(
     settings, problems = validate(load(kind.settings), parameter, f"{path}.parameter")
     connection: Settings | None = None
     warnings: list[str] = []
-    source = step.parameter.get(kind.source_key)
+    # A reader of tables may have it deeper down, or bring a connection of its own.
+    source = step.parameter.get(kind.source_key) or getattr(settings, kind.source_key, None)
     if kind.sources and isinstance(source, str):
         try:
             connection, warnings = sources.get(source, kind.sources, f"{path} {name!r}")
         except JobError as e:
             problems += e.problems
-    needed = kind.sources and kind.source_needed
+    own = not getattr(settings, "needs_datasource", True)
+    needed = kind.sources and kind.source_needed and not own
     if needed and not source and not any("datasource" in p for p in problems):
         problems.append(f"{path}.parameter.datasource is missing: name a data source")
     if settings is not None:

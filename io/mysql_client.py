@@ -1,0 +1,298 @@
+"""One connection to a MySQL server: its catalog, and statements whose rows are streamed."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vecferry.errors import JobError, VecferryError, near
+from vecferry.io.mysql_catalog import read_table
+from vecferry.io.mysql_errors import explained
+from vecferry.io.mysql_types import BINARY, DECIMALS, INTEGERS, TEXTS, converter
+from vecferry.io.table_database import BATCH_BYTES, BATCH_ROWS, Convert, Refused, Table
+from vecferry.io.table_settings import TableConnection
+
+CONNECT_SECONDS = 10
+QUICK_SECONDS = 30
+READ_SECONDS = 3600
+"""A server may sort long before it sends the first row; a dead one is told by keep-alive."""
+KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+LONG_VALUE = 4096
+"""Columns whose values may be longer are weighed while rows are gathered."""
+
+_SESSION = (
+    "SET SESSION time_zone = '+00:00'",
+    # A slow consumer is no reason to hang up; the default is a minute.
+    f"SET SESSION net_write_timeout = {READ_SECONDS}",
+    # So that a zero date can stand in a comparison.
+    "SET SESSION sql_mode = REPLACE(REPLACE(@@sql_mode, 'NO_ZERO_IN_DATE', ''), 'NO_ZERO_DATE', ''"
+    ")",
+    "SET SESSION max_sort_length = 8192",
+    "SET SESSION TRANSACTION READ ONLY",
+)
+_BAD_DATABASE, _UNKNOWN_VARIABLE = 1049, 1193
+
+
+class MySqlDatabase:
+    """A `Database` of MySQL or MariaDB; the session is read-only, its time zone is UTC."""
+
+    def __init__(self, connection: TableConnection, *, quick: bool = False) -> None:
+        try:
+            import pymysql
+        except ImportError as e:
+            raise JobError("reading MySQL needs a client: pip install 'vecferry[mysql]'") from e
+        self._pymysql, self._settings = pymysql, connection
+        self._columns: tuple[str, ...] = ()
+        self._result: MySqlResult | None = None
+        read_seconds = QUICK_SECONDS if quick else READ_SECONDS
+        with self._explained():
+            self._connection = self._connect(read_seconds)
+            self._keep_alive()
+            self.maria = "mariadb" in self._connection.server_version.lower()
+            for statement in _SESSION:
+                self._execute(statement)
+            if not self.maria:
+                self._try("SET SESSION information_schema_stats_expiry = 0")
+
+    def quote(self, name: str) -> str:
+        """In backticks."""
+        return "`" + name.replace("`", "``") + "`"
+
+    def unquoted(self, name: str) -> str:
+        """Without backticks."""
+        quoted = len(name) > 2 and name[0] == name[-1] == "`"
+        return name[1:-1].replace("``", "`") if quoted else name
+
+    def table(self, name: str) -> Table:
+        """From information_schema."""
+        table = read_table(self, self._settings, name)
+        self._columns = tuple(c.name for c in table.columns)
+        return table
+
+    def texts(self, sql: str) -> list[dict[str, str | None]]:
+        """All rows, read at once."""
+        with self._explained():
+            cursor = self._execute(sql)
+            names = [d[0] for d in cursor.description]
+            return [
+                {n: None if v is None else v.decode("utf-8", "replace") for n, v in found}
+                for found in (zip(names, row, strict=True) for row in cursor.fetchall())
+            ]
+
+    def literals(self, sql: str) -> list[tuple[str | None, ...]]:
+        """All rows, read at once."""
+        with self._explained():
+            cursor = self._execute(sql)
+            fields = cursor._result.fields
+            return [
+                tuple(
+                    None if v is None else self.literal(f, v)
+                    for f, v in zip(fields, row, strict=True)
+                )
+                for row in cursor.fetchall()
+            ]
+
+    def literal(self, field: Any, value: bytes) -> str:
+        """A value of a result as SQL."""
+        if field.type_code in INTEGERS or field.type_code in DECIMALS:
+            return value.decode()
+        if field.type_code in TEXTS and field.charsetnr == BINARY:
+            return f"X'{value.hex()}'"
+        try:
+            return self.text_literal(value.decode())
+        except UnicodeDecodeError:
+            return f"CONVERT(X'{value.hex()}' USING utf8mb4)"
+
+    def text_literal(self, text: str) -> str:
+        """A text as SQL."""
+        return str(self._connection.escape(text))
+
+    def estimate(self, table: Table, condition: str) -> float:
+        """What EXPLAIN expects."""
+        found = self.texts(f"EXPLAIN SELECT 1 FROM {table.sql} WHERE {condition}")[0]
+        kept = float(found.get("filtered") or 100) / 100
+        return float(found.get("rows") or 0) * kept
+
+    def count(self, sql: str, seconds: float) -> int | None:
+        """With the server's own limit for a statement."""
+        name = "max_statement_time" if self.maria else "max_execution_time"
+        limit = int(seconds if self.maria else seconds * 1000)
+        self._try(f"SET SESSION {name} = {limit}")
+        try:
+            (found,) = self.texts(sql)
+        except Refused:
+            return None
+        finally:
+            self._try(f"SET SESSION {name} = DEFAULT")
+        return int(next(iter(found.values())) or 0)
+
+    def explain(self, sql: str) -> None:
+        """EXPLAIN."""
+        self.texts(f"EXPLAIN {sql}")
+
+    def stream(self, sql: str, *, narrow: bool) -> MySqlResult:
+        """Unbuffered: rows wait at the server until they are taken."""
+        with self._explained():
+            cursor = self._connection.cursor(self._pymysql.cursors.SSCursor)
+            try:
+                cursor.execute(sql)
+                self._result = MySqlResult(self, cursor)
+            except BaseException:
+                _abandon(self._connection, cursor)
+                raise
+            return self._result
+
+    def close(self) -> None:
+        """Closes the socket: closing the cursor would read the rest of the result first."""
+        if self._result is not None:
+            _abandon(self._connection, self._result.cursor)
+            self._result = None
+        if self._connection.open:
+            self._connection.close()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except VecferryError:
+            raise
+        except (self._pymysql.MySQLError, OSError) as e:
+            raise explained(e, self._settings, self._columns) from e
+
+    def _execute(self, sql: str) -> Any:
+        cursor = self._connection.cursor()
+        cursor.execute(sql)
+        return cursor
+
+    def _try(self, sql: str) -> None:
+        """Runs a statement that servers of other versions may not know."""
+        try:
+            with self._explained():
+                self._execute(sql)
+        except Refused:
+            return
+
+    def _connect(self, read_seconds: int, database: bool = True) -> Any:
+        given = self._settings
+        more: dict[str, Any] = {"database": given.database} if database else {}
+        if given.tls_mode == "off":
+            more["ssl_disabled"] = True
+        elif given.tls_mode != "prefer":
+            more["ssl"] = tls_context(given)
+        password = given.password
+        try:
+            return self._pymysql.connect(
+                host=given.host,
+                port=given.port,
+                user=given.username,
+                password=str.__str__(password),
+                charset="utf8mb4",
+                use_unicode=False,
+                conv={},
+                autocommit=True,
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=read_seconds,
+                write_timeout=QUICK_SECONDS,
+                **more,
+            )
+        except self._pymysql.MySQLError as e:
+            if not database or e.args[0] != _BAD_DATABASE:
+                raise
+        self._connection = self._connect(QUICK_SECONDS, database=False)
+        names = [str(next(iter(r.values()))) for r in self.texts("SHOW DATABASES")]
+        self._connection.close()
+        raise Refused(
+            f"{given.place} has no database {given.database!r}{near(given.database, names)}; user "
+            f"{given.username!r} sees {', '.join(names)}"
+        )
+
+    def _keep_alive(self) -> None:
+        sock = self._connection._sock
+        with contextlib.suppress(OSError):
+            for name, value in KEEP_ALIVE.items():
+                if hasattr(socket, name):
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+class MySqlResult:
+    """The rows of a statement; values are the bytes of the text protocol."""
+
+    def __init__(self, database: MySqlDatabase, cursor: Any) -> None:
+        self._database, self.cursor = database, cursor
+        if cursor._result.description is None:
+            raise Refused("the statement gives no rows: a querySql must be a SELECT")
+        self._fields = cursor._result.fields
+        self.names = [f.name for f in self._fields]
+        self.converters: list[Convert | None] = [
+            converter(f.type_code, f.charsetnr, f.name) for f in self._fields
+        ]
+        self.int_at = frozenset(i for i, f in enumerate(self._fields) if f.type_code in INTEGERS)
+        self._long = [i for i, f in enumerate(self._fields) if f.length > LONG_VALUE]
+
+    def batches(self) -> Iterator[list[Sequence[Any]]]:
+        """Rows as tuples of bytes."""
+        take, long = self.cursor.read_next, self._long
+        while True:
+            rows: list[Sequence[Any]] = []
+            size = 0
+            try:
+                with self._database._explained():
+                    for _ in range(BATCH_ROWS):
+                        row = take()
+                        if row is None:
+                            break
+                        rows.append(row)
+                        if long:
+                            size += sum(len(row[i] or b"") for i in long)
+                            if size > BATCH_BYTES:
+                                break
+            except VecferryError:
+                if rows:
+                    yield rows
+                raise
+            if not rows:
+                return
+            yield rows
+
+    def literal(self, at: int, value: Any) -> str:
+        """Numbers as they are, bytes in hexadecimal, all else in quotes."""
+        return self._database.literal(self._fields[at], value)
+
+    def text(self, at: int, value: Any) -> str:
+        """Text, or hexadecimal for bytes."""
+        field = self._fields[at]
+        if field.type_code in TEXTS and field.charsetnr == BINARY:
+            return str(value.hex())
+        return str(value.decode("utf-8", "backslashreplace"))
+
+    def raw(self, at: int, value: Any) -> Any:
+        """Text where it is text."""
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+
+
+def tls_context(given: TableConnection) -> ssl.SSLContext:
+    """For a connection that must be encrypted, and verified where the data source says so."""
+    try:
+        context = ssl.create_default_context(cafile=given.ca_cert)
+    except OSError as e:
+        raise JobError(f"caCert {given.ca_cert!r} can't be read: {e}") from e
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # a private authority may be an old one
+    if given.tls_mode == "require":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _abandon(connection: Any, cursor: Any) -> None:
+    """Makes a cursor forget its result, which it would otherwise read to the end."""
+    if cursor._result is not None:
+        cursor._result.unbuffered_active = False
+        cursor._result.connection = None
+    cursor.connection = None
+    connection._result = None
