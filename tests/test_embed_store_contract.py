@@ -100,7 +100,9 @@ class TestEveryVectorCache:
         """A few new texts among many known ones make few requests."""
         with EndpointServer() as server:
             settings = settings_for(server, vectorCache={"uri": place.uri})
-            run(embedder(settings), rows_of(500))
+            first = embedder(settings)
+            run(first, rows_of(500))
+            first._shared.close()
             server.forget()
             some = rows_of(500)
             for row in some[::10]:
@@ -243,6 +245,22 @@ class TestEveryVectorCache:
         assert (second["embed"]["requests"], second["rows_written"]) == (0, 60)
         assert second["embed"]["cache_hits"] == 60
 
+    def test_what_is_put_for_later_is_there_when_it_is_closed(self, place: Place) -> None:
+        """However many threads put, also with vectors of several sizes under way."""
+        store = store_at(place.uri)
+        threads = [
+            threading.Thread(target=lambda me=me: store.put_later(pairs(me, me + 10)))
+            for me in range(0, 2000, 10)
+        ]
+        for thread in threads:
+            thread.start()
+        store.put_later(pairs(5000, 5010, dimension=64))
+        for thread in threads:
+            thread.join(30)
+        store.close()
+        assert len(_found(place, 0, 2000)) == 2000
+        assert len(_found(place, 5000, 5010, dimension=64)) == 10
+
     def test_nothing_of_it_is_used_after_it_was_closed(
         self, place: Place, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -252,6 +270,7 @@ class TestEveryVectorCache:
         store.put_many(pairs(0, 1))
         store.close()
         store.put_many(pairs(1, 2))
+        store.put_later(pairs(2, 3))
         assert store.get_many([key_of(0)], 256) == {}
         assert caplog.records == []
         assert json.dumps(backend_at(place.uri).stats().entries) == "1"

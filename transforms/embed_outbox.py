@@ -240,7 +240,7 @@ class Outbox:
         store = self._shared.store
         if store is not None and good:
             name = self._shared.store_key
-            store.put_many((name(content), vector) for content, vector in good)
+            store.put_later((name(content), vector) for content, vector in good)
 
     def _land(self, batch: list[Input], outcome: Outcome | None) -> None:
         fates = outcome.fates if outcome is not None else [None] * len(batch)

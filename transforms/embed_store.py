@@ -19,6 +19,7 @@ import numpy as np
 
 from vecferry.errors import JobError
 from vecferry.transforms.embed_store_settings import VectorCacheSettings, shown_uri, sqlite_path
+from vecferry.transforms.embed_store_writer import Writer
 from vecferry.transforms.endpoints.base import Vector
 
 AWAY_SECONDS = 60.0
@@ -70,7 +71,7 @@ class Backend(Protocol):
         """The values found, by key, and marks them as used today; `size` is what each should be."""
 
     def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
-        """Keeps values of one size under their keys, in place of what is there."""
+        """Keeps values under their keys, in place of what is there."""
 
     def stats(self) -> StoreStats:
         """How much it holds, and since when."""
@@ -147,6 +148,7 @@ class VectorStore:
         self._closed = False
         self._all, self._writes = _Breaker(), _Breaker()
         self._told: set[str] = set()
+        self._writer = Writer(self._write)
         self._unpruned = 0
         self._slack = max(settings.max_bytes // 16, 1 << 20)
 
@@ -177,17 +179,16 @@ class VectorStore:
         return found
 
     def put_many(self, items: Iterable[tuple[bytes, Vector]]) -> None:
-        """Keeps vectors of one dimension under their keys."""
-        blobs = [(key, vector.astype("<f4", copy=False).tobytes()) for key, vector in items]
-        if not blobs:
-            return
-        self._try(lambda backend: backend.put_many(blobs), self._all, self._writes)
-        self._unpruned += sum(len(blob) for _, blob in blobs)  # a lost addition does no harm
-        if self._unpruned >= self._slack:
-            self._prune()
+        """Keeps vectors under their keys."""
+        self._write(_blobs(items))
+
+    def put_later(self, items: Iterable[tuple[bytes, Vector]]) -> None:
+        """Lets a thread keep vectors, by `close` at the latest; waits only while it is behind."""
+        self._writer.put(_blobs(items))
 
     def close(self) -> None:
-        """Removes what is too much, and lets go of files and connections."""
+        """Writes what waits, removes what is too much, and lets go of files and connections."""
+        self._writer.close()
         with self._lock:
             self._closed = True
             backend, self._open = self._open, None
@@ -200,6 +201,14 @@ class VectorStore:
             log.warning("vector cache %s: %s", self.shown, e)
         finally:
             backend.close()
+
+    def _write(self, blobs: list[tuple[bytes, bytes]]) -> None:
+        if not blobs:
+            return
+        self._try(lambda backend: backend.put_many(blobs), self._all, self._writes)
+        self._unpruned += sum(len(blob) for _, blob in blobs)  # a lost addition does no harm
+        if self._unpruned >= self._slack:
+            self._prune()
 
     def _prune(self) -> None:
         if not self._pruning.acquire(blocking=False):
@@ -224,7 +233,9 @@ class VectorStore:
         try:
             backend = self._backend()
             result = None if backend is None else action(backend)
-        except StoreError as e:
+        except (StoreError, JobError) as error:
+            # A JobError: its client isn't installed here, though the launcher had it.
+            e = error if isinstance(error, StoreError) else StoreError(str(error), final=True)
             if self._closed:
                 return None
             if e.reads:
@@ -245,3 +256,7 @@ class VectorStore:
             self._told.add(what)
         if new:
             log.warning("vector cache %s %s", self.shown, message)
+
+
+def _blobs(items: Iterable[tuple[bytes, Vector]]) -> list[tuple[bytes, bytes]]:
+    return [(key, vector.astype("<f4", copy=False).tobytes()) for key, vector in items]
