@@ -217,6 +217,20 @@ class TestEveryVectorCache:
         assert 0.5 * 2 * MIB < place.used_bytes() < 1.4 * 2 * MIB
         assert backend_at(place.uri).stats().entries > 500
 
+    def test_it_keeps_to_its_size_with_many_processes_at_it(self, place: Place) -> None:
+        """Four put and prune at once; none of them fails, and not much more goes than must."""
+        code = (
+            "import sys\nfrom tests.embed_store_support import *\n"
+            "me = int(sys.argv[2]); store = store_at(sys.argv[1], max_bytes=2 * MIB)\n"
+            "for at in range(me * 3000, me * 3000 + 3000, 50): store.put_many(pairs(at, at + 50))\n"
+            "assert not store._told; store.close()\n"
+        )
+        root = Path(__file__).parent.parent
+        command = [sys.executable, "-c", code, place.uri]
+        workers = [subprocess.Popen([*command, str(i)], cwd=root) for i in range(4)]
+        assert [worker.wait(60) for worker in workers] == [0] * 4
+        assert 0.5 * 2 * MIB < backend_at(place.uri).stats().bytes <= 2 * MIB
+
     def test_what_it_says_it_takes_is_what_it_takes(self, place: Place) -> None:
         """Within a tenth, for vectors of 1,024 dimensions."""
         store = store_at(place.uri)

@@ -21,7 +21,7 @@ from tests.embed_support import embedder, good, on_its_own_row, rows_of, run, se
 from tests.endpoint_server import EndpointServer
 from tests.job_support import Bench, counts_add_up, rows
 from tests.services.redis_server import RedisServer
-from tests.services.server import eventually, running
+from tests.services.server import eventually, free_port, running
 from vecferry.errors import JobError
 from vecferry.transforms import embed_store, embed_store_redis
 from vecferry.transforms.embed_store_redis import entry_bytes
@@ -161,6 +161,46 @@ def test_a_server_that_takes_nothing_more_is_still_read(
     (warning,) = _warnings(caplog)
     assert "only reads from it" in warning
     assert {"full": "maxmemory", "replica": "read only replica"}[trouble] in warning
+
+
+@service
+def test_a_connection_that_the_server_closed_is_opened_again_unnoticed(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As servers and firewalls do with one that was idle for long."""
+    store = store_at(server.uri)
+    with redis.Redis.from_url(server.uri) as client:
+        for i in range(3):
+            store.put_many(pairs(i, i + 1))
+            client.client_kill_filter(_type="normal", skipme=True)
+            assert store.get_many([key_of(i)], 256)
+            client.client_kill_filter(_type="normal", skipme=True)
+    store.close()
+    assert _warnings(caplog) == []
+
+
+@service
+def test_a_node_of_a_cluster_is_refused_before_the_run() -> None:
+    """It would give only some of the keys; a proxy before the cluster gives all."""
+    running(RedisServer)
+
+    class Node(RedisServer):
+        def command(self) -> list[str]:
+            return [*super().command(), "--cluster-enabled", "yes", "--cluster-port",
+                    str(free_port())]  # fmt: skip
+
+    node = Node()
+    node.install()
+    node.start()
+    try:
+        with redis.Redis.from_url(node.uri) as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            eventually(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        with pytest.raises(JobError, match="node of a cluster"):
+            store_at(node.uri).check()
+    finally:
+        node.kill()
+        node.remove()
 
 
 @service

@@ -169,9 +169,10 @@ class VectorStore:
         for key, blob in (blobs or {}).items():
             vector = np.frombuffer(blob, dtype="<f4") if len(blob) == size else None
             if vector is None or not np.isfinite(vector).all():
+                what = "numbers that are none" if len(blob) == size else f"{len(blob)} bytes"
                 self._tell(
                     "damaged",
-                    f"has a damaged value, of {len(blob)} bytes where {size} are due: "
+                    f"has a damaged value, {what} where {dimension} numbers are due: "
                     "such values are passed over and made anew",
                 )
                 continue
