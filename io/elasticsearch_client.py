@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,8 @@ class ElasticsearchClient:
             options["ca_certs"] = connection.ca_cert
         if settings.discovery:
             options |= {"sniff_on_start": True, "sniff_on_node_failure": True}
+        # Each answer that is no 200 would be logged, and is told by us already.
+        logging.getLogger("elastic_transport").setLevel(logging.CRITICAL)
         self._login = login_header(connection.username, connection.password)
         self.where = f"Elasticsearch at {connection.shown}"
         serializers: dict[str, Any] = {

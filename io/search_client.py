@@ -11,7 +11,7 @@ from vecferry.errors import FatalError, JobError, TerminalError, TransientError,
 from vecferry.io.sink_store import TooLargeError
 from vecferry.retry import parse_retry_after
 
-_PRESSURE = re.compile(r"coordinating_operation_bytes=(\d+), max_coordinating_bytes=(\d+)")
+_PRESSURE = re.compile(r"operation_bytes=(\d+), max_\w+=(\d+)")
 
 
 class StatusError(Exception):

@@ -205,6 +205,9 @@ def test_base64_vectors_are_big_endian() -> None:
     assert np.frombuffer(base64.b64decode(line["v"]), ">f4").tolist() == [1.0, 2.0, 3.0]
 
 
+OPENSEARCH_PRESSURE = (
+    "[all_bytes=0, coordinating_operation_bytes=9, max_coordinating_and_primary_bytes=8]"
+)
 PRESSURE = "operation [coordinating_operation_bytes={}, max_coordinating_bytes=65536]"
 
 
@@ -213,6 +216,7 @@ PRESSURE = "operation [coordinating_operation_bytes={}, max_coordinating_bytes=6
     [
         (StatusError(413, "", ""), TooLargeError),
         (StatusError(429, "es_rejected", PRESSURE.format(124878)), TooLargeError),
+        (StatusError(429, "rejected", OPENSEARCH_PRESSURE), TooLargeError),
         (StatusError(429, "es_rejected", PRESSURE.format(1000)), TransientError),
         (StatusError(503, "", "no master"), TransientError),
         (StatusError(401, "security_exception", ""), FatalError),

@@ -9,8 +9,12 @@ import pytest
 
 from tests.job_support import Bench, counts_add_up, rejects_of
 from tests.job_support import rows as job_rows
-from tests.services.elasticsearch import Elasticsearch9Server, ElasticsearchServer
-from tests.services.opensearch import OpenSearchServer
+from tests.services.elasticsearch import (
+    Elasticsearch9Server,
+    ElasticsearchServer,
+    TightElasticsearchServer,
+)
+from tests.services.opensearch import OpenSearchServer, TightOpenSearchServer
 from tests.services.server import running, stop
 from vecferry.errors import FatalError, JobError
 from vecferry.io.elasticsearch_settings import ElasticsearchConnection, ElasticsearchSettings
@@ -29,6 +33,7 @@ SERVERS = {
     "elasticsearch9": Elasticsearch9Server,
     "opensearch": OpenSearchServer,
 }
+TIGHT_SERVERS = {"elasticsearch": TightElasticsearchServer, "opensearch": TightOpenSearchServer}
 
 
 def vector(i: int) -> np.ndarray:
@@ -47,17 +52,13 @@ def rows(n: int, first: int = 0) -> list[dict]:
 class Store:
     """One server, and the targets opened on it."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, tight: bool = False) -> None:
         self.kind = kind
         self._runs: list[str] = []
+        self.server = server = running((TIGHT_SERVERS if tight else SERVERS)[kind])
         if kind == "opensearch":
-            self.server = running(OpenSearchServer)
-            self.connection = OpenSearchConnection(endpoint=self.server.url)
+            self.connection = OpenSearchConnection(endpoint=server.url)
         else:
-            server = running(
-                ElasticsearchServer if kind == "elasticsearch" else Elasticsearch9Server
-            )
-            self.server = server
             self.connection = ElasticsearchConnection(
                 endpoint=server.url, username=server.user, password=server.password
             )
@@ -81,11 +82,11 @@ class Store:
         given["schemaCreateMode"] = "createIfNotExist"
         return kind.model_validate(given | more)
 
-    def target(self, settings=None, *, prepared: bool = True, **more: object):
+    def target(self, *, prepared: bool = True, **more: object):
         context = StepContext(step="Writer", step_type=self.kind, retry_deadline=60)
         self._runs.append(context.run)
         kind = OpenSearchTarget if self.kind == "opensearch" else ElasticsearchTarget
-        target = kind(settings or self.settings(**more), self.connection, context)
+        target = kind(self.settings(**more), self.connection, context)
         if prepared:
             target.prepare()
         return target
@@ -383,3 +384,42 @@ def bench_source(store):
         login = {"username": store.server.user, "password": store.server.password}
         source |= {"type": "elasticsearch", **login}
     return source
+
+
+@pytest.fixture(params=TIGHT_SERVERS, scope="module")
+def tight(request):
+    """A server with little room, alone for the time of these tests."""
+    store = Store(request.param, tight=True)
+    yield store
+    store.close()
+    stop(TIGHT_SERVERS[request.param])
+
+
+def test_documents_that_a_busy_server_turns_away_are_sent_again(tight):
+    """Its queue holds one request, and the index has sixteen shards: most items get a 429."""
+    target = tight.target(batchSize=64, settings={"number_of_shards": 16})
+    written, rejects, counts = write(target, rows(600))
+    assert (len(written), rejects) == (600, [])
+    assert counts["write-retries"] > 0
+    assert target.row_count() == 600
+
+
+@pytest.mark.parametrize("text_bytes", [1000, 4000])
+def test_a_request_that_is_too_large_is_cut(tight, text_bytes):
+    """By 429 above what the server's memory allows, by 413 above what it reads at all."""
+    target = tight.target(batchSize=500)
+    batch = [{**row, "text": "x" * text_bytes} for row in rows(500)]
+    written, rejects, counts = write(target, batch)
+    assert (len(written), rejects) == (500, [])
+    assert counts["write-requests"] > 1
+    assert target.row_count() == 500
+
+
+def test_a_document_that_is_too_large_alone_is_a_reject(tight):
+    """Its neighbours are written."""
+    target = tight.target()
+    batch = rows(20)
+    batch[5]["text"] = "x" * (2 << 20)
+    written, (reject,), _ = write(target, batch)
+    assert len(written) == 19
+    assert reject.reason == "too-large"

@@ -115,3 +115,19 @@ class Elasticsearch9Server(ElasticsearchServer):
 
     name = "elasticsearch9"
     version = "9.3.2"
+
+
+TIGHT = """\
+http.max_content_length: 1mb
+indexing_pressure.memory.limit: 400kb
+thread_pool.write.size: 1
+thread_pool.write.queue_size: 1
+"""
+"""Little room: requests of more than 1 MiB are answered by 413, of more than 400 kB by 429."""
+
+
+class TightElasticsearchServer(ElasticsearchServer):
+    """A server that turns much away."""
+
+    name = "elasticsearch-tight"
+    more = TIGHT

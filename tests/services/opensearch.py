@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import requests
 
+from tests.services.elasticsearch import TIGHT
 from tests.services.install import artifact, jars, java_home, package, unzip
 from tests.services.server import Server, free_port, not_root
 
@@ -144,3 +145,10 @@ class OpenSearchServer(Server):
         extends = "lang-painless" if name == "analysis-common" else ""
         text = DESCRIPTOR.format(name=name, version=self.version, entry=entry, extends=extends)
         (module / "plugin-descriptor.properties").write_text(text)
+
+
+class TightOpenSearchServer(OpenSearchServer):
+    """A server that turns much away."""
+
+    name = "opensearch-tight"
+    more = TIGHT
