@@ -20,8 +20,8 @@ from vecferry.steps import Counts, Size, StepContext
 
 COUNT_SECONDS = 10.0
 """How long a server may count the rows that meet `where`, for the progress line."""
-
-Connect = Callable[..., Database]
+FEW_ROWS = 100_000
+"""Up to here a table is counted; a server's estimate of a larger one will do."""
 
 
 class TableReader:
@@ -73,7 +73,7 @@ class TableReader:
             raise JobError(problems)
 
     def size(self) -> Size:
-        """The rows of all tables: the server's estimate, with a `where` counted.
+        """The rows of all tables: the server's estimate; counted where it is small or with `where`.
 
         Unknown for queries, and where counting takes longer than 10 seconds.
         """
@@ -208,7 +208,7 @@ class TableReader:
 
     def _try_table(self, database: Database, group: int, name: str) -> None:
         planner = TablePlanner(database, self.settings, group, name)
-        result: Result = database.stream(planner.whole().sql(limit=0), narrow=False)
+        result: Result = database.stream(planner.whole().sql(limit=0), narrow=True)
         for _ in result.batches():
             pass
         names = result.names[: planner.whole().visible]
@@ -221,11 +221,11 @@ class TableReader:
 
     def _rows(self, database: Database, group: int, name: str) -> int | None:
         table = database.table(name)
-        if not self.settings.where:
+        where = self.settings.where
+        if not where and table.rows is not None and table.rows > FEW_ROWS:
             return table.rows
-        whole = TablePlanner(database, self.settings, group, name).whole()
-        sql = f"SELECT COUNT(*) FROM {table.sql} WHERE (\n{whole.where}\n)"
-        return database.count(sql, COUNT_SECONDS)
+        condition = f" WHERE (\n{where}\n)" if where else ""
+        return database.count(f"SELECT COUNT(*) FROM {table.sql}{condition}", COUNT_SECONDS)
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         """Calls until the server is there, within the run's deadline."""

@@ -81,6 +81,14 @@ _KINDS: dict[tuple[str, str], Kind] = {
             ("mysql",),
         ),
         Kind(
+            "postgresql",
+            "reader",
+            "vecferry.io.postgresql_settings:PostgresSettings",
+            "vecferry.io.postgresql_reader:PostgresReader",
+            "vecferry.io.postgresql:ReadFromPostgres",
+            ("postgresql",),
+        ),
+        Kind(
             "json-extracting",
             "transformer",
             "vecferry.transforms.json_settings:JsonExtractSettings",
@@ -106,6 +114,22 @@ _KINDS: dict[tuple[str, str], Kind] = {
             ("milvus",),
         ),
         Kind(
+            "hologres",
+            "writer",
+            "vecferry.io.hologres_settings:HologresSettings",
+            "vecferry.io.pgvector_target:TableTarget",
+            "vecferry.io.hologres:WriteToHologres",
+            ("hologres", "postgresql"),
+        ),
+        Kind(
+            "postgresql",
+            "writer",
+            "vecferry.io.pgvector_settings:PostgresWriterSettings",
+            "vecferry.io.pgvector_target:TableTarget",
+            "vecferry.io.pgvector:WriteToPostgres",
+            ("postgresql",),
+        ),
+        Kind(
             "elasticsearch",
             "writer",
             "vecferry.io.elasticsearch_settings:ElasticsearchSettings",
@@ -129,11 +153,13 @@ _CONNECTIONS: dict[str, str] = {
     "opensearch": "vecferry.io.opensearch_settings:OpenSearchConnection",
     "gcs": "vecferry.io.files_connections:GcsConnection",
     "hdfs": "vecferry.io.files_connections:HdfsConnection",
+    "hologres": "vecferry.io.hologres_settings:HologresConnection",
     "local": "vecferry.io.files_connections:LocalConnection",
     "milvus": "vecferry.io.milvus_settings:MilvusConnection",
     "mysql": "vecferry.io.mysql_settings:MySqlConnection",
     "odps": "vecferry.io.odps_settings:OdpsConnection",
     "oss": "vecferry.io.files_connections:OssConnection",
+    "postgresql": "vecferry.io.postgresql_settings:PostgresConnection",
     "s3": "vecferry.io.files_connections:S3Connection",
 }
 

@@ -1,0 +1,265 @@
+"""One connection to a PostgreSQL server: its catalog, and statements whose rows are streamed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vecferry.errors import JobError, VecferryError, near
+from vecferry.io.postgresql_catalog import planned_rows, read_table
+from vecferry.io.postgresql_errors import explained
+from vecferry.io.postgresql_types import PgType, Unfit, converter, register, shown
+from vecferry.io.table_database import BATCH_BYTES, BATCH_ROWS, Convert, Refused, Table
+from vecferry.io.table_settings import TableConnection
+
+CONNECT_SECONDS = 10
+QUICK_SECONDS = 30
+KEEP_ALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
+
+_SESSION = (
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "SET timezone = 'UTC'",
+    "SET datestyle = 'ISO'",
+    "SET bytea_output = 'hex'",
+    "SET extra_float_digits = 1",
+    # A slow consumer is no reason to hang up.
+    "SET idle_in_transaction_session_timeout = 0",
+)
+_SSL_MODES = {"off": "disable", "prefer": "prefer", "require": "require", "verify": "verify-full"}
+_INTEGERS = frozenset({20, 21, 23})
+
+
+class PostgresDatabase:
+    """A `Database` of PostgreSQL; the session is read-only, its time zone is UTC."""
+
+    def __init__(self, connection: TableConnection, *, quick: bool = False) -> None:
+        try:
+            import psycopg
+        except ImportError as e:
+            raise JobError(
+                "reading PostgreSQL needs a client: pip install 'vecferry[postgresql]'"
+            ) from e
+        self._psycopg, self._settings = psycopg, connection
+        self._columns: tuple[str, ...] = ()
+        self._types: dict[int, PgType] = {}
+        with self._explained():
+            self._connection = self._connect(connection.database)
+            for statement in _SESSION:
+                self._connection.execute(statement)
+            if quick:
+                self._connection.execute(f"SET statement_timeout = {QUICK_SECONDS * 1000}")
+
+    def quote(self, name: str) -> str:
+        """In double quotes."""
+        return '"' + name.replace('"', '""') + '"'
+
+    def unquoted(self, name: str) -> str:
+        """Without double quotes."""
+        quoted = len(name) > 2 and name[0] == name[-1] == '"'
+        return name[1:-1].replace('""', '"') if quoted else name
+
+    def table(self, name: str) -> Table:
+        """From pg_catalog."""
+        table = read_table(self, self._settings, name)
+        self._columns = tuple(c.name for c in table.columns)
+        return table
+
+    def texts(self, sql: str) -> list[dict[str, str | None]]:
+        """All rows, read at once."""
+        with self._explained():
+            cursor = self._connection.execute(sql)
+            result = cursor.pgresult
+            assert result is not None
+            names = [d.name for d in cursor.description or ()]
+            return [
+                {n: _text(result.get_value(row, at)) for at, n in enumerate(names)}
+                for row in range(result.ntuples)
+            ]
+
+    def literals(self, sql: str) -> list[tuple[str | None, ...]]:
+        """All rows, read at once."""
+        self._know_types()
+        with self._explained():
+            rows = self._connection.execute(sql).fetchall()
+        return [tuple(None if v is None else self.literal(v) for v in row) for row in rows]
+
+    def literal(self, value: Any) -> str:
+        """A value of a row as SQL."""
+        if type(value) is Unfit:
+            return self.text_literal(value.raw.decode())
+        return str(self._psycopg.sql.Literal(value).as_string(self._connection))
+
+    def text_literal(self, text: str) -> str:
+        """A text as SQL, of whatever type it is compared with."""
+        return self.literal(text)
+
+    def estimate(self, table: Table, condition: str) -> float:
+        """What the planner expects."""
+        return planned_rows(self, f"SELECT 1 FROM {table.sql} WHERE {condition}")
+
+    def count(self, sql: str, seconds: float) -> int | None:
+        """With the server's own limit for a statement."""
+        self._connection.execute(f"SET statement_timeout = {int(seconds * 1000)}")
+        try:
+            (found,) = self.texts(sql)
+        except Refused:
+            return None
+        finally:
+            if not self._connection.broken:
+                self._connection.execute("SET statement_timeout TO DEFAULT")
+        return int(next(iter(found.values())) or 0)
+
+    def explain(self, sql: str) -> None:
+        """EXPLAIN."""
+        self.texts(f"EXPLAIN {sql}")
+
+    def stream(self, sql: str, *, narrow: bool) -> PostgresResult:
+        """By a cursor at the server; where values may be long, row by row from the socket."""
+        self._know_types()
+        with self._explained():
+            if narrow:
+                if self._connection.info.transaction_status:
+                    self._connection.execute("ROLLBACK")  # of the statement before this one
+                self._connection.execute("BEGIN READ ONLY")
+                cursor = self._connection.cursor(name="vecferry")
+                cursor.execute(sql)
+                return PostgresResult(self, cursor, None)
+            cursor = self._connection.cursor()
+            rows = cursor.stream(sql)
+            first = next(rows, None)
+            return PostgresResult(
+                self, cursor, rows if first is None else itertools.chain([first], rows)
+            )
+
+    def close(self) -> None:
+        """Closes the socket, also in the middle of a result."""
+        self._connection.close()
+
+    @property
+    def types(self) -> dict[int, PgType]:
+        """pg_type, by oid."""
+        return self._types
+
+    def _know_types(self) -> None:
+        if self._types:
+            return
+        rows = self.texts(
+            "SELECT oid, typname AS n, typtype AS k, typelem AS e FROM pg_type "
+            "WHERE typtype <> 'c' OR typrelid NOT IN "
+            "(SELECT oid FROM pg_class WHERE relkind <> 'c')"
+        )
+        self._types = {
+            int(r["oid"] or 0): PgType(str(r["n"]), str(r["k"]), int(r["e"] or 0)) for r in rows
+        }
+        register(self._connection, self._types)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except VecferryError:
+            raise
+        except (self._psycopg.Error, OSError) as e:
+            raise explained(e, self._settings, self._columns) from e
+
+    def _connect(self, database: str) -> Any:
+        given = self._settings
+        more: dict[str, Any] = {"sslmode": _SSL_MODES[given.tls_mode]}
+        if given.tls_mode == "verify":
+            more["sslrootcert"] = given.ca_cert or "system"
+        try:
+            return self._psycopg.connect(
+                host=given.host,
+                port=given.port,
+                user=given.username,
+                password=str.__str__(given.password) or None,
+                dbname=database,
+                autocommit=True,
+                connect_timeout=CONNECT_SECONDS,
+                client_encoding="UTF8",
+                application_name="vecferry",
+                **KEEP_ALIVE,
+                **more,
+            )
+        except self._psycopg.OperationalError as e:
+            if f'database "{given.database}"' not in str(e) or database != given.database:
+                raise
+            names = self._databases()
+            hint = f"{near(database, names)}; it has {', '.join(names)}" if names else ""
+            raise Refused(f"{given.place} has no database {database!r}{hint}") from e
+
+    def _databases(self) -> list[str]:
+        try:
+            with self._connect("postgres") as connection:
+                rows = connection.execute(
+                    "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
+                ).fetchall()
+        except self._psycopg.Error:
+            return []
+        return [str(name) for (name,) in rows]
+
+
+class PostgresResult:
+    """The rows of a statement; `rows` is None where a cursor at the server is fetched from."""
+
+    def __init__(self, database: PostgresDatabase, cursor: Any, rows: Iterator[Any] | None) -> None:
+        self._database, self._cursor, self._rows = database, cursor, rows
+        # Without a row the client tells no columns of a stream.
+        described = cursor.description or ()
+        self.names = [d.name for d in described]
+        self.converters: list[Convert | None] = [
+            converter(d.type_code, database.types, d.name) for d in described
+        ]
+        self.int_at = frozenset(i for i, d in enumerate(described) if d.type_code in _INTEGERS)
+
+    def batches(self) -> Iterator[list[Sequence[Any]]]:
+        """Rows as tuples of values, an `Unfit` in place of one that can't be loaded."""
+        while True:
+            rows: list[Sequence[Any]] = []
+            try:
+                with self._database._explained():
+                    if self._rows is None:
+                        rows = self._cursor.fetchmany(BATCH_ROWS)
+                    else:
+                        self._gather(self._rows, rows)
+            except VecferryError:
+                if rows:
+                    yield rows
+                raise
+            if not rows:
+                return
+            yield rows
+
+    def _gather(self, source: Iterator[Any], rows: list[Sequence[Any]]) -> None:
+        size = 0
+        for row in source:
+            rows.append(row)
+            size += sum(len(v) for v in row if isinstance(v, str | bytes))
+            if size > BATCH_BYTES or len(rows) == BATCH_ROWS:
+                return
+
+    def literal(self, at: int, value: Any) -> str:
+        """Exact; texts in quotes take the type that they are compared with."""
+        return self._database.literal(value)
+
+    def text(self, at: int, value: Any) -> str:
+        """Text, or hexadecimal for bytes."""
+        if type(value) is Unfit:
+            return shown(value.raw)
+        return value.hex() if isinstance(value, bytes) else str(value)
+
+    def raw(self, at: int, value: Any) -> Any:
+        """Text where it is text."""
+        raw = value.raw if type(value) is Unfit else value
+        if not isinstance(raw, bytes):
+            return raw
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return raw
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
