@@ -159,7 +159,7 @@ class OdpsClient:
     def pause(self, seconds: float) -> None:
         """Waits; raises `Stopped` where the run is asked to stop."""
         if self._stop.wait(seconds):
-            raise Stopped
+            raise Stopped("the run was asked to stop")
 
     def backoff(self) -> Backoff:
         """The pauses between tries, from now on."""

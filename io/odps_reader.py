@@ -53,9 +53,9 @@ class OdpsReader:
             elif partitions or not plan.keys:
                 client.table_session(self.settings.table, _first(partitions))
         except JobError as e:
-            raise JobError([f"step {self.context.step!r}: {p}" for p in e.problems]) from e
+            raise JobError([self._told(p) for p in e.problems]) from e
         except (VecferryError, SessionLost, Stopped) as e:
-            raise JobError(f"step {self.context.step!r}: {e}") from e
+            raise JobError(self._told(e)) from e
 
     def size(self) -> Size:
         """The rows of all sessions; opens them where that has not been done in this process."""
@@ -87,7 +87,7 @@ class OdpsReader:
         except Stopped:
             return
         except FatalError as e:
-            raise FatalError(f"step {self.context.step!r}: {e}", e.reason) from e
+            raise FatalError(self._told(e), e.reason) from e
         finally:
             stream.close()
 
@@ -120,15 +120,16 @@ class OdpsReader:
         return self._once("odps-sessions", lambda: plan.sessions(limit))
 
     def _once(self, what: str, make: Callable[[], T]) -> T:
-        mark = f"step {self.context.step!r}"
         try:
             return once(self._key(what), make)
         except JobError as e:
-            raise JobError([f"{mark}: {p}" for p in e.problems]) from e
-        except (FatalError, SessionLost) as e:
-            raise FatalError(f"{mark}: {e}") from e
-        except Stopped as e:
-            raise FatalError(f"{mark}: stopped before its first row") from e
+            raise JobError([self._told(p) for p in e.problems]) from e
+        except (FatalError, SessionLost, Stopped) as e:
+            raise FatalError(self._told(e)) from e
+
+    def _told(self, error: object) -> str:
+        mark, text = f"step {self.context.step!r}", str(error)
+        return text if mark in text else f"{mark}: {text}"
 
     def _reopen(self, lost: OdpsSession) -> OdpsSession:
         # The splits of a lost session share the one that takes its place.

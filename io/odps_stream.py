@@ -69,7 +69,8 @@ class BatchStream:
 
     @property
     def _where(self) -> str:
-        return f"rows from {self._split.start + self._done} on of {self._session.partition!r}"
+        of = self._session.partition or self._client.settings.table
+        return f"{of} from row {self._split.start + self._done} on"
 
     def _next(self) -> Any:
         try:
@@ -79,11 +80,8 @@ class BatchStream:
             batch = self._open.read()
         except Exception as e:
             raise translate(e, self._client.quota) from e
-        if batch is None:
+        if self._open.left == 0:
             self.close()
-            raise TransientError(f"the stream ended before its last row ({self._where})")
-        if self._done + batch.num_rows > self._split.count:
-            raise FatalError("MaxCompute sent more rows than were asked for; run the job again")
         return batch
 
     def _request(self) -> _Response:
@@ -119,17 +117,22 @@ class _Response:
         )  # fmt: skip
         self._body = ArrowStreamReader(body, schema)
         self._batches: Any = None
+        self.left = rows
 
     def read(self) -> Any:
-        """The next batch; None where the stream has ended."""
+        """The next batch of those that were asked for; `left` rows come after it."""
         import pyarrow as pa
 
         if self._batches is None:
             self._batches = pa.ipc.open_stream(self._body)
         try:
-            return self._batches.read_next_batch()
-        except StopIteration:
-            return None
+            batch = self._batches.read_next_batch()
+        except StopIteration as e:
+            raise TransientError(f"the stream ended {self.left} rows early") from e
+        self.left -= batch.num_rows
+        if self.left < 0:
+            raise FatalError("MaxCompute sent more rows than were asked for; run the job again")
+        return batch
 
     def close(self) -> None:
         self._body.close()

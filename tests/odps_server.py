@@ -1,8 +1,10 @@
 """A MaxCompute server for tests: the REST and Tunnel protocols as pyodps speaks them.
 
 In a test: ``with OdpsServer() as server:``, ``server.add(Table(…))`` and ``server.connection()``.
-As a process of its own, for benches and pages: ``python -m tests.odps_server --rows 1000000``; it
-prints its endpoint and serves until its standard input ends. It listens on 127.0.0.1 only.
+As a process of its own, for benches and pages: ``python -m tests.odps_server --rows 1000000``
+prints its endpoint and serves until its standard input ends; ``python -m tests.odps_server vecferry
+preview job.json`` runs a command that finds ODPS_ENDPOINT, ODPS_PROJECT, ODPS_ID and ODPS_KEY set.
+It listens on 127.0.0.1 only.
 
 What it speaks was learned from pyodps 0.13 and the vendor's pages, not from a real project: see
 docs/odps.md.
@@ -16,10 +18,12 @@ import hashlib
 import hmac
 import itertools
 import json
+import os
 import re
 import socket
 import sqlite3
 import struct
+import subprocess
 import sys
 import threading
 import uuid
@@ -695,24 +699,26 @@ WIDE = {"id": "bigint", "text": "string", "price": "double", "seen": "datetime"}
 
 
 def main() -> None:
-    """Serves a table `wide` of so many rows, in one partition ``ds=1``, and `reviews` for pages."""
+    """Serves tables `wide`, of so many rows, and `reviews`, each in partitions of `ds`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     reviews = [
         {"id": 1, "text": "a fine bicycle", "stars": 5},
         {"id": 2, "text": "the saddle hurts", "stars": 2},
     ]
+    columns, keys = {"id": "bigint", "text": "string", "stars": "int"}, {"ds": "string"}
     with OdpsServer() as server:
-        server.add(
-            Table("wide", WIDE, {"ds=1": Endless(wide_batch(), arguments.rows)}, {"ds": "string"})
-        )
-        server.add(
-            Table(
-                "reviews", {"id": "bigint", "text": "string", "stars": "int"},
-                {"ds=20240101": reviews}, {"ds": "string"},
-            )
-        )  # fmt: skip
+        server.add(Table("wide", WIDE, {"ds=1": Endless(wide_batch(), arguments.rows)}, keys))
+        server.add(Table("reviews", columns, {"ds=20240101": reviews}, keys))
+        if arguments.command:
+            places = {
+                "ODPS_ENDPOINT": server.endpoint, "ODPS_PROJECT": server.project,
+                "ODPS_ID": server.access_id, "ODPS_KEY": server.access_key,
+            }  # fmt: skip
+            done = subprocess.run(arguments.command, env={**os.environ, **places}, check=False)
+            raise SystemExit(done.returncode)
         print(server.endpoint, flush=True)
         sys.stdin.read()
 

@@ -168,6 +168,15 @@ def test_an_empty_table_has_no_splits(server: OdpsServer) -> None:
     assert (of.splits(), of.size().rows) == ([], 0)
 
 
+def test_who_wants_more_than_was_announced_gets_it_without_a_pause(server: OdpsServer) -> None:
+    """A reader that expects few rows asks for few, and for more when they are taken."""
+    of = reader(server, context={"row_limit": 7})
+    assert ids(read_all(of)) == list(range(ROWS))
+    asked = [p["rowrange"] for k, _, p in server.seen if k == "data"]
+    assert asked[:3] == ["(0,7)", "(7,7)", "(14,14)"]
+    assert len(asked) < 15
+
+
 # --- which partitions
 
 
