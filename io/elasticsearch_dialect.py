@@ -35,7 +35,9 @@ class ElasticsearchDialect:
     def vector_mapping(self, column: SearchColumn) -> dict[str, Any]:
         """See `Dialect`; what the column says more, such as index_options, is taken as it is."""
         more = {_snake(k): v for k, v in (column.model_extra or {}).items()}
-        return {"type": self.vector_type, "dims": column.dimension, "similarity": "cosine", **more}
+        indexed = more.get("index", True) is not False  # what has no index takes no similarity
+        similarity = {"similarity": "cosine"} if indexed else {}
+        return {"type": self.vector_type, "dims": column.dimension, **similarity, **more}
 
     def knn(self, field: Field, vector: np.ndarray, k: int) -> dict[str, Any]:
         """See `Dialect`."""

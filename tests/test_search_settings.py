@@ -89,6 +89,12 @@ def test_what_a_column_says_more_goes_into_its_mapping_without_a_warning() -> No
     }  # fmt: skip
 
 
+def test_a_vector_without_an_index_has_no_similarity() -> None:
+    """The server refuses one."""
+    column = settings(column=[KEY, VECTOR | {"index": False}]).column[1]
+    assert "similarity" not in ElasticsearchDialect().vector_mapping(column)
+
+
 def test_both_words_for_a_vectors_size_are_taken() -> None:
     """`dims` is Elasticsearch's own."""
     columns = [KEY, {"name": "v", "type": "dense_vector", "dims": 3}]
