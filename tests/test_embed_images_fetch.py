@@ -22,8 +22,10 @@ from tests.image_support import DIMENSION, ImageServer, image_settings, png
 from vecferry.errors import TerminalError, TransientError
 from vecferry.io.files_connections import LocalConnection
 from vecferry.rows import Reject
-from vecferry.transforms import embed_image_fetch, embed_image_load
-from vecferry.transforms.embed_image_fetch import Fetcher, checked_addresses, is_public
+from vecferry.transforms import embed_image_address, embed_image_load
+from vecferry.transforms.embed_image import Image, Source
+from vecferry.transforms.embed_image_address import checked_addresses, is_public
+from vecferry.transforms.embed_image_fetch import Fetcher
 from vecferry.transforms.embedder import Embedder
 
 
@@ -147,7 +149,7 @@ def test_a_connection_goes_to_the_address_that_was_checked(
 ) -> None:
     """A name that means another address a moment later (DNS rebinding) gains nothing."""
     names = Names(monkeypatch, {"images.test": [["127.0.0.1"], ["192.168.0.1"]]})
-    monkeypatch.setattr(embed_image_fetch, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(embed_image_address, "is_public", lambda address: address == "127.0.0.1")
     out = fate(server, host.url("/a.png", "images.test"), allowPrivateAddresses=False)
     assert (out["vector"] == vector_of(png(1), DIMENSION)).all()
     assert names.asked == 1
@@ -191,7 +193,7 @@ def test_tls_is_verified_against_the_name_of_the_url(
     """Though the connection is made to an address, the certificate must be the name's."""
     pem = certificate(tmp_path, "images.test")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
-    monkeypatch.setattr(embed_image_fetch, "is_public", lambda address: True)
+    monkeypatch.setattr(embed_image_address, "is_public", lambda address: True)
     Names(monkeypatch, {"images.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]})
     with ImageServer({"/a": png(1)}, certificate=pem) as tls:
         out = fate(server, tls.url("/a", name), allowPrivateAddresses=False)
@@ -237,9 +239,9 @@ def test_a_redirect_is_checked_as_a_url_of_its_own(
     why: str,
 ) -> None:
     """A public host can't lead us to a private one, or to another kind of address."""
-    is_right = embed_image_fetch.is_public
+    is_right = embed_image_address.is_public
     public = lambda address: address == "127.0.0.1" or is_right(address)  # noqa: E731
-    monkeypatch.setattr(embed_image_fetch, "is_public", public)
+    monkeypatch.setattr(embed_image_address, "is_public", public)
     host.routes["/r"] = (301, {"Location": target} if target else {}, b"")
     assert reason(server, host.url("/r"), allowPrivateAddresses=False) == why
 
@@ -393,6 +395,56 @@ def test_an_image_that_fails_alone_is_rejected_alone(
     assert [r.reason for r in rejects(out)] == ["image-unavailable"]
 
 
+def test_a_host_that_is_busy_loses_no_image(
+    server: EndpointServer, host: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503 and 429 for some images, while others come, is no fault of those images."""
+    host.routes |= {f"/{i}": png(i) for i in range(40)}
+    host.routes |= {f"/{i}": flaky(3, png(i), 503 if i % 2 else 429) for i in range(0, 40, 7)}
+    monkeypatch.setattr(embed_image_load, "ALONE_TRIES", 2)
+    rows = [{"pic": host.url(f"/{i}")} for i in range(40)]
+    settings = image_settings(server, allowPrivateAddresses=True)
+    assert len(good(run(Embedder(settings, None, context()), rows))) == 40
+
+
+@pytest.mark.parametrize(
+    ("allowed", "no_proxy", "seen"),
+    [
+        (True, "", ["http://images.test:PORT/a.png"]),
+        (True, "images.test", ["/a.png"]),
+        (False, "", []),
+    ],
+    ids=["allowed", "no_proxy", "not allowed"],
+)
+def test_a_proxy_is_used_only_where_addresses_need_no_check(
+    server: EndpointServer,
+    host: ImageServer,
+    monkeypatch: pytest.MonkeyPatch,
+    allowed: bool,
+    no_proxy: str,
+    seen: list[str],
+) -> None:
+    """And never for what NO_PROXY names."""
+    url = host.url("/a.png", "images.test")
+    host.routes[url] = png(7)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, host.url(""))
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, no_proxy)
+    Names(monkeypatch, {"images.test": [["127.0.0.1"]]})
+    settings = image_settings(server, allowPrivateAddresses=allowed)
+    engine = Embedder(settings, None, context())
+    monkeypatch.setattr(engine._shared.endpoint, "embed", never_asked)
+    result = engine._images.load(Source("url", url)) if engine._images else None
+    assert [path.replace(str(host.port), "PORT") for path in host.seen] == seen
+    assert isinstance(result, Image) == allowed
+
+
+def never_asked(inputs: list[Any]) -> None:
+    """An endpoint behind no proxy of the test's own."""
+    raise AssertionError("only the image is of interest")
+
+
 def test_a_host_that_does_not_exist_is_the_rows_fault(
     server: EndpointServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,7 +457,7 @@ def test_a_host_that_does_not_exist_is_the_rows_fault(
 
     real = socket.getaddrinfo
     monkeypatch.setattr(
-        embed_image_fetch.socket,
+        embed_image_address.socket,
         "getaddrinfo",
         lambda name, *a, **k: unknown(name) if name == "no.test" else real(name, *a, **k),
     )

@@ -30,6 +30,10 @@ from vecferry.transforms.embed_image_prepare import ImageRules, prepare
 from vecferry.transforms.embed_shared import cache_key, shared_of
 from vecferry.transforms.embed_text import text_of
 
+pytestmark = [  # a run does not show them either
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
+]
 MB = 1 << 20
 RULES = rules_of(image_settings(None))
 KINDS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")

@@ -7,128 +7,41 @@ the same way. TLS is verified against the URL's host name.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, ClassVar
 from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import requests
 import requests.adapters
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util.connection import create_connection
 
 from vecferry.errors import TerminalError, TransientError, redact, shorten
 from vecferry.retry import parse_retry_after
 from vecferry.transforms.embed_image import shown_url
+from vecferry.transforms.embed_image_address import CheckedAdapter
 
 MOST_REDIRECTS = 3
 CONNECT_SECONDS = 10.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 421, 425, 429})
+_BUSY = frozenset({429, 502, 503, 504})
 _GONE = frozenset({404, 410})
-_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
-_COMPATIBLE = ipaddress.ip_network("::/96")
-_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")
-_NO_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
 Hold = Callable[[int], AbstractContextManager[None]]
 
 
-class UnknownHostError(TransientError):
-    """The name of a host is not known: a fault of the URL, or of the network for a moment."""
+class BrokenImageError(TransientError):
+    """What comes from a host that answers is broken; where it gives others, this one is at fault.
 
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the Internet: no loopback, private, multicast or other one.
-
-    An IPv6 address that stands for an IPv4 address (mapped, compatible, 6to4, Teredo, NAT64) is
-    what that one is.
+    A host that is busy (429, 502, 503, 504, a timeout) raises a plain TransientError instead.
     """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-        if ip in _COMPATIBLE or any(ip in network for network in _NAT64):
-            inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
-        if any(part is not None and not is_public(str(part)) for part in inner):
-            return False
-        if ip.ipv4_mapped is not None or ip in _NAT64[0]:
-            return True
-        if ip.is_site_local or ip in _NAT64[1]:
-            return False
-    elif ip in _PROTOCOLS:
-        return False
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
-
-
-def checked_addresses(host: str, port: int) -> list[str]:
-    """The addresses of a host, looked up once; TerminalError unless all of them are public."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except socket.gaierror as e:
-        if e.errno in _NO_NAME:
-            raise UnknownHostError(f"there is no host {host!r}") from e
-        raise TransientError(f"host {host!r} can't be looked up: {e.strerror}") from e
-    except UnicodeError as e:
-        raise TerminalError(f"{shorten(host, 60)!r} is no name of a host", "bad-image") from e
-    addresses = list(dict.fromkeys(str(answer[4][0]) for answer in found))
-    inside = [address for address in addresses if not is_public(address)]
-    if inside:
-        raise TerminalError(
-            f"{host!r} has the address {inside[0]}, which is not one of the Internet: images are "
-            "fetched from there only with allowPrivateAddresses: true",
-            "image-private-address",
-        )
-    return addresses
-
-
-class _Checked:
-    """Connects to an address that was checked, whatever the name would mean a moment later."""
-
-    def _new_conn(self: Any) -> socket.socket:
-        failure: OSError = OSError("no address")
-        for address in checked_addresses(self._dns_host, self.port):
-            try:
-                return create_connection(
-                    (address, self.port), self.timeout, socket_options=self.socket_options
-                )
-            except OSError as e:
-                failure = e
-        raise urllib3.exceptions.NewConnectionError(self, str(failure)) from failure
-
-
-class _Http(_Checked, HTTPConnection):
-    pass
-
-
-class _Https(_Checked, HTTPSConnection):
-    pass
-
-
-class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _Http
-
-
-class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _Https
-
-
-class _CheckedAdapter(requests.adapters.HTTPAdapter):
-    pools: ClassVar[dict[str, Any]] = {"http": _HttpPool, "https": _HttpsPool}
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self.poolmanager.pool_classes_by_scheme = self.pools
 
 
 class Fetcher:
@@ -152,12 +65,11 @@ class Fetcher:
         self._patterns = None if patterns is None else [re.compile(p) for p in patterns]
         self._timeout, self._most_bytes, self._advice = timeout, most_bytes, advice
         self._session = session = requests.Session()
-        adapter = requests.adapters.HTTPAdapter if allow_private else _CheckedAdapter
+        adapter = requests.adapters.HTTPAdapter if allow_private else CheckedAdapter
         for scheme in ("http://", "https://"):
             session.mount(scheme, adapter(pool_connections=64, pool_maxsize=connections))
         session.trust_env = False
-        if allow_private:
-            session.proxies.update(getproxies())
+        self._proxies = getproxies() if allow_private else {}
         authorities = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
         session.verify = authorities or True
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -198,8 +110,9 @@ class Fetcher:
         return self._answered.get(_host(url), 0.0)
 
     def is_down(self, url: str) -> bool:
-        """Whether the host of a URL was given up less than a minute ago."""
-        return self._down.get(_host(url), 0.0) > time.monotonic() - 60
+        """Whether the host of a URL was given up less than a minute ago, and silent since."""
+        since = self._down.get(_host(url), 0.0)
+        return since > max(self.answered(url), time.monotonic() - 60)
 
     def give_up(self, url: str) -> None:
         """Notes that the host of a URL does not answer."""
@@ -226,7 +139,12 @@ class Fetcher:
     def _ask(self, url: str) -> requests.Response:
         seconds = (min(CONNECT_SECONDS, self._timeout), self._timeout)
         try:
-            return self._session.get(url, stream=True, allow_redirects=False, timeout=seconds)
+            proxies = self._proxies
+            if proxies and proxy_bypass(urlsplit(url).hostname or ""):
+                proxies = {}
+            return self._session.get(
+                url, stream=True, allow_redirects=False, timeout=seconds, proxies=proxies
+            )
         except (ValueError, urllib3.exceptions.LocationValueError) as e:  # InvalidURL is one, too
             text = f"{shown_url(url)} is no URL that can be fetched: {type(e).__name__}"
             raise TerminalError(text, "bad-image") from e
@@ -260,7 +178,7 @@ class Fetcher:
                 "image-too-large",
             )
         if expected is not None and len(body) != expected:
-            raise TransientError(f"{shown_url(url)}: {len(body)} of {expected} bytes came")
+            raise BrokenImageError(f"{shown_url(url)}: {len(body)} of {expected} bytes came")
         return bytes(body)
 
 
@@ -271,7 +189,8 @@ def _host(url: str) -> str:
 def _refusal(url: str, status: int, wish: str | None) -> Exception:
     text = f"{shown_url(url)} answers {status}"
     if status >= 500 or status in _PASSING:
-        return TransientError(text, parse_retry_after(wish))
+        kind = TransientError if status in _BUSY else BrokenImageError
+        return kind(text, parse_retry_after(wish))
     return TerminalError(text, "image-not-found" if status in _GONE else "image-refused")
 
 

@@ -16,7 +16,8 @@ from vecferry.process import once
 from vecferry.retry import Backoff
 from vecferry.steps import StepContext
 from vecferry.transforms.embed_image import Image, Source, content_of, image_key
-from vecferry.transforms.embed_image_fetch import Fetcher, UnknownHostError
+from vecferry.transforms.embed_image_address import UnknownHostError
+from vecferry.transforms.embed_image_fetch import BrokenImageError, Fetcher
 from vecferry.transforms.embed_image_prepare import Gate, ImageRules, pillow, prepare
 from vecferry.transforms.embed_settings import EmbedSettings
 from vecferry.transforms.embed_shared import Shared
@@ -157,7 +158,7 @@ class ImageLoader:
         if isinstance(e, UnknownHostError) and tries >= NAME_TRIES:
             text = f"{e}; it was looked up {tries} times"
             raise TerminalError(text, "image-not-found") from e
-        if source.kind != "url" or tries < ALONE_TRIES:
+        if not isinstance(e, BrokenImageError) or tries < ALONE_TRIES:
             return
         if self._fetcher.answered(source.value) > first:
             text = f"{e}; it was asked for {tries} times, and its host gave others meanwhile"
@@ -166,7 +167,8 @@ class ImageLoader:
     def _gave_up(self, source: Source, e: TransientError, tries: int, first: float) -> Exception:
         text = f"gave up after {tries} tries in {time.monotonic() - first:.0f} s: {e}"
         if source.kind == "url" and self._rejects:
-            self._fetcher.give_up(source.value)
+            if self._fetcher.answered(source.value) < first:
+                self._fetcher.give_up(source.value)
             return TerminalError(text, "image-unreachable")
         way = "run the job again when it is back"
         if source.kind == "url":

@@ -129,6 +129,9 @@ class Outbox:
         if type(what) is list:
             self._under_way -= 1
             self._count(result)
+            if result.limit is not None:
+                queue = self._images if type(what[0].content) is Image else self._texts
+                queue.most = min(queue.most, result.limit)
             if result.error is not None:
                 raise result.error
             for one, fate in zip(what, result.fates, strict=True):
@@ -264,6 +267,3 @@ class Outbox:
             self._counts.observe("embed-msec", msec)
         if outcome.evicted:
             add("cache-evictions", outcome.evicted)
-        if outcome.limit is not None:
-            for queue in (self._texts, self._images):
-                queue.most = min(queue.most, outcome.limit)

@@ -1,0 +1,111 @@
+"""Where a name leads: addresses that are looked up once, checked, and connected to.
+
+A URL comes from a row, so it is not trusted: it must not make us ask what only we can reach.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Any, ClassVar
+
+import requests.adapters
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.connection import create_connection
+
+from vecferry.errors import TerminalError, TransientError, shorten
+
+_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+_COMPATIBLE = ipaddress.ip_network("::/96")
+_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")
+_NO_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+
+
+class UnknownHostError(TransientError):
+    """The name of a host is not known: a fault of the URL, or of the network for a moment."""
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the Internet: no loopback, private, multicast or other one.
+
+    An IPv6 address that stands for an IPv4 address (mapped, compatible, 6to4, Teredo, NAT64) is
+    what that one is.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+        if ip in _COMPATIBLE or any(ip in network for network in _NAT64):
+            inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+        if any(part is not None and not is_public(str(part)) for part in inner):
+            return False
+        if ip.ipv4_mapped is not None or ip in _NAT64[0]:
+            return True
+        if ip.is_site_local or ip in _NAT64[1]:
+            return False
+    elif ip in _PROTOCOLS:
+        return False
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
+
+
+def checked_addresses(host: str, port: int) -> list[str]:
+    """The addresses of a host, looked up once; TerminalError unless all of them are public."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as e:
+        if e.errno in _NO_NAME:
+            raise UnknownHostError(f"there is no host {host!r}") from e
+        raise TransientError(f"host {host!r} can't be looked up: {e.strerror}") from e
+    except UnicodeError as e:
+        raise TerminalError(f"{shorten(host, 60)!r} is no name of a host", "bad-image") from e
+    addresses = list(dict.fromkeys(str(answer[4][0]) for answer in found))
+    inside = [address for address in addresses if not is_public(address)]
+    if inside:
+        raise TerminalError(
+            f"{host!r} has the address {inside[0]}, which is not one of the Internet: images are "
+            "fetched from there only with allowPrivateAddresses: true",
+            "image-private-address",
+        )
+    return addresses
+
+
+class _Checked:
+    """Connects to an address that was checked, whatever the name would mean a moment later."""
+
+    def _new_conn(self: Any) -> socket.socket:
+        failure: OSError = OSError("no address")
+        for address in checked_addresses(self._dns_host, self.port):
+            try:
+                return create_connection(
+                    (address, self.port), self.timeout, socket_options=self.socket_options
+                )
+            except OSError as e:
+                failure = e
+        raise urllib3.exceptions.NewConnectionError(self, str(failure)) from failure
+
+
+class _Http(_Checked, HTTPConnection):
+    pass
+
+
+class _Https(_Checked, HTTPSConnection):
+    pass
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _Http
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _Https
+
+
+class CheckedAdapter(requests.adapters.HTTPAdapter):
+    """Connects to public addresses only; TLS is verified against the name all the same."""
+
+    pools: ClassVar[dict[str, Any]] = {"http": _HttpPool, "https": _HttpsPool}
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self.poolmanager.pool_classes_by_scheme = self.pools
