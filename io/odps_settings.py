@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zoneinfo
 from typing import Any, ClassVar, Literal
 
@@ -21,12 +22,22 @@ class OdpsConnection(Settings):
     """A MaxCompute project, with the access key of a RAM user or a temporary one of STS."""
 
     type: Literal["odps"] = "odps"
-    endpoint: str = Field(pattern=r"^https?://[^/]")
+    endpoint: str
     project: str = Field(min_length=1)
     access_id: SecretText
     access_key: SecretText
     security_token: SecretText | None = None
-    tunnel_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/]")
+    tunnel_endpoint: str | None = None
+
+    @field_validator("endpoint", "tunnel_endpoint")
+    @classmethod
+    def _address(cls, address: str | None) -> str | None:
+        if address is not None and not re.match(r"https?://[^/\s]", address):
+            raise ValueError(
+                f"{address!r} is no address: write it with its scheme, such as "
+                "https://service.cn-hangzhou.maxcompute.aliyun.com/api"
+            )
+        return address
 
 
 class OdpsColumn(Settings):
@@ -96,7 +107,7 @@ class OdpsSettings(Settings):
     """
 
     datasource: str | None = None
-    table: str = Field(min_length=1, pattern=r"^[^.`\s/]+$")
+    table: str
     project: str | None = None
     partition: tuple[str, ...] = ()
     column: tuple[OdpsColumn, ...] = Field(min_length=1, json_schema_extra=_plain_constants)
@@ -112,6 +123,16 @@ class OdpsSettings(Settings):
     ignored: ClassVar[frozenset[str]] = frozenset(
         {"accountType", "guid", "maxRetryTime", "odpsServer", "tunnelServer"}
     )
+
+    @field_validator("table")
+    @classmethod
+    def _bare_name(cls, table: str) -> str:
+        if not re.fullmatch(r"\w+", table):
+            raise ValueError(
+                f"{table!r} is no name of a table: write the name alone; its project goes into "
+                "`project`, and schemas within a project are not supported"
+            )
+        return table
 
     @field_validator("partition", "column", mode="before")
     @classmethod

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Iterable
 from typing import Any
 
 from vecferry.errors import FatalError, shorten
-from vecferry.io.odps_client import OdpsClient
+from vecferry.io.odps_client import OdpsClient, Stopped, one_try
 from vecferry.io.odps_errors import told
 from vecferry.io.odps_partitions import Partition
 from vecferry.io.odps_values import base_of, is_null_partition
@@ -80,9 +81,15 @@ def run_query(client: OdpsClient, query: str) -> str:
     )
     _log.info("the query runs as instance %s", instance.id)
     wait, longest = _LOOK_SECONDS
-    while not client.call("the query's state", lambda: instance.is_terminated(retry=False)):
-        client.pause(wait)
-        wait = min(wait * 1.5, longest)
+    try:
+        while not client.call("the query's state", lambda: instance.is_terminated(retry=False)):
+            client.pause(wait)
+            wait = min(wait * 1.5, longest)
+    except (Stopped, KeyboardInterrupt):
+        # Nobody waits for it any more, and what it scans is billed.
+        with contextlib.suppress(Exception), one_try():
+            instance.stop()
+        raise
     problem = client.call("the query's end", lambda: _problem(instance))
     if problem:
         raise FatalError(f"the query on the table fails: {problem}; it was: {shorten(query, 500)}")

@@ -166,6 +166,7 @@ class Instance:
     error: str = ""
     looks: int = 1
     query: str = ""
+    stopped: bool = False
 
 
 @dataclass
@@ -203,6 +204,7 @@ class OdpsServer:
         self.rows_sent = 0
         self.denied: set[str] = set()
         self.session_requests: int | None = None
+        self.query_looks = 1
         self.lock = threading.Lock()
         self.on_request: Callable[[str], None] = lambda kind: None
 
@@ -601,7 +603,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _query(self) -> None:
         text = ElementTree.fromstring(self.body).findtext(".//Query") or ""
         name = f"2024{uuid.uuid4().hex[:16]}"
-        self.server_state.instances[name] = _executed(self.server_state, text)
+        instance = _executed(self.server_state, text)
+        instance.looks = self.server_state.query_looks
+        self.server_state.instances[name] = instance
         self._answer(
             "",
             status=201,
@@ -610,6 +614,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _state(self) -> None:
         instance = self._instance()
+        if self.command == "PUT":
+            instance.stopped = True
         if "taskstatus" in self.params:
             status = "Failed" if instance.error else "Success"
             task = f"<Name>AnonymousSQLTask</Name><Status>{status}</Status>"

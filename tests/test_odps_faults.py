@@ -208,6 +208,17 @@ def test_a_query_that_fails_is_told_with_its_text(server: OdpsServer) -> None:
     assert "nope > 1" in str(caught.value)
 
 
+def test_a_query_that_nobody_waits_for_any_more_is_stopped(server: OdpsServer) -> None:
+    """What it scans is billed."""
+    server.query_looks = 10**9
+    of = reader(server, **WHERE)
+    stop = run_state(of.context.run).stop
+    server.on_request = lambda kind: stop.set() if kind == "state" else None
+    with pytest.raises(FatalError, match="step 'Reader': the run was asked to stop"):
+        of.splits()
+    assert [i.stopped for i in server.instances.values()] == [True]
+
+
 @pytest.mark.parametrize("status", [200, 404])
 def test_a_server_that_is_none_of_maxcompute_is_told_so(status: int) -> None:
     """A wrong endpoint must not read like a missing table."""
