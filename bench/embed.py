@@ -1,155 +1,56 @@
 """How full the engine keeps an endpoint: requests a second against the ideal, at the server.
 
 The endpoint runs in a process of its own and takes 100 ms for a request of 10 inputs; the ideal is
-``in flight x 10 / 0.1 s``. What is measured runs side by side in a process each: vecferry's engine
-in a Beam pipeline, and a plain thread pool over requests without Beam. Prints ratios.
+``in flight x 10 / 0.1 s``, from the first request to the last answer. What is measured runs one
+after the other, in a process each: vecferry's engine in a Beam pipeline on FnApiRunner, the same
+with urllib3 for its HTTP client, a plain thread pool over requests, LlamaIndex, and Beam's own
+embedding transform. Prints ratios.
 
-    python -m bench.embed [--seconds 20] [--in-flight 16 64]
+    python -m bench.embed [--seconds 20] [--in-flight 16 64] [--llamaindex PYTHON]
+
+LlamaIndex wants other versions of libraries than the rest: give the interpreter of a virtual
+environment that has llama-index-embeddings-openai-like. Without it the line is skipped.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
-import threading
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from bench import embed_others
+from bench.embed_endpoint import BATCH, endpoint, seen_by, through_engine
+
 LATENCY = 0.1
-BATCH = 10
-DIMENSION = 1024
-WORDS = "ferry harbour river lighthouse captain passenger timetable bridge anchor tide".split()  # noqa: SIM905
+CONTESTANTS = {
+    "vecferry": through_engine,
+    "with urllib3": embed_others.through_urllib3,
+    "thread pool": embed_others.through_pool,
+    "LlamaIndex": embed_others.through_llamaindex,
+    "MLTransform": embed_others.through_mltransform,
+}
+ONE_BY_ONE = {"MLTransform"}
+"""What has one request under way, and gets as many rows as take it equally long."""
 
 
-def text_of(i: int) -> str:
-    """A text of some 200 letters, distinct for each number."""
-    return f"{i} " + " ".join(WORDS[(i >> shift) % 10] for shift in range(26))
-
-
-@contextmanager
-def endpoint(json_floats: bool) -> Iterator[str]:
-    """The base URL of a server in a process of its own."""
-    command = [sys.executable, "-m", "tests.endpoint_server", "--latency-ms", str(LATENCY * 1000)]
-    command += ["--json-floats"] if json_floats else []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-
-
-def through_beam(url: str, rows: int, in_flight: int) -> int:
-    """Embeds rows in a Beam pipeline on FnApiRunner, into a counting sink; gives the rows."""
-    import apache_beam as beam
-
-    from vecferry.process import run_state
-    from vecferry.steps import StepContext
-    from vecferry.transforms.embed import Embed
-    from vecferry.transforms.embed_settings import EmbedSettings
-
-    settings = EmbedSettings(
-        model_provider="openai",
-        model_name="text-embedding-v4",
-        api_key="sk-test",
-        endpoint=url,
-        dimension=DIMENSION,
-        embedding_columns=[{"sourceColumnNames": ["text"], "embeddingColumnName": "vector"}],
-    )
-    context = StepContext(
-        step="Embed", step_type="embedding-transformer", concurrent=in_flight, stamped=False
-    )
-
-    class CountRows(beam.DoFn):
-        def start_bundle(self) -> None:
-            self.rows = 0
-
-        def process(self, row: dict[str, Any]) -> None:
-            assert len(row["vector"]) == DIMENSION
-            self.rows += 1
-
-        def finish_bundle(self) -> None:
-            run_state("bench").add({"rows": self.rows})
-
-    def texts(count: int) -> Iterator[dict[str, Any]]:
-        return ({"id": i, "text": text_of(i)} for i in range(count))
-
-    with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        embedded = (
-            pipeline
-            | beam.Create([rows], reshuffle=False)
-            | beam.FlatMap(texts)
-            | Embed(settings=settings, context=context)
-        )
-        embedded.rows | beam.ParDo(CountRows())
-    return run_state("bench").counts()["rows"]
-
-
-def through_pool(url: str, rows: int, in_flight: int) -> int:
-    """A plain loop: a thread pool over requests, vectors as base64; gives the rows."""
-    import base64
-    from concurrent.futures import ThreadPoolExecutor
-
-    import numpy as np
-    import requests
-
-    local = threading.local()
-
-    def embed(batch: list[str]) -> int:
-        if not hasattr(local, "session"):
-            local.session = requests.Session()
-        body = {
-            "model": "text-embedding-v4",
-            "input": batch,
-            "dimensions": DIMENSION,
-            "encoding_format": "base64",
-        }
-        headers = {"Authorization": "Bearer sk-test"}
-        answer = local.session.post(f"{url}/embeddings", json=body, headers=headers, timeout=30)
-        answer.raise_for_status()
-        found = 0
-        for item in answer.json()["data"]:
-            value = item["embedding"]
-            if isinstance(value, str):
-                vector = np.frombuffer(base64.b64decode(value), "<f4")
-            else:
-                vector = np.array(value, np.float32)
-            found += len(vector) == DIMENSION
-        return found
-
-    batches = ([text_of(i + k) for k in range(BATCH)] for i in range(0, rows, BATCH))
-    with ThreadPoolExecutor(in_flight) as pool:
-        return sum(pool.map(embed, batches))
-
-
-CONTESTANTS = {"vecferry": through_beam, "pool": through_pool}
-
-
-def measure(name: str, in_flight: int, seconds: float, json_floats: bool) -> dict[str, Any]:
-    """Runs a contestant in its own process; what the server saw, and the ratio to the ideal."""
+def measure(
+    name: str, in_flight: int, seconds: float, json_floats: bool, python: str = sys.executable
+) -> dict[str, Any] | str:
+    """Runs a contestant in its own process: what the server saw, or why it can't run here."""
     ideal = in_flight * BATCH / LATENCY
-    rows = int(ideal * seconds) // BATCH * BATCH
-    with endpoint(json_floats) as url:
-        command = [
-            sys.executable,
-            "-m",
-            "bench.embed",
-            "--run",
-            name,
-            url,
-            str(rows),
-            str(in_flight),
-        ]
+    rows = int(ideal * seconds / (in_flight if name in ONE_BY_ONE else 1)) // BATCH * BATCH
+    options = ["--latency-ms", str(LATENCY * 1000), *(["--json-floats"] if json_floats else [])]
+    with endpoint(*options) as url:
+        command = [python, "-m", "bench.embed", "--run", name, url, str(rows), str(in_flight)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
+            error = done.stderr.strip().splitlines()[-1]
+            if error.startswith("ModuleNotFoundError"):
+                return error
             raise SystemExit(done.stderr[-2000:])
-        with urllib.request.urlopen(f"{url}/stats") as answer:
-            seen = json.load(answer)
+        seen = seen_by(url)
     assert int(done.stdout.split()[0]) == rows == seen["inputs"]
     rate = seen["inputs"] / seen["seconds"]
     cpu = float(done.stdout.split()[1])
@@ -161,7 +62,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--in-flight", type=int, nargs="+", default=[16, 64])
-    parser.add_argument("--only", choices=list(CONTESTANTS))
+    parser.add_argument("--only", choices=list(CONTESTANTS), nargs="+", default=list(CONTESTANTS))
+    parser.add_argument("--llamaindex", default=sys.executable, metavar="PYTHON")
     parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
@@ -169,16 +71,22 @@ def main() -> None:
         print(CONTESTANTS[name](url, int(rows), int(in_flight)), time.process_time())
         return
     print(
-        "in flight  vectors      what      rows/s  of ideal  requests  most under way  CPU µs/row"
+        "in flight  vectors      what          rows/s  of ideal  requests  most under way  "
+        "CPU µs/row"
     )
     for in_flight in options.in_flight:
         for json_floats in (False, True):
-            for name in [options.only] if options.only else CONTESTANTS:
-                seen = measure(name, in_flight, options.seconds, json_floats)
+            for name in options.only:
+                python = options.llamaindex if name == "LlamaIndex" else sys.executable
+                seen = measure(name, in_flight, options.seconds, json_floats, python)
                 shape = "JSON floats" if json_floats else "base64"
+                begin = f"{in_flight:9}  {shape:11}  {name:12}"
+                if isinstance(seen, str):
+                    print(f"{begin}  skipped: {seen}", flush=True)
+                    continue
                 print(
-                    f"{in_flight:9}  {shape:11}  {name:8}  {seen['rows_s']:6.0f}  "
-                    f"{seen['ratio']:8.3f}  {seen['requests']:8}  {seen['most_under_way']:14}  "
+                    f"{begin}  {seen['rows_s']:6.0f}  {seen['ratio']:8.3f}  "
+                    f"{seen['requests']:8}  {seen['most_under_way']:14}  "
                     f"{seen['cpu_us_row']:10.0f}",
                     flush=True,
                 )

@@ -496,8 +496,15 @@ def main() -> None:
     parser.add_argument("--max-inputs", type=int, default=10)
     parser.add_argument("--key", default="sk-test")
     parser.add_argument("--json-floats", action="store_true")
+    parser.add_argument("--quota", type=float, nargs=2, metavar=("RATE", "BURST"))
+    parser.add_argument("--retry-after", default="seconds", help="exact, date or none, too")
     options = parser.parse_args()
+    quota = None
+    if options.quota:
+        wish = None if options.retry_after == "none" else options.retry_after
+        quota = Quota(*options.quota, wish=wish)
     server = EndpointServer(
+        quota=quota,
         port=options.port,
         key=options.key,
         latency=options.latency_ms / 1000,

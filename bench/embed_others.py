@@ -1,0 +1,153 @@
+"""What bench.embed compares vecferry with; each gives the number of rows that got a vector."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import tempfile
+import threading
+from typing import Any
+
+from bench.embed_endpoint import BATCH, DIMENSION, KEY, MODEL, text_of, through_engine
+
+
+def ask(session: Any, url: str, batch: list[str]) -> list[Any]:
+    """The vectors of a batch by `requests`, as base64 where the server gives it."""
+    import numpy as np
+
+    body = {
+        "model": MODEL,
+        "input": batch,
+        "dimensions": DIMENSION,
+        "encoding_format": "base64",
+    }
+    headers = {"Authorization": f"Bearer {KEY}"}
+    answer = session.post(f"{url}/embeddings", json=body, headers=headers, timeout=30)
+    answer.raise_for_status()
+    values = [item["embedding"] for item in answer.json()["data"]]
+    return [
+        np.frombuffer(base64.b64decode(value), "<f4")
+        if isinstance(value, str)
+        else np.array(value, np.float32)
+        for value in values
+    ]
+
+
+def through_pool(url: str, rows: int, in_flight: int) -> int:
+    """A plain loop: a thread pool over requests, without Beam."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import requests
+
+    local = threading.local()
+
+    def embed(batch: list[str]) -> int:
+        if not hasattr(local, "session"):
+            local.session = requests.Session()
+        return sum(len(vector) == DIMENSION for vector in ask(local.session, url, batch))
+
+    batches = ([text_of(i + k) for k in range(BATCH)] for i in range(0, rows, BATCH))
+    with ThreadPoolExecutor(in_flight) as pool:
+        return sum(pool.map(embed, batches))
+
+
+def through_urllib3(url: str, rows: int, in_flight: int) -> int:
+    """vecferry's engine, but its requests go through urllib3."""
+    import urllib3
+
+    from vecferry.transforms.endpoints import http, wire
+
+    class Pool:
+        def __init__(
+            self, url: str, headers: dict[str, str], *, connections: int, timeout: float
+        ) -> None:
+            self._pool = urllib3.connection_from_url(url, maxsize=connections)
+            self._url, self._timeout = url, timeout
+            self._headers = {"Accept-Encoding": "gzip", **headers}
+
+        def post(self, body: bytes) -> wire.Response:
+            answer = self._pool.urlopen(
+                "POST",
+                self._url,
+                body,
+                self._headers,
+                retries=False,
+                redirect=False,
+                timeout=self._timeout,
+            )
+            return wire.Response(answer.status, answer.headers, answer.data)
+
+        def close(self) -> None:
+            self._pool.close()
+
+    http.Wire = Pool  # type: ignore[misc, assignment]
+    return through_engine(url, rows, in_flight)
+
+
+def through_mltransform(url: str, rows: int, in_flight: int) -> int:
+    """Beam's own embedding transform, with a handler as its documentation has them."""
+    import apache_beam as beam
+    import requests
+    from apache_beam.ml.inference.base import RemoteModelHandler, RunInference
+    from apache_beam.ml.transforms.base import (
+        EmbeddingsManager,
+        MLTransform,
+        _TextEmbeddingHandler,
+    )
+
+    from vecferry.process import run_state
+
+    class Handler(RemoteModelHandler):
+        def __init__(self) -> None:
+            super().__init__(namespace="bench", retry_filter=lambda e: True)
+
+        def create_client(self) -> Any:
+            return requests.Session()
+
+        def request(self, batch: Any, model: Any, inference_args: Any = None) -> Any:
+            return ask(model, url, list(batch))
+
+        def batch_elements_kwargs(self) -> dict[str, Any]:
+            return {"min_batch_size": BATCH, "max_batch_size": BATCH}
+
+    class Embeddings(EmbeddingsManager):
+        def get_model_handler(self) -> Any:
+            return Handler()
+
+        def get_ptransform_for_processing(self, **_: Any) -> Any:
+            return RunInference(_TextEmbeddingHandler(self))
+
+    def count(row: dict[str, Any]) -> None:
+        run_state("bench").add({"rows": len(row["text"]) == DIMENSION})
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        beam.Pipeline(runner="FnApiRunner") as pipeline,
+    ):
+        (
+            pipeline
+            | beam.Create([rows], reshuffle=False)
+            | beam.FlatMap(lambda n: ({"text": text_of(i)} for i in range(n)))
+            | MLTransform(write_artifact_location=folder).with_transform(
+                Embeddings(columns=["text"])
+            )
+            | beam.Map(count)
+        )
+    return run_state("bench").counts()["rows"]
+
+
+def through_llamaindex(url: str, rows: int, in_flight: int) -> int:
+    """LlamaIndex's OpenAI-compatible embedding, asynchronous, as many workers as in flight."""
+    from llama_index.embeddings.openai_like import OpenAILikeEmbedding
+
+    model = OpenAILikeEmbedding(
+        model_name=MODEL,
+        api_base=url,
+        api_key=KEY,
+        embed_batch_size=BATCH,
+        num_workers=in_flight,
+        max_retries=0,
+    )
+    texts = [text_of(i) for i in range(rows)]
+    vectors = asyncio.run(model.aget_text_embedding_batch(texts))
+    return sum(len(vector) == DIMENSION for vector in vectors)
