@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ class Postgres(Server):
     """PostgreSQL with the database `shop`, whose user `ferry` has a password and all rights."""
 
     name = "postgres"
+    stop_signal = signal.SIGINT  # ends what is connected; SIGTERM would wait for it
 
     @property
     def source(self) -> dict[str, Any]:

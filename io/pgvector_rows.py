@@ -1,0 +1,148 @@
+"""Changes in the form of one table: rows of binary COPY, and keys to be deleted. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+from vecferry.io.pgvector_scalars import INT_BYTES, TEXTS
+from vecferry.io.pgvector_settings import WriterSettings
+from vecferry.io.pgvector_table import ColumnInfo, TableInfo, filled
+from vecferry.io.pgvector_values import NULL, acceptor
+from vecferry.io.sink_store import Record
+from vecferry.io.vectors import bad
+from vecferry.rows import DELETE, Change
+
+WRITING, DELETING = "write", "delete"
+
+
+class Body(NamedTuple):
+    """A row as fields of COPY without their number, or of a delete its key; and its version."""
+
+    data: Any
+    version: int | None
+
+
+class RowEncoder:
+    """Brings changes into the form of one table. `columns` are those written, in order."""
+
+    def __init__(self, settings: WriterSettings, info: TableInfo) -> None:
+        into = filled(settings, info)
+        by_name = {c.name: c for c in settings.column}
+        self.columns = [c for c in info.columns if c.name in into]
+        self.keys = [c for c in info.keys if c.name in into]
+        self.version = settings.version_column
+        self._plan = []
+        for column in self.columns:
+            job = by_name.get(column.name)
+            if job and job.dimensions and column.dimension is None:
+                column = _as_vector(column, job.dimensions)
+            metric = (job.metric_type if job else None) or column.metric or "COSINE"
+            source = into[column.name]
+            self._plan.append((source, acceptor(column, metric), _absent(column, source)))
+        self._key_plan = [
+            (into[c.name], acceptor(c, "L2"), _absent(c, into[c.name]), _reader(c))
+            for c in self.keys
+        ]
+        self._key_at = [self.columns.index(c) for c in self.keys]
+        self._reads = [plan[3] for plan in self._key_plan]
+        self._one = self._key_at[0] if len(self._key_at) == 1 else None
+
+    def encode(self, change: Change) -> Record:
+        """The record of a change; raises TerminalError for a value that its column can't take."""
+        if change.kind == DELETE:
+            return self._delete(change)
+        fields: list[bytes] = []
+        for source, accept, accept_none in self._plan:
+            value = change.get(source)
+            fields.append(accept_none(source not in change) if value is None else accept(value))
+        data = b"".join(fields)
+        key: Hashable
+        if self._one is not None:
+            key = self._reads[0](fields[self._one])
+        else:
+            key = tuple(
+                [read(fields[i]) for read, i in zip(self._reads, self._key_at, strict=True)]
+            )
+        return Record(WRITING, key, Body(data, change.version), len(data))
+
+    def _delete(self, change: Change) -> Record:
+        found = []
+        for source, accept, accept_none, read in self._key_plan:
+            value = change.get(source)
+            frame = accept_none(source not in change) if value is None else accept(value)
+            found.append(read(frame))
+        key = found[0] if self._one is not None else tuple(found)
+        return Record(DELETING, key, Body(tuple(found), change.version), 32)
+
+    def shown(self, change: Change) -> dict[str, Any]:
+        """What the server would get, by name; vectors as they are."""
+        record = self.encode(change)
+        if record.op == DELETING:
+            return dict(zip([c.name for c in self.keys], record.body.data, strict=True))
+        values = [change.get(source) for source, _, _ in self._plan]
+        return dict(zip([c.name for c in self.columns], values, strict=True))
+
+
+def _as_vector(column: ColumnInfo, dimension: int) -> ColumnInfo:
+    """A column without a length of its own, of the dimension that the job gives it."""
+    return dataclasses.replace(column, dimension=dimension)
+
+
+def _absent(column: ColumnInfo, source: str) -> Callable[[bool], bytes]:
+    """A function for a row whose value is None (False) or missing (True)."""
+    name = column.name
+
+    def accept(missing: bool) -> bytes:
+        if missing:
+            raise bad(name, "missing-column", f"the row has no column {source!r}")
+        if column.primary:
+            raise bad(name, "null-key", f"the primary key, column {source!r}, is null")
+        if column.not_null:
+            raise bad(name, "null-value", f"column {source!r} is null and the column NOT NULL")
+        return NULL
+
+    return accept
+
+
+def _reader(column: ColumnInfo) -> Callable[[bytes], Any]:
+    """A function from a key's field back to a value that people read and the server casts."""
+    kind = column.type
+    if kind.name in INT_BYTES:
+        return lambda frame: int.from_bytes(frame[4:], "big", signed=True)
+    if kind.name in TEXTS:
+        return lambda frame: frame[4:].decode()
+    if kind.name == "uuid":
+        return lambda frame: _dashed(frame[4:].hex())
+    if kind.name == "date":
+        return lambda frame: _day(int.from_bytes(frame[4:], "big", signed=True))
+    if kind.name == "boolean":
+        return lambda frame: frame[4:] == b"\1"
+    if kind.name.startswith("timestamp"):
+        return lambda frame: _time(int.from_bytes(frame[4:], "big", signed=True), kind.name)
+    return lambda frame: frame[4:].decode()  # travels as text
+
+
+def _dashed(digits: str) -> str:
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _day(days: int) -> str:
+    return (datetime.date(2000, 1, 1) + datetime.timedelta(days=days)).isoformat()
+
+
+def _time(micros: int, kind: str) -> str:
+    moment = datetime.datetime(2000, 1, 1) + datetime.timedelta(microseconds=micros)
+    return moment.isoformat() + ("+00:00" if kind.endswith("with time zone") else "")
+
+
+def key_texts(records: list[Record]) -> list[list[str]]:
+    """The keys of deletes, a list of texts for each column of the key."""
+    rows = [r.body.data for r in records]
+    return [[_text(v) for v in column] for column in zip(*rows, strict=True)]
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

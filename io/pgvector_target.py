@@ -1,0 +1,271 @@
+"""A table as the target of a job: checked, made ready, written to, searched."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from vecferry.errors import JobError, TerminalError, near
+from vecferry.io.pgvector_client import connect, where_of
+from vecferry.io.pgvector_ddl import creation, is_indexed, quoted_table
+from vecferry.io.pgvector_rows import RowEncoder
+from vecferry.io.pgvector_search import query_text, search_statement
+from vecferry.io.pgvector_session import Session, session_of
+from vecferry.io.pgvector_settings import WriterSettings
+from vecferry.io.pgvector_store import TableStore
+from vecferry.io.pgvector_table import (
+    ColumnInfo,
+    TableInfo,
+    mismatches,
+    neighbours,
+    planned,
+    read_table,
+    unmapped,
+)
+from vecferry.io.pgvector_vectors import checked
+from vecferry.io.sink import SinkWriter
+from vecferry.io.sink_store import WriteLimits
+from vecferry.io.table_settings import TableConnection
+from vecferry.process import once
+from vecferry.retry import call_with_retries
+from vecferry.rows import Change, Reject, Row
+from vecferry.steps import StepContext
+
+logger = logging.getLogger(__name__)
+
+WRITES_IN_FLIGHT = 4
+SEARCH_SECONDS = 120
+
+
+class TableTarget:
+    """The table that a step writes to.
+
+    `check`, `prepare` and `conclude` are for the launcher, `operator` for the workers.
+    """
+
+    def __init__(
+        self, settings: WriterSettings, connection: TableConnection | None, context: StepContext
+    ) -> None:
+        found = connection or settings.own_connection()
+        if found is None:
+            raise JobError(
+                f"step {context.step!r}: name a data source as datasource, or write "
+                'connection: [{"jdbcUrl": "jdbc:postgresql://host:port/database", "table": […]}]'
+            )
+        self.settings, self.connection, self.context = settings, found, context
+        self._where = where_of(found)
+
+    def check(self) -> list[str]:
+        """Whether this job can write there; changes nothing. Gives notes for people, also logged.
+
+        Raises:
+          JobError: with every reason why it can't.
+        """
+        with self._session() as session:
+            info = read_table(session.connection, self.settings.table)
+            self._refuse(session.problems())
+            if info is None:
+                self._refuse(self._missing(session))
+                return self._tell(planned(self.settings), session)
+            self._refuse(self._unfit(session, info))
+            return self._tell(info, session)
+
+    def prepare(self) -> None:
+        """Creates or recreates the table as the job says, then runs `preSql`; once in a job.
+
+        Raises:
+          JobError: it can't be done, or a statement fails.
+        """
+        settings = self.settings
+        with self._session() as session:
+            connection = session.connection
+            info = read_table(connection, settings.table)
+            with connection.transaction():
+                if info is not None:
+                    self._refuse(self._unfit(session, info))
+                    if settings.schema_create_mode == "recreate":
+                        connection.execute(f"DROP TABLE {quoted_table(settings)}")
+                        info = None
+                if info is None:
+                    self._refuse(self._missing(session))
+                    for statement in creation(settings, hologres=session.hologres):
+                        connection.execute(statement)
+            session.run(settings.pre_sql, "preSql")
+
+    def conclude(self) -> None:
+        """Runs `postSql`, once, when the job is done. Raises JobError where a statement fails."""
+        if self.settings.post_sql:
+            with self._session() as session:
+                session.run(self.settings.post_sql, "postSql")
+
+    def operator(self) -> SinkWriter:
+        """A writer for one bundle; waits for a server that is away."""
+        context, settings = self.context, self.settings
+        store = once(("table-store", context.run, context.step), self._store)
+        limits = WriteLimits(
+            rows=settings.batch_size,
+            bytes=settings.batch_byte_size,
+            in_flight=max(1, WRITES_IN_FLIGHT // context.parallelism),
+        )
+        return SinkWriter(store, limits, context)
+
+    def search(self, vector: Any, k: int, vector_column: str | None = None) -> list[dict[str, Any]]:
+        """The `k` rows nearest to `vector`, nearest first: `score` and every column but vectors.
+
+        `vector_column` is the table's column, or the job's that goes into it; by default the first.
+        """
+        with self._session() as session:
+            info = self._existing(session.connection)
+            column = self._vector_column(info, vector_column)
+            metric, index = self._metric(column)
+            try:
+                value = checked(column.name, column.dimension, metric)(np.asarray(vector))
+            except TerminalError as e:
+                raise JobError(f"{self._table} can't be searched with this: {e}") from None
+            hologres = index if session.hologres else None
+            statement = search_statement(info, column, metric, hologres=hologres)
+            given = {"query": query_text(value.tolist(), column), "k": k}
+            connection = session.connection
+            connection.execute(f"SET statement_timeout = {SEARCH_SECONDS * 1000}")
+            rows = connection.execute(statement, given).fetchall()
+        names = [c.name for c in info.columns if not c.is_vector]
+        return [{"score": _score(s), **dict(zip(names, row, strict=True))} for s, *row in rows]
+
+    def row_count(self) -> int:
+        """How many rows the table holds now."""
+        with self._session() as session:
+            count = session.connection.execute(
+                f"SELECT count(*) FROM {quoted_table(self.settings)}"
+            )
+            return int(count.fetchone()[0])
+
+    def preview(self, change: Change | Row) -> dict[str, Any] | Reject:
+        """The record as the server would get it, or the reject it would become. Writes nothing."""
+        change = change if isinstance(change, Change) else Change(change)
+        key = ("table-preview", self.context.run, self.context.step)
+        encoder = once(key, self._preview_encoder)
+        try:
+            return encoder.shown(change)
+        except TerminalError as e:
+            return self.context.reject(e.reason, str(e), row=change)
+
+    def _preview_encoder(self) -> RowEncoder:
+        with self._session() as session:
+            info = read_table(session.connection, self.settings.table)
+        return RowEncoder(self.settings, info or planned(self.settings))
+
+    def _store(self) -> TableStore:
+        open_one = functools.partial(connect, self.connection)
+        connection = call_with_retries(
+            open_one, deadline=self.context.retry_deadline, what=self._where
+        )
+        with self._session(connection) as session:
+            info = self._existing(session.connection)
+            self._refuse([*session.problems(), *mismatches(self.settings, info)])
+            self._tell(info, session)
+            return TableStore(self.settings, info, open_one, hologres=session.hologres)
+
+    def _session(self, opened: Any = None) -> contextlib.AbstractContextManager[Session]:
+        return session_of(self.settings, self.connection, self.context.step, opened)
+
+    @property
+    def _table(self) -> str:
+        return f"table {self.settings.table!r}"
+
+    def _existing(self, connection: Any) -> TableInfo:
+        info = read_table(connection, self.settings.table)
+        if info is None:
+            names = neighbours(connection, self.settings.table)
+            raise JobError(f"{self._where}: {self._absent(names)}")
+        return info
+
+    def _absent(self, names: list[str]) -> str:
+        there = f" (there are: {', '.join(names[:20])})" if names else ""
+        return f"{self._table} does not exist{near(self.settings.table, names)}{there}"
+
+    def _missing(self, session: Session) -> list[str]:
+        """Why the job can't do without the table, which is not there."""
+        settings = self.settings
+        what = f"{self._where}: {self._absent(neighbours(session.connection, settings.table))}"
+        problems = settings.creation_problems()
+        if settings.schema_create_mode == "ignore":
+            remedy = "create it, or set schemaCreateMode to createIfNotExist"
+            if not problems:
+                made = "; ".join(creation(settings, hologres=session.hologres))
+                remedy += f". The statement would be: {' '.join(made.split())}"
+            return [f"{what}; {remedy}"]
+        if session.lacks_pgvector() and any(
+            c.sql and c.sql.name in ("vector", "halfvec") for c in settings.column
+        ):
+            problems.append(
+                "the database lacks pgvector: have someone with the right run "
+                "CREATE EXTENSION vector"
+            )
+        return [f"{what} and can't be created: {p}" for p in problems]
+
+    def _unfit(self, session: Session, info: TableInfo) -> list[str]:
+        """Why the job can't have the table as it is."""
+        settings = self.settings
+        if settings.schema_create_mode != "recreate":
+            return mismatches(settings, info)
+        if settings.owns_target:
+            return []
+        found = session.connection.execute(f"SELECT 1 FROM {quoted_table(settings)} LIMIT 1")
+        if found.fetchone() is None:
+            return []
+        return [
+            f"{self._table} holds rows, which recreate would drop; set ownsTarget: true if they "
+            "may go, or schemaCreateMode to createIfNotExist"
+        ]
+
+    def _refuse(self, problems: list[str]) -> None:
+        if problems:
+            raise JobError([f"step {self.context.step!r}: {p}" for p in problems])
+
+    def _tell(self, info: TableInfo, session: Session) -> list[str]:
+        """What a person should know of this job; logged once in a run and process."""
+        notes = list(self._notes(info, session))
+
+        def log() -> bool:
+            for note in notes:
+                logger.warning("step %r: %s", self.context.step, note)
+            return True
+
+        once(("table-notes", self.context.run, self.context.step), log)
+        return notes
+
+    def _notes(self, info: TableInfo, session: Session) -> Iterator[str]:
+        if left := unmapped(self.settings):
+            yield f"columnMapping fills nothing into {', '.join(left)}"
+        if self.settings.source_type == "hologres" and not session.hologres:
+            yield "the server is no Hologres: rows are written as into PostgreSQL, without an index"
+        for column in info.vectors():
+            if column.type.name in ("vector", "halfvec") and not is_indexed(column):
+                yield f"{column.name!r} has too many dimensions for an index of pgvector"
+
+    def _vector_column(self, info: TableInfo, name: str | None) -> ColumnInfo:
+        vectors = info.vectors() or [c for c in info.columns if c.type.is_floats]
+        into = {s: d for d, s in self.settings.sources().items()}
+        for column in vectors:
+            if name is None or column.name in (name, into.get(name)):
+                return column
+        names = [c.name for c in vectors]
+        raise JobError(
+            f"{self._table} has no vector column {name!r}{near(name or '', names)} "
+            f"(it has {', '.join(names) or 'none'})"
+        )
+
+    def _metric(self, column: ColumnInfo) -> tuple[str, str]:
+        """How a column is compared, and by which index of Hologres."""
+        job = next((c for c in self.settings.column if c.name == column.name), None)
+        metric = (job.metric_type if job else None) or column.metric or "COSINE"
+        return metric, self.settings.index_of(job) if job else self.settings.indexes[0]
+
+
+def _score(value: Any) -> float:
+    return float("nan") if value is None else float(value)

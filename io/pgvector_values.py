@@ -1,0 +1,85 @@
+"""Values on their way into a table: checked, and in the binary form of their type. Pure.
+
+The server refuses a whole batch for one bad value, so each is checked here first. What is made for
+a column is a function from a value to its field of binary COPY: four bytes of length, then the
+value, all big-endian. A type that is not known here travels as text, and the server casts it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+
+from vecferry.io.pgvector_columns import SqlType
+from vecferry.io.pgvector_scalars import MAKERS, Accept, text
+from vecferry.io.pgvector_table import ColumnInfo
+from vecferry.io.pgvector_vectors import float4_array, pgvector_vector
+from vecferry.io.vectors import parsed, wrong_type
+
+NULL = b"\xff\xff\xff\xff"
+
+_ELEMENT_OIDS = {
+    "boolean": 16, "smallint": 21, "integer": 23, "bigint": 20, "real": 700,
+    "double precision": 701, "text": 25, "character varying": 1043, "character": 1042,
+    "uuid": 2950, "date": 1082, "timestamp without time zone": 1114,
+    "timestamp with time zone": 1184, "numeric": 1700,
+}  # fmt: skip
+
+
+def field(data: bytes) -> bytes:
+    """A value with its length before it."""
+    return struct.pack("!i", len(data)) + data
+
+
+def acceptor(column: ColumnInfo, metric: str) -> Accept:
+    """A function that gives a value (not None) as a field, or raises TerminalError."""
+    kind = column.type
+    if column.is_vector:
+        if kind.is_floats:
+            return float4_array(column.name, column.dimension, metric)
+        return pgvector_vector(column.name, column.dimension, metric, half=kind.name == "halfvec")
+    if kind.array and is_binary(kind):
+        return _array(column.name, kind)
+    return _framed(_scalar(column.name, kind))
+
+
+def is_binary(kind: SqlType) -> bool:
+    """Whether values of this type travel in their binary form, not as text to be cast."""
+    if kind.array:
+        return kind.name in _ELEMENT_OIDS
+    return kind.name in MAKERS or kind.name in ("vector", "halfvec")
+
+
+def _framed(inner: Accept) -> Accept:
+    def accept(value: Any) -> bytes:
+        data = inner(value)
+        return len(data).to_bytes(4, "big") + data
+
+    return accept
+
+
+def _scalar(name: str, kind: SqlType) -> Accept:
+    make = MAKERS.get(kind.name) if not kind.array else None
+    return make(name, kind) if make else text(name, SqlType("text"))
+
+
+def _array(name: str, kind: SqlType) -> Accept:
+    element = _framed(_scalar(name, SqlType(kind.name, kind.limit, kind.scale)))
+    oid = _ELEMENT_OIDS[kind.name]
+
+    def accept(value: Any) -> bytes:
+        if isinstance(value, str):
+            value = parsed(value)
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if not isinstance(value, list | tuple):
+            raise wrong_type(name, str(kind), value)
+        nulls = int(None in value)
+        head = struct.pack("!iii", 1 if value else 0, nulls, oid)
+        if value:
+            head += struct.pack("!ii", len(value), 1)
+        return field(head + b"".join([NULL if v is None else element(v) for v in value]))
+
+    return accept

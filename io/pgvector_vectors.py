@@ -1,0 +1,88 @@
+"""Vectors on their way into a table: checked, and in the binary form of their type. Pure."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vecferry.io.vectors import SMALLEST_NORM2, as_vector, bad
+
+Accept = Callable[[Any], bytes]
+
+FLOAT4_OID = 700
+_CELL = np.dtype([("length", ">i4"), ("value", ">f4")])
+
+
+def checked(name: str, dimension: int | None, metric: str) -> Callable[[Any], np.ndarray]:
+    """A function that gives a value as a 1-D float32 array which `metric` can compare."""
+    needs_length = metric == "COSINE"
+    float32 = np.dtype(np.float32)
+
+    def accept(value: Any) -> np.ndarray:
+        if type(value) is not np.ndarray or value.dtype is not float32 or value.ndim != 1:
+            value = as_vector(name, value)
+        if len(value) != dimension and dimension is not None:
+            raise bad(
+                name, "wrong-dimension", f"a vector of {len(value)} dimensions, not {dimension}"
+            )
+        # One product tells both: it is not finite where a component is not, 0 where all are.
+        with np.errstate(over="ignore"):
+            norm2 = float(value.dot(value))
+        if SMALLEST_NORM2 < norm2 < math.inf:
+            return value  # type: ignore[no-any-return]
+        if not np.isfinite(value).all():
+            raise bad(name, "not-finite", "the vector holds NaN or an infinite number")
+        if needs_length and norm2 <= SMALLEST_NORM2:
+            what = "a vector of length 0 has no direction, which metric COSINE needs"
+            raise bad(name, "zero-vector", what)
+        if needs_length:
+            raise bad(name, "out-of-range", "the vector's length does not fit into 32 bits")
+        return value  # type: ignore[no-any-return]
+
+    return accept
+
+
+def float4_array(name: str, dimension: int | None, metric: str) -> Accept:
+    """For ``float4[]``: the array's header, then each number with its length."""
+    accept_vector = checked(name, dimension, metric)
+
+    def head(length: int) -> bytes:
+        return struct.pack("!iiiiii", 20 + 8 * length, 1, 0, FLOAT4_OID, length, 1)
+
+    known = head(dimension or 0)
+    template = np.zeros(dimension or 0, _CELL)
+    template["length"] = 4
+
+    def accept(value: Any) -> bytes:
+        vector = accept_vector(value)
+        if len(vector) == dimension:
+            cells = template.copy()
+            cells["value"] = vector
+            return known + cells.tobytes()
+        cells = np.zeros(len(vector), _CELL)
+        cells["length"] = 4
+        cells["value"] = vector
+        return head(len(vector)) + cells.tobytes()
+
+    return accept
+
+
+def pgvector_vector(name: str, dimension: int | None, metric: str, *, half: bool = False) -> Accept:
+    """For pgvector's ``vector`` and ``halfvec``: number of dimensions, nothing, the numbers."""
+    accept_vector = checked(name, dimension, metric)
+    size, form = (2, ">f2") if half else (4, ">f4")
+
+    def accept(value: Any) -> bytes:
+        vector = accept_vector(value)
+        with np.errstate(over="ignore"):
+            numbers = vector.astype(form)
+        if half and not np.isfinite(numbers).all():
+            raise bad(name, "out-of-range", "a component is beyond 65504, halfvec's greatest")
+        n = len(vector)
+        return struct.pack("!iHH", 4 + size * n, n, 0) + numbers.tobytes()
+
+    return accept
