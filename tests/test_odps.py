@@ -24,13 +24,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.job_support import Bench
+from tests.job_support import Bench, counts_add_up
 from tests.odps_server import OdpsServer, Rows, Table
 from tests.odps_support import ROWS, ids, read_all, reader, talks
 from vecferry.errors import JobError
 from vecferry.io.odps import ReadFromOdps
+from vecferry.io.odps_client import OdpsClient
 from vecferry.io.odps_plan import OdpsSplit
 from vecferry.io.odps_settings import OdpsConnection, OdpsSettings
+from vecferry.retry import Backoff
 from vecferry.rows import Change, Reject
 
 PAGE = Path(__file__).parent.parent / "docs" / "odps.md"
@@ -468,6 +470,34 @@ def test_a_limited_run_reads_no_more_than_its_limit(bench: Bench, server: OdpsSe
     """``--limit`` is for trying a job on a few rows."""
     report = bench.run("--limit", "7")
     assert (report["rows_read"], report["rows_written"], server.rows_sent) == (7, 7, 7)
+
+
+def test_a_whole_run_outlives_what_goes_wrong(bench: Bench, server: OdpsServer) -> None:
+    """Broken connections, sessions that expire, a quota that is refused: each row once."""
+    bench.step("Reader").update(tunnelQuota="exclusive", maxSplitRows=600)
+    server.session_requests = 5
+    server.fail("data", "reset", times=2)
+    server.fail("data", "quota", times=float("inf"), skip=2)
+    report = bench.run()
+    assert (report["state"], report["rows_read"], report["rows_written"]) == ("DONE", ROWS, ROWS)
+    assert counts_add_up(report)
+
+
+def test_a_run_whose_server_stays_away_fails_and_rejects_no_row(
+    bench: Bench, server: OdpsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report says what the server said; nothing printed holds the key."""
+    monkeypatch.setattr(OdpsClient, "backoff", lambda self: Backoff(deadline=0.2))
+    server.fail("data", "503", times=float("inf"))
+    outcome = bench.call("run", "--json")
+    assert (outcome.status, outcome.json["state"], outcome.json["rows_rejected"]) == (
+        1,
+        "FAILED",
+        0,
+    )
+    assert "step 'Reader'" in outcome.json["error"]
+    assert "ServiceUnavailable" in outcome.json["error"]
+    assert "key-of-the-test" not in outcome.out + outcome.err
 
 
 def test_a_check_that_connects_reads_no_row(bench: Bench, server: OdpsServer) -> None:
