@@ -7,7 +7,7 @@ import secrets
 
 import orjson
 
-from vecferry.io.files_parse import Items, Rejects
+from vecferry.io.files_parse import AtOnce, Items, Rejects
 from vecferry.io.files_quick import Patience, begins
 from vecferry.io.files_rows import RowError, no_object, object_to_row
 from vecferry.io.files_settings import FilesSettings
@@ -21,7 +21,7 @@ _BETWEEN = b",%d," % _NUMBER
 _OBJECTS = {dict}
 
 
-class JsonLines:
+class JsonLines(AtOnce):
     """One JSON object a line; blank lines are passed over and not counted."""
 
     def __init__(self, settings: FilesSettings, rejects: Rejects) -> None:
@@ -40,10 +40,6 @@ class JsonLines:
             except (ValueError, RowError):
                 self._patience.failed()
         return self._one_by_one(lines, at)
-
-    def finish(self) -> Items:
-        """Nothing: each line stands for itself."""
-        return []
 
     def _all_at_once(self, lines: bytes, at: int) -> list[Change]:
         """The rows of lines that are all good; ValueError or RowError where any is not."""

@@ -7,7 +7,7 @@ record, so that a replay can read it again.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from vecferry.io.files_rows import FieldsToRow, RowError, constants
@@ -15,20 +15,45 @@ from vecferry.io.files_settings import FilesSettings
 from vecferry.rows import Change, Reject, Row, changes
 from vecferry.steps import StepContext
 
+FEED_BYTES = 24 << 10
+
 Items = list[Change | Reject]
 
 
 class Parser(Protocol):
-    """Takes lines in order; gives rows and rejects."""
+    """Takes lines in order; gives rows and rejects.
+
+    It is best fed about `feed_bytes` at once: so few that their memory is used again while hot.
+    """
+
+    feed_bytes: int
 
     def feed(self, lines: bytes, at: int) -> Items:
-        """The rows of whole lines, each with its line feed, that begin at byte `at`.
+        """The rows of whole lines, each with its line feed, that begin at byte `at`."""
 
-        Best some 16 KiB at once: then their memory is used again while it is hot.
-        """
+    def feeds(self, lines: bytes, at: int) -> Iterable[Items]:
+        """The same, a few at a time."""
 
     def finish(self) -> Items:
         """What waits for lines that won't come."""
+
+
+class AtOnce:
+    """A parser that gives all rows of a block at once."""
+
+    feed_bytes = FEED_BYTES
+
+    def feed(self, lines: bytes, at: int) -> Items:
+        """The rows of `lines`."""
+        raise NotImplementedError
+
+    def feeds(self, lines: bytes, at: int) -> Iterable[Items]:
+        """All of them."""
+        return (self.feed(lines, at),)
+
+    def finish(self) -> Items:
+        """Nothing: each line stands for itself."""
+        return []
 
 
 class Rejects:
@@ -56,7 +81,7 @@ class Rejects:
         return self.make("invalid-encoding", message, raw, at)
 
 
-class WholeLines:
+class WholeLines(AtOnce):
     """Each line is one text value; in JSON lines blank ones are passed over and not counted."""
 
     def __init__(self, settings: FilesSettings, rejects: Rejects) -> None:
@@ -95,13 +120,12 @@ class WholeLines:
         settle()
         return items
 
-    def finish(self) -> Items:
-        """Nothing: each line stands for itself."""
-        return []
 
-
-class Fields:
+class Fields(AtOnce):
     """A record a line, its fields found by `split`."""
+
+    open_record: Sequence[bytes] = ()
+    """The lines so far of a record that goes on in the next ones."""
 
     def __init__(
         self,
@@ -129,10 +153,6 @@ class Fields:
                 items.append(self._rejects.make(e.reason, str(e), line, at))
             at += len(line)
         return items
-
-    def finish(self) -> Items:
-        """Nothing: each line stands for itself."""
-        return []
 
     def row(self, fields: list[str], at: int) -> Change:
         """The row of the fields of the record at byte `at`; RowError where they are no row."""

@@ -73,6 +73,18 @@ class FieldsToRow:
                 convert = column.converter(settings.file_format)
                 self._columns.append((column.label, index, convert))
 
+    @property
+    def exactly(self) -> int:
+        """How many fields each record must have; 0 where only those of the columns."""
+        return len(self._names)
+
+    def plan(self) -> tuple[Row, list[tuple[str, int, Convert | None]]]:
+        """The columns that are the same in each row; label, field and type of the others."""
+        every: list[tuple[str, int, Convert | None]] = [
+            (n, i, None) for i, n in enumerate(self._names)
+        ]
+        return self._constants, every if self._all else self._columns
+
     def __call__(self, fields: list[str]) -> Row:
         """The row of the fields; RowError where one is missing, left over or of a wrong type."""
         null = self._null

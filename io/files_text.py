@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from vecferry.errors import FatalError
-from vecferry.io.files_csv import CsvDialect, csv_parser
+from vecferry.io.files_csv import CsvDialect
+from vecferry.io.files_csv_quick import QuickCsv, csv_parser
 from vecferry.io.files_head import Head, read_head
 from vecferry.io.files_jsonl import JsonLines
-from vecferry.io.files_lines import LongLine, Piece, read_lines
+from vecferry.io.files_lines import BLOCK_BYTES, LongLine, Piece, read_lines
 from vecferry.io.files_numbers import LineNumbers
 from vecferry.io.files_parse import Fields, Items, Parser, Rejects, WholeLines
 from vecferry.io.files_rows import FieldsToRow
@@ -22,8 +23,6 @@ from vecferry.io.files_split import FileSplit, Opener
 from vecferry.io.files_unpack import members, skip
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
-
-FEED_BYTES = 24 << 10
 
 _CUT = re.compile(r"… \[cut: the line has \d+ bytes\]\Z")
 
@@ -38,6 +37,8 @@ class TextFiles:
     def __init__(self, settings: FilesSettings, context: StepContext, opener: Opener) -> None:
         self.settings, self.context, self._open = settings, context, opener
         self._dialect = CsvDialect(settings) if settings.file_format == "csv" else None
+        quick = self._dialect is not None and QuickCsv.fits(settings)
+        self._block = QuickCsv.feed_bytes if quick else BLOCK_BYTES
         self._heads: dict[str, Head] = {}
 
     def check(self, path: str, raw: Any) -> None:
@@ -61,7 +62,8 @@ class TextFiles:
             head = self._head(name, fresh())
             with fresh() as stream:
                 skip(stream, head.body)
-                pieces = read_lines(stream.read1, head.body, most=self.settings.max_line_bytes)
+                most = self.settings.max_line_bytes
+                pieces = read_lines(stream.read1, head.body, most=most, block=self._block)
                 for items, _ in self._read(name, head, pieces):
                     size = max(0, min(raw.tell(), split.size) - counted)
                     counted += size
@@ -97,7 +99,7 @@ class TextFiles:
         if not split.start:
             yield [], min(head.body, split.size)
         most = self.settings.max_line_bytes
-        pieces = read_lines(raw.read, at, end, most=most, mid_line=mid_line)
+        pieces = read_lines(raw.read, at, end, most=most, mid_line=mid_line, block=self._block)
         yield from self._read(split.path, head, pieces)
 
     def _read(self, path: str, head: Head, pieces: Iterator[Piece]) -> Iterator[tuple[Items, int]]:
@@ -105,6 +107,7 @@ class TextFiles:
             return
         rejects = Rejects(self.context, path, self.settings.encoding)
         parser = self._parser(rejects, head)
+        at_once, feeds = parser.feed_bytes, parser.feeds
         numbers = LineNumbers(self.settings, read=0 if head.names is None else 1)
         for piece in pieces:
             if isinstance(piece, LongLine):
@@ -115,13 +118,14 @@ class TextFiles:
                 continue
             data, begun, size = piece.data, 0, len(piece.data)
             while begun < size:
-                end = data.find(b"\n", begun + FEED_BYTES) + 1 or size
-                lines = data[begun:end] if size > 2 * FEED_BYTES else data
+                end = data.find(b"\n", begun + at_once) + 1 or size
+                lines = data[begun:end] if size > 2 * at_once else data
                 end = begun + len(lines)
                 numbers.add(lines, piece.at + begun)
-                items = parser.feed(lines, piece.at + begun)
-                numbers.put(items)
-                yield items, end - begun
+                for items in feeds(lines, piece.at + begun):
+                    numbers.put(items)
+                    yield items, 0
+                yield [], end - begun
                 begun = end
         items = parser.finish()
         numbers.put(items)
