@@ -31,7 +31,10 @@ def text_key(text: str) -> str | bytes:
 
 def cache_key(content: Content) -> str | bytes:
     """What an input is called in a process; an image is 20 bytes, never taken for a text."""
-    return text_key(content) if isinstance(content, str) else content.key
+    if type(content) is Image:
+        return content.key
+    text: str = content  # type: ignore[assignment]
+    return text if len(text) <= LONG_TEXT else _digest(text)
 
 
 def _digest(text: str) -> bytes:
