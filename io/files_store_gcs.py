@@ -16,6 +16,7 @@ from vecferry.io.files_store_remote import (
     Changed,
     Listed,
     RemoteStore,
+    broken_off,
     require_whole,
     unreachable,
 )
@@ -149,7 +150,7 @@ class GcsStore(RemoteStore):
             return FatalError(f"the certificate of {endpoint} is not trusted ({shorten(error)})")
         if isinstance(error, requests.exceptions.JSONDecodeError):
             return FatalError(f"{endpoint} does not speak Google's API: correct the endpoint")
-        if isinstance(error, OSError):  # all of requests' own among them
+        if broken_off(error):
             return unreachable(endpoint, error)
         return FatalError(f"{type(error).__name__}: {shorten(error)}")
 

@@ -19,6 +19,7 @@ from vecferry.io.files_store_remote import (
     Changed,
     Listed,
     RemoteStore,
+    broken_off,
     require_whole,
     unreachable,
 )
@@ -133,7 +134,7 @@ class HdfsStore(RemoteStore):
                     f"{unreachable(f'the data node {asked.netloc}', error)}; it must be reachable "
                     "from this machine under that name, or use an HttpFS gateway"
                 )
-        if isinstance(error, OSError):  # all of requests' own among them
+        if broken_off(error):
             return unreachable(endpoint, error)
         return FatalError(f"{type(error).__name__}: {shorten(error)}")
 

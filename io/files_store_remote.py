@@ -5,6 +5,7 @@ A kind of store adds five things: `_list`, `_stat`, `_fetch`, `_has_root` and `_
 
 from __future__ import annotations
 
+import http.client
 import io
 import logging
 import posixpath
@@ -284,6 +285,13 @@ def require_whole(data: bytes, start: int, end: int) -> bytes:
     if len(data) != end - start:
         raise TransientError(f"{len(data)} bytes came of the {end - start} from byte {start} on")
     return data
+
+
+def broken_off(error: Exception) -> bool:
+    """Whether a connection failed, or broke off in the middle of an answer."""
+    import urllib3
+
+    return isinstance(error, OSError | http.client.HTTPException | urllib3.exceptions.HTTPError)
 
 
 def unreachable(endpoint: str, error: BaseException) -> TransientError:

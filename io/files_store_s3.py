@@ -18,6 +18,7 @@ from vecferry.io.files_store_remote import (
     Changed,
     Listed,
     RemoteStore,
+    broken_off,
     require_whole,
     unreachable,
 )
@@ -116,13 +117,11 @@ class S3Store(RemoteStore):
     def _fetch(self, file: FileInfo, start: int, end: int) -> bytes:
         from botocore.exceptions import ClientError
 
+        ask = {"Bucket": self._bucket, "Key": self._prefix + file.path}
+        if file.version.startswith('"'):
+            ask["IfMatch"] = file.version
         try:
-            answer = self._client.get_object(
-                Bucket=self._bucket,
-                Key=self._prefix + file.path,
-                Range=f"bytes={start}-{end - 1}",
-                IfMatch=file.version,
-            )
+            answer = self._client.get_object(Range=f"bytes={start}-{end - 1}", **ask)
         except ClientError as e:
             code = e.response["Error"]["Code"]
             if code == "NoSuchKey":
@@ -131,6 +130,8 @@ class S3Store(RemoteStore):
                 raise Changed from e
             raise
         with answer["Body"] as body:
+            if _version(answer) != file.version:
+                raise Changed
             return require_whole(body.read(), start, end)
 
     def _has_root(self) -> bool:
@@ -158,8 +159,8 @@ class S3Store(RemoteStore):
             )
         if isinstance(error, ResponseParserError):
             return FatalError(f"{endpoint} does not speak S3: correct the endpoint")
-        passing = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, OSError)
-        if isinstance(error, passing):
+        passing = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError)
+        if isinstance(error, passing) or broken_off(error):
             return unreachable(endpoint, error)
         return FatalError(f"{type(error).__name__}: {shorten(error)}")
 
@@ -225,5 +226,9 @@ def _client(connection: S3Connection | OssConnection) -> Any:
 
 
 def _version(found: dict[str, Any]) -> str:
-    """The entity tag in quotes, as If-Match takes it; some services leave them out of listings."""
-    return '"{}"'.format(found["ETag"].strip('"'))
+    """The entity tag in quotes, as If-Match takes it; without one the time of change, in seconds.
+
+    Some services leave the quotes out of listings, or tell fractions of seconds there only.
+    """
+    tag = (found.get("ETag") or "").strip('"')
+    return f'"{tag}"' if tag else str(found["LastModified"].replace(microsecond=0))

@@ -15,15 +15,17 @@ Fault = Callable[["_Handler"], bool]
 """Does to one request what a fault does; False: the request is answered after all."""
 
 
-def status(code: int, body: bytes = b"") -> Fault:
-    """An answer of the proxy's own."""
+def status(code: int, body: bytes = b"", **headers: str) -> Fault:
+    """An answer of the proxy's own; in the names of headers ``_`` stands for ``-``."""
 
     def fault(handler: _Handler) -> bool:
         handler.send_response(code)
         handler.send_header("Content-Length", str(len(body)))
         handler.send_header("Content-Type", "application/xml")
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
         handler.end_headers()
-        handler.wfile.write(body)
+        handler.wfile.write(b"" if handler.command == "HEAD" else body)
         return True
 
     return fault

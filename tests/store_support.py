@@ -43,18 +43,17 @@ def buckets_have_names() -> Iterator[None]:
 def keys(**more: Any) -> dict[str, Any]:
     """The bucket of the S3 server, as a data source says it."""
     own = {"accessKeyId": ACCESS_KEY, "accessKeySecret": SECRET_KEY, "region": REGION}
-    return {"bucket": Versitygw.bucket, **own, **more}
+    return {"bucket": Versitygw.bucket, "path": FOLDER, **own, **more}
 
 
 def s3_source(**more: Any) -> dict[str, Any]:
     """A data source of the S3 server, path style."""
-    url = running(Versitygw).url
-    return keys(type="s3", endpoint=url, pathStyle=True, path=FOLDER, **more)
+    return keys(**{"type": "s3", "endpoint": running(Versitygw).url, "pathStyle": True, **more})
 
 
 def oss_source(**more: Any) -> dict[str, Any]:
     """A data source of the same server as OSS wants it: the bucket is a virtual host."""
-    return keys(type="oss", endpoint=running(Versitygw).virtual_url, path=FOLDER, **more)
+    return keys(**{"type": "oss", "endpoint": running(Versitygw).virtual_url, **more})
 
 
 def hdfs_source(**more: Any) -> dict[str, Any]:
