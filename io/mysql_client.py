@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from vecferry.io.mysql_errors import explained
 from vecferry.io.mysql_types import BINARY, DECIMALS, INTEGERS, TEXTS, converter
 from vecferry.io.table_database import BATCH_BYTES, BATCH_ROWS, Convert, Refused, Table
 from vecferry.io.table_settings import TableConnection
+from vecferry.io.table_tls import tls_context
 
 CONNECT_SECONDS = 10
 QUICK_SECONDS = 30
@@ -145,6 +145,10 @@ class MySqlDatabase:
                 raise
             return self._result
 
+    def rest(self) -> None:
+        """Nothing is left open."""
+        self._result = None
+
     def close(self) -> None:
         """Closes the socket: closing the cursor would read the rest of the result first."""
         if self._result is not None:
@@ -274,19 +278,6 @@ class MySqlResult:
             return value.decode()
         except UnicodeDecodeError:
             return value
-
-
-def tls_context(given: TableConnection) -> ssl.SSLContext:
-    """For a connection that must be encrypted, and verified where the data source says so."""
-    try:
-        context = ssl.create_default_context(cafile=given.ca_cert)
-    except OSError as e:
-        raise JobError(f"caCert {given.ca_cert!r} can't be read: {e}") from e
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # a private authority may be an old one
-    if given.tls_mode == "require":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _abandon(connection: Any, cursor: Any) -> None:

@@ -120,8 +120,7 @@ class PostgresDatabase:
         self._know_types()
         with self._explained():
             if narrow:
-                if self._connection.info.transaction_status:
-                    self._connection.execute("ROLLBACK")  # of the statement before this one
+                self.rest()
                 self._connection.execute("BEGIN READ ONLY")
                 cursor = self._connection.cursor(name="vecferry")
                 cursor.execute(sql)
@@ -132,6 +131,12 @@ class PostgresDatabase:
             return PostgresResult(
                 self, cursor, rows if first is None else itertools.chain([first], rows)
             )
+
+    def rest(self) -> None:
+        """Ends the transaction of a cursor."""
+        with contextlib.suppress(self._psycopg.Error):
+            if self._connection.info.transaction_status:
+                self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Closes the socket, also in the middle of a result."""

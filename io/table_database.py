@@ -125,5 +125,8 @@ class Database(Protocol):
     def stream(self, sql: str, *, narrow: bool) -> Result:
         """Runs a statement whose rows are then taken one after the other."""
 
+    def rest(self) -> None:
+        """Ends what a result that was read to its end has left open."""
+
     def close(self) -> None:
         """Ends the connection at once, also in the middle of a result, and reads no more of it."""

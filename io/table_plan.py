@@ -123,14 +123,17 @@ class TablePlanner:
         order = [*([split] if split and leads else []), *(c for c in unique if c != split)]
         if split in unique and not leads:
             order = unique
+        if not all(c.ordered for c in order) or not (unique or split):
+            order = []
         origin = unique or ([split] if split else [])
         at: dict[str, int] = {c: i for i, (_, c) in enumerate(select) if c}
-        for column in [*order, *origin]:
+        for column in [*(order if unique else []), *origin]:
             if column.name not in at:
                 at[column.name] = len(select)
                 select.append((quote(column.name), column.name))
-        if not all(c.ordered for c in order) or not (unique or split):
-            order = []
+        counted = not unique and split is not None
+        if counted:  # so that rows that share their key are numbered alike each time
+            order += [c for c in table.columns if c.ordered and c != split]
         begin = f"{table.title}:"
         if len(origin) == 1:
             begin += f"{origin[0].name}="
@@ -143,10 +146,10 @@ class TablePlanner:
             where=self._settings.where or "",
             key=quote(split.name) if split else "",
             order=tuple(quote(c.name) for c in order),
-            order_at=tuple(at[c.name] for c in order),
+            order_at=() if counted else tuple(at[c.name] for c in order),
             origin=begin,
             origin_at=tuple(at[c.name] for c in origin),
-            counted=not unique and bool(split),
+            counted=counted,
             narrow=table.narrow,
         )
 
@@ -175,11 +178,10 @@ class TablePlanner:
     def _ranged(self, whole: TableSplit, part: Range) -> TableSplit:
         if not part.null:
             return replace(whole, range=part)
-        kept = [(c, at) for c, at in zip(whole.order, whole.order_at, strict=True)]
-        if kept and kept[0][0] == whole.key:  # null in all rows of this range
-            kept = kept[1:]
-        order, at = tuple(c for c, _ in kept), tuple(at for _, at in kept)
         where = self._settings.where or ""
+        order, at = whole.order, whole.order_at
+        if order[:1] == (whole.key,):  # null in all rows of this range
+            order, at = order[1:], at[1:]
         return replace(whole, range=part, where=where, order=order, order_at=at)
 
     def _selected(self) -> list[tuple[str, str]]:

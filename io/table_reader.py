@@ -10,9 +10,10 @@ from vecferry.errors import FatalError, JobError, TransientError, VecferryError
 from vecferry.io.table_cut import borders
 from vecferry.io.table_database import ConnectionLost, Database, Result
 from vecferry.io.table_plan import TablePlanner, TableSplit
+from vecferry.io.table_pool import Connections
 from vecferry.io.table_rows import RowMaker
 from vecferry.io.table_settings import TableConnection, TableSettings
-from vecferry.process import run_state
+from vecferry.process import once, run_state
 from vecferry.retry import Backoff, call_with_retries
 from vecferry.rows import Change, Reject
 from vecferry.settings import Settings
@@ -154,20 +155,29 @@ class TableReader:
         limit = place.left()
         if limit == 0:
             return
-        database = self._open(split.group)
+        connections = self._connections()
+        database = connections.take(split.group) or self._open(split.group)
+        whole = False
         try:
             result = database.stream(split.sql(place.after, limit), narrow=split.narrow)
             maker.begin(result)
             for rows in result.batches():
                 yield from self._counted(maker.of(rows), rows)
                 place.rows += len(rows)
-                if split.order:
+                if split.resumable:
                     last = rows[-1]
                     place.after = tuple(result.literal(i, last[i]) for i in split.order_at)
                 if place.left() == 0:
                     return
+            whole = True
+        except ConnectionLost:
+            connections.drop()
+            raise
         finally:
-            database.close()
+            if whole:
+                connections.give(split.group, database)
+            else:
+                database.close()
 
     def _counted(self, items: list[Change | Reject], rows: Any) -> Iterator[Change | Reject]:
         n = 0
@@ -193,6 +203,9 @@ class TableReader:
                 problem = problem or e
         assert problem is not None
         raise problem
+
+    def _connections(self) -> Connections:
+        return once(("table-connections", self.context.run, self.context.step), Connections)
 
     def _cut(self, group: int, tables: tuple[str, ...]) -> list[TableSplit]:
         database = self._open(group)
