@@ -120,7 +120,7 @@ def _vectors(column: Any) -> list[Any]:
 def _vector(numbers: Any) -> Any:
     if numbers.null_count:
         return numbers.to_pylist()
-    return numbers.to_numpy(zero_copy_only=False).astype(np.float32)
+    return np.array(numbers.to_numpy(zero_copy_only=False), dtype=np.float32)
 
 
 def _plain_type(kind: Any) -> Any:

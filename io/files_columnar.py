@@ -70,7 +70,8 @@ class Orc:
 
     def batches(self, unit: int, names: list[str] | None) -> Iterator[Any]:
         """One batch."""
-        batch = self._file.read_stripe(unit, columns=names)
+        # Of no column pyarrow gives no rows.
+        batch = self._file.read_stripe(unit, columns=self.names[:1] if names == [] else names)
         self._rows = {unit: batch.num_rows}
         yield batch
 
