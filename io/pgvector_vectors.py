@@ -14,7 +14,7 @@ from vecferry.io.vectors import SMALLEST_NORM2, as_vector, bad
 Accept = Callable[[Any], bytes]
 
 FLOAT4_OID = 700
-_CELL = np.dtype([("length", ">i4"), ("value", ">f4")])
+_BITS = np.dtype(np.uint32)
 
 
 def checked(name: str, dimension: int | None, metric: str) -> Callable[[Any], np.ndarray]:
@@ -30,8 +30,7 @@ def checked(name: str, dimension: int | None, metric: str) -> Callable[[Any], np
                 name, "wrong-dimension", f"a vector of {len(value)} dimensions, not {dimension}"
             )
         # One product tells both: it is not finite where a component is not, 0 where all are.
-        with np.errstate(over="ignore"):
-            norm2 = float(value.dot(value))
+        norm2 = float(value.dot(value))
         if SMALLEST_NORM2 < norm2 < math.inf:
             return value  # type: ignore[no-any-return]
         if not np.isfinite(value).all():
@@ -50,23 +49,18 @@ def float4_array(name: str, dimension: int | None, metric: str) -> Accept:
     """For ``float4[]``: the array's header, then each number with its length."""
     accept_vector = checked(name, dimension, metric)
 
-    def head(length: int) -> bytes:
-        return struct.pack("!iiiiii", 20 + 8 * length, 1, 0, FLOAT4_OID, length, 1)
+    def template(length: int) -> np.ndarray:
+        words = np.full(6 + 2 * length, 4, ">u4")
+        words[:6] = 20 + 8 * length, 1, 0, FLOAT4_OID, length, 1
+        return words
 
-    known = head(dimension or 0)
-    template = np.zeros(dimension or 0, _CELL)
-    template["length"] = 4
+    known = template(dimension or 0)
 
     def accept(value: Any) -> bytes:
         vector = accept_vector(value)
-        if len(vector) == dimension:
-            cells = template.copy()
-            cells["value"] = vector
-            return known + cells.tobytes()
-        cells = np.zeros(len(vector), _CELL)
-        cells["length"] = 4
-        cells["value"] = vector
-        return head(len(vector)) + cells.tobytes()
+        words = known.copy() if dimension is not None else template(len(vector))
+        words[7::2] = vector.view(_BITS)
+        return words.tobytes()
 
     return accept
 
@@ -74,15 +68,27 @@ def float4_array(name: str, dimension: int | None, metric: str) -> Accept:
 def pgvector_vector(name: str, dimension: int | None, metric: str, *, half: bool = False) -> Accept:
     """For pgvector's ``vector`` and ``halfvec``: number of dimensions, nothing, the numbers."""
     accept_vector = checked(name, dimension, metric)
-    size, form = (2, ">f2") if half else (4, ">f4")
+
+    def template(length: int) -> np.ndarray:
+        words = np.zeros(2 + length, ">u4")
+        words[:2] = 4 + 4 * length, length << 16
+        return words
+
+    known = template(dimension or 0)
 
     def accept(value: Any) -> bytes:
         vector = accept_vector(value)
+        words = known.copy() if dimension is not None else template(len(vector))
+        words[2:] = vector.view(_BITS)
+        return words.tobytes()
+
+    def accept_half(value: Any) -> bytes:
+        vector = accept_vector(value)
         with np.errstate(over="ignore"):
-            numbers = vector.astype(form)
-        if half and not np.isfinite(numbers).all():
+            numbers = vector.astype(">f2")
+        if not np.isfinite(numbers).all():
             raise bad(name, "out-of-range", "a component is beyond 65504, halfvec's greatest")
         n = len(vector)
-        return struct.pack("!iHH", 4 + size * n, n, 0) + numbers.tobytes()
+        return struct.pack("!iHH", 4 + 2 * n, n, 0) + numbers.tobytes()
 
-    return accept
+    return accept_half if half else accept

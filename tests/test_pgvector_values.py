@@ -120,6 +120,7 @@ def test_a_value_of_each_type_comes_back_as_it_went_in(tables, kind, given, kept
     ],
     ids=str,
 )
+@pytest.mark.filterwarnings("ignore:overflow encountered in dot")
 def test_a_value_that_does_not_fit_is_refused_before_it_is_sent(kind, value, reason):
     """With its column, and a reason that a report can group by."""
     type_ = sql_type(kind)
