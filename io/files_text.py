@@ -5,6 +5,7 @@ Memory stays at a block and one record, whatever the size of a file.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -161,13 +162,13 @@ class TextFiles:
         """The head of a file that is not open; nothing is opened where no header is needed."""
         if not (self.settings.skip_header and self.settings.by_name):
             return Head(0)
-        packed = [path, *(path[:i] for i in range(len(path)) if path[i] == "!")]
-        for name in packed:
-            packing = self.settings.packing(name)
-            if (packing == "zip") != (name == path):
-                with self._open(name) as raw:
-                    return self._head_within(path, name, packing, raw)
-        raise FatalError(f"{path}: the file that held this record can't be told from its origin")
+        packing = self.settings.packing
+        archives = [path[:i] for i in range(len(path)) if path[i] == "!"]
+        for name in (n for n in archives if packing(n) == "zip"):
+            with contextlib.suppress(FileNotFoundError), self._open(name) as raw:
+                return self._head_within(path, name, "zip", raw)
+        with self._open(path) as raw:
+            return self._head_within(path, path, packing(path), raw)
 
     def _head_within(self, path: str, name: str, packing: str | None, raw: Any) -> Head:
         if packing is None:
