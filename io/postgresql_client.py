@@ -24,6 +24,7 @@ _SESSION = (
     "SET datestyle = 'ISO'",
     "SET bytea_output = 'hex'",
     "SET extra_float_digits = 1",
+    "SET standard_conforming_strings = on",
     # A slow consumer is no reason to hang up.
     "SET idle_in_transaction_session_timeout = 0",
 )
@@ -48,6 +49,9 @@ class PostgresDatabase:
             self._connection = self._connect(connection.database)
             for statement in _SESSION:
                 self._connection.execute(statement)
+            if self._connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+                # Else the server would stop at the first text that is not UTF-8.
+                self._connection.execute("SET client_encoding = 'SQL_ASCII'")
             if quick:
                 self._connection.execute(f"SET statement_timeout = {QUICK_SECONDS * 1000}")
 
@@ -69,7 +73,7 @@ class PostgresDatabase:
     def texts(self, sql: str) -> list[dict[str, str | None]]:
         """All rows, read at once."""
         with self._explained():
-            cursor = self._connection.execute(sql)
+            cursor = self._connection.execute(_sent(sql))
             result = cursor.pgresult
             assert result is not None
             names = [d.name for d in cursor.description or ()]
@@ -82,18 +86,20 @@ class PostgresDatabase:
         """All rows, read at once."""
         self._know_types()
         with self._explained():
-            rows = self._connection.execute(sql).fetchall()
+            rows = self._connection.execute(_sent(sql)).fetchall()
         return [tuple(None if v is None else self.literal(v) for v in row) for row in rows]
 
     def literal(self, value: Any) -> str:
         """A value of a row as SQL."""
         if type(value) is Unfit:
-            return self.text_literal(value.raw.decode())
+            return self.text_literal(value.raw.decode("utf-8", "surrogateescape"))
+        if isinstance(value, str):
+            return self.text_literal(value)
         return str(self._psycopg.sql.Literal(value).as_string(self._connection))
 
     def text_literal(self, text: str) -> str:
         """A text as SQL, of whatever type it is compared with."""
-        return self.literal(text)
+        return "'" + text.replace("'", "''") + "'"
 
     def estimate(self, table: Table, condition: str) -> float:
         """What the planner expects."""
@@ -123,10 +129,10 @@ class PostgresDatabase:
                 self.rest()
                 self._connection.execute("BEGIN READ ONLY")
                 cursor = self._connection.cursor(name="vecferry")
-                cursor.execute(sql)
+                cursor.execute(_sent(sql))
                 return PostgresResult(self, cursor, None)
             cursor = self._connection.cursor()
-            rows = cursor.stream(sql)
+            rows = cursor.stream(_sent(sql))
             first = next(rows, None)
             return PostgresResult(
                 self, cursor, rows if first is None else itertools.chain([first], rows)
@@ -268,3 +274,8 @@ class PostgresResult:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "replace")
+
+
+def _sent(sql: str) -> bytes:
+    """A statement as it is sent; a key that is no valid text goes back as it came."""
+    return sql.encode("utf-8", "surrogateescape")

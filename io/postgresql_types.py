@@ -6,7 +6,6 @@ place of the value, which `converter` turns into a reject of the row.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,8 @@ FLOAT4_ARRAY = 1021
 TEXTS = (18, 19, 25, 705, 1042, 1043)
 """char, name, text, unknown, bpchar and varchar."""
 
+_SAFE = frozenset({16, 17, 20, 21, 23, 700, 701, 1700, 2950})
+"""Booleans, bytea, numbers and uuid: whatever the server sends can be loaded."""
 _ALIEN = {
     "geometry", "geography", "sparsevec", "interval", "timetz", "point", "line", "lseg", "box",
     "path", "polygon", "circle",
@@ -55,6 +56,8 @@ def converter(oid: int, types: dict[int, PgType], column: str) -> Convert | None
             f"column {column!r} is {what}, which rows can't hold: leave it out, or write "
             f"{column}::text AS {column} in `column`"
         )
+    if oid in _SAFE:
+        return None
     return _nested if known is not inner and oid != FLOAT4_ARRAY else _checked
 
 
@@ -86,19 +89,15 @@ def shown(raw: bytes) -> str:
 
 def register(connection: Any, types: dict[int, PgType]) -> None:
     """Lets a connection load values as rows hold them."""
+    from psycopg.pq import Format
     from psycopg.types import TypeInfo
     from psycopg.types.json import set_json_loads
     from psycopg.types.string import TextLoader
 
     adapters = connection.adapters
-    dates: dict[str, Callable[[bytes], Any]] = {
-        "date": lambda raw: datetime.date.fromisoformat(raw.decode()),
-        "timestamp": lambda raw: datetime.datetime.fromisoformat(raw.decode()),
-        "timestamptz": _instant,
-        "time": lambda raw: datetime.time.fromisoformat(raw.decode()),
-    }
-    for name, convert in dates.items():
-        adapters.register_loader(name, _loader(convert))
+    oids = {t.name: oid for oid, t in types.items()}
+    for name in ("date", "timestamp", "timestamptz", "time"):
+        adapters.register_loader(name, _guarded(adapters.get_loader(oids[name], Format.TEXT)))
     for name in ("uuid", "inet", "cidr"):
         adapters.register_loader(name, TextLoader)
     adapters.register_loader(FLOAT4_ARRAY, _loader(_floats))
@@ -128,9 +127,23 @@ def _loader(convert: Callable[[bytes], Any], reason: str = "unfit-value") -> Any
     return _Own
 
 
-def _instant(raw: bytes) -> datetime.datetime:
-    # The session's time zone is UTC.
-    return datetime.datetime.fromisoformat(raw.decode()).astimezone(datetime.UTC)
+def _guarded(client: Any) -> Any:
+    """A loader of the client's own, which gives an `Unfit` where that one raises."""
+    from psycopg import DataError
+    from psycopg.adapt import Loader
+
+    class _Own(Loader):
+        def __init__(self, oid: int, context: Any = None) -> None:
+            super().__init__(oid, context)
+            self._load = client(oid, context).load
+
+        def load(self, data: Any) -> Any:
+            try:
+                return self._load(data)
+            except (DataError, ValueError) as e:
+                return Unfit(bytes(data), str(e), "unfit-value")
+
+    return _Own
 
 
 def _floats(raw: bytes) -> Any:

@@ -1,0 +1,129 @@
+"""What a job may say of tables: read, checked and refused before any server is asked."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from vecferry.io.mysql_settings import MySqlConnection, MySqlSettings
+from vecferry.io.postgresql_settings import PostgresConnection
+from vecferry.io.table_database import Table
+from vecferry.io.table_plan import Range, TableSplit, wanted
+from vecferry.io.table_settings import name_of
+
+LOGIN = {"username": "u", "password": "secret-word-9"}
+URL = "jdbc:mysql://h:3307/shop?useSSL=false&user=w"
+
+
+def test_a_jdbc_url_says_where_a_database_is() -> None:
+    """Host, port, database and user; what stands beside it wins, its password stays hidden."""
+    found = MySqlConnection.model_validate({"jdbcUrl": f"{URL}&password=hidden-word-8", **LOGIN})
+    assert (found.host, found.port, found.database, found.username) == ("h", 3307, "shop", "u")
+    assert found.password.reveal() == "secret-word-9"  # type: ignore[attr-defined]
+    assert "hidden-word-8" not in repr(found) + str(found.model_dump())
+    pg = PostgresConnection.model_validate({"jdbcUrl": "jdbc:postgresql://h/db", **LOGIN})
+    assert (pg.port, pg.database, pg.tls_mode) == (5432, "db", "prefer")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"jdbcUrl": "jdbc:oracle://h/db", **LOGIN}, "must begin with jdbc:mysql://"),
+        ({"jdbcUrl": "jdbc:mysql://h:x/db", **LOGIN}, "wrong port"),
+        ({"host": "h", **LOGIN}, "database"),
+        ({"host": "h", "database": "d", "tls": "maybe", **LOGIN}, "'maybe' is no tls"),
+        ({"host": "h", "database": "d", "port": 70000, **LOGIN}, "port"),
+    ],
+    ids=["scheme", "port of the URL", "no database", "tls", "port"],
+)
+def test_a_wrong_data_source_is_refused(given: dict[str, Any], message: str) -> None:
+    """The rule is in the message, the password is not."""
+    with pytest.raises(ValidationError, match=message) as told:
+        MySqlConnection.model_validate(given)
+    assert "secret-word-9" not in str(told.value)
+
+
+def test_a_certificate_means_that_it_is_verified() -> None:
+    """A caCert turns verification on unless the job says otherwise."""
+    given = {"host": "h", "database": "d", **LOGIN}
+    assert MySqlConnection.model_validate({**given, "caCert": "ca.pem"}).tls_mode == "verify"
+    assert MySqlConnection.model_validate({**given, "tls": "REQUIRE"}).tls_mode == "require"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "nothing to read"),
+        ({"table": "t", "connection": [{"table": "t"}]}, "leave out one of them"),
+        ({"table": "t", "column": ["a", "b AS a"]}, "column 'a' stands twice"),
+        ({"table": "t", "column": []}, "column is empty"),
+        (
+            {"connection": [{"datasource": "a", "table": "t"}, {"datasource": "b", "table": "t"}]},
+            "several data sources",
+        ),
+        ({"connection": [{"jdbcUrl": URL, "table": "t"}, {"table": "t"}]}, "has no jdbcUrl"),
+        ({"connection": [{"jdbcUrl": "jdbc:mysql://h", "table": "t"}], **LOGIN}, "database"),
+    ],
+    ids=["nothing", "both forms", "twice", "no column", "data sources", "no URL", "bad URL"],
+)
+def test_a_wrong_step_is_refused(given: dict[str, Any], message: str) -> None:
+    """The message says what to do."""
+    with pytest.raises(ValidationError, match=message):
+        MySqlSettings.model_validate(given)
+
+
+def test_dataworks_writes_the_data_source_into_connection() -> None:
+    """It counts as the step's own."""
+    given = {"connection": [{"datasource": "Shop", "table": ["a", "b"]}], "splitPk": " "}
+    found = MySqlSettings.model_validate(given)
+    assert (found.datasource, found.needs_datasource, found.split_pk) == ("Shop", True, None)
+    assert found.groups == [(0, ("a", "b"), ())]
+
+
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [
+        ("title", "title"),
+        ("`order`", "order"),
+        ('"Order"', "Order"),
+        ("lower(a) AS b", "b"),
+        ("a + 1 as `c d`", "c d"),
+        ("a + 1", None),
+        ("*", None),
+    ],
+)
+def test_the_names_of_columns_are_known_where_the_job_says_them(
+    column: str, name: str | None
+) -> None:
+    """Only then can a job's columns be followed before the run."""
+    assert name_of(column) == name
+    outputs = MySqlSettings.model_validate({"table": "t", "column": [column]}).outputs()
+    assert outputs == (None if name is None else {name: None})
+
+
+def test_a_split_can_be_taken_up_behind_any_key() -> None:
+    """The condition says in SQL which rows come after those that were read."""
+    split = TableSplit(
+        0, "t", "SELECT a, b FROM t", visible=2, where="x = 1 OR y = 2", key="a",
+        range=Range("3", "9"), order=("a", "b"), order_at=(0, 1),
+    )  # fmt: skip
+    assert pickle.loads(pickle.dumps(split)) == split
+    assert split.sql(("4", "'m'"), 10) == (
+        "SELECT a, b FROM t WHERE (\nx = 1 OR y = 2\n) AND a >= 3 AND a < 9 "
+        "AND (a >= 4 AND (a > 4 OR b > 'm')) ORDER BY a, b LIMIT 10"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "concurrent", "splits"),
+    [(0, 0, 8, 1), (9_999, 0, 8, 1), (25_000, 0, 8, 2), (10**6, 0, None, 2), (10**6, 10**9, 4, 15)],
+)
+def test_a_table_is_cut_by_its_size(
+    rows: int, size: int, concurrent: int | None, splits: int
+) -> None:
+    """By rows and bytes, for each stream at least one, none of under 10,000 rows."""
+    table = Table("t", "t", (), (), frozenset(), rows, size)
+    assert wanted(table, concurrent) == splits

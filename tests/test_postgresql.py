@@ -1,0 +1,158 @@
+"""What is PostgreSQL's own: its types, values that Python lacks, encodings, TLS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.services.postgres import Postgres, PostgresTls
+from tests.table_support import Place, place, read_all
+from tests.test_mysql import types_of, value_of
+from vecferry.errors import FatalError, JobError
+from vecferry.rows import Reject
+
+pytestmark = pytest.mark.service
+
+
+@pytest.fixture
+def db() -> Place:
+    return place(Postgres)
+
+
+@pytest.fixture
+def moods(db: Place) -> Place:
+    db.server.execute(
+        "CREATE EXTENSION IF NOT EXISTS vector",
+        "DROP TYPE IF EXISTS mood CASCADE",
+        "CREATE TYPE mood AS ENUM ('sad', 'fine')",
+    )
+    return db
+
+
+PG_TYPES = types_of("postgresql")
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["by a cursor", "row by row"])
+@pytest.mark.parametrize(("kind", "sql", "shown"), PG_TYPES, ids=[t[0] for t in PG_TYPES])
+def test_types_come_as_the_page_says(
+    moods: Place, kind: str, sql: str, shown: str, wide: bool
+) -> None:
+    """Each type of the page's table, and its null, is read as the table says."""
+    table = moods.table(f"id INT PRIMARY KEY, v {kind}", f"1, {sql}", "2, NULL")
+    parameter: dict[str, Any] = {"table": table}
+    if wide:
+        parameter = {"querySql": f"SELECT v FROM {table} ORDER BY id"}
+    first, second = read_all(moods.reader(parameter))
+    expected = value_of(shown)
+    assert type(first["v"]) is type(expected)
+    if isinstance(expected, np.ndarray):
+        assert first["v"].dtype == np.float32
+        assert np.array_equal(first["v"], expected)
+    else:
+        assert first["v"] == expected
+    assert second["v"] is None
+
+
+UNFIT = {
+    "infinity": ("timestamptz", "'infinity'", "unfit-value"),
+    "before Christ": ("date", "'0044-03-15 BC'", "unfit-value"),
+    "far away": ("timestamp", "'20000-01-01'", "unfit-value"),
+    "in an array": ("date[]", "'{2024-01-01,infinity}'", "unfit-value"),
+    "a vector with a null": ("float4[]", "'{1,NULL}'", "unfit-value"),
+    "half a surrogate": ("json", "'\"\\ud800\"'", "invalid-json"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_value_that_python_lacks_rejects_its_row(db: Place, name: str) -> None:
+    """Its neighbours are read, and the reject has the server's own text."""
+    kind, sql, reason = UNFIT[name]
+    table = db.table(f"id INT PRIMARY KEY, v {kind}", "1, NULL", f"2, {sql}", "3, NULL")
+    first, reject, third = db.read(table=table)
+    assert (first["id"], third["id"]) == (1, 3)
+    assert isinstance(reject, Reject)
+    assert (reject.reason, reject.origin) == (reason, f"public.{table}:id=2")
+
+
+def test_a_key_that_python_lacks_loses_no_row(db: Place) -> None:
+    """Ranges of a column with infinities are whole."""
+    days = [f"{i}, '{d}'" for i, d in enumerate(["-infinity", "infinity", "0044-03-15 BC"] * 5)]
+    days += [f"{100 + i}, '2024-01-{i + 1:02}'" for i in range(20)]
+    table = db.table("id INT PRIMARY KEY, d DATE", *days)
+    db.server.execute(f"CREATE INDEX ON {table} (d)")
+    for cuts in (1, 7):
+        items = db.read(cuts, table=table, splitPk="d")
+        assert sum(isinstance(i, Reject) for i in items) == 15
+        assert sorted(i["id"] for i in items if not isinstance(i, Reject)) == list(range(100, 120))
+
+
+@pytest.mark.parametrize("kind", ["int4range", "interval", "point", "pair", "int4range[]"])
+def test_types_that_rows_cannot_hold_are_refused_before_the_run(db: Place, kind: str) -> None:
+    """The message says how to read them."""
+    db.server.execute("DROP TYPE IF EXISTS pair CASCADE", "CREATE TYPE pair AS (a INT, b INT)")
+    table = db.table(f"id INT PRIMARY KEY, v {kind}", "1, NULL")
+    with pytest.raises(JobError, match=r"'v' is .*write v::text AS v"):
+        db.reader({"table": table}).check()
+    (row,) = db.read(table=table, column=["v::text AS v"])
+    assert row["v"] is None
+
+
+def test_bytes_that_are_no_text_reject_their_row(db: Place) -> None:
+    """A database in SQL_ASCII holds texts of any encoding."""
+    with db.server.client() as connection:
+        connection.execute("DROP DATABASE IF EXISTS ascii")
+        connection.execute("CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0")
+    with db.server.client(dbname="ascii", client_encoding="SQL_ASCII") as connection:
+        connection.execute("CREATE TABLE t (id INT PRIMARY KEY, v TEXT)")
+        connection.execute(b"INSERT INTO t VALUES (1, 'gr\xc3\xbc\xc3\x9f'), (2, 'gr\xfc\xdf')")
+    first, reject = read_all(db.reader({"table": "t"}, connection=db.connection(database="ascii")))
+    assert first["v"] == "grüß"
+    assert isinstance(reject, Reject)
+    assert reject.reason == "invalid-encoding"
+
+
+def test_a_certificate_is_verified() -> None:
+    """With the right authority the connection is private; with another it is refused."""
+    db = place(PostgresTls)
+    sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    right = db.connection(caCert=str(db.server.ca))
+    assert [r["ssl"] for r in read_all(db.reader({"querySql": sql}, connection=right))] == [True]
+    other = db.connection(caCert=str(db.server.data / "other-ca.pem"))
+    with pytest.raises(JobError, match=r"certificate of .* is not trusted .*other-ca.pem"):
+        db.reader({"querySql": sql}, connection=other).check()
+
+
+def test_a_server_without_tls_is_told(db: Place) -> None:
+    """Where the data source asks for TLS and there is none, nothing is sent in the clear."""
+    reader = db.reader({"table": "t"}, connection=db.connection(tls="require"))
+    with pytest.raises(JobError, match="offers no TLS"):
+        reader.check()
+
+
+def test_the_servers_time_limit_is_told(db: Place) -> None:
+    """A statement that takes too long fails the run in words."""
+    db.server.execute("ALTER USER ferry SET statement_timeout = 200")
+    try:
+        with pytest.raises(FatalError, match="by its time limit"):
+            read_all(db.reader({"querySql": "SELECT pg_sleep(60)::text AS s"}))
+    finally:
+        db.server.execute("ALTER USER ferry RESET statement_timeout")
+
+
+def test_the_transform_reads_in_a_plain_pipeline(db: Place) -> None:
+    """ReadFromPostgres gives rows in a Beam pipeline of one's own."""
+    import apache_beam as beam
+    from apache_beam.testing.util import assert_that, equal_to
+
+    from vecferry.io.postgresql import ReadFromPostgres
+    from vecferry.io.postgresql_settings import PostgresSettings
+
+    table = db.table("id INT PRIMARY KEY", "1", "2")
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        read = pipeline | ReadFromPostgres(
+            settings=PostgresSettings(table=[table]), connection=db.connection()
+        )
+        origins = read.rows | beam.Map(lambda row: row.origin)
+        assert_that(origins, equal_to([f"public.{table}:id={i}" for i in (1, 2)]))
