@@ -171,11 +171,12 @@ class TextFiles:
             return self._head_within(path, path, packing(path), raw)
 
     def _head_within(self, path: str, name: str, packing: str | None, raw: Any) -> Head:
-        if packing is None:
-            head = self._head(path, raw)
-        else:
-            found = dict(members(name, raw, packing))
-            head = self._head(path, found[path]()) if path in found else Head(0)
+        head = self._head(path, raw) if packing is None else Head(0)
+        if packing is not None:
+            for member, fresh in members(name, raw, packing):
+                if member == path:
+                    head = self._head(path, fresh())
+                    break
         if not head.names:
             raise FatalError(f"{path}: the file is empty now; its header line is needed")
         return head
