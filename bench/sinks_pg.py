@@ -12,6 +12,7 @@ which the sides take turns, and beside it how many seconds of this process's CPU
 from __future__ import annotations
 
 import argparse
+import gc
 import queue
 import statistics
 import struct
@@ -122,6 +123,8 @@ def by_loop(
             work(connection, table, chunk)
 
     threads = [threading.Thread(target=loop, args=(c,)) for c in connections]
+    gc.collect()
+    gc.freeze()
     began, cpu = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
@@ -137,6 +140,8 @@ def by_us(target: TableTarget, rows: Rows) -> tuple[float, float]:
     """Seconds, and seconds of CPU, of the writer of one bundle."""
     operator = target.operator()
     changes = [Change(row) for row in rows]
+    gc.collect()
+    gc.freeze()  # the rows, which a pipeline would not hold all at once
     began, cpu = time.perf_counter(), time.process_time()
     done = 0
     for change in changes:

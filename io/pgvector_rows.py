@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any
 
 from vecferry.io.pgvector_scalars import INT_BYTES, TEXTS
 from vecferry.io.pgvector_settings import WriterSettings
@@ -16,13 +16,7 @@ from vecferry.io.vectors import bad
 from vecferry.rows import DELETE, Change
 
 WRITING, DELETING = "write", "delete"
-
-
-class Body(NamedTuple):
-    """A row as fields of COPY without their number, or of a delete its key; and its version."""
-
-    data: Any
-    version: int | None
+"""What a record is for. Its body is a row as fields of COPY, or a key; and the version."""
 
 
 class RowEncoder:
@@ -54,10 +48,11 @@ class RowEncoder:
         """The record of a change; raises TerminalError for a value that its column can't take."""
         if change.kind == DELETE:
             return self._delete(change)
-        fields: list[bytes] = []
-        for source, accept, accept_none in self._plan:
-            value = change.get(source)
-            fields.append(accept_none(source not in change) if value is None else accept(value))
+        get = change.get
+        fields = [
+            accept_none(source not in change) if (value := get(source)) is None else accept(value)
+            for source, accept, accept_none in self._plan
+        ]
         data = b"".join(fields)
         key: Hashable
         if self._one is not None:
@@ -66,7 +61,7 @@ class RowEncoder:
             key = tuple(
                 [read(fields[i]) for read, i in zip(self._reads, self._key_at, strict=True)]
             )
-        return Record(WRITING, key, Body(data, change.version), len(data))
+        return Record(WRITING, key, (data, change.version), len(data))
 
     def _delete(self, change: Change) -> Record:
         found = []
@@ -75,13 +70,13 @@ class RowEncoder:
             frame = accept_none(source not in change) if value is None else accept(value)
             found.append(read(frame))
         key = found[0] if self._one is not None else tuple(found)
-        return Record(DELETING, key, Body(tuple(found), change.version), 32)
+        return Record(DELETING, key, (tuple(found), change.version), 32)
 
     def shown(self, change: Change) -> dict[str, Any]:
         """What the server would get, by name; vectors as they are."""
         record = self.encode(change)
         if record.op == DELETING:
-            return dict(zip([c.name for c in self.keys], record.body.data, strict=True))
+            return dict(zip([c.name for c in self.keys], record.body[0], strict=True))
         values = [change.get(source) for source, _, _ in self._plan]
         return dict(zip([c.name for c in self.columns], values, strict=True))
 
@@ -140,7 +135,7 @@ def _time(micros: int, kind: str) -> str:
 
 def key_texts(records: list[Record]) -> list[list[str]]:
     """The keys of deletes, a list of texts for each column of the key."""
-    rows = [r.body.data for r in records]
+    rows = [r.body[0] for r in records]
     return [[_text(v) for v in column] for column in zip(*rows, strict=True)]
 
 

@@ -123,7 +123,7 @@ class TableStore:
         chosen = [records[i] for i in places]
         given: list[Any] = list(key_texts(chosen))
         if self._version:
-            given.append([r.body.version for r in chosen])
+            given.append([r.body[1] for r in chosen])
         connection.execute(self._sql.delete, given)
         if not self._version:
             return set()
@@ -131,13 +131,13 @@ class TableStore:
         return {places[n - 1] for (n,) in left}
 
     def _is_buried(self, record: Record) -> bool:
-        version = record.body.version
+        version = record.body[1]
         deleted = self._graves.get(record.key)
         return deleted is not None and version is not None and version < deleted
 
     def _bury(self, records: list[Record], writes: list[int], deletes: list[int]) -> None:
         for i in deletes:
-            version = records[i].body.version
+            version = records[i].body[1]
             if version is not None:
                 while len(self._graves) >= MOST_GRAVES:
                     self._graves.pop(next(iter(self._graves)), None)

@@ -14,16 +14,15 @@ from vecferry.io.vectors import SMALLEST_NORM2, as_vector, bad
 Accept = Callable[[Any], bytes]
 
 FLOAT4_OID = 700
-_BITS = np.dtype(np.uint32)
+_BITS, _FLOAT32 = np.dtype(np.uint32), np.dtype(np.float32)
 
 
 def checked(name: str, dimension: int | None, metric: str) -> Callable[[Any], np.ndarray]:
     """A function that gives a value as a 1-D float32 array which `metric` can compare."""
     needs_length = metric == "COSINE"
-    float32 = np.dtype(np.float32)
 
     def accept(value: Any) -> np.ndarray:
-        if type(value) is not np.ndarray or value.dtype is not float32 or value.ndim != 1:
+        if type(value) is not np.ndarray or value.dtype is not _FLOAT32 or value.ndim != 1:
             value = as_vector(name, value)
         if len(value) != dimension and dimension is not None:
             raise bad(
@@ -54,10 +53,13 @@ def float4_array(name: str, dimension: int | None, metric: str) -> Accept:
         words[:6] = 20 + 8 * length, 1, 0, FLOAT4_OID, length, 1
         return words
 
-    known = template(dimension or 0)
+    known, shape = template(dimension or 0), (dimension,)
 
     def accept(value: Any) -> bytes:
-        vector = accept_vector(value)
+        good = type(value) is np.ndarray and value.dtype is _FLOAT32 and value.shape == shape
+        vector = value
+        if not good or not SMALLEST_NORM2 < float(value.dot(value)) < math.inf:
+            vector = accept_vector(value)
         words = known.copy() if dimension is not None else template(len(vector))
         words[7::2] = vector.view(_BITS)
         return words.tobytes()
@@ -74,10 +76,13 @@ def pgvector_vector(name: str, dimension: int | None, metric: str, *, half: bool
         words[:2] = 4 + 4 * length, length << 16
         return words
 
-    known = template(dimension or 0)
+    known, shape = template(dimension or 0), (dimension,)
 
     def accept(value: Any) -> bytes:
-        vector = accept_vector(value)
+        good = type(value) is np.ndarray and value.dtype is _FLOAT32 and value.shape == shape
+        vector = value
+        if not good or not SMALLEST_NORM2 < float(value.dot(value)) < math.inf:
+            vector = accept_vector(value)
         words = known.copy() if dimension is not None else template(len(vector))
         words[2:] = vector.view(_BITS)
         return words.tobytes()

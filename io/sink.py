@@ -16,6 +16,7 @@ from vecferry.io.sink_delivery import Aborted, Courier, Crew, Delivery, Entry
 from vecferry.io.sink_store import (
     REJECTED_STATE,
     STALE_STATE,
+    WRITTEN,
     Outcome,
     Store,
     WriteLimits,
@@ -163,6 +164,14 @@ class SinkWriter:
         emitted: list[Emitted] = []
         written = deleted = stale = 0
         for entry, outcome in done:
+            if outcome is WRITTEN and entry.earlier is None:  # nearly all of them
+                change = entry.change
+                if change.kind == DELETE:
+                    deleted += 1
+                else:
+                    written += 1
+                emitted.append((change, entry.stamp))
+                continue
             state = outcome.state
             if state == REJECTED_STATE:
                 key = entry.record.key

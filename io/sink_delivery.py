@@ -77,6 +77,10 @@ class Courier:
         while todo:
             part = todo.pop()
             outcomes, error = self._send(batch, part)
+            if outcomes is None and error is None:
+                batch.done += [(entry, WRITTEN) for entry in part]
+                backoff = None
+                continue
             if outcomes is not None:
                 again = self._sort(batch, part, outcomes)
                 if len(again) < len(part):
@@ -106,7 +110,10 @@ class Courier:
     def _send(
         self, batch: Delivery, part: list[Entry]
     ) -> tuple[list[Outcome] | None, Exception | None]:
-        """The outcomes of one request, or the error it failed with if that can be dealt with."""
+        """The outcomes of one request, or the error it failed with if that can be dealt with.
+
+        Neither means that all is written.
+        """
         if self.abort.is_set():
             raise Aborted
         batch.requests += 1
@@ -122,7 +129,7 @@ class Courier:
             return None, error
         finally:
             batch.msec.append((time.monotonic() - began) * 1000)
-        return [WRITTEN] * len(part) if outcomes is None else outcomes, None
+        return outcomes, None
 
     def _sort(self, batch: Delivery, part: list[Entry], outcomes: list[Outcome]) -> list[Entry]:
         """Puts aside what is done; gives what is to be sent again."""
