@@ -25,7 +25,7 @@ from tests.store_support import (
 from vecferry.errors import FatalError, JobError
 from vecferry.io import files_store_gcs, files_store_s3
 from vecferry.io.files_store import FileStore, filesystem
-from vecferry.io.files_store_remote import LEAST_AHEAD, MOST_AHEAD, ResumingFile
+from vecferry.io.files_store_ranges import LEAST_AHEAD, MOST_AHEAD, ResumingFile
 
 SERVICES = [pytest.param(name, marks=pytest.mark.service) for name in ("s3", "oss", "hdfs", "gcs")]
 STRANGE = ["a b.jsonl", "ü%20+#&;=中文.jsonl", "a[1].jsonl", "q'\"$@!~.jsonl"]
