@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import threading
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from tests.embed_support import context, good, rejects, run
 from tests.endpoint_server import EndpointServer, vector_of
 from tests.image_support import DIMENSION, ImageServer, image_settings, png
-from vecferry.errors import TerminalError, TransientError
+from vecferry.errors import FatalError, TerminalError, TransientError
 from vecferry.io.files_connections import LocalConnection
 from vecferry.rows import Reject
 from vecferry.transforms import embed_image_address, embed_image_load
@@ -534,3 +535,57 @@ def test_a_large_file_is_scaled_where_that_is_wished(server: EndpointServer, fil
     engine = Embedder(settings, LocalConnection(path=str(files)), context())
     assert len(good(run(engine, [{"pic": "large"}]))) == 1
     assert engine.counts.values["images-scaled"] == 1
+
+
+class Store:
+    """A store of files whose `open` does as it is told; a data source, too."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+
+    def open_files(self) -> Store:
+        """The store itself."""
+        return self
+
+    def relative(self, path: str) -> str:
+        """The path as it is."""
+        return path
+
+    def open(self, path: str) -> Any:
+        """The next answer: an error to raise, or the bytes of a file."""
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return io.BytesIO(answer)
+
+
+def of_store(server: EndpointServer, *answers: Any, **more: Any) -> Any:
+    """What becomes of a row whose image lies in a store that does so."""
+    settings = image_settings(server, imageDatasource="Store", **more)
+    (out,) = run(Embedder(settings, Store(*answers), context()), [{"pic": "a.png"}])
+    return out
+
+
+def test_a_store_that_falters_is_asked_again(server: EndpointServer) -> None:
+    """An error of input and output may pass; the row gets its vector."""
+    out = of_store(server, OSError(5, "Input/output error"), TransientError("503"), png(1))
+    assert (out["vector"] == vector_of(png(1), DIMENSION)).all()
+
+
+def test_a_store_that_is_away_rejects_no_row(server: EndpointServer) -> None:
+    """Also with imageUnreachable: reject, which is about hosts: a data source is the job's own."""
+    for unreachable in ("fail", "reject"):
+        with pytest.raises(TransientError, match="run the job again"):
+            of_store(
+                server,
+                TransientError("the store is away"),
+                retryDeadlineSeconds=0.3,
+                imageUnreachable=unreachable,
+            )
+
+
+def test_a_store_that_refuses_everything_ends_the_run(server: EndpointServer) -> None:
+    """A wrong key is no fault of a row; a file that may not be read is."""
+    with pytest.raises(FatalError, match="wrong key"):
+        of_store(server, FatalError("wrong key"))
+    assert of_store(server, PermissionError(13, "Permission denied")).reason == "image-refused"

@@ -67,7 +67,7 @@ class ImageLoader:
     """Loads images for one operator; called by many threads.
 
     `connection` is the data source of paths, None where the step names none; `deadline` is in
-    seconds since an image's first failure.
+    seconds since an image's first try.
     """
 
     def __init__(
@@ -85,7 +85,8 @@ class ImageLoader:
         self._rules, self._dimension = rules_of(settings), settings.dimension
         self._what = f"step {context.step!r}"
         self._rejects = settings.image_unreachable == "reject"
-        self._deadline = min(deadline, REJECT_SECONDS) if self._rejects else deadline
+        self._deadline = deadline
+        self._patience = min(deadline, REJECT_SECONDS) if self._rejects else deadline
         scales = settings.image_max_pixels is not None
         self._most_bytes = MOST_SOURCE if scales else self._rules.most_bytes
         self._advice = "" if scales else _ADVICE
@@ -133,13 +134,14 @@ class ImageLoader:
     def _content(self, source: Source) -> bytes:
         if source.kind not in ("url", "path"):
             return content_of(source)
-        backoff: Backoff | None = None
         first = time.monotonic()
+        # From the first try on: a store of files has its own retries, and has waited already.
+        deadline = self._patience if source.kind == "url" else self._deadline
+        backoff = Backoff(deadline=deadline, cap=LONGEST_WAIT)
         while True:
             try:
                 return self._fetch(source.value) if source.kind == "url" else self._read(source)
             except TransientError as e:
-                backoff = backoff or Backoff(deadline=self._deadline, cap=LONGEST_WAIT)
                 wait = backoff.next_wait(e.retry_after)
                 self._give_up_one(source, e, backoff.tries, first)
                 if wait is None:
