@@ -205,7 +205,12 @@ class TableReader:
         raise problem
 
     def _connections(self) -> Connections:
-        return once(("table-connections", self.context.run, self.context.step), Connections)
+        at = self.connection
+        where = (at.place, at.database, at.username) if isinstance(at, TableConnection) else ()
+        return once(
+            ("table-connections", self.context.run, self.context.step, where, self.settings.urls),
+            Connections,
+        )
 
     def _cut(self, group: int, tables: tuple[str, ...]) -> list[TableSplit]:
         database = self._open(group)

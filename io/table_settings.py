@@ -15,6 +15,12 @@ TLS_MODES = ("off", "prefer", "require", "verify")
 _ALIAS = re.compile(r"""(?is).*\sAS\s+(?:`([^`]+)`|"([^"]+)"|([^\W\d]\w*))\s*""")
 _NAME = re.compile(r"[^\W\d][\w$]*")
 _IN_JDBC = {"user": "username", "password": "password"}
+_TLS_IN_JDBC = {
+    "disable": "off", "allow": "prefer", "prefer": "prefer", "require": "require",
+    "verify-ca": "verify", "verify-full": "verify",  # PostgreSQL's sslmode
+    "disabled": "off", "preferred": "prefer", "required": "require",
+    "verify_ca": "verify", "verify_identity": "verify",  # MySQL's sslMode
+}  # fmt: skip
 
 
 class TableConnection(Settings):
@@ -77,6 +83,9 @@ def _parts_of(url: str, scheme: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         _IN_JDBC[k]: v for k, v in parse_qsl(parts.query) if k in _IN_JDBC and v
     }
+    modes = [v.lower() for k, v in parse_qsl(parts.query) if k.lower() == "sslmode"]
+    if modes:
+        found["tls"] = _TLS_IN_JDBC.get(modes[0], modes[0])
     if parts.hostname:
         found["host"] = parts.hostname
     if port:
@@ -181,6 +190,11 @@ class TableSettings(Settings):
     def needs_datasource(self) -> bool:
         """Whether the step leaves it to a data source where its tables are."""
         return not any(g.jdbc_url for g in self.connection)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URLs that the step itself gives."""
+        return tuple(_bare(u) for g in self.connection for u in g.jdbc_url)
 
     def candidates(self, group: int) -> list[TableConnection]:
         """The connections that the step itself gives for a group; the first that answers is used.

@@ -51,6 +51,10 @@ def test_a_certificate_means_that_it_is_verified() -> None:
     given = {"host": "h", "database": "d", **LOGIN}
     assert MySqlConnection.model_validate({**given, "caCert": "ca.pem"}).tls_mode == "verify"
     assert MySqlConnection.model_validate({**given, "tls": "REQUIRE"}).tls_mode == "require"
+    url = {"jdbcUrl": "jdbc:mysql://h/d?sslMode=VERIFY_IDENTITY", **LOGIN}
+    assert MySqlConnection.model_validate(url).tls_mode == "verify"
+    url = {"jdbcUrl": "jdbc:postgresql://h/d?sslmode=require", **LOGIN}
+    assert PostgresConnection.model_validate(url).tls_mode == "require"
 
 
 @pytest.mark.parametrize(
