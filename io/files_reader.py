@@ -106,6 +106,8 @@ class FileReader:
                     problems += e.problems
             except JobError as e:
                 problems += e.problems
+            except FatalError as e:
+                problems.append(str(e))
             except OSError as e:
                 problems.append(self._unreadable(pattern, e))
         if problems:

@@ -98,7 +98,11 @@ def test_the_vendor_s_job_reads_from_a_bucket_unchanged(bench: Bench) -> None:
     assert outcome.json["rows_written"] == 40
 
 
-@pytest.mark.parametrize("command", [("check", "--connect"), ("run",)], ids=["check", "run"])
+@pytest.mark.parametrize(
+    "command",
+    [("check", "--connect"), ("run",), ("preview", "--source"), ("check", "--estimate")],
+    ids=" ".join,
+)
 def test_a_wrong_data_source_is_a_wrong_job(bench: Bench, command: tuple[str, ...]) -> None:
     """Status 2 before anything runs, with what to correct; no secret in any output."""
     set_up(bench, "oss", accessKeySecret="another-secret-1")
