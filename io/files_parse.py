@@ -12,7 +12,7 @@ from typing import Protocol
 
 from vecferry.io.files_rows import FieldsToRow, RowError, constants
 from vecferry.io.files_settings import FilesSettings
-from vecferry.rows import Change, Reject, Row, changes
+from vecferry.rows import INSERT, Change, Reject, Row, bare, changes
 from vecferry.steps import StepContext
 
 FEED_BYTES = 24 << 10
@@ -156,4 +156,9 @@ class Fields(AtOnce):
 
     def row(self, fields: list[str], at: int) -> Change:
         """The row of the fields of the record at byte `at`; RowError where they are no row."""
-        return Change(self._to_row(fields), origin=f"{self._prefix}{at}")
+        change = bare(self._to_row(fields))
+        change.kind = INSERT
+        change.version = None
+        change._origin = self._prefix
+        change._place = at
+        return change

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vecferry.io.files_quick import row_maker
 from vecferry.io.files_settings import FilesSettings
 from vecferry.io.files_types import Convert
 from vecferry.rows import Row
@@ -63,6 +64,7 @@ class FieldsToRow:
         self._null = settings.null_format
         self._names = list(header or []) if not settings.column else []
         self._all = not settings.column
+        self._make = row_maker(self._names)
         self._constants = constants(settings, path)
         self._columns: list[tuple[str, int, Convert | None]] = []
         for column in settings.column:
@@ -92,7 +94,7 @@ class FieldsToRow:
             if len(fields) != len(self._names):
                 raise RowError(*_wrong_count(len(fields), len(self._names)))
             values = [None if f == null else f for f in fields] if null in fields else fields
-            return dict(zip(self._names, values, strict=True))
+            return self._make(*values)
         row = self._constants.copy()
         name = ""
         try:
