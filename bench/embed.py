@@ -21,9 +21,8 @@ import time
 from typing import Any
 
 from bench import embed_others
-from bench.embed_endpoint import BATCH, endpoint, seen_by, through_engine
+from bench.embed_endpoint import BATCH, LATENCY, LATENCY_OPTION, endpoint, seen_by, through_engine
 
-LATENCY = 0.1
 CONTESTANTS = {
     "vecferry": through_engine,
     "with urllib3": embed_others.through_urllib3,
@@ -41,8 +40,7 @@ def measure(
     """Runs a contestant in its own process: what the server saw, or why it can't run here."""
     ideal = in_flight * BATCH / LATENCY
     rows = int(ideal * seconds / (in_flight if name in ONE_BY_ONE else 1)) // BATCH * BATCH
-    options = ["--latency-ms", str(LATENCY * 1000), *(["--json-floats"] if json_floats else [])]
-    with endpoint(*options) as url:
+    with endpoint(*LATENCY_OPTION, *(["--json-floats"] if json_floats else [])) as url:
         command = [python, "-m", "bench.embed", "--run", name, url, str(rows), str(in_flight)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

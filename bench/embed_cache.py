@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from bench.embed import BATCH, DIMENSION, LATENCY, endpoint, text_of
+from bench.embed_endpoint import BATCH, DIMENSION, LATENCY, LATENCY_OPTION, endpoint, text_of
 from tests.services.redis_server import RedisServer
 
 IN_FLIGHT = 16
@@ -145,7 +145,7 @@ def main() -> None:
     server.install()
     server.start()
     try:
-        with endpoint(False) as url, delayed(server.uri) as away:
+        with endpoint(*LATENCY_OPTION) as url, delayed(server.uri) as away:
             uris = {"none": None, "sqlite": "sqlite", "redis": server.uri, "redis+1ms": away}
             compare(url, uris, options.rows, options.times)
     finally:

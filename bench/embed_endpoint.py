@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 BATCH = 10
+LATENCY = 0.1
+LATENCY_OPTION = ("--latency-ms", str(LATENCY * 1000))
 DIMENSION = 1024
 MODEL = "text-embedding-v4"
 KEY = "sk-test"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench.embed_endpoint import BATCH, endpoint, seen_by, through_engine
+from bench.embed_endpoint import BATCH, LATENCY_OPTION, endpoint, seen_by, through_engine
 
 RATE, BURST, IN_FLIGHT = 5, 5, 16
 
@@ -26,7 +26,7 @@ def main() -> None:
     for wish in ("seconds", "date", "none"):
         for minute in (None, RATE * 60):
             quota = ["--quota", str(RATE), str(BURST), "--retry-after", wish]
-            with endpoint(*quota, "--latency-ms", "100") as url:
+            with endpoint(*quota, *LATENCY_OPTION) as url:
                 rows = options.batches * BATCH
                 assert through_engine(url, rows, IN_FLIGHT, requests_per_minute=minute) == rows
                 seen = seen_by(url)
