@@ -29,6 +29,7 @@ class CsvDialect:
         self.delimiter, self._trim = settings.delimiter, config.trim_whitespace
         self.quote = config.text_qualifier if config.use_text_qualifier else None
         self._escape = "\\" if config.use_text_qualifier and config.escape_mode == 2 else None
+        self.bare = self.quote is not None and not (self._escape or self._trim)
         self._dialect: Any = csv.reader(
             (),
             delimiter=self.delimiter,
@@ -152,13 +153,17 @@ class MultilineCsv(Fields):
         items: Items = []
         plain, row, encoding = self._dialect.plain, self.row, self._rejects.encoding
         split_plain, skip_blank = self._dialect.split_plain, self._skip_blank
-        split_quoted = self._dialect.split_quoted
+        split_quoted, bare = self._dialect.split_quoted, self._dialect.bare
+        quote, delimiter = self._dialect.quote or "", self._dialect.delimiter
         i, n = 0, len(lines)
         while i < n:
             line, taken = lines[i], 1
             try:
                 text = line.rstrip(b"\r\n").decode(encoding)
-                if plain(text):
+                if bare and quote not in text:
+                    if text or not skip_blank:
+                        items.append(row(text.split(delimiter), at))
+                elif plain(text):
                     if text or not skip_blank:
                         items.append(row(split_plain(text), at))
                 else:
