@@ -20,8 +20,8 @@ QUICK_SECONDS = 30
 READ_SECONDS = 3600
 """A server may sort long before it sends the first row; a dead one is told by keep-alive."""
 KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
-LONG_VALUE = 4096
-"""Columns whose values may be longer are weighed while rows are gathered."""
+SHORT_VALUE = 64
+"""Where a batch may come to more than `BATCH_BYTES`, longer columns than this are weighed."""
 
 _SESSION = (
     "SET SESSION time_zone = '+00:00'",
@@ -234,7 +234,9 @@ class MySqlResult:
             converter(f.type_code, f.charsetnr, f.name) for f in self._fields
         ]
         self.int_at = frozenset(i for i, f in enumerate(self._fields) if f.type_code in INTEGERS)
-        self._long = [i for i, f in enumerate(self._fields) if f.length > LONG_VALUE]
+        most = sum(f.length for f in self._fields) * BATCH_ROWS
+        longer = [i for i, f in enumerate(self._fields) if f.length > SHORT_VALUE]
+        self._long = longer if most > BATCH_BYTES else []
 
     def batches(self) -> Iterator[list[Sequence[Any]]]:
         """Rows as tuples of bytes."""

@@ -30,6 +30,8 @@ _SESSION = (
 )
 _SSL_MODES = {"off": "disable", "prefer": "prefer", "require": "require", "verify": "verify-full"}
 _INTEGERS = frozenset({20, 21, 23})
+_LONG = frozenset({"json", "jsonb", "vector", "halfvec"})
+"""Beside arrays, types whose values say nothing of their length."""
 
 
 class PostgresDatabase:
@@ -224,6 +226,8 @@ class PostgresResult:
             converter(d.type_code, database.types, d.name) for d in described
         ]
         self.int_at = frozenset(i for i, d in enumerate(described) if d.type_code in _INTEGERS)
+        known = [database.types.get(d.type_code) for d in described]
+        self._nested = [i for i, t in enumerate(known) if t and (t.element or t.name in _LONG)]
 
     def batches(self) -> Iterator[list[Sequence[Any]]]:
         """Rows as tuples of values, an `Unfit` in place of one that can't be loaded."""
@@ -248,6 +252,9 @@ class PostgresResult:
         for row in source:
             rows.append(row)
             size += sum(len(v) for v in row if isinstance(v, str | bytes))
+            if self._nested:
+                sent = self._cursor.pgresult
+                size += sum(len(sent.get_value(0, i) or b"") for i in self._nested)
             if size > BATCH_BYTES or len(rows) == BATCH_ROWS:
                 return
 
