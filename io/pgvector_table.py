@@ -35,7 +35,7 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname = coalesce(%s, current_schema()) ORD
 """
 _LENGTH = re.compile(r'array_length\("?(?P<name>[^",()]+)"?, 1\) = (?P<dimension>\d+)')
 _VECTOR_INDEX = re.compile(
-    r'USING (?:hnsw|ivfflat) \("?(?P<name>[^" ()]+)"?'
+    r'USING (?:hnsw|ivfflat) \((?:"(?P<quoted>[^"]+)"|(?P<name>\w+))'
     r"(?: (?:\w+\.)?(?:vector|halfvec)_(?P<ops>\w+)_ops)?"
 )
 _OPS = {"cosine": "COSINE", "ip": "IP", "l2": "L2", None: "L2"}
@@ -120,7 +120,7 @@ def read_table(connection: Any, table: str) -> TableInfo | None:
     metrics = {}
     for (definition,) in connection.execute(_INDEXES, [oid]).fetchall():
         if found := _VECTOR_INDEX.search(definition):
-            metrics[found["name"]] = _OPS.get(found["ops"])
+            metrics[found["quoted"] or found["name"]] = _OPS.get(found["ops"])
     columns = tuple(
         _described(row, row[6] in keys, lengths.get(row[0]), metrics.get(row[0])) for row in rows
     )

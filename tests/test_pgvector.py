@@ -256,6 +256,35 @@ def test_a_search_ranks_and_scores_as_the_metric_says(step_type, metric):
         tables.close()
 
 
+@pytest.mark.parametrize("step_type", ["postgresql", "hologres"])
+def test_names_may_be_any_that_sql_can_quote(step_type):
+    """Of schema, table and columns: blanks, capitals, quotes and words of SQL's own."""
+    tables = Tables(step_type)
+    schema = f"S {tables.table}"
+    try:
+        tables.execute(f'CREATE SCHEMA "{schema}"')
+        names = {"key": 'I"d x', "number": "select", "vector": "My Vec"}
+        columns = [
+            {**KEY, "name": names["key"]},
+            {**NUMBER, "name": names["number"]},
+            {**tables.vector, "name": names["vector"], "metricType": "L2"},
+        ]
+        target = tables.target(table=f'{schema}.T ab"le', column=columns)
+        for _ in range(2):
+            row = {names["key"]: "a", names["number"]: 5, names["vector"]: vector(1)}
+            assert write(target, [row])[1] == []
+        plain = tables.unprepared(table=f'{schema}.T ab"le', column=["*"])
+        expected = [{"score": pytest.approx(0, abs=1e-6), names["key"]: "a", names["number"]: 5}]
+        assert target.search(vector(1), 5) == expected
+        if step_type == "postgresql":  # the metric of the index, where the job says nothing
+            assert plain.search(vector(1), 5) == expected
+        assert write(target, [Change({names["key"]: "a"}, kind=DELETE)])[1] == []
+        assert plain.row_count() == 0
+    finally:
+        tables.execute(f'DROP SCHEMA "{schema}" CASCADE')
+        tables.close()
+
+
 def test_a_vector_to_search_with_must_fit(tables):
     """Wrong dimension or unknown column: an error in words."""
     target = tables.target()
