@@ -1,4 +1,4 @@
-"""The file reader's claims on real servers: S3, OSS's way of it, HDFS, Google Cloud Storage."""
+"""The file reader's claims on real servers: S3 as OSS has it, HDFS, Google Cloud Storage."""
 
 from __future__ import annotations
 
@@ -12,17 +12,8 @@ from tests.store_support import buckets_have_names, gcs_place, hdfs_place, s3_pl
 pytestmark = pytest.mark.service
 
 
-class TestS3(FormatCases):
-    """versitygw, path style."""
-
-    @pytest.fixture
-    def place(self) -> Place:
-        """A folder of the bucket."""
-        return s3_place()
-
-
 class TestOss(FormatCases):
-    """versitygw, the bucket as a virtual host."""
+    """versitygw, the bucket as a virtual host; path style differs in nothing but the address."""
 
     @pytest.fixture
     def place(self) -> Iterator[Place]:
@@ -31,6 +22,7 @@ class TestOss(FormatCases):
             yield s3_place("oss")
 
 
+@pytest.mark.slow
 class TestHdfs(FormatCases):
     """A cluster of one data node."""
 

@@ -294,6 +294,21 @@ def test_each_answer_of_gcs_is_told_for_what_it_is(
             store.find("*")
 
 
+def test_gcs_is_asked_for_the_generation_that_was_listed() -> None:
+    """The emulator heeds it not; an answer of 412, as the service gives it, fails the job."""
+    place = gcs_place()
+    path = f"{place.folder()}/a"
+    place.put(path, b"x")
+    with Proxy(running(Gcs).url) as proxy:
+        store = filesystem(connection(gcs_source(endpoint=proxy.url)))
+        (file,) = store.find(path)
+        assert store.open(path, file).read() == b"x"
+        assert f"ifGenerationMatch={file.version}" in proxy.seen[-1]
+        proxy.faults = [status(412)]
+        with pytest.raises(FatalError, match="changed since it was listed"):
+            store.open(path, file).read()
+
+
 def test_a_data_node_that_can_t_be_reached_is_named() -> None:
     """The name node answers, and sends readers to an address that they don't know."""
     place = hdfs_place()
