@@ -317,10 +317,10 @@ def test_what_was_written_is_read_back(
 
 class TestLongLines:
     def test_a_line_over_the_limit_is_rejected_and_not_held(self, tmp_path: Path) -> None:
-        """50 MB without a line break cost a reject, not memory; the next line is read."""
+        """100 MB without a line break cost a reject, not memory; the next line is read."""
         with (tmp_path / "a.jsonl").open("wb") as f:
             f.write(b'{"id":1}\n{"t":"')
-            for _ in range(50):
+            for _ in range(100):
                 f.write(b"x" * 1_000_000)
             f.write(b'"}\n{"id":2}\n')
         source = reader(tmp_path, maxLineBytes=1 << 20)
