@@ -71,21 +71,18 @@ def pgvector_vector(name: str, dimension: int | None, metric: str, *, half: bool
     """For pgvector's ``vector`` and ``halfvec``: number of dimensions, nothing, the numbers."""
     accept_vector = checked(name, dimension, metric)
 
-    def template(length: int) -> np.ndarray:
-        words = np.zeros(2 + length, ">u4")
-        words[:2] = 4 + 4 * length, length << 16
-        return words
+    def head(length: int) -> bytes:
+        return struct.pack("!iHH", 4 + 4 * length, length, 0)
 
-    known, shape = template(dimension or 0), (dimension,)
+    known, shape = head(dimension or 0), (dimension,)
 
     def accept(value: Any) -> bytes:
         good = type(value) is np.ndarray and value.dtype is _FLOAT32 and value.shape == shape
         vector = value
         if not good or not SMALLEST_NORM2 < float(value.dot(value)) < math.inf:
             vector = accept_vector(value)
-        words = known.copy() if dimension is not None else template(len(vector))
-        words[2:] = vector.view(_BITS)
-        return words.tobytes()
+        before = known if dimension is not None else head(len(vector))
+        return before + vector.astype(">f4").tobytes()  # type: ignore[no-any-return]
 
     def accept_half(value: Any) -> bytes:
         vector = accept_vector(value)
