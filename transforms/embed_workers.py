@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
+import os
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
+
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 class Workers:
@@ -19,6 +25,7 @@ class Workers:
         self._work, self._most, self._done = work, most, done
         self._tasks: SimpleQueue[Any] = SimpleQueue()
         self._threads = 0
+        share_one_arena()
 
     def put(self, task: Any, under_way: int) -> None:
         """Hands over a task; `under_way` tells how many are not done yet, this one included."""
@@ -42,6 +49,18 @@ class Workers:
             self._tasks.put(None)
         self._threads = 0
         return dropped
+
+
+@functools.cache
+def share_one_arena() -> None:
+    """Lets the threads of this process allocate from one place, where the C library is glibc.
+
+    Else each has an arena of its own. Vectors are made in many threads and die in any order, which
+    leaves holes in all arenas: 50 MB after a million rows. MALLOC_ARENA_MAX, where set, holds.
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        with contextlib.suppress(AttributeError, OSError, TypeError):
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _loop(work: Callable[[Any], Any], tasks: SimpleQueue[Any], done: SimpleQueue[Any]) -> None:
