@@ -155,6 +155,7 @@ def measure(store: str, dimension: int, n: int, pairs: int) -> None:
 
 
 def main() -> None:
+    """Reads the command line and measures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--dimensions", type=int, nargs="+", default=[256, 1024])

@@ -9,11 +9,18 @@ from typing import Any
 
 from vecferry.errors import JobError, TransientError, redact, shorten
 from vecferry.io.elasticsearch_settings import ElasticsearchConnection
-from vecferry.io.search_client import SearchClient, login_header, status_error
+from vecferry.io.search_client import (
+    SearchClient,
+    encoded_key,
+    login_header,
+    readable_ca,
+    status_error,
+)
 from vecferry.io.search_settings import SearchSettings
 from vecferry.process import once
 
 CONNECT_THREADS = 16
+SNIFF_SECONDS = 10.0
 JSON = "application/vnd.elasticsearch+json; compatible-with=8"
 LINES = "application/vnd.elasticsearch+x-ndjson; compatible-with=8"
 
@@ -34,24 +41,27 @@ class ElasticsearchClient:
 
     def __init__(self, connection: ElasticsearchConnection, settings: SearchSettings) -> None:
         try:
-            from elastic_transport import OrjsonSerializer
+            from elastic_transport import OrjsonSerializer, TransportError
+            from elastic_transport.client_utils import url_to_node_config
             from elasticsearch import Elasticsearch
             from elasticsearch.serializer import NdjsonSerializer
         except ImportError as e:
             raise JobError(
                 "the Elasticsearch writer needs its client: pip install 'vecferry[elasticsearch]'"
             ) from e
+        self.where = f"Elasticsearch at {connection.shown}"
         options: dict[str, Any] = {}
-        if connection.api_key is not None:
-            options["api_key"] = str.__str__(connection.api_key)
         if connection.ca_cert is not None:
-            options["ca_certs"] = connection.ca_cert
+            options["ca_certs"] = readable_ca(connection.ca_cert, self.where)
         if settings.discovery:
             options |= {"sniff_on_start": True, "sniff_on_node_failure": True}
+            options["sniff_timeout"] = SNIFF_SECONDS
         # Each answer that is no 200 would be logged, and is told by us already.
         logging.getLogger("elastic_transport").setLevel(logging.CRITICAL)
-        self._login = login_header(connection.username, connection.password)
-        self.where = f"Elasticsearch at {connection.shown}"
+        login = login_header(connection.username, connection.password)
+        if connection.api_key is not None:
+            login = {"authorization": f"ApiKey {encoded_key(str.__str__(connection.api_key))}"}
+        self._login = login  # a node found by discovery has none of its own
         serializers: dict[str, Any] = {
             "application/json": OrjsonSerializer(),
             JSON.split(";")[0]: OrjsonSerializer(),
@@ -59,7 +69,7 @@ class ElasticsearchClient:
         serializers |= {LINES.split(";")[0]: NdjsonSerializer()}
         try:
             self._client = Elasticsearch(
-                connection.hosts,
+                [url_to_node_config(h).replace(headers=login) for h in connection.hosts],
                 request_timeout=settings.timeout / 1000,
                 http_compress=settings.compress,
                 connections_per_node=CONNECT_THREADS,
@@ -70,6 +80,8 @@ class ElasticsearchClient:
             )
         except (OSError, ValueError) as e:
             raise JobError(f"{self.where}: {redact(shorten(e))}") from None
+        except TransportError as e:
+            raise TransientError(f"its nodes can't be discovered: {redact(shorten(e))}") from None
 
     def request(
         self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None

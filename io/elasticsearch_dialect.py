@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from vecferry.errors import JobError
+from vecferry.io.search_columns import SearchColumn
 from vecferry.io.search_dialect import Field, metric_of
-from vecferry.io.search_settings import SearchColumn
 
 CANDIDATES = 10
 """Candidates a shard looks at for each hit that is asked for, 100 at least."""
+FLOATS = ("float", "bfloat16")
 
 
 class ElasticsearchDialect:
@@ -28,13 +29,14 @@ class ElasticsearchDialect:
         if kind != self.vector_type:
             return Field(name, kind)
         indexed = mapping.get("index", True) is not False
-        bits = mapping.get("element_type", "float") != "float"
-        word = "other" if bits else mapping.get("similarity") or ("cosine" if indexed else "none")
+        if mapping.get("element_type", "float") not in FLOATS:
+            return Field(name, kind, mapping.get("dims"), "other", indexed)
+        word = (mapping.get("similarity") or "cosine") if indexed else "none"
         return Field(name, kind, mapping.get("dims"), metric_of(word), indexed)
 
     def vector_mapping(self, column: SearchColumn) -> dict[str, Any]:
         """See `Dialect`; what the column says more, such as index_options, is taken as it is."""
-        more = {_snake(k): v for k, v in (column.model_extra or {}).items()}
+        more = {_snake(k): v for k, v in column.mapping.items()}
         indexed = more.get("index", True) is not False  # what has no index takes no similarity
         similarity = {"similarity": "cosine"} if indexed else {}
         return {"type": self.vector_type, "dims": column.dimension, **similarity, **more}

@@ -7,7 +7,9 @@ from typing import Any, Literal, Self
 from pydantic import field_validator, model_validator
 
 from vecferry.errors import near
-from vecferry.io.search_settings import SearchColumn, SearchConnection, SearchSettings
+from vecferry.io.search_columns import SearchColumn
+from vecferry.io.search_connection import SearchConnection
+from vecferry.io.search_settings import SearchSettings
 from vecferry.settings import SecretText
 
 SIMILARITIES = ("cosine", "dot_product", "l2_norm", "max_inner_product")

@@ -11,7 +11,7 @@ import orjson
 
 from vecferry.errors import JobError, TransientError, redact, shorten
 from vecferry.io.opensearch_settings import OpenSearchConnection
-from vecferry.io.search_client import SearchClient, login_header, status_error
+from vecferry.io.search_client import SearchClient, login_header, readable_ca, status_error
 from vecferry.io.search_settings import SearchSettings
 from vecferry.process import once
 
@@ -32,23 +32,23 @@ class OpenSearchClient:
 
     def __init__(self, connection: OpenSearchConnection, settings: SearchSettings) -> None:
         try:
-            from opensearchpy import OpenSearch
+            from opensearchpy import OpenSearch, OpenSearchException
         except ImportError as e:
             raise JobError(
                 "the OpenSearch writer needs its client: pip install 'vecferry[opensearch]'"
             ) from e
+        self.where = f"OpenSearch at {connection.shown}"
         options: dict[str, Any] = {}
         if connection.ca_cert is not None:
-            options["ca_certs"] = connection.ca_cert
+            options["ca_certs"] = readable_ca(connection.ca_cert, self.where)
         if settings.discovery:
             options |= {"sniff_on_start": True, "sniff_on_connection_fail": True}
         # Each answer that is no 200 would be logged, and is told by us already.
         logging.getLogger("opensearch").setLevel(logging.CRITICAL)
-        self._login = login_header(connection.username, connection.password)
-        self.where = f"OpenSearch at {connection.shown}"
         try:
             self._client = OpenSearch(
                 connection.hosts,
+                headers=login_header(connection.username, connection.password),
                 timeout=settings.timeout / 1000,
                 http_compress=settings.compress,
                 pool_maxsize=CONNECT_THREADS,
@@ -59,6 +59,8 @@ class OpenSearchClient:
             )
         except (OSError, ValueError) as e:
             raise JobError(f"{self.where}: {redact(shorten(e))}") from None
+        except OpenSearchException as e:
+            raise TransientError(f"its nodes can't be discovered: {redact(shorten(e))}") from None
 
     def request(
         self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None
@@ -67,7 +69,7 @@ class OpenSearchClient:
         from opensearchpy import exceptions
 
         kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
-        headers = self._login | ({"content-type": kind} if body is not None else {})
+        headers = {"content-type": kind} if body is not None else {}
         data = body if isinstance(body, bytes) or body is None else orjson.dumps(body)
         try:
             return self._client.transport.perform_request(
@@ -75,8 +77,10 @@ class OpenSearchClient:
             )
         except exceptions.ConnectionError as e:  # its status is no number
             raise TransientError(f"can't be reached: {redact(shorten(e, 300))}") from None
+        except exceptions.SerializationError as e:
+            raise TransientError(f"its answer is no JSON: {redact(shorten(e, 300))}") from None
         except exceptions.TransportError as e:
-            told = e.info if isinstance(e.info, dict) else {"error": e.error}
+            told = e.info if isinstance(e.info, dict) and e.info.get("error") else e.error
             raise status_error(int(e.status_code), told, {}) from None
 
     def close(self) -> None:

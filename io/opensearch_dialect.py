@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from vecferry.io.search_columns import SearchColumn
 from vecferry.io.search_dialect import Field, metric_of
-from vecferry.io.search_settings import SearchColumn
 
 
 class OpenSearchDialect:
@@ -30,7 +30,7 @@ class OpenSearchDialect:
 
     def vector_mapping(self, column: SearchColumn) -> dict[str, Any]:
         """See `Dialect`; engine, spaceType and parameters make up the method unless it is given."""
-        more = dict(column.model_extra or {})
+        more = column.mapping
         method = more.pop("method", None)
         space = more.pop("spaceType", None) or more.pop("space_type", None) or "cosinesimil"
         engine, parameters = more.pop("engine", "faiss"), more.pop("parameters", None)

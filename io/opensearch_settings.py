@@ -7,7 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from vecferry.errors import near
-from vecferry.io.search_settings import SearchColumn, SearchConnection, SearchSettings
+from vecferry.io.search_columns import SearchColumn
+from vecferry.io.search_connection import SearchConnection
+from vecferry.io.search_settings import SearchSettings
 
 ENGINES = ("faiss", "lucene", "nmslib")
 SPACE_TYPES = ("l2", "cosinesimil", "innerproduct", "l1", "linf", "hamming")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import re
+import ssl
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError, redact, shorten
 from vecferry.io.sink_store import TooLargeError
 from vecferry.retry import parse_retry_after
+
+T = TypeVar("T")
 
 _PRESSURE = re.compile(r"operation_bytes=(\d+), max_\w+=(\d+)")
 
@@ -54,6 +57,20 @@ def login_header(username: str | None, password: str | None) -> dict[str, str]:
     return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
 
+def readable_ca(path: str, where: str) -> str:
+    """The path of a CA certificate, which a client would otherwise miss only once it connects."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as e:  # what is no certificate is one, too
+        raise JobError(f"{where}: caCert {path}: {e.strerror or e}") from None
+    return path
+
+
+def encoded_key(api_key: str) -> str:
+    """An API key as the header has it: `id:key` is encoded, what is encoded already stays."""
+    return base64.b64encode(api_key.encode()).decode() if ":" in api_key else api_key
+
+
 def status_error(status: int, body: Any, headers: Mapping[str, str]) -> StatusError:
     """The fault that an answer tells."""
     error = body.get("error") if isinstance(body, dict) else None
@@ -92,9 +109,26 @@ def classify(error: Exception) -> Exception:
         return FatalError(f"the cluster refuses to write: {error}", "not-allowed")
     if status == 404:
         return FatalError(f"the index is gone: {error}", "no-index")
-    if status in (408, 425) or status >= 500:
+    if is_passing(status):
         return TransientError(str(error), error.retry_after)
+    if status != 400:
+        return FatalError(f"the cluster refuses such requests: {error}", "not-allowed")
     return TerminalError(f"the server refuses the row: {error}")
+
+
+def is_passing(status: int) -> bool:
+    """Whether an answer of this status may be another one later."""
+    return status in (408, 425, 429) or status >= 500
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """What `call` gives; what may pass is a `TransientError`, whatever a person was to be told."""
+    try:
+        return call()
+    except JobError as e:
+        if isinstance(e.__cause__, TransientError):
+            raise e.__cause__ from None
+        raise
 
 
 def ask(client: SearchClient, call: Callable[[], Any], what: str) -> Any:
@@ -104,7 +138,10 @@ def ask(client: SearchClient, call: Callable[[], Any], what: str) -> Any:
     except TransientError as e:
         raise JobError(f"{client.where}: {e}: check the endpoint and the network") from e
     except StatusError as e:
-        raise JobError(f"{client.where}: {what}: {advice(e)}") from e
+        message = f"{client.where}: {what}: {advice(e)}"
+        if is_passing(e.status):
+            raise JobError(message) from TransientError(message, e.retry_after)
+        raise JobError(message) from e
 
 
 def advice(error: StatusError) -> str:

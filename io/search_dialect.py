@@ -7,9 +7,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from vecferry.io.search_settings import SearchColumn
+from vecferry.io.search_columns import SearchColumn
 
-Metric = Literal["cosine", "dot", "l2", "other"]
+Metric = Literal["cosine", "dot", "l2", "none", "other"]
+"""How float vectors are compared; ``none`` not at all, ``other`` is of vectors of bytes or bits."""
 
 _METRICS: dict[str, Metric] = {
     "cosine": "cosine",
@@ -19,6 +20,9 @@ _METRICS: dict[str, Metric] = {
     "innerproduct": "dot",
     "l2": "l2",
     "l2_norm": "l2",
+    "l1": "l2",
+    "linf": "l2",
+    "none": "none",
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from vecferry.errors import JobError, near
+from vecferry.errors import JobError, TransientError, near
 from vecferry.io.search_client import SearchClient, StatusError, ask
 from vecferry.io.search_dialect import Dialect, Field
 from vecferry.io.search_settings import SearchSettings
@@ -20,12 +20,20 @@ MOST_NAMES = 20
 
 @dataclass(frozen=True)
 class IndexInfo:
-    """An index that exists. `fields` are by their dotted names; `mark` is its mapping's `_meta`."""
+    """An index that exists. `fields` are by their dotted names; `mark` is its mapping's `_meta`,
+    `routed` says that each document needs a routing.
+    """
 
     name: str
     fields: dict[str, Field]
     strict: bool
     mark: dict[str, Any]
+    routed: bool = False
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether this is the newest index of a data stream, which only takes new documents."""
+        return self.name.startswith(".ds-")
 
 
 class SearchIndex:
@@ -42,9 +50,11 @@ class SearchIndex:
                 read = functools.partial(self._read, path)
                 answer = ask(self.client, read, "reading its version")
             except JobError as e:
-                if isinstance(e.__cause__, StatusError) and e.__cause__.status in (403, 405):
-                    continue
+                if isinstance(e.__cause__, StatusError) and e.__cause__.status != 401:
+                    continue  # it may not be read, or a gateway in between has no such path
                 raise
+            if not isinstance(answer, dict):
+                continue
             texts = [str(n.get("version")) for n in (answer.get("nodes") or {}).values()]
             if isinstance(answer.get("version"), dict):
                 texts.append(str(answer["version"].get("number")))
@@ -67,13 +77,14 @@ class SearchIndex:
         mappings = body.get("mappings") or {}
         fields = {f.name: f for f in self._fields("", mappings)}
         strict = str(mappings.get("dynamic", "true")) == "strict"
-        return IndexInfo(name, fields, strict, dict(mappings.get("_meta") or {}))
+        routed = bool((mappings.get("_routing") or {}).get("required"))
+        return IndexInfo(name, fields, strict, dict(mappings.get("_meta") or {}), routed)
 
     def neighbours(self) -> list[str]:
         """The names of the indices that there are; none where they may not be listed."""
         try:
             answer = self.client.request("GET", "/_cat/indices?h=index&format=json")
-        except StatusError:
+        except (StatusError, TransientError):
             return []
         return sorted(str(i["index"]) for i in answer if not str(i["index"]).startswith("."))
 
@@ -84,9 +95,27 @@ class SearchIndex:
         return int(answer["count"])
 
     def create(self) -> None:
-        """Creates it, as `body` says."""
+        """Creates it, as `body` says; one that another worker created meanwhile stays."""
         body = self.body()
-        ask(self.client, lambda: self._write("PUT", self.path, body), "creating the index")
+
+        def put() -> None:
+            try:
+                self._write("PUT", self.path, body)
+            except StatusError as e:
+                if e.kind != "resource_already_exists_exception":
+                    raise
+
+        ask(self.client, put, "creating the index")
+
+    def is_alias(self) -> bool:
+        """Whether the name is an alias, not an index."""
+        return self.names(self.settings.index) == "alias"
+
+    def names(self, name: str) -> str | None:
+        """What a name stands for now: ``index``, ``alias``, or None for nothing."""
+        read = functools.partial(self._found, f"/{quote(name, safe='')}/_alias")
+        answer = ask(self.client, read, f"reading {name!r}")
+        return None if not answer else "index" if name in answer else "alias"
 
     def drop(self, name: str) -> None:
         """Drops an index."""
@@ -98,13 +127,13 @@ class SearchIndex:
         settings = {"index.gc_deletes": GC_DELETES, **self.dialect.index_settings}
         settings |= dict(_flat("", self.settings.settings))
         properties = {
-            c.name: self.dialect.vector_mapping(c)
-            if c.is_vector
-            else {"type": c.type, **(c.model_extra or {})}
+            c.name: self.dialect.vector_mapping(c) if c.is_vector else {"type": c.type, **c.mapping}
             for c in self.settings.column
-            if c.type != "id"
+            if not c.is_meta
         }
-        mappings = {"dynamic": self.settings.dynamic, "properties": properties}
+        given = self.settings.dst_dynamic
+        dynamic = self.settings.dynamic if given is None else given
+        mappings = {"dynamic": dynamic, "properties": properties}
         return {"settings": settings, "mappings": mappings}
 
     def point_alias(self, name: str) -> None:
@@ -138,11 +167,21 @@ class SearchIndex:
         return f"index {name!r} does not exist{near(name, existing)}{there}"
 
     def _refresh(self) -> None:
-        ask(self.client, lambda: self._write("POST", f"{self.path}/_refresh"), "refreshing")
+        def refresh() -> None:
+            try:
+                self._write("POST", f"{self.path}/_refresh")
+            except StatusError as e:
+                if e.status != 403:  # who may only read sees what the server shows by itself
+                    raise
+
+        ask(self.client, refresh, "refreshing")
 
     def _mapping(self) -> Any:
+        return self._found(f"{self.path}/_mapping")
+
+    def _found(self, path: str) -> Any:
         try:
-            return self._read(f"{self.path}/_mapping")
+            return self._read(path)
         except StatusError as e:
             if e.status == 404:
                 return None

@@ -3,108 +3,17 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from vecferry.errors import near
-from vecferry.settings import SecretText, Settings, pick
+from vecferry.io.search_columns import ColumnMapping, PrimaryKeyInfo, SearchColumn, column_names
+from vecferry.settings import Settings, pick
 
 ACTIONS = ("index", "create", "update", "delete")
 CREATE_MODES = ("createIfNotExist", "ignore", "recreate")
-VECTOR_TYPES = ("dense_vector", "knn_vector")
-KEY_TYPES = ("id",)
-"""DataX's word for the column that becomes the document's id."""
+MOST_NAME_BYTES = 255
 _NOT_IN_NAMES = set(' "*\\<|,>/?#:')
-
-
-class SearchConnection(Settings):
-    """A cluster: one address or several, and a login."""
-
-    ignored: ClassVar[frozenset[str]] = frozenset({"name", "description"})
-
-    endpoint: str | list[str] = Field(description="https://host:9200, or a list of such")
-    username: str | None = None
-    password: SecretText | None = None
-    ca_cert: str | None = Field(default=None, description="path of a CA certificate")
-
-    @field_validator("endpoint")
-    @classmethod
-    def _addresses(cls, value: str | list[str]) -> str | list[str]:
-        given = value.split(",") if isinstance(value, str) else value
-        for one in given:
-            parts = urlsplit(one.strip())
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f"endpoint {one!r} is no address: write https://host:9200")
-            if parts.username or parts.password:
-                raise ValueError("endpoint holds a login: write it as username and password")
-        return [one.strip().rstrip("/") for one in given]
-
-    @model_validator(mode="after")
-    def _login(self) -> Self:
-        if (self.username is None) != (self.password is None):
-            given, missing = ("username", "password") if self.username else ("password", "username")
-            raise ValueError(f"{given} is given without {missing}: give both")
-        return self
-
-    @property
-    def hosts(self) -> list[str]:
-        """The addresses, with their ports."""
-        return [_with_port(one) for one in self.endpoint]
-
-    @property
-    def shown(self) -> str:
-        """The addresses, as a message names them."""
-        return ", ".join(self.endpoint)
-
-
-class SearchColumn(Settings):
-    """A field of the index. What else is written here goes into its mapping as it is."""
-
-    passes_on: ClassVar[bool] = True
-
-    name: str = Field(min_length=1)
-    type: str | None = None
-    primary_key: bool = False
-    dimension: int | None = Field(
-        default=None, ge=1, validation_alias=AliasChoices("dimension", "dims")
-    )
-
-    @field_validator("type", mode="before")
-    @classmethod
-    def _lower(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value
-
-    @property
-    def is_key(self) -> bool:
-        """Whether the document's id comes from this column."""
-        return self.primary_key or self.type in KEY_TYPES
-
-    @property
-    def is_vector(self) -> bool:
-        """Whether this is a vector field, in either store's word."""
-        return self.type in VECTOR_TYPES
-
-
-class ColumnMapping(Settings):
-    """Which column of the row goes into which field."""
-
-    source_col_name: str = Field(min_length=1)
-    dst_col_name: str = Field(min_length=1)
-
-
-class PrimaryKeyInfo(Settings):
-    """DataWorks' way to say which columns make up the id; several are joined."""
-
-    type: Literal["pk", "specific", "nouse"] = "specific"
-    field_delimiter: str = ","
-    column: tuple[str, ...] = ()
-
-    @field_validator("column", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        given = [value] if isinstance(value, str) else value
-        return [v.get("name") if isinstance(v, dict) else v for v in given]
 
 
 class SearchSettings(Settings):
@@ -112,8 +21,8 @@ class SearchSettings(Settings):
 
     ignored: ClassVar[frozenset[str]] = frozenset(
         {
-            "envType", "indexType", "type", "esVersion", "multiThread", "splitter", "dstDynamic",
-            "ignoreParseError", "fieldDelimiter", "trySize", "tryInterval", "discoveryInterval",
+            "envType", "indexType", "type", "esVersion", "multiThread", "ignoreParseError",
+            "trySize", "tryInterval", "discoveryInterval",
         }
     )  # fmt: skip
 
@@ -125,33 +34,50 @@ class SearchSettings(Settings):
     compress: bool = False
     discovery: bool = False
     schema_create_mode: str = Field(default="ignore", json_schema_extra={"enum": [*CREATE_MODES]})
-    cleanup: bool = False
+    cleanup: bool = Field(default=False, validation_alias=AliasChoices("cleanup", "truncate"))
     owns_target: bool = Field(
         default=False, description="the job may drop what the index holds (recreate, cleanup)"
     )
     column: list[SearchColumn] = Field(default_factory=list)
     column_mapping: list[ColumnMapping] | None = None
     primary_key_info: PrimaryKeyInfo | None = None
+    field_delimiter: str | None = Field(
+        default=None, description="between the columns of an id, where primaryKeyInfo says nothing"
+    )
     es_partition_column: tuple[str, ...] = Field(
         default=(), description="the columns by which documents are routed to shards"
     )
+    splitter: str = Field(
+        default="-,-", min_length=1, description="between the values of a column with array: true"
+    )
     dynamic: bool = Field(default=False, description="write columns that the mapping lacks, too")
+    dst_dynamic: str | bool | None = Field(
+        default=None, description="what an index that is created does with fields it doesn't know"
+    )
     enable_write_null: bool = True
     settings: dict[str, Any] = Field(default_factory=dict, description="of an index to be created")
     alias: str | None = None
     alias_mode: Literal["append", "exclusive"] = "append"
 
-    @field_validator("index")
+    @field_validator("index", "alias")
     @classmethod
-    def _index(cls, value: str) -> str:
+    def _index(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         wrong = sorted(_NOT_IN_NAMES & set(value))
-        if not value or wrong or value != value.lower() or value[0] in "-_+":
+        if (
+            not value
+            or wrong
+            or value != value.lower()
+            or value[0] in "-_+"
+            or value in (".", "..")
+        ):
             raise ValueError(
                 f"{value!r} is no name for an index: lower case, none of "
                 f"{' '.join(sorted(_NOT_IN_NAMES - {' '}))} or a blank, not beginning with - _ or +"
             )
-        if len(value.encode()) > 255:
-            raise ValueError(f"index {value[:40]!r}… is longer than 255 bytes")
+        if len(value.encode()) > MOST_NAME_BYTES:
+            raise ValueError(f"index {value[:40]!r}… is longer than {MOST_NAME_BYTES} bytes")
         return value
 
     @field_validator("action_type", mode="before")
@@ -167,18 +93,20 @@ class SearchSettings(Settings):
     @field_validator("es_partition_column", mode="before")
     @classmethod
     def _routing(cls, value: Any) -> Any:
-        given = [value] if isinstance(value, str | dict) else value or ()
-        return [v.get("name") if isinstance(v, dict) else v for v in given]
+        return column_names(value)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        problems = [*self._column_problems(), *self._mapping_problems()]
+        problems = [*self._column_problems(), *self._mapping_problems(), *self._key_problems()]
         if self.recreates and not self.owns_target:
             word = "cleanup" if self.cleanup else "schemaCreateMode recreate"
             problems.append(f"{word} drops what the index holds: set ownsTarget: true if it may go")
-        if self.action_type != "index" and not self.keys:
+        if self.alias == self.index:
+            problems.append(f"alias {self.alias!r} is the index itself: give one another name")
+        if (self.model_extra or {}).get("deleteBy"):
             problems.append(
-                f"actionType {self.action_type} needs an id: set primaryKey: true on a column"
+                "deleteBy is not known here, and the rows that it names would be written: leave it "
+                "out, and write deletes by a step with actionType delete"
             )
         if problems:
             raise ValueError("; ".join(problems))
@@ -189,18 +117,41 @@ class SearchSettings(Settings):
         out = [
             f"column {n!r} is given twice" for n in sorted({n for n in names if names.count(n) > 1})
         ]
-        keys = [c.name for c in self.column if c.is_key]
-        if len(keys) > 1:
-            out.append(
-                f"primaryKey is set on {' and '.join(keys)}: a document has one id; join several "
-                "columns by primaryKeyInfo"
-            )
+        out += filter(None, (c.problem() for c in self.column))
         if self.creates:
             out += [
                 f"column {c.name!r} is a {c.type} without dimension"
                 for c in self.column
                 if c.is_vector and c.dimension is None
             ]
+        return out
+
+    def _key_problems(self) -> list[str]:
+        info = self.primary_key_info
+        marked = [c.name for c in self.column if c.is_key]
+        out = []
+        if len(marked) > 1:
+            out.append(
+                f"primaryKey is set on {' and '.join(marked)}: a document has one id; join several "
+                "columns by primaryKeyInfo"
+            )
+        if info is None or not marked:
+            if info is not None and not info.column and info.type != "nouse":
+                out.append(
+                    f"primaryKeyInfo of type {info.type} names no column: list those of the id in "
+                    "its column, or write type nouse for ids made by the store"
+                )
+        elif info.type == "nouse" or (info.column and marked[0] not in info.column):
+            out.append(
+                f"column {marked[0]!r} is marked as the id, and primaryKeyInfo says "
+                f"{'nouse' if info.type == 'nouse' else ', '.join(info.column)}: leave one out"
+            )
+        if len(self.keys) > 1 and not self.key_delimiter:
+            out.append("fieldDelimiter is empty: ids of different rows would be the same")
+        if self.action_type != "index" and not self.keys:
+            out.append(
+                f"actionType {self.action_type} needs an id: set primaryKey: true on a column"
+            )
         return out
 
     def _mapping_problems(self) -> list[str]:
@@ -233,14 +184,21 @@ class SearchSettings(Settings):
         """The columns of the row that make up the document's id; none where the store gives one."""
         info = self.primary_key_info
         if info is not None and info.column and info.type != "nouse":
-            return list(info.column)
-        into = self.sources()
-        return [into.get(c.name, c.name) for c in self.column if c.is_key]
+            return self._filled_by(info.column)
+        return self._filled_by(c.name for c in self.column if c.is_key)
+
+    @property
+    def routing(self) -> list[str]:
+        """The columns of the row by which its document is routed."""
+        typed = (c.name for c in self.column if c.type == "routing")
+        return self._filled_by(self.es_partition_column or typed)
 
     @property
     def key_delimiter(self) -> str:
         """What stands between the columns of an id."""
-        return self.primary_key_info.field_delimiter if self.primary_key_info else ","
+        info = self.primary_key_info
+        given = (info.field_delimiter if info else None, self.field_delimiter, ",")
+        return next(d for d in given if d is not None)
 
     def sources(self) -> dict[str, str]:
         """Field of the index -> column of the row, for what the job lists."""
@@ -250,10 +208,12 @@ class SearchSettings(Settings):
 
     def inputs(self) -> list[str]:
         """The columns that each row must have: those of its id and of its vectors."""
-        sources = self.sources()
-        vectors = [sources.get(c.name, c.name) for c in self.column if c.is_vector]
-        mapped = list(sources.values()) if self.column_mapping is not None else []
-        return list(dict.fromkeys([*self.keys, *self.es_partition_column, *vectors, *mapped]))
+        needed = [*self.keys, *self.routing]
+        if self.action_type != "delete":
+            sources = self.sources()
+            needed += [sources.get(c.name, c.name) for c in self.column if c.is_vector]
+            needed += sources.values() if self.column_mapping is not None else ()
+        return list(dict.fromkeys(needed))
 
     def outputs(self) -> dict[str, int | None]:
         """Source column -> the vector dimension expected of it, None where it is no vector."""
@@ -265,10 +225,7 @@ class SearchSettings(Settings):
             for field, source in self.sources().items()
         }
 
-
-def _with_port(address: str) -> str:
-    parts = urlsplit(address)
-    if parts.port:
-        return address
-    port = 443 if parts.scheme == "https" else 80
-    return f"{parts.scheme}://{parts.hostname}:{port}{parts.path}"
+    def _filled_by(self, names: Any) -> list[str]:
+        """The columns of the row that fill these fields; another name is a column's own."""
+        into = self.sources()
+        return [into.get(name, name) for name in names]

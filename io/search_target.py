@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from vecferry.errors import JobError, TerminalError, TransientError, near
-from vecferry.io.search_client import SearchClient
+import orjson
+
+from vecferry.errors import JobError, TerminalError, TransientError
+from vecferry.io.search_checks import mismatches, notes, uncreatable
+from vecferry.io.search_client import SearchClient, patiently
 from vecferry.io.search_dialect import Dialect, Field
 from vecferry.io.search_index import IndexInfo, SearchIndex
 from vecferry.io.search_rows import RowEncoder
@@ -34,7 +37,6 @@ class SearchTarget:
     """
 
     dialect: Dialect
-    pipeline: str | None = None
 
     def __init__(self, settings: SearchSettings, connection: Any, context: StepContext) -> None:
         self.settings, self.connection, self.context = settings, connection, context
@@ -43,6 +45,10 @@ class SearchTarget:
         """The client that everything of this run in this process shares."""
         raise NotImplementedError
 
+    def pipeline(self, info: IndexInfo) -> str | None:
+        """The ingest pipeline to name with each request; None leaves it to the index."""
+        return None
+
     def check(self) -> list[str]:
         """Whether this job can write there; changes nothing. Gives notes for people, also logged.
 
@@ -50,25 +56,22 @@ class SearchTarget:
           JobError: with every reason why it can't.
         """
         index = self._index()
-        notes = self._check_version(index)
+        found = self._check_version(index)
         info = index.describe()
-        if info is None:
-            self._refuse(self._missing(index))
-            return self._tell(notes)
-        self._refuse(self._unfit(info))
-        return self._tell([*notes, *self._notes(info)])
+        self._refuse([*self._unready(index, info), *self._alias_problems(index)])
+        return self._tell([*found, *notes(self.settings, info)])
 
     def prepare(self) -> None:
         """Creates the index where it is missing and may be; once in a job. Raises JobError."""
         index = self._index()
         info = index.describe()
+        self._refuse(self._unready(index, info))
         if info is not None:
-            self._refuse(self._unfit(info))
             if not self.settings.recreates:
                 return
             index.drop(info.name)
-        self._refuse(self._missing(index))
         index.create()
+        self._refuse(mismatches(self.settings, self._existing(index)))
 
     def conclude(self) -> None:
         """Moves the step's alias to the index; once in a job, after it is done."""
@@ -81,7 +84,7 @@ class SearchTarget:
         context = self.context
         key = (self.dialect.store, "store", context.run, context.step)
         store = call_with_retries(
-            lambda: once(key, self._store),
+            lambda: patiently(lambda: once(key, self._store)),
             deadline=context.retry_deadline,
             what=f"step {context.step!r}",
         )
@@ -117,8 +120,7 @@ class SearchTarget:
         key = (self.dialect.store, "preview", self.context.run, self.context.step)
         encoder = once(key, self._preview_encoder)
         try:
-            encoder.encode(change)
-            return encoder.document(change)
+            return encoder.shown(change)
         except TerminalError as e:
             return self.context.reject(e.reason, str(e), row=change)
 
@@ -128,21 +130,19 @@ class SearchTarget:
 
     def _store(self) -> SearchStore:
         index = self._index()
-        try:
-            info = self._existing(index)
-            version = index.version()
-        except JobError as e:
-            if isinstance(e.__cause__, TransientError):
-                raise e.__cause__ from None
-            raise
-        self._refuse(self._unfit(info))
+        info, version = self._existing(index), index.version()
+        self._refuse(mismatches(self.settings, info))
         encoder = RowEncoder(
             self.settings, info.fields, base64_vectors=self.dialect.takes_base64(version)
         )
-        return SearchStore(index.client, self.settings.index, encoder, self.pipeline)
+        return SearchStore(index.client, self.settings.index, encoder, self.pipeline(info))
 
     def _index(self) -> SearchIndex:
-        return SearchIndex(self.client(), self.dialect, self.settings)
+        try:
+            client = self.client()
+        except TransientError as e:
+            raise JobError(f"{e}: check the endpoint and the network") from e
+        return SearchIndex(client, self.dialect, self.settings)
 
     def _existing(self, index: SearchIndex) -> IndexInfo:
         info = index.describe()
@@ -170,75 +170,51 @@ class SearchTarget:
             raise JobError(f"{index.client.where} is {store} {shown}; {wanted} or newer is needed")
         return []
 
+    def _unready(self, index: SearchIndex, info: IndexInfo | None) -> list[str]:
+        """Why the job can't write: the index is missing and can't be made, or doesn't fit."""
+        settings = self.settings
+        if info is None:
+            return self._missing(index)
+        if not settings.recreates:
+            return mismatches(settings, info)
+        if info.is_stream or index.is_alias():
+            return [
+                f"{settings.index!r} is another name of index {info.name!r}, which would be "
+                "dropped with all its names: name the index itself, or create it anew by hand"
+            ]
+        return [f"index {info.name!r} can't be made anew: {p}" for p in uncreatable(settings)]
+
     def _missing(self, index: SearchIndex) -> list[str]:
         """Why the job can't do without the index, which is not there."""
         settings = self.settings
         what = f"{index.client.where}: {index.no_index(index.neighbours())}"
-        if not settings.creates:
-            import orjson
+        problems = uncreatable(settings)
+        if settings.creates:
+            return [f"{what} and can't be created: {p}" for p in problems]
+        way = ""
+        if not problems and all(c.dimension for c in settings.column if c.is_vector):
+            body = orjson.dumps(index.body()).decode()
+            way = f"; this would create it: PUT /{settings.index} {body}"
+        return [f"{what}; create it, or set schemaCreateMode to createIfNotExist{way}"]
 
-            body = orjson.dumps(index.body()).decode() if settings.column else ""
-            way = f"; this would create it: PUT /{settings.index} {body}" if body else ""
-            return [f"{what}; create it, or set schemaCreateMode to createIfNotExist{way}"]
-        if not settings.column:
-            return [f"{what} and can't be created: column must list its fields, with their types"]
-        return [
-            f"{what} and can't be created: column {c.name!r} has no type"
-            for c in settings.column
-            if c.type is None
-        ]
-
-    def _unfit(self, info: IndexInfo) -> list[str]:
-        """Why the job can't have the index as it is."""
-        if self.settings.recreates:
+    def _alias_problems(self, index: SearchIndex) -> list[str]:
+        alias = self.settings.alias
+        if alias is None or index.names(alias) != "index":
             return []
-        problems = []
-        for column in self.settings.column:
-            field = info.fields.get(column.name)
-            if column.type == "id" or field is None:
-                continue
-            if column.type is not None and column.type != field.type:
-                problems.append(
-                    f"field {field.name!r} of index {info.name!r} is a {field.type}, and the job "
-                    f"says {column.type}: make both the same"
-                )
-            elif column.dimension and field.dimension and column.dimension != field.dimension:
-                problems.append(
-                    f"field {field.name!r} of index {info.name!r} has {field.dimension} dimensions,"
-                    f" and the job says {column.dimension}: make both the same"
-                )
-        if self.settings.dynamic and not info.strict:
-            return problems
-        for name in self.settings.sources():
-            ids = any(c.name == name and c.type == "id" for c in self.settings.column)
-            if name not in info.fields and not ids:
-                problems.append(
-                    f"index {info.name!r} has no field {name!r}{near(name, info.fields)}; it has "
-                    f"{', '.join(sorted(info.fields)[:20]) or 'none'}"
-                )
-        return problems
-
-    def _notes(self, info: IndexInfo) -> list[str]:
-        notes = []
-        if not self.settings.keys:
-            notes.append(
-                "no column has primaryKey: true, so the store gives each document an id, and a row "
-                "that is written twice is there twice"
-            )
-        return notes
+        return [f"alias {alias!r} is the name of an index already: choose another"]
 
     def _refuse(self, problems: list[str]) -> None:
         if problems:
             raise JobError([f"step {self.context.step!r}: {p}" for p in problems])
 
-    def _tell(self, notes: list[str]) -> list[str]:
+    def _tell(self, told: list[str]) -> list[str]:
         def log() -> bool:
-            for note in notes:
+            for note in told:
                 logger.warning("step %r: %s", self.context.step, note)
             return True
 
         once((self.dialect.store, "notes", self.context.run, self.context.step), log)
-        return notes
+        return told
 
     def _vector_field(self, info: IndexInfo, name: str | None) -> Field:
         vectors = [f for f in info.fields.values() if f.is_vector]

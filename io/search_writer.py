@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vecferry.io.search_client import patiently
 from vecferry.io.search_settings import SearchSettings
 from vecferry.io.search_target import SearchTarget
 from vecferry.io.sink import SinkWriter
 from vecferry.process import once
+from vecferry.retry import call_with_retries
 from vecferry.steps import StepContext
 
 
@@ -27,7 +29,11 @@ def make_writer(
     target = make_target(context)
     if not prepared:
         key = (target.dialect.store, "prepared", context.run, context.step)
-        once(key, lambda: _prepare(target))
+        call_with_retries(
+            lambda: patiently(lambda: once(key, lambda: _prepare(target))),
+            deadline=context.retry_deadline,
+            what=f"step {context.step!r}",
+        )
     return target.operator()
 
 

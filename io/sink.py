@@ -70,7 +70,9 @@ class SinkWriter:
             return [(reject, stamp), *self._ready()]
         emitted: list[Emitted] = []
         size, entries = record.size, self._entries
-        if self._bytes + size > self._max_bytes and entries:
+        if (self._bytes + size > self._max_bytes and entries) or (
+            not record.whole and record.key in self._places
+        ):
             emitted = self._flush()
             entries = self._entries
         self._bytes += size

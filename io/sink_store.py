@@ -21,13 +21,15 @@ class Record(NamedTuple):
 
     `op` is the store's own word for what is to be done (such as ``upsert`` or ``delete``), `body`
     its own form of the row. Changes with the same `key` are kept in order; None has no order.
-    `size` is about how many bytes it takes in a request.
+    `size` is about how many bytes it takes in a request. `whole` is False where it does not replace
+    what an earlier change of its key left, which is then sent before it, in a request of its own.
     """
 
     op: str
     key: Hashable | None
     body: Any
     size: int
+    whole: bool = True
 
 
 class Outcome(NamedTuple):

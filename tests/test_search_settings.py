@@ -171,7 +171,7 @@ def test_a_column_of_type_id_is_no_field() -> None:
         ({"t": math.inf}, "not-finite"),
         ({"t": {"deep": [1.0, math.nan]}}, "not-finite"),
         ({"t": 2**70}, "bad-value"),
-        ({"t": "\ud800"}, "bad-value"),
+        ({"t": "\ud800"}, "invalid-text"),
     ],
 )
 def test_a_value_that_would_spoil_a_request_is_refused_alone(change: dict, reason: str) -> None:
@@ -267,7 +267,8 @@ def test_each_document_of_a_request_has_its_own_outcome() -> None:
         ("delete", 404, None),
     )  # fmt: skip
     encoder = RowEncoder(settings(), FIELDS)
-    changes = [Change({**ROW, "id": str(i)}) for i in range(4)] + [Change({"id": "x"}, kind="-D")]
+    changes = [Change({**ROW, "id": str(i)}, version=1) for i in range(4)]
+    changes.append(Change({"id": "x"}, kind="-D"))
     outcomes = SearchStore(client, "docs", encoder).send([encoder.encode(c) for c in changes])
     assert outcomes is not None
     assert outcomes[:2] == [WRITTEN, STALE]

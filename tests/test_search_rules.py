@@ -1,0 +1,658 @@
+"""Writing into search stores without a server: what is refused beforehand, and how rows go."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import http.server
+import json
+import pickle
+import threading
+
+import numpy as np
+import orjson
+import pytest
+
+from vecferry.errors import FatalError, JobError, TerminalError, TransientError
+from vecferry.io.elasticsearch import WriteToElasticsearch
+from vecferry.io.elasticsearch_client import ElasticsearchClient
+from vecferry.io.elasticsearch_dialect import ElasticsearchDialect
+from vecferry.io.elasticsearch_settings import ElasticsearchConnection, ElasticsearchSettings
+from vecferry.io.opensearch_client import OpenSearchClient
+from vecferry.io.opensearch_settings import OpenSearchConnection, OpenSearchSettings
+from vecferry.io.opensearch_target import OpenSearchTarget
+from vecferry.io.search_checks import mismatches, notes
+from vecferry.io.search_client import StatusError, classify, patiently
+from vecferry.io.search_connection import SearchConnection
+from vecferry.io.search_dialect import Field
+from vecferry.io.search_index import IndexInfo, SearchIndex
+from vecferry.io.search_rows import RowEncoder
+from vecferry.io.search_store import SearchStore
+from vecferry.io.sink import SinkWriter
+from vecferry.io.sink_store import STALE, WriteLimits
+from vecferry.pipelines.problems import unknown_keys, validate
+from vecferry.rows import Change
+from vecferry.steps import StepContext
+
+KEY = {"name": "id", "type": "keyword", "primaryKey": True}
+TEXT = {"name": "text", "type": "text"}
+FIELDS = {
+    "id": Field("id", "keyword"),
+    "text": Field("text", "text"),
+    "o": Field("o", "object"),
+    "v": Field("v", "dense_vector", 3, "cosine"),
+}
+
+
+def settings(**more: object) -> ElasticsearchSettings:
+    return ElasticsearchSettings.model_validate({"index": "docs", "column": [KEY, TEXT]} | more)
+
+
+def document(row: dict, **more: object) -> dict:
+    """The document of a row, as the server gets it."""
+    record = RowEncoder(settings(**more), FIELDS).encode(Change(row))
+    return orjson.loads(record.body.splitlines()[1])
+
+
+class Cluster:
+    """Applies the bulk requests that it gets, as a cluster would, and keeps them."""
+
+    where = "a cluster"
+
+    def __init__(self) -> None:
+        self.requests: list[list[dict]] = []
+        self.documents: dict[str, dict] = {}
+
+    def request(self, method: str, path: str, body: bytes, params: object = None) -> dict:
+        lines = [orjson.loads(line) for line in body.splitlines()]
+        self.requests.append(lines)
+        items = []
+        while lines:
+            ((action, meta),) = lines.pop(0).items()
+            items.append({action: {"status": self._apply(action, meta["_id"], lines)}})
+        return {"errors": True, "items": items}
+
+    def _apply(self, action: str, key: str, lines: list[dict]) -> int:
+        if action == "delete":
+            return 200 if self.documents.pop(key, None) else 404
+        body = lines.pop(0)
+        if action == "create" and key in self.documents:
+            return 409
+        old = self.documents.get(key, {}) if action == "update" else {}
+        self.documents[key] = old | body.get("doc", body)
+        return 200
+
+    def close(self) -> None:
+        pass
+
+
+def written(changes: list[Change], **more: object) -> tuple[Cluster, dict[str, int]]:
+    """What a cluster holds after one bundle, and its counts."""
+    cluster = Cluster()
+    store = SearchStore(cluster, "docs", RowEncoder(settings(**more), FIELDS))
+    context = StepContext(step="Writer", step_type="elasticsearch", retry_deadline=5)
+    writer = SinkWriter(store, WriteLimits(rows=100), context)
+    for change in changes:
+        writer.process(change)
+    writer.finish()
+    return cluster, writer.counts.values
+
+
+def test_updates_of_one_document_in_a_batch_all_arrive() -> None:
+    """Each names other fields: none replaces the one before it."""
+    rows = [{"id": "a", "text": "x"}, {"id": "a", "o": {"n": 1}}, {"id": "a", "n": 2}]
+    cluster, _ = written([Change(r) for r in rows], actionType="update", dynamic=True, column=[KEY])
+    assert cluster.documents["a"] == {"id": "a", "text": "x", "o": {"n": 1}, "n": 2}
+
+
+def test_an_update_behind_a_delete_makes_a_new_document() -> None:
+    """The delete is sent first, so that nothing of the old document stays."""
+    changes = [
+        Change({"id": "a", "text": "old"}),
+        Change({"id": "a"}, kind="-D"),
+        Change({"id": "a", "n": 2}),
+    ]
+    cluster, counts = written(changes, actionType="update", dynamic=True, column=[KEY])
+    assert cluster.documents["a"] == {"id": "a", "n": 2}
+    assert (counts["rows-written"], counts["rows-deleted"]) == (2, 1)
+
+
+def test_the_first_of_several_creates_in_a_batch_stays() -> None:
+    """As it would where they came in two batches."""
+    rows = [{"id": "a", "text": "first"}, {"id": "a", "text": "second"}]
+    cluster, counts = written([Change(r) for r in rows], actionType="create")
+    assert cluster.documents["a"]["text"] == "first"
+    assert (counts["rows-written"], counts["rows-stale"]) == (1, 1)
+
+
+def test_a_conflict_of_a_row_without_a_version_is_no_stale_row() -> None:
+    """Nothing newer was promised: it is sent again."""
+    encoder = RowEncoder(settings(), FIELDS)
+    store = SearchStore(Cluster(), "docs", encoder)
+    conflict = {"index": {"status": 409, "error": {"type": "version_conflict", "reason": "x"}}}
+    plain = encoder.encode(Change({"id": "a", "text": '"version_type":'}))
+    assert store._outcome(plain, conflict).state == "retry"
+    assert store._outcome(encoder.encode(Change({"id": "a"}, version=3)), conflict) == STALE
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "no write index is defined for alias [a]. The write index may be explicitly disabled",
+        "pipeline with id [nope] does not exist",
+        "only write ops with an op_type of create are allowed in data streams",
+        "Number of documents in shard [docs][0] exceeds the limit of [2147483519] documents",
+    ],
+)
+def test_what_every_document_would_meet_fails_the_job(reason: str) -> None:
+    """A million rejects would tell the same thing a million times."""
+    encoder = RowEncoder(settings(), FIELDS)
+    store = SearchStore(Cluster(), "docs", encoder)
+    error = {"type": "illegal_argument_exception", "reason": reason}
+    with pytest.raises(FatalError, match="takes no document"):
+        store._outcome(
+            encoder.encode(Change({"id": "a"})), {"index": {"status": 400, "error": error}}
+        )
+
+
+@pytest.mark.parametrize("status", [302, 405, 406, 407])
+def test_a_request_that_no_row_is_at_fault_for_fails_the_job(status: int) -> None:
+    """Only a 400 can be the fault of a document in it."""
+    assert type(classify(StatusError(status, "", "no"))) is FatalError
+
+
+def test_an_answer_that_is_no_json_object_is_asked_for_again() -> None:
+    """As a gateway gives it while the cluster is away."""
+
+    class Gateway(Cluster):
+        def request(self, *_: object) -> str:  # type: ignore[override]
+            return "<html>"
+
+    encoder = RowEncoder(settings(), FIELDS)
+    with pytest.raises(TransientError, match="<html>"):
+        SearchStore(Gateway(), "docs", encoder).send([encoder.encode(Change({"id": "a"}))])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ('{"n": 123456789012345678901234567890,\n "m": 1}',
+         {"n": 123456789012345678901234567890, "m": 1}),
+        ("no json", "no json"),
+        ({1: None, "x": [None]}, {"1": None, "x": [None]}),
+    ],
+)  # fmt: skip
+def test_a_text_for_an_object_is_read_as_json_and_keeps_its_digits(
+    value: object, shown: object
+) -> None:
+    """As DataX reads it; on one line, whatever lines it had."""
+    record = RowEncoder(settings(column=[KEY, {"name": "o"}]), FIELDS).encode(
+        Change({"id": "a", "o": value})
+    )
+    lines = record.body.splitlines()
+    assert len(lines) == 2
+    assert json.loads(lines[1])["o"] == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (np.array([1.5, 2], ">f4"), [1.5, 2.0]),
+        (np.array(["a", None], object), ["a", None]),
+        (np.array(3), 3),
+        (np.float16(0.5), 0.5),
+        (np.bool_(True), True),
+        (type("Stamp", (datetime.datetime,), {})(2026, 1, 2), "2026-01-02T00:00:00"),
+        (datetime.datetime(2026, 1, 2, 3), "2026-01-02T03:00:00"),
+        (decimal.Decimal("12345678901234567890.10"), "12345678901234567890.10"),
+    ],
+)
+def test_values_of_numpy_and_pandas_are_written(value: object, shown: object) -> None:
+    """In whatever order of bytes they are held."""
+    assert document({"id": "a", "text": value})["text"] == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (decimal.Decimal("NaN"), "not-finite"),
+        (datetime.timedelta(1), "bad-value"),
+        (2**64, "bad-value"),
+        ({"deep": float("-inf")}, "not-finite"),
+    ],
+)
+def test_values_that_json_lacks_are_refused_alone(value: object, reason: str) -> None:
+    """With a reason of their own."""
+    with pytest.raises(TerminalError) as e:
+        document({"id": "a", "text": value})
+    assert e.value.reason == reason
+
+
+def test_a_value_that_is_nested_too_deeply_is_a_reject() -> None:
+    """It must not end the bundle."""
+    deep: list = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(TerminalError) as e:
+        document({"id": "a", "text": deep})
+    assert e.value.reason == "bad-value"
+
+
+def test_an_array_of_datax_is_cut_at_the_splitter() -> None:
+    """Its texts hold several values."""
+    columns = [KEY, TEXT | {"array": "true"}]
+    assert document({"id": "a", "text": "x-,-y"}, column=columns)["text"] == ["x", "y"]
+    assert document({"id": "a", "text": "x|y"}, column=columns, splitter="|")["text"] == ["x", "y"]
+
+
+def test_what_datax_says_of_a_column_is_no_part_of_its_mapping() -> None:
+    """But for what it hands on as other_params."""
+    column = TEXT | {"array": True, "dstArray": True, "other_params": {"norms": False}}
+    given = settings(column=[KEY, column | {"analyzer": "simple"}], dstDynamic="strict")
+    body = SearchIndex(Cluster(), ElasticsearchDialect(), given).body()
+    assert body["mappings"]["properties"]["text"] == {
+        "type": "text", "analyzer": "simple", "norms": False
+    }  # fmt: skip
+    assert body["mappings"]["dynamic"] == "strict"
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ({"deleteBy": [{"status": -1}]}, "the rows that it names would be written"),
+        ({"truncate": "true"}, "cleanup drops what the index holds"),
+        ({"column": [KEY, {"name": "x", "type": "version"}]}, "type version is not known"),
+        ({"column": [KEY, TEXT | {"timezone": "UTC"}]}, "timezone is not known"),
+        ({"column": [KEY | {"combineFields": ["a"]}]}, "join the columns of an id"),
+        ({"column": [TEXT], "primaryKeyInfo": {"type": "pk"}}, "names no column"),
+        ({"primaryKeyInfo": {"type": "nouse"}}, "'id' is marked as the id"),
+        ({"primaryKeyInfo": {"column": ["text"]}}, "primaryKeyInfo says text"),
+        (
+            {"primaryKeyInfo": {"column": ["id", "text"], "fieldDelimiter": ""}},
+            "ids of different rows would be the same",
+        ),
+        ({"alias": "docs"}, "is the index itself"),
+        ({"alias": "A"}, "lower case"),
+        ({"index": "."}, "no name for an index"),
+    ],
+)
+def test_what_would_change_the_meaning_of_a_job_is_refused(more: dict, shown: str) -> None:
+    """Rather than passed over."""
+    job = {"index": "docs", "column": [KEY, TEXT]} | more
+    _, problems = validate(ElasticsearchSettings, job, "steps[1].parameter")
+    assert shown in "; ".join(problems)
+
+
+def test_what_the_vendor_has_and_we_lack_is_a_warning() -> None:
+    """Where it doesn't change what is written."""
+    given = settings(urlParams={"refresh": "true"}, versioning=True, trySize=3)
+    warned = unknown_keys(given, "p")
+    assert [w.split()[0] for w in warned] == ["p.urlParams", "p.versioning"]
+
+
+def test_ids_name_fields_or_columns_and_take_the_delimiter_of_the_job() -> None:
+    """A field that columnMapping fills means the column that fills it."""
+    mapping = [
+        {"sourceColName": "a", "dstColName": "id"},
+        {"sourceColName": "b", "dstColName": "text"},
+    ]
+    info = {"type": "specific", "column": ["id", "text"]}
+    given = settings(
+        columnMapping=mapping,
+        primaryKeyInfo=info,
+        fieldDelimiter="-",
+        esPartitionColumn=["text", "id"],
+    )
+    assert given.keys == ["a", "b"]
+    record = RowEncoder(given, FIELDS).encode(Change({"a": "x", "b": "y"}))
+    assert orjson.loads(record.body.splitlines()[0]) == {"index": {"_id": "x-y", "routing": "yx"}}
+
+
+def test_a_joined_id_that_another_row_could_have_is_a_reject() -> None:
+    """Else one of the two would be lost."""
+    encoder = RowEncoder(settings(primaryKeyInfo={"column": ["id", "text"]}), FIELDS)
+    with pytest.raises(TerminalError) as e:
+        encoder.encode(Change({"id": "a,b", "text": "c"}))
+    assert e.value.reason == "ambiguous-key"
+    record = encoder.encode(Change({"id": "a,b", "text": 7}))
+    assert b'"_id":"a,b,7"' in record.body
+
+
+@pytest.mark.parametrize("value", [float("nan"), decimal.Decimal("Infinity")])
+def test_an_id_that_is_no_number_is_a_reject(value: object) -> None:
+    """All rows with NaN would be one."""
+    with pytest.raises(TerminalError) as e:
+        document({"id": value})
+    assert e.value.reason == "bad-key"
+
+
+def test_a_boolean_id_is_the_same_from_python_and_numpy() -> None:
+    """In JSON's words."""
+    encoder = RowEncoder(settings(), FIELDS)
+    assert encoder.encode(Change({"id": np.bool_(True)})).key == ("true", None)
+    assert encoder.encode(Change({"id": True})).key == ("true", None)
+
+
+def test_a_column_of_type_routing_routes_and_is_no_field() -> None:
+    """DataX's word."""
+    columns = [KEY, {"name": "r", "type": "routing"}]
+    record = RowEncoder(settings(column=columns), FIELDS).encode(Change({"id": "a", "r": 5}))
+    assert [orjson.loads(line) for line in record.body.splitlines()] == [
+        {"index": {"_id": "a", "routing": "5"}},
+        {"id": "a"},
+    ]
+
+
+def test_a_deleting_job_needs_no_vectors() -> None:
+    """Only the columns of its ids."""
+    vector = {"name": "v", "type": "dense_vector", "dimension": 3}
+    assert settings(column=[KEY, vector], actionType="delete").inputs() == ["id"]
+
+
+def test_a_vector_without_an_index_is_still_checked_and_packed() -> None:
+    """Its dimension, its numbers; base64 where the server takes it."""
+    dialect = ElasticsearchDialect()
+    fields = FIELDS | {"v": dialect.field("v", {"type": "dense_vector", "dims": 3, "index": False})}
+    vector = {"name": "v", "type": "dense_vector"}
+    encoder = RowEncoder(settings(column=[KEY, vector]), fields, base64_vectors=True)
+    zeros = encoder.encode(Change({"id": "a", "v": [0, 0, 0]})).body.splitlines()[1]
+    assert len(base64.b64decode(orjson.loads(zeros)["v"])) == 12
+    for wrong, reason in (([1, 2], "wrong-dimension"), ([1, 2, float("nan")], "not-finite")):
+        with pytest.raises(TerminalError) as e:
+            encoder.encode(Change({"id": "a", "v": wrong}))
+        assert e.value.reason == reason
+
+
+def test_the_jobs_dimension_holds_where_the_mapping_has_none_yet() -> None:
+    """Or the first document would set another."""
+    fields = FIELDS | {"v": Field("v", "dense_vector", None, "cosine")}
+    vector = {"name": "v", "type": "dense_vector", "dimension": 4}
+    encoder = RowEncoder(settings(column=[KEY, vector]), fields)
+    with pytest.raises(TerminalError, match="3 dimensions, not 4"):
+        encoder.encode(Change({"id": "a", "v": [1, 2, 3]}))
+
+
+def info(name: str = "docs", *, routed: bool = False, **fields: Field) -> IndexInfo:
+    return IndexInfo(name, FIELDS | fields, strict=False, mark={}, routed=routed)
+
+
+VECTOR = {"name": "v", "type": "dense_vector", "similarity": "l2_norm"}
+
+
+@pytest.mark.parametrize(
+    ("more", "found", "shown"),
+    [
+        ({}, info(".ds-docs-2026.01.01-000001"), "is a data stream"),
+        ({}, info(routed=True), "name its column as esPartitionColumn"),
+        ({}, info(text=Field("text", "alias")), "is an alias of another field"),
+        ({"column": [KEY, VECTOR]}, info(), "compares by cosine, and the job says l2_norm"),
+        ({"column": []}, IndexInfo("docs", {}, False, {}), "every document would be empty"),
+    ],
+)
+def test_an_index_that_would_refuse_or_lose_every_row_is_told(
+    more: dict, found: IndexInfo, shown: str
+) -> None:
+    """Before the run."""
+    assert shown in "; ".join(mismatches(settings(**more), found))
+
+
+def test_columns_that_are_left_out_are_noted() -> None:
+    """Both what columnMapping doesn't fill and what an index has no field for."""
+    mapping = [{"sourceColName": "id", "dstColName": "id"}]
+    assert notes(settings(columnMapping=mapping), info()) == [
+        "columnMapping fills nothing into text"
+    ]
+    assert "only columns of these names" in notes(settings(column=[]), info())[1]
+
+
+class Index(Cluster):
+    """One index; `answers` are by method and path, a `StatusError` is raised."""
+
+    def __init__(self, answers: dict[tuple[str, str], object]) -> None:
+        super().__init__()
+        self.answers, self.calls = answers, list[tuple[str, str]]()
+
+    def request(self, method: str, path: str, body: object = None, params: object = None) -> object:
+        self.calls.append((method, path))
+        answer = self.answers.get((method, path), StatusError(404, "", "nothing here"))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Target(OpenSearchTarget):
+    cluster: Index
+
+    def client(self) -> Index:  # type: ignore[override]
+        return self.cluster
+
+
+def target(answers: dict, **more: object) -> Target:
+    job = {"index": "docs", "column": [KEY, TEXT], "ownsTarget": True} | more
+    made = Target(
+        OpenSearchSettings.model_validate(job),
+        OpenSearchConnection(endpoint="http://h"),
+        StepContext(step="Writer", step_type="opensearch", retry_deadline=1),
+    )
+    made.cluster = Index(answers)
+    return made
+
+
+MAPPING = {
+    "docs": {"mappings": {"properties": {"id": {"type": "keyword"}, "text": {"type": "text"}}}}
+}
+
+
+def test_an_index_that_can_not_be_made_anew_is_not_dropped() -> None:
+    """A column without a type is told before anything goes."""
+    answers = {("GET", "/docs/_mapping"): MAPPING, ("GET", "/docs/_alias"): {"docs": {}}}
+    recreating = target(answers, column=[KEY, {"name": "text"}], schemaCreateMode="recreate")
+    with pytest.raises(JobError, match="column 'text' has no type"):
+        recreating.prepare()
+    assert all(method == "GET" for method, _ in recreating.cluster.calls)
+
+
+def test_an_index_is_not_dropped_by_one_of_its_other_names() -> None:
+    """Its alias would become an index, and its other aliases would be gone."""
+    answers = {("GET", "/docs/_mapping"): {"docs-1": MAPPING["docs"]},
+               ("GET", "/docs/_alias"): {"docs-1": {"aliases": {"docs": {}}}}}  # fmt: skip
+    recreating = target(answers, schemaCreateMode="recreate")
+    with pytest.raises(JobError, match="another name of index 'docs-1'"):
+        recreating.prepare()
+    assert all(method == "GET" for method, _ in recreating.cluster.calls)
+
+
+def test_two_workers_may_create_an_index_at_once() -> None:
+    """The one that comes second takes what is there."""
+    exists = StatusError(400, "resource_already_exists_exception", "index [docs] already exists")
+    made = target({("PUT", "/docs"): exists, ("GET", "/_cat/indices?h=index&format=json"): []},
+                  schemaCreateMode="createIfNotExist")  # fmt: skip
+    with pytest.raises(JobError, match="does not exist"):  # what it then reads is not there
+        made.prepare()
+    assert ("PUT", "/docs") in made.cluster.calls
+
+
+def test_an_alias_with_the_name_of_an_index_is_told_before_the_run() -> None:
+    """It could not be set once all rows are written."""
+    answers = {
+        ("GET", "/"): {"version": {"number": "2.19.1"}},
+        ("GET", "/docs/_mapping"): MAPPING,
+        ("GET", "/other/_alias"): {"other": {"aliases": {}}},
+    }
+    with pytest.raises(JobError, match="alias 'other' is the name of an index already"):
+        target(answers, alias="other").check()
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 400])
+def test_a_version_that_may_not_be_read_is_a_note(status: int) -> None:
+    """Whatever a gateway answers; only a refused login is an error."""
+    refused = StatusError(status, "", "no")
+    answers = {("GET", "/"): refused, ("GET", "/_nodes?filter_path=nodes.*.version"): refused,
+               ("GET", "/docs/_mapping"): MAPPING}  # fmt: skip
+    assert "does not tell its version" in target(answers).check()[0]
+    answers[("GET", "/")] = StatusError(401, "", "no")
+    with pytest.raises(JobError, match="the login is refused"):
+        target(answers).check()
+
+
+def test_an_old_server_is_refused() -> None:
+    """With the version that is needed."""
+    with pytest.raises(JobError, match=r"OpenSearch 1\.3; 2\.0 or newer is needed"):
+        target({("GET", "/"): {"version": {"number": "1.3.0"}}}).check()
+
+
+def test_a_cluster_that_starts_is_waited_for() -> None:
+    """503 is told to a person as an error of the job, and to a worker as one that passes."""
+    starting = target({("GET", "/docs/_mapping"): StatusError(503, "", "no master")})
+    with pytest.raises(JobError, match="no master"):
+        starting.check()
+    with pytest.raises(TransientError, match="no master"):
+        patiently(starting._store)
+
+
+def test_an_indexs_own_pipeline_is_bypassed_only_where_we_write_vectors() -> None:
+    """It may embed; where it doesn't concern vectors it stays."""
+    plain, vectors = info(), info(v=Field("v", "knn_vector", 3, "l2"))
+    assert target({}).pipeline(plain) is None
+    assert target({}).pipeline(vectors) is None, "the job writes id and text only"
+    assert target({}, column=[]).pipeline(vectors) == "_none"
+    assert target({}, column=[], pipeline="mine").pipeline(vectors) == "mine"
+
+
+def test_a_preview_of_a_delete_shows_the_delete() -> None:
+    """It needs no more than the id."""
+    answers = {("GET", "/docs/_mapping"): MAPPING}
+    assert target(answers).preview(Change({"id": "a"}, kind="-D")) == {"delete": {"_id": "a"}}
+    assert target(answers).preview(Change({"id": "a", "text": "t"})) == {"id": "a", "text": "t"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "shown"),
+    [
+        ("u:hunter22@h:9200", "is no address"),
+        ("http://h:99999", "is no address"),
+        ("http://h/?x=1", "ends with a query"),
+        ([], "is empty"),
+    ],
+)
+def test_a_wrong_endpoint_is_told_without_a_login_in_it(endpoint: object, shown: str) -> None:
+    """Even where it can't be read as an address."""
+    with pytest.raises(ValueError, match=shown) as e:
+        SearchConnection.model_validate({"endpoint": endpoint})
+    assert "hunter22" not in str(e.value)
+
+
+def test_endpoints_may_have_a_path_or_an_address_of_ipv6() -> None:
+    """A port is added where there is none."""
+    connection = SearchConnection(endpoint="https://[::1]/search/, http://[fe80::1]:9")
+    assert connection.hosts == ["https://[::1]:443/search", "http://[fe80::1]:9"]
+
+
+def test_a_certificate_that_is_not_there_is_told_at_once(tmp_path) -> None:
+    """Not as a cluster that can't be reached."""
+    (tmp_path / "text.pem").write_text("no certificate")
+    for name in ("none.pem", "text.pem"):
+        for kind, client, job in (
+            (ElasticsearchConnection, ElasticsearchClient, settings()),
+            (OpenSearchConnection, OpenSearchClient, OpenSearchSettings(index="docs")),
+        ):
+            connection = kind(endpoint="https://h", ca_cert=str(tmp_path / name))
+            with pytest.raises(JobError, match="caCert"):
+                client(connection, job)
+
+
+class _Echo(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.server.seen.append((self.path, self.headers.get("authorization")))
+        status, kind, body = self.server.answers.get(self.path, (200, "application/json", b"{}"))
+        self.send_response(status)
+        self.send_header("X-Elastic-Product", "Elasticsearch")
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def echo():
+    """A server that answers what a gateway might."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
+    server.seen, server.answers = [], {}
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(params=["elasticsearch", "opensearch"])
+def connect(request):
+    """Opens a client of either store."""
+
+    def open_client(endpoint: str, **login: str):
+        if request.param == "elasticsearch":
+            return ElasticsearchClient(
+                ElasticsearchConnection(endpoint=endpoint, **login), settings()
+            )
+        job = OpenSearchSettings(index="docs")
+        return OpenSearchClient(OpenSearchConnection(endpoint=endpoint, **login), job)
+
+    return open_client
+
+
+def test_a_login_in_any_script_and_a_path_reach_the_server(echo, connect) -> None:
+    """As UTF-8, whatever the client would do."""
+    connect(f"{echo.url}/pre/fix/", username="ü", password="pä:ss").request("GET", "/x")
+    pair = base64.b64encode("ü:pä:ss".encode()).decode()
+    assert echo.seen == [("/pre/fix/x", f"Basic {pair}")]
+
+
+def test_what_a_gateway_answers_is_a_fault_of_ours_to_tell(echo, connect) -> None:
+    """Pages of HTML, empty answers and half of JSON."""
+    echo.answers = {
+        "/502": (502, "text/html", b"<h1>bad gateway"),
+        "/401": (401, "text/plain", b""),
+        "/half": (200, "application/json", b"{"),
+    }
+    client = connect(echo.url)
+    for path, status in (("/502", 502), ("/401", 401)):
+        with pytest.raises(StatusError) as e:
+            client.request("GET", path)
+        assert e.value.status == status
+    with pytest.raises(TransientError):
+        client.request("GET", "/half")
+
+
+def test_an_api_key_is_taken_encoded_or_as_its_two_parts(echo) -> None:
+    """The header holds it encoded."""
+    for key in ("some-id:some-key", base64.b64encode(b"some-id:some-key").decode()):
+        connection = ElasticsearchConnection(endpoint=echo.url, api_key=key)
+        ElasticsearchClient(connection, settings()).request("GET", "/x")
+    assert len({login for _, login in echo.seen}) == 1
+    assert base64.b64decode(echo.seen[0][1].removeprefix("ApiKey ")) == b"some-id:some-key"
+
+
+def test_a_cluster_that_can_not_be_discovered_may_come_back() -> None:
+    """Its own errors are none of ours."""
+    connection = ElasticsearchConnection(endpoint="http://127.0.0.1:9")
+    with pytest.raises(TransientError, match="discovered"):
+        ElasticsearchClient(connection, settings(discovery=True))
+    there = OpenSearchConnection(endpoint="http://127.0.0.1:9")
+    with pytest.raises(TransientError, match="discovered"):
+        OpenSearchClient(there, OpenSearchSettings(index="docs", discovery=True))
+
+
+def test_a_transform_is_picklable_and_shows_no_secret() -> None:
+    """Workers get it with its login; no text of it has one."""
+    connection = ElasticsearchConnection(endpoint="http://h", username="u", password="hunter2222")
+    write = WriteToElasticsearch(settings=settings(), connection=connection)
+    again = pickle.loads(pickle.dumps(write))
+    assert again.connection.password.reveal() == "hunter2222"
+    for shown in (repr(write), str(write.connection), repr(again), str(write.display_data())):
+        assert "hunter2222" not in shown
