@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 RUNNABLE = ("bash", "python")
 MOST_NOT_RUN = 9
-"""Blocks that are shown and not run, over all pages: benchmarks that take minutes, and installing."""
+"""Blocks that are shown and not run, over all pages: long benchmarks, and installing."""
 
 FENCE = re.compile(r"^```(?P<language>\w*)\s*$")
 MARK = re.compile(r"^<!-- (?P<kind>not run|file|output)(: (?P<value>.+?))? -->$")
