@@ -12,6 +12,7 @@ from vecferry.settings import Settings, pick
 
 ACTIONS = ("index", "create", "update", "delete")
 CREATE_MODES = ("createIfNotExist", "ignore", "recreate")
+LOGINS = {"accessKey", "password", "apiKey", "token"}
 MOST_NAME_BYTES = 255
 _NOT_IN_NAMES = set(' "*\\<|,>/?#:')
 
@@ -103,6 +104,8 @@ class SearchSettings(Settings):
             problems.append(f"{word} drops what the index holds: set ownsTarget: true if it may go")
         if self.alias == self.index:
             problems.append(f"alias {self.alias!r} is the index itself: give one another name")
+        for word in sorted(LOGINS & set(self.model_extra or {})):
+            problems.append(f"{word} belongs into a data source, which keeps it secret")
         if (self.model_extra or {}).get("deleteBy"):
             problems.append(
                 "deleteBy is not known here, and the rows that it names would be written: leave it "

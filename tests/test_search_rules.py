@@ -273,6 +273,7 @@ def test_what_datax_says_of_a_column_is_no_part_of_its_mapping() -> None:
             "ids of different rows would be the same",
         ),
         ({"alias": "docs"}, "is the index itself"),
+        ({"accessKey": "hunter2222"}, "accessKey belongs into a data source"),
         ({"alias": "A"}, "lower case"),
         ({"index": "."}, "no name for an index"),
     ],
@@ -282,6 +283,7 @@ def test_what_would_change_the_meaning_of_a_job_is_refused(more: dict, shown: st
     job = {"index": "docs", "column": [KEY, TEXT]} | more
     _, problems = validate(ElasticsearchSettings, job, "steps[1].parameter")
     assert shown in "; ".join(problems)
+    assert "hunter2222" not in "; ".join(problems)
 
 
 def test_what_the_vendor_has_and_we_lack_is_a_warning() -> None:
