@@ -156,7 +156,7 @@ class SearchIndex:
             self.client, lambda: self._write("POST", f"{self.path}/_search", body), "searching"
         )
         return [
-            {"score": hit.get("_score"), "_id": hit["_id"], **(hit.get("_source") or {})}
+            {"score": _score(hit), "_id": hit["_id"], **(hit.get("_source") or {})}
             for hit in answer["hits"]["hits"]
         ]
 
@@ -198,6 +198,12 @@ class SearchIndex:
 
     def _write(self, method: str, path: str, body: Any = None) -> Any:
         return self.client.request(method, path, body)
+
+
+def _score(hit: dict[str, Any]) -> float:
+    """OpenSearch writes NaN and Infinity as texts, null where there is no score."""
+    score = hit.get("_score")
+    return float("nan") if score is None else float(score)
 
 
 def _parsed(text: str) -> tuple[int, int] | None:

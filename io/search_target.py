@@ -56,7 +56,7 @@ class SearchTarget:
           JobError: with every reason why it can't.
         """
         index = self._index()
-        found = self._check_version(index)
+        _, found = self._version(index)
         info = index.describe()
         self._refuse([*self._unready(index, info), *self._alias_problems(index)])
         return self._tell([*found, *notes(self.settings, info)])
@@ -130,8 +130,10 @@ class SearchTarget:
 
     def _store(self) -> SearchStore:
         index = self._index()
-        info, version = self._existing(index), index.version()
+        version, found = self._version(index)
+        info = self._existing(index)
         self._refuse(mismatches(self.settings, info))
+        self._tell([*found, *notes(self.settings, info)])
         encoder = RowEncoder(
             self.settings, info.fields, base64_vectors=self.dialect.takes_base64(version)
         )
@@ -160,15 +162,17 @@ class SearchTarget:
             for c in self.settings.column
         }
 
-    def _check_version(self, index: SearchIndex) -> list[str]:
+    def _version(self, index: SearchIndex) -> tuple[tuple[int, int] | None, list[str]]:
+        """The server's version, and a note where it may not be read; an old one is refused."""
         version, least = index.version(), self.dialect.least_version
         store, wanted = self.dialect.store, ".".join(map(str, least))
         if version is None:
-            return [f"{store} does not tell its version to this user; {wanted} or newer is needed"]
+            note = f"{store} does not tell its version to this user; {wanted} or newer is needed"
+            return None, [note]
         if version < least:
             shown = ".".join(map(str, version))
             raise JobError(f"{index.client.where} is {store} {shown}; {wanted} or newer is needed")
-        return []
+        return version, []
 
     def _unready(self, index: SearchIndex, info: IndexInfo | None) -> list[str]:
         """Why the job can't write: the index is missing and can't be made, or doesn't fit."""

@@ -38,7 +38,9 @@ def acceptor(
     """What turns a value that is not null into what is written; it raises TerminalError."""
     if field is not None and field.is_vector and field.metric != "other":
         dimension = field.dimension or (column.dimension if column else None)
-        return _vectors(name, dimension, field.metric == "cosine", base64_vectors)
+        # A mapping without dimensions takes them from the first vector, which must be numbers.
+        packed = base64_vectors and field.dimension is not None
+        return _vectors(name, dimension, field.metric == "cosine", packed)
     if column is not None and column.is_split:
         return lambda value: plain(name, value.split(splitter) if type(value) is str else value)
     if (field is not None and field.type in JSON_TYPES) or (column is not None and column.is_json):

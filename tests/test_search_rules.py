@@ -658,3 +658,39 @@ def test_a_transform_is_picklable_and_shows_no_secret() -> None:
     assert again.connection.password.reveal() == "hunter2222"
     for shown in (repr(write), str(write.connection), repr(again), str(write.display_data())):
         assert "hunter2222" not in shown
+
+
+def test_a_worker_tells_what_the_check_would_and_refuses_an_old_server(caplog) -> None:
+    """A pipeline of one's own has no launcher."""
+    answers: dict = {("GET", "/docs/_mapping"): MAPPING}
+    told = target(answers, column=[TEXT])
+    with caplog.at_level("WARNING"):
+        told.operator().close()
+    assert "written twice is there twice" in caplog.text
+    assert "does not tell its version" in caplog.text
+    answers[("GET", "/")] = {"version": {"number": "1.3.0"}}
+    with pytest.raises(JobError, match="or newer is needed"):
+        target(answers).operator()
+
+
+def test_scores_that_are_no_numbers_are_shown_as_such() -> None:
+    """As OpenSearch writes them."""
+    hits = [{"_id": "a", "_score": "NaN"}, {"_id": "b", "_score": 0.5}, {"_id": "c"}]
+    mapping = {"docs": {"mappings": {"properties": {"v": {"type": "knn_vector", "dimension": 3}}}}}
+    found = target(
+        {
+            ("GET", "/docs/_mapping"): mapping,
+            ("POST", "/docs/_refresh"): StatusError(403, "security_exception", "no"),
+            ("POST", "/docs/_search"): {"hits": {"hits": hits}},
+        }
+    ).search([1, 2, 3], 3)
+    assert [f"{hit['score']:.1f}" for hit in found] == ["nan", "0.5", "nan"]
+
+
+def test_a_vector_whose_mapping_has_no_dimensions_is_sent_as_numbers() -> None:
+    """The server counts them in the first document."""
+    fields = FIELDS | {"v": Field("v", "dense_vector", None, "cosine")}
+    column = [KEY, {"name": "v", "type": "dense_vector"}]
+    encoder = RowEncoder(settings(column=column), fields, base64_vectors=True)
+    body = encoder.encode(Change({"id": "a", "v": [1, 2, 3]})).body
+    assert orjson.loads(body.splitlines()[1])["v"] == [1.0, 2.0, 3.0]
