@@ -141,7 +141,10 @@ class SearchPlace(Place):
         self.index = f"t{uuid.uuid4().hex}"
 
     def target(self, **settings):
-        columns = [*self.store.columns, {"name": "number", "type": "long"}]
+        *columns, vector_column = self.store.columns
+        if self.store.kind != "opensearch":  # whose default rounds vectors, and scores with them
+            vector_column = {**vector_column, "index_options": {"type": "hnsw"}}
+        columns += [vector_column, {"name": "number", "type": "long"}]
         return self.store.target(index=self.index, column=columns, **settings)
 
     def count(self, target):
