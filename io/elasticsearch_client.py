@@ -66,7 +66,12 @@ class ElasticsearchClient:
             "application/json": OrjsonSerializer(),
             JSON.split(";")[0]: OrjsonSerializer(),
         }
-        serializers |= {LINES.split(";")[0]: NdjsonSerializer()}
+
+        class AsItIs(NdjsonSerializer):  # which copies a body twice that is bytes already
+            def dumps(self, data: Any) -> bytes:
+                return bytes(data)  # a copy only of what is no bytes
+
+        serializers |= {LINES.split(";")[0]: AsItIs()}
         try:
             self._client = Elasticsearch(
                 [url_to_node_config(h).replace(headers=login) for h in connection.hosts],
