@@ -229,6 +229,7 @@ def test_redirects_are_followed_three_times(server: EndpointServer, host: ImageS
         ("ftp://127.0.0.1/a", "image-refused"),
         ("http://192.168.7.7/a", "image-private-address"),
         ("http://169.254.169.254/latest/meta-data", "image-private-address"),
+        ("//[::1", "image-refused"),
         ("", "image-refused"),
     ],
 )
@@ -263,6 +264,17 @@ def test_an_image_url_obeys_the_trusted_endpoints(
         assert reason(server, url, trustedEndpoints=trusted) == "image-untrusted"
     assert reason(server, host.url("/a.png"), trustedEndpoints=[]) == "image-untrusted"
     assert host.seen == {"/a.png": 1, "/r": 1}
+
+
+@pytest.mark.parametrize("end", ["\\", "?", "#", "%20", "\t", "@"])
+def test_a_pattern_is_not_met_by_what_stands_behind_the_host(
+    server: EndpointServer, host: ImageServer, end: str
+) -> None:
+    """Clients end a host where a pattern of `[^/]*` does not: such URLs are not asked for."""
+    url = f"http://127.0.0.1:{host.port}{end}.trusted.test/a.png"
+    trusted = [r"http://[^/]*\.trusted\.test/.*"]
+    assert reason(server, url, trustedEndpoints=trusted) == "image-untrusted"
+    assert not host.seen
 
 
 @pytest.mark.parametrize(
@@ -327,6 +339,31 @@ def test_a_body_that_drips_is_left_in_time() -> None:
     with pytest.raises(TransientError, match="within"):
         fetcher.get(f"http://127.0.0.1:{port}/", lambda amount: contextlib.nullcontext())
     assert time.monotonic() - began < 1.5
+    listener.close()
+
+
+def test_the_body_of_a_redirect_is_not_read(server: EndpointServer, host: ImageServer) -> None:
+    """It has no use, and may have no end."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    target = host.url("/a.png").encode()
+    sent = 0
+
+    def redirect() -> None:
+        nonlocal sent
+        connection, _ = listener.accept()
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: " + target + b"\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while sent < 64 << 20:
+                sent += connection.send(b"x" * 65536)
+        connection.close()
+
+    thread = threading.Thread(target=redirect, daemon=True)
+    thread.start()
+    out = fate(server, f"http://127.0.0.1:{listener.getsockname()[1]}/r")
+    assert not isinstance(out, Reject), out
+    thread.join(10)
+    assert sent < 16 << 20
     listener.close()
 
 
@@ -479,8 +516,10 @@ def test_the_signature_of_a_url_is_never_shown(server: EndpointServer, host: Ima
 
 @pytest.mark.parametrize("url", ["http://", "http://[::1", "http://a b/x", "http://x:99999/"])
 def test_what_is_no_url_is_the_rows_fault(server: EndpointServer, url: str) -> None:
-    """Nothing is asked, and nothing fails."""
+    """Nothing is asked, and nothing fails, whatever the job says of URLs."""
     assert reason(server, url) in ("bad-image", "image-not-found")
+    assert reason(server, url, trustedEndpoints=["http://good/.*"]) == "image-untrusted"
+    assert reason(server, url, imageUnreachable="reject") in ("bad-image", "image-not-found")
 
 
 @pytest.fixture

@@ -32,7 +32,9 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 421, 425, 429})
 _BUSY = frozenset({429, 502, 503, 504})
 _GONE = frozenset({404, 410})
-
+_PARTS = re.compile(r"(https?://)([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_ODD = re.compile(r"[@%\\\s]")
+"""What no host has in its name, and a client may take for the end of one."""
 
 Hold = Callable[[int], AbstractContextManager[None]]
 
@@ -42,6 +44,11 @@ class BrokenImageError(TransientError):
 
     A host that is busy (429, 502, 503, 504, a timeout) raises a plain TransientError instead.
     """
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: else requests reads the whole body of a redirect, however large, and unzips it."""
 
 
 class Fetcher:
@@ -64,7 +71,7 @@ class Fetcher:
     ) -> None:
         self._patterns = None if patterns is None else [re.compile(p) for p in patterns]
         self._timeout, self._most_bytes, self._advice = timeout, most_bytes, advice
-        self._session = session = requests.Session()
+        self._session = session = _Session()
         adapter = requests.adapters.HTTPAdapter if allow_private else CheckedAdapter
         for scheme in ("http://", "https://"):
             session.mount(scheme, adapter(pool_connections=64, pool_maxsize=connections))
@@ -98,9 +105,7 @@ class Fetcher:
                     target = response.headers.get("Location")
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
                 raise _fault(url, e) from e
-            if not target:
-                raise TerminalError(f"{shown_url(url)} redirects to nowhere", "image-refused")
-            url = urljoin(url, target)
+            url = _redirected(url, target)
         raise TerminalError(
             f"{shown_url(first)} redirects more than {MOST_REDIRECTS} times", "image-refused"
         )
@@ -124,13 +129,16 @@ class Fetcher:
         self._session.close()
 
     def _require_trusted(self, url: str) -> None:
-        if not url.lower().startswith(("http://", "https://")):
+        parts = _PARTS.fullmatch(url)
+        if parts is None:
             text = f"a redirect to {shown_url(url)} is not followed: it is no http(s) URL"
             raise TerminalError(text, "image-refused")
         if self._patterns is None:
             return
-        # What stands before an @ is no host, but looks like one to a pattern.
-        if "@" in urlsplit(url).netloc or not any(p.fullmatch(url) for p in self._patterns):
+        scheme, host, rest = parts.groups()
+        if rest[:1] in ("?", "#"):  # here the host ends, which a pattern looks for a / to tell
+            url = f"{scheme}{host}/{rest}"
+        if _ODD.search(host) or not any(p.fullmatch(url) for p in self._patterns):
             raise TerminalError(
                 f"{shown_url(url)} matches none of setting.trustedEndpoints: add a pattern for it",
                 "image-untrusted",
@@ -158,7 +166,7 @@ class Fetcher:
             text = f"{shown_url(url)} is sent as {shorten(encoding, 20)}, which nobody asked for"
             raise TerminalError(text, "image-refused")
         length = headers.get("Content-Length", "")
-        expected = int(length) if length.isascii() and length.isdigit() else None
+        expected = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
         with hold(min(expected or self._most_bytes, self._most_bytes)):
             body = bytearray()
             if expected is None or expected <= self._most_bytes:
@@ -182,8 +190,18 @@ class Fetcher:
         return bytes(body)
 
 
+def _redirected(url: str, target: str | None) -> str:
+    try:
+        if target:
+            return urljoin(url, target)
+    except ValueError:
+        pass
+    raise TerminalError(f"{shown_url(url)} redirects to nowhere", "image-refused")
+
+
 def _host(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2].lower()
+    parts = _PARTS.match(url)
+    return parts[2].rpartition("@")[2].lower() if parts else ""
 
 
 def _refusal(url: str, status: int, wish: str | None) -> Exception:
