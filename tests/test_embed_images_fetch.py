@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import socket
-import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +23,6 @@ from vecferry.rows import Reject
 from vecferry.transforms import embed_image_address, embed_image_load
 from vecferry.transforms.embed_image import Image, Source
 from vecferry.transforms.embed_image_address import checked_addresses, is_public
-from vecferry.transforms.embed_image_fetch import Fetcher
 from vecferry.transforms.embedder import Embedder
 
 
@@ -266,17 +262,6 @@ def test_an_image_url_obeys_the_trusted_endpoints(
     assert host.seen == {"/a.png": 1, "/r": 1}
 
 
-@pytest.mark.parametrize("end", ["\\", "?", "#", "%20", "\t", "@"])
-def test_a_pattern_is_not_met_by_what_stands_behind_the_host(
-    server: EndpointServer, host: ImageServer, end: str
-) -> None:
-    """Clients end a host where a pattern of `[^/]*` does not: such URLs are not asked for."""
-    url = f"http://127.0.0.1:{host.port}{end}.trusted.test/a.png"
-    trusted = [r"http://[^/]*\.trusted\.test/.*"]
-    assert reason(server, url, trustedEndpoints=trusted) == "image-untrusted"
-    assert not host.seen
-
-
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
@@ -308,63 +293,6 @@ def test_a_body_without_end_is_left_at_the_limit(server: EndpointServer, host: I
     out = fate(server, host.url("/endless"))
     assert out.reason == "image-too-large"
     assert "imageMaxPixels" in out.message
-
-
-def test_a_body_that_drips_is_left_in_time() -> None:
-    """timeoutSeconds is for the whole image, not for each byte of it."""
-    fetcher = Fetcher(
-        patterns=None,
-        allow_private=True,
-        timeout=0.3,
-        most_bytes=1 << 20,
-        advice="",
-        connections=1,
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-
-    def drip() -> None:
-        connection, _ = listener.accept()
-        connection.recv(4096)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        try:
-            for _ in range(100):
-                connection.sendall(b"x")
-                time.sleep(0.02)
-        except OSError:
-            connection.close()
-
-    threading.Thread(target=drip, daemon=True).start()
-    began = time.monotonic()
-    with pytest.raises(TransientError, match="within"):
-        fetcher.get(f"http://127.0.0.1:{port}/", lambda amount: contextlib.nullcontext())
-    assert time.monotonic() - began < 1.5
-    listener.close()
-
-
-def test_the_body_of_a_redirect_is_not_read(server: EndpointServer, host: ImageServer) -> None:
-    """It has no use, and may have no end."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    target = host.url("/a.png").encode()
-    sent = 0
-
-    def redirect() -> None:
-        nonlocal sent
-        connection, _ = listener.accept()
-        connection.recv(4096)
-        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: " + target + b"\r\n\r\n")
-        with contextlib.suppress(OSError):
-            while sent < 64 << 20:
-                sent += connection.send(b"x" * 65536)
-        connection.close()
-
-    thread = threading.Thread(target=redirect, daemon=True)
-    thread.start()
-    out = fate(server, f"http://127.0.0.1:{listener.getsockname()[1]}/r")
-    assert not isinstance(out, Reject), out
-    thread.join(10)
-    assert sent < 16 << 20
-    listener.close()
 
 
 def flaky(times: int, good_answer: bytes, status: int = 503) -> Any:

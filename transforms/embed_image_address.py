@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from typing import Any, ClassVar
 
 import requests.adapters
@@ -16,6 +17,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.connection import create_connection
 
 from vecferry.errors import TerminalError, TransientError, shorten
+from vecferry.transforms.endpoints.wire import Until
 
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _COMPATIBLE = ipaddress.ip_network("::/96")
@@ -85,11 +87,30 @@ class _Checked:
         raise urllib3.exceptions.NewConnectionError(self, str(failure)) from failure
 
 
-class _Http(_Checked, HTTPConnection):
+class _Timed:
+    """Reads head and body of an answer in one timeout; a socket's own begins anew at each byte."""
+
+    response_class: Any
+
+    def getresponse(self: Any) -> Any:
+        until = Until(time.monotonic() + (self.timeout or 0))
+        self.response_class = until.response
+        return super().getresponse()  # type: ignore[misc]
+
+
+class _Http(_Timed, HTTPConnection):
     pass
 
 
-class _Https(_Checked, HTTPSConnection):
+class _Https(_Timed, HTTPSConnection):
+    pass
+
+
+class _CheckedHttp(_Checked, _Http):
+    pass
+
+
+class _CheckedHttps(_Checked, _Https):
     pass
 
 
@@ -101,11 +122,25 @@ class _HttpsPool(HTTPSConnectionPool):
     ConnectionCls = _Https
 
 
-class CheckedAdapter(requests.adapters.HTTPAdapter):
-    """Connects to public addresses only; TLS is verified against the name all the same."""
+class _CheckedHttpPool(HTTPConnectionPool):
+    ConnectionCls = _CheckedHttp
+
+
+class _CheckedHttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _CheckedHttps
+
+
+class TimedAdapter(requests.adapters.HTTPAdapter):
+    """Bounds the time in which an answer comes as a whole; a proxy is trusted to keep to it."""
 
     pools: ClassVar[dict[str, Any]] = {"http": _HttpPool, "https": _HttpsPool}
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]
         self.poolmanager.pool_classes_by_scheme = self.pools
+
+
+class CheckedAdapter(TimedAdapter):
+    """Connects to public addresses only; TLS is verified against the name all the same."""
+
+    pools: ClassVar[dict[str, Any]] = {"http": _CheckedHttpPool, "https": _CheckedHttpsPool}

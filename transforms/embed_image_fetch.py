@@ -18,13 +18,12 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import requests
-import requests.adapters
 import urllib3
 
 from vecferry.errors import TerminalError, TransientError, redact, shorten
 from vecferry.retry import parse_retry_after
 from vecferry.transforms.embed_image import shown_url
-from vecferry.transforms.embed_image_address import CheckedAdapter
+from vecferry.transforms.embed_image_address import CheckedAdapter, TimedAdapter
 
 MOST_REDIRECTS = 3
 CONNECT_SECONDS = 10.0
@@ -72,7 +71,7 @@ class Fetcher:
         self._patterns = None if patterns is None else [re.compile(p) for p in patterns]
         self._timeout, self._most_bytes, self._advice = timeout, most_bytes, advice
         self._session = session = _Session()
-        adapter = requests.adapters.HTTPAdapter if allow_private else CheckedAdapter
+        adapter = TimedAdapter if allow_private else CheckedAdapter
         for scheme in ("http://", "https://"):
             session.mount(scheme, adapter(pool_connections=64, pool_maxsize=connections))
         session.trust_env = False

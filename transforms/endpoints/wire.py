@@ -71,7 +71,7 @@ class Wire:
 
     def post(self, body: bytes) -> Response:
         """Sends `body`, gives the answer."""
-        until = _Until(time.monotonic() + self._timeout)
+        until = Until(time.monotonic() + self._timeout)
         connection = self._take()
         connection.response_class = until.response  # type: ignore[assignment]
         try:
@@ -187,7 +187,7 @@ class _SecureConnection(_Connection, HTTPSConnection):
     pass
 
 
-class _Until(io.RawIOBase):
+class Until(io.RawIOBase):
     """What a socket receives, until a deadline; a socket's own timeout begins anew each time."""
 
     def __init__(self, deadline: float) -> None:
