@@ -335,6 +335,8 @@ def test_a_whole_job_fills_an_index_and_answers_a_query(store, tmp_path, capsys)
     }
     bench.job["setting"]["errorLimit"] = {"record": "1"}
     assert bench.call("check", "--connect").status == 0
+    shown = bench.call("preview", "--rows", "2")
+    assert (shown.status, "r000001" in shown.out) == (0, True), shown.err
     report = bench.run()
     assert (report["state"], report["rows_written"], report["rows_rejected"]) == ("DONE", 299, 1)
     assert counts_add_up(report)
@@ -343,6 +345,11 @@ def test_a_whole_job_fills_an_index_and_answers_a_query(store, tmp_path, capsys)
     found = bench.call("query", lines[42]["text"], "-k", "1", "--json")
     assert found.status == 0, found.err
     assert "r000042" in found.out
+    if store.kind != "opensearch":
+        bench.sources["Vectors"]["password"] = "not-the-password"
+        refused = bench.call("run")
+        assert (refused.status, "the login is refused" in refused.err) == (2, True)
+        assert "not-the-password" not in refused.out + refused.err
 
 
 class _WithWindow(beam.DoFn):
