@@ -128,6 +128,8 @@ class Outbox:
         what, result = self.done.get()
         if type(what) is list:
             self._under_way -= 1
+            if isinstance(result, Exception):
+                raise result
             self._count(result)
             if result.limit is not None:
                 queue = self._images if type(what[0].content) is Image else self._texts
@@ -162,7 +164,9 @@ class Outbox:
     def _pack(self, one: Input) -> None:
         """Adds an input to the batch that is being filled, sends what has no room for more."""
         if one.alone:
-            self._hand_over([one])
+            alone = Queue(1, 0)
+            alone.inputs.append(one)
+            self._send(alone)
             return
         content = one.content
         if type(content) is str and self._most_tokens is None:
@@ -214,21 +218,21 @@ class Outbox:
             queue.size = sum(size_of(one.content, self._most_tokens) for one in inputs)
             return
         for at in range(0, len(inputs), queue.most):
-            self._hand_over(inputs[at : at + queue.most])
-
-    def _hand_over(self, batch: list[Input]) -> None:
-        self._under_way += 1
-        self._workers.put(batch, self._under_way)
+            self._under_way += 1
+            try:
+                self._workers.put(inputs[at : at + queue.most], self._under_way)
+            except BaseException:  # there is no thread to be had; others may wait for these
+                self._land(inputs[at:], None)
+                raise
 
     def _work(self, batch: list[Input]) -> Outcome:
         """Calls the endpoint, in a thread; leaves vectors in the caches before telling anyone."""
+        outcome: Outcome | None = None
         contents: list[Any] = [one.content for one in batch]
-        outcome = self._caller(contents)
         try:
+            outcome = self._caller(contents)
             self._keep(batch, outcome)
-        except Exception as e:  # raised on the bundle's thread, which would else wait for ever
-            outcome.error = outcome.error or e
-        finally:
+        finally:  # whatever happened: others may wait for these
             self._land(batch, outcome)
         return outcome
 

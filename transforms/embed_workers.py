@@ -17,8 +17,9 @@ _M_ARENA_MAX = -8  # of glibc's malloc.h
 class Workers:
     """At most `most` threads, started as they are needed, that call `work` on what is put in.
 
-    Results arrive in `done` as (task, result). A thread of one's own costs less than a pool's
-    future for each call, and lasts as long as the bundle.
+    Results arrive in `done` as (task, result), or as (task, exception) where `work` raised. A
+    thread of one's own costs less than a pool's future for each call, and lasts as long as the
+    bundle.
     """
 
     def __init__(self, work: Callable[[Any], Any], most: int, done: SimpleQueue[Any]) -> None:
@@ -30,10 +31,19 @@ class Workers:
     def put(self, task: Any, under_way: int) -> None:
         """Hands over a task; `under_way` tells how many are not done yet, this one included."""
         if self._threads < min(under_way, self._most):
-            self._threads += 1
-            args = (self._work, self._tasks, self._done)
-            threading.Thread(target=_loop, args=args, name="vecferry-embed", daemon=True).start()
+            self._start()
         self._tasks.put(task)
+
+    def _start(self) -> None:
+        args = (self._work, self._tasks, self._done)
+        thread = threading.Thread(target=_loop, args=args, name="vecferry-embed", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the process may have no more
+            if not self._threads:
+                raise
+        else:
+            self._threads += 1
 
     def close(self) -> list[Any]:
         """Lets the threads end, each after the task it is at; gives the tasks not begun."""
@@ -65,4 +75,11 @@ def share_one_arena() -> None:
 
 def _loop(work: Callable[[Any], Any], tasks: SimpleQueue[Any], done: SimpleQueue[Any]) -> None:
     while (task := tasks.get()) is not None:
-        done.put((task, work(task)))
+        try:
+            result = work(task)
+        except Exception as e:
+            result = e
+        except BaseException as e:  # a panic of a library in Rust; who waits must hear of it
+            result = RuntimeError(f"{type(e).__name__}: {e}")
+            result.__cause__ = e
+        done.put((task, result))
