@@ -62,6 +62,9 @@ def test_a_file_damaged_while_it_is_in_use_costs_requests_not_rows(
         settings = settings_for(server, vectorCache={"uri": place.uri}, cacheBytes=0)
         engine = Embedder(settings, None, one_run)
         run(engine, rows_of(3000))
+        writer = engine._shared.store._writer  # type: ignore[union-attr]
+        with writer._changed:
+            assert writer._changed.wait_for(lambda: not writer._bytes, 10)
         with sqlite3.connect(place.path) as db:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         db.close()
@@ -210,6 +213,25 @@ def test_a_uri_that_is_none_says_how_to_write_one_and_shows_no_password(
             attempt(uri)
         assert says in str(caught.value)
         assert "hunter" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_written_to_is_read_all_the_same(
+    place: SqlitePlace, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the day of use should be noted: what an older run left is found."""
+    store = store_at(place.uri)
+    store.put_many(pairs(0, 10))
+    store.close()
+    with sqlite3.connect(place.path) as db:
+        db.execute("UPDATE vectors SET used = 1")
+    db.close()
+    store = store_at(place.uri)
+    store.get_many([], 256)
+    store._open._db.execute("PRAGMA query_only = ON")  # type: ignore[union-attr]
+    assert len(store.get_many([key_of(i) for i in range(10)], 256)) == 10
+    store.put_many(pairs(10, 11))
+    assert "only reads" in caplog.text
+    assert len(store.get_many([key_of(i) for i in range(11)], 256)) == 10
 
 
 def test_a_uri_with_a_password_hides_it_wherever_it_is_shown() -> None:

@@ -65,9 +65,17 @@ class SqliteBackend:
                     if used < day:
                         stale.append((day, key))
             if stale:
-                with self._db:
-                    self._db.executemany("UPDATE vectors SET used = ? WHERE key = ?", stale)
+                self._mark(stale)
         return found
+
+    def _mark(self, used: list[tuple[int, bytes]]) -> None:
+        """Notes the day of use; a full disk or a barred file is read all the same."""
+        try:
+            with self._db:
+                self._db.executemany("UPDATE vectors SET used = ? WHERE key = ?", used)
+        except sqlite3.Error as e:
+            if not _unwritable(e):
+                raise
 
     def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
         """Keeps values under their keys."""
@@ -181,7 +189,7 @@ class SqliteBackend:
         except sqlite3.Error as e:
             if type(e) is sqlite3.DatabaseError:  # its subclasses are other faults
                 raise DamagedError(f"is damaged: {e}", final=True) from e
-            unwritable = "full" in str(e) or "readonly" in str(e)
+            unwritable = _unwritable(e)
             raise StoreError(str(e), reads=unwritable, final=not unwritable) from e
 
     @contextmanager
@@ -211,3 +219,7 @@ class SqliteBackend:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return int((pages - free) * size)
+
+
+def _unwritable(e: sqlite3.Error) -> bool:
+    return "full" in str(e) or "readonly" in str(e)
