@@ -128,3 +128,39 @@ def test_importing_the_settings_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "says"),
+    [
+        ("http://h:99999/v1", "is no URL"),
+        ("http://h:x/v1", "is no URL"),
+        ("http://[::1/v1", "is no URL"),
+        ("http://h/a b/v1", "holds ' '"),
+        ("http://h/v1\r\nX-More: 1", "holds"),
+        ("http://é.example/v1", "xn--"),
+        ("http://bad.example\\.good.example/v1", "holds"),
+        ("http://h/v1?api-version=1", "without a query"),
+        ("http://me:pass/word@h/v1", "put the key into apiKey"),
+    ],
+)
+def test_an_endpoint_that_no_request_can_go_to_is_refused_beforehand(endpoint, says):
+    """Else each request would fail alike, and be tried again for ten minutes."""
+    with pytest.raises(ValidationError, match=says) as caught:
+        _settings(modelProvider="openai", modelName="m", endpoint=endpoint)
+    assert "word" not in str(caught.value).replace("password", "")
+
+
+@pytest.mark.parametrize("key", ["sk-hidden\n", "sk-hidden\r\nX-More: 1", "sk-hiddenж"])
+def test_a_key_that_no_header_can_hold_is_refused_beforehand(key):
+    """Without being shown."""
+    with pytest.raises(ValidationError, match="apiKey holds a line break") as caught:
+        _settings(**(STUDIO | {"apiKey": key}))
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a b", "../other", "a?b", "a\nb"])
+def test_a_service_id_stays_in_its_place_in_the_url(name):
+    """It is a part of the path of AI Search's URLs."""
+    with pytest.raises(ValidationError, match="service id"):
+        _settings(modelProvider="aiSearch", modelName=name, apiKey="k", endpoint="http://h")

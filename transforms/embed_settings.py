@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from vecferry.errors import near
 from vecferry.settings import SecretText, Settings
 from vecferry.transforms.embed_columns import EmbeddingColumn as EmbeddingColumn
+from vecferry.transforms.embed_endpoint import checked_endpoint, key_fault, path_fault
 from vecferry.transforms.embed_models import (
     LOCAL_MODEL,
     PROVIDERS,
@@ -120,17 +121,7 @@ class EmbedSettings(Settings):
     @field_validator("endpoint")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(
-                f"endpoint {value!r} is no URL: write the base URL, "
-                "such as https://dashscope.aliyuncs.com/compatible-mode/v1"
-            )
-        if parts.username or parts.password:
-            raise ValueError("endpoint holds a user or password: put the key into apiKey instead")
-        return value.rstrip("/")
+        return None if value is None else checked_endpoint(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -145,14 +136,18 @@ class EmbedSettings(Settings):
             raise ValueError("; ".join(problems))
         return self
 
-    def _connection_faults(self) -> list[str]:
-        provider, faults = self.provider, []
+    def _connection_faults(self) -> list[str | None]:
+        provider = self.provider
+        faults: list[str | None] = []
         if self.model_provider == "local":
             return []
         if not self.model_name:
             faults.append(f"modelName is missing: {self.model_provider} needs one")
         if provider.key_needed and not self.api_key:
             faults.append(f"apiKey is missing: {self.model_provider} needs one")
+        faults.append(key_fault(self.api_key or ""))
+        if self.protocol == "aiSearch":
+            faults.append(path_fault(self.model_name or "-"))
         if provider.base is None and self.endpoint is None:
             faults.append(
                 f"endpoint is missing: {self.model_provider} has no address of its own, "
