@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
@@ -73,3 +75,18 @@ def test_it_is_one_stage_without_state_or_shuffle(server):
         if t.unique_name.startswith("Embed/") and not t.subtransforms
     ]
     assert inside == ["Embed/Embed/ParDo(StampedOperatorFn)"]
+
+
+def test_a_run_that_fails_leaves_no_thread_behind():
+    """Else a long-lived program would gather them, and they would go on asking."""
+    before = {t for t in threading.enumerate() if t.name == "vecferry-embed"}
+    with EndpointServer(key="another") as server:
+        pipeline = beam.Pipeline(runner="FnApiRunner")
+        rows = pipeline | beam.Create([{"text": f"failing {i}"} for i in range(200)])
+        rows | Embed(settings=settings_for(server))
+        with pytest.raises(Exception, match="401"):
+            pipeline.run()
+    left = [t for t in threading.enumerate() if t.name == "vecferry-embed" and t not in before]
+    for thread in left:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in left)

@@ -147,6 +147,12 @@ class OperatorFn(beam.DoFn):
         self.operator = None
         return late
 
+    def teardown(self) -> None:
+        # Of a bundle that failed, here or in another step: its threads would wait, or ask on.
+        if self.operator is not None:
+            self.operator.close()
+            self.operator = None
+
     def _fail(self, error: Exception) -> None:
         assert self.operator is not None
         self.reporter.fail(error)
