@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from tests.embed_support import context, run
 from tests.endpoint_server import EndpointServer
 from tests.image_support import ImageServer, image_settings, png
 from vecferry.errors import TransientError
+from vecferry.io.files_connections import LocalConnection
 from vecferry.rows import Reject
-from vecferry.transforms import embed_image_address
+from vecferry.transforms import embed_image_address, embed_image_load
 from vecferry.transforms.embed_image_fetch import Fetcher
+from vecferry.transforms.embed_image_prepare import Gate
 from vecferry.transforms.embedder import Embedder
 
 
@@ -114,3 +117,46 @@ def test_the_body_of_a_redirect_is_not_read(server: EndpointServer, host: ImageS
     thread.join(10)
     assert sent < 16 << 20
     listener.close()
+
+
+def test_what_was_read_counts_until_it_is_made_ready(
+    server: EndpointServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading is faster than decoding: large files must not gather in between."""
+    for i in range(20):
+        (tmp_path / f"{i}.png").write_bytes(png(i, 300, 200))
+    size = max(file.stat().st_size for file in tmp_path.iterdir())
+    monkeypatch.setattr(embed_image_load, "_reading", Gate(2 * size))
+    prepare, lock, alive, most = embed_image_load.prepare, threading.Lock(), 0, 0
+
+    def slow(key: bytes, content: bytes, rules: Any) -> Any:
+        nonlocal alive, most
+        with lock:
+            alive += 1
+            most = max(most, alive)
+        time.sleep(0.02)
+        with lock:
+            alive -= 1
+        return prepare(key, content, rules)
+
+    monkeypatch.setattr(embed_image_load, "prepare", slow)
+    settings = image_settings(server, imageDatasource="Files", imageMaxPixels=2000)
+    engine = Embedder(settings, LocalConnection(path=str(tmp_path)), context())
+    out = run(engine, [{"pic": f"{i}.png"} for i in range(20)])
+    assert not [item for item in out if isinstance(item, Reject)]
+    assert most == 2
+
+
+def test_a_body_that_comes_short_again_and_again_takes_room_once(
+    server: EndpointServer, host: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try lets go of what the one before held, else an image would wait for itself."""
+    monkeypatch.setattr(embed_image_load, "_reading", Gate(100_000))
+    body, left = png(1), [3]
+
+    def short() -> Any:
+        left[0] -= 1
+        return (200, {"Content-Length": "60000"}, body) if left[0] >= 0 else (200, {}, body)
+
+    host.routes["/short.png"] = short
+    assert not isinstance(fate(server, host.url("/short.png")), Reject)

@@ -9,6 +9,9 @@ import errno
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError, shorten
@@ -17,7 +20,7 @@ from vecferry.retry import Backoff
 from vecferry.steps import StepContext
 from vecferry.transforms.embed_image import Image, Source, content_of, image_key
 from vecferry.transforms.embed_image_address import UnknownHostError
-from vecferry.transforms.embed_image_fetch import BrokenImageError, Fetcher
+from vecferry.transforms.embed_image_fetch import BrokenImageError, Fetcher, Hold
 from vecferry.transforms.embed_image_prepare import Gate, ImageRules, pillow, prepare
 from vecferry.transforms.embed_settings import EmbedSettings
 from vecferry.transforms.embed_shared import Shared
@@ -26,7 +29,7 @@ from vecferry.transforms.endpoints.base import Vector
 MOST_SOURCE = 32 << 20
 """Bytes that are read of an image which may be scaled down."""
 MOST_READING = 128 << 20
-"""Bytes of images that are being read at a time in a process."""
+"""Bytes of images that are being read or made ready at a time in a process."""
 LONGEST_WAIT = 10.0
 NAME_TRIES = 3
 """So often a host's name is looked up before it is held for wrong."""
@@ -108,12 +111,13 @@ class ImageLoader:
     def __call__(self, source: Source) -> Loaded:
         """The image of a source; never raises."""
         try:
-            content = self._content(source)
-            key = image_key(content, self._rules.most_pixels)
-            vector = self._known(key)
-            if vector is not None:
-                return Found(key, vector)
-            return prepare(key, content, self._rules)
+            with ExitStack() as made_ready:
+                content = self._content(source, made_ready)
+                key = image_key(content, self._rules.most_pixels)
+                vector = self._known(key)
+                if vector is not None:
+                    return Found(key, vector)
+                return prepare(key, content, self._rules)
         except FatalError as e:
             return e
         except TerminalError as e:
@@ -131,17 +135,21 @@ class ImageLoader:
                 self._shared.cache.put(key, vector, vector.nbytes + sys.getsizeof(key))
         return vector
 
-    def _content(self, source: Source) -> bytes:
+    def _content(self, source: Source, held: ExitStack) -> bytes:
+        """The content of a source; what room it takes is let go of when `held` ends."""
         if source.kind not in ("url", "path"):
             return content_of(source)
-        first = time.monotonic()
+        first, hold = time.monotonic(), partial(_hold_until, held)
         # From the first try on: a store of files has its own retries, and has waited already.
         deadline = self._patience if source.kind == "url" else self._deadline
         backoff = Backoff(deadline=deadline, cap=LONGEST_WAIT)
         while True:
             try:
-                return self._fetch(source.value) if source.kind == "url" else self._read(source)
+                if source.kind == "url":
+                    return self._fetch(source.value, hold)
+                return self._read(source, hold)
             except TransientError as e:
+                held.close()  # the next try takes room of its own
                 wait = backoff.next_wait(e.retry_after)
                 self._give_up_one(source, e, backoff.tries, first)
                 if wait is None:
@@ -149,11 +157,11 @@ class ImageLoader:
                 if self._closed.wait(wait):
                     raise TransientError(f"{self._what}: the bundle ended meanwhile") from e
 
-    def _fetch(self, url: str) -> bytes:
+    def _fetch(self, url: str, hold: Hold) -> bytes:
         if self._rejects and self._fetcher.is_down(url):
             text = "its host gave no answer a moment ago"
             raise TerminalError(text, "image-unreachable")
-        return self._fetcher.get(url, _reading.hold)
+        return self._fetcher.get(url, hold)
 
     def _give_up_one(self, source: Source, e: TransientError, tries: int, first: float) -> None:
         """Raises TerminalError where the failure is the image's own, not that of a server."""
@@ -177,7 +185,7 @@ class ImageLoader:
             way += ", or set imageUnreachable to reject, which rejects the rows of such images"
         return TransientError(f"{self._what}: an image could not be read: {text}: {way}")
 
-    def _read(self, source: Source) -> bytes:
+    def _read(self, source: Source, hold: Hold) -> bytes:
         """The content of a file; what is wrong with its path is the row's fault."""
         if self._files is None:
             self._files = self._connection.open_files()
@@ -186,7 +194,7 @@ class ImageLoader:
             with self._files.open(relative) as file:
                 size = getattr(file, "size", None)
                 known = size if type(size) is int else self._most_bytes
-                with _reading.hold(min(known, self._most_bytes)):
+                with hold(min(known, self._most_bytes)):
                     content: bytes = file.read(self._most_bytes + 1)
         except JobError as e:
             raise TerminalError(str(e), "image-outside") from e
@@ -207,3 +215,12 @@ class ImageLoader:
 
     def _no_file(self) -> str:
         return "there is no such file in the data source that imageDatasource names"
+
+
+@contextmanager
+def _hold_until(end: ExitStack, amount: int) -> Iterator[None]:
+    """Holds room for what is read until `end`, or only while it is read where that fails."""
+    with ExitStack() as reading:
+        reading.enter_context(_reading.hold(amount))
+        yield
+        end.enter_context(reading.pop_all())
