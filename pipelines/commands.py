@@ -87,7 +87,8 @@ def describe(report: Report) -> str:
         f"{report.job}: {report.state} in {report.seconds:.1f} s",
         f"  read {report.rows_read:,}  written {report.rows_written:,}  "
         f"rejected {report.rows_rejected:,}  dropped {report.rows_dropped:,}  "
-        f"deleted {report.rows_deleted:,}  stale {report.rows_stale:,}",
+        f"deleted {report.rows_deleted:,}  stale {report.rows_stale:,}"
+        + ("" if report.counts == "committed" or not report.lost else "  (as far as known)"),
         f"  {embed.requests:,} embedding requests, {embed.inputs:,} inputs, "
         f"{embed.cache_hits:,} cache hits, {embed.tokens:,} tokens",
     ]
