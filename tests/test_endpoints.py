@@ -264,3 +264,9 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch):
         assert len(endpoint.embed(["x"]).vectors) == 1
         assert proxy.requests[0].headers["host"] == "embeddings.invalid"
         endpoint.reach()
+
+
+def test_an_index_of_thousands_of_digits_is_a_bad_answer():
+    """Python refuses to read such a number, which is no reason for the job to fail."""
+    with pytest.raises(BadResponseError, match="index"):
+        match_vectors([{"index": "9" * 5000, "embedding": [1.0]}], 1, 1, model="m")

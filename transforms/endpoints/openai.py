@@ -153,7 +153,7 @@ def _place(item: Any, index: str) -> int | None:
     place = item.get(index)
     if type(place) is int or place is None:
         return place
-    if isinstance(place, str) and place.isascii() and place.isdigit():
+    if isinstance(place, str) and len(place) < 10 and place.isascii() and place.isdigit():
         return int(place)
     raise BadResponseError(f"an item of the answer has the {index} {shorten(place)!r}")
 
