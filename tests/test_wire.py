@@ -111,6 +111,13 @@ def test_each_way_to_send_a_body_is_read(answer):
     assert request.endswith(b"\r\n\r\n{}"), "head and body come in one piece"
 
 
+def test_an_empty_answer_that_calls_itself_gzip_keeps_its_status():
+    """A 401 without a body must not look like a broken answer, which would be tried again."""
+    head = b"HTTP/1.1 401 Unauthorized\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n"
+    (response,), _ = _post([head])
+    assert (response.status, bytes(response.data)) == (401, b"")
+
+
 def test_a_connection_serves_again():
     """Two requests, one connection."""
     answers, server = _post([OK, OK], calls=2)

@@ -87,7 +87,7 @@ class Wire:
             connection.close()
             raise
         self._keep(connection)
-        if "gzip" in answer.headers.get("Content-Encoding", ""):
+        if data and "gzip" in answer.headers.get("Content-Encoding", ""):
             data = _unzip(data)
         return Response(answer.status, answer.headers, data)
 
