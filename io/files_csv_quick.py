@@ -226,6 +226,7 @@ def csv_parser(
 ) -> Parser:
     """The parser for the job's kind of CSV: the quick one before the careful one, if it fits."""
     slow = careful_parser(settings, dialect, to_row, rejects)
-    if not QuickCsv.fits(settings):
+    # Without a field of the file there are no columns to count rows by.
+    if not QuickCsv.fits(settings) or not to_row.plan()[1]:
         return slow
     return QuickCsv(settings, to_row, slow, f"{rejects.path}:")

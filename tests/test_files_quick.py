@@ -178,3 +178,10 @@ def test_the_first_rows_of_csv_do_not_wait_for_a_large_block(tmp_path: Path) -> 
     assert isinstance(next(stream), Change)
     stream.close()  # type: ignore[attr-defined]
     assert reader.counts.values["bytes-read"] <= files_csv_quick.BLOCK_BYTES
+
+
+def test_csv_of_constants_alone_gives_each_record_once(tmp_path: Path) -> None:
+    """Where the job takes no field of the file, each record is still one row with its constants."""
+    (tmp_path / "f").write_bytes(b"a,b\n" * 700)
+    rows = read(tmp_path, fileFormat="csv", column=[{"name": "c", "value": "v"}])
+    assert [r[1] for r in rows] == [{"c": "v"}] * 700
