@@ -12,6 +12,7 @@ import gzip
 import io
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -56,7 +57,8 @@ _STREAMS: dict[str, Callable[[Any], Any]] = {
 def members(path: str, raw: Any, packing: str) -> Iterator[tuple[str, Open]]:
     """The files in the packed file `raw`: the path for origins, and what opens each anew.
 
-    A zip has one for each member, ``path!member``; the others have one, under their own path.
+    A zip has one for each member, ``path!member``, and ``path!member#2`` for a second one of that
+    name; the others have one, under their own path.
     Names of members that begin with a dot or an underscore are passed over, as among files.
     Streams have `read1`. Raises Damaged for a zip that is encrypted or packed in an unknown way.
     """
@@ -68,6 +70,7 @@ def members(path: str, raw: Any, packing: str) -> Iterator[tuple[str, Open]]:
 
         yield path, fresh
         return
+    seen: Counter[str] = Counter()
     with zipfile.ZipFile(raw) as archive:
         for info in archive.infolist():
             hidden = any(part[:1] in "._" for part in info.filename.split("/") if part)
@@ -75,7 +78,10 @@ def members(path: str, raw: Any, packing: str) -> Iterator[tuple[str, Open]]:
                 continue
             if info.flag_bits & 1:
                 raise Damaged(f"is encrypted (its member {info.filename!r}); unpack it first")
-            yield f"{path}!{info.filename}", functools.partial(_member, archive, info)
+            seen[info.filename] += 1
+            times = seen[info.filename]
+            again = "" if times == 1 else f"#{times}"
+            yield f"{path}!{info.filename}{again}", functools.partial(_member, archive, info)
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:

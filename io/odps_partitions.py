@@ -21,6 +21,7 @@ _TOKEN = re.compile(
     |(?P<word>`[^`]+`|[A-Za-z_]\w*)|(?P<sign><=|>=|<>|!=|==|=|<|>|\(|\)|,))""",
     re.VERBOSE,
 )
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 _COMPARE: dict[str, Callable[[object, object], bool]] = {
     "=": lambda a, b: a == b,
     "==": lambda a, b: a == b,
@@ -203,15 +204,13 @@ def _get(partition: Partition, key: str) -> str:
 
 
 def _compare(partition: Partition, key: str, operator: str, wanted: str | float) -> bool:
-    given: str | float = _get(partition, key)
+    text = _get(partition, key)
+    given: str | float = text
     if not isinstance(wanted, str):
-        try:
-            given = int(given)
-        except ValueError:
-            try:
-                given = float(given)
-            except ValueError:
-                wanted = str(wanted)
+        if _NUMBER.fullmatch(text):
+            given = float(text) if "." in text else int(text)
+        else:
+            wanted = str(wanted)
     return _COMPARE[operator](given, wanted)
 
 

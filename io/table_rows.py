@@ -15,6 +15,9 @@ from vecferry.io.table_plan import TableSplit
 from vecferry.rows import Change, Reject, changes, encode_value
 from vecferry.steps import StepContext
 
+MOST_SPELLINGS = 256
+"""Keys that a server may mix as equal, as a collation does with a and A, and that we tell apart."""
+
 
 class RowMaker:
     """Makes the rows of one split, in the order in which the server gives them."""
@@ -22,7 +25,7 @@ class RowMaker:
     def __init__(self, split: TableSplit, context: StepContext) -> None:
         self._split, self._context = split, context
         self._number = count()
-        self._last: tuple[str, ...] = ()
+        self._numbers: dict[tuple[str, ...], Iterator[int]] = {}
 
     def begin(self, result: Result) -> None:
         """From now on rows are those of `result`: a first one, or one that takes its place."""
@@ -66,9 +69,12 @@ class RowMaker:
         split, text = self._split, self._result.text
         key = tuple("NULL" if row[i] is None else text(i, row[i]) for i in split.origin_at)
         if split.counted:
-            if key != self._last:
-                self._last, self._number = key, count()
-            return f"{key[0]}:{next(self._number)}"
+            number = self._numbers.get(key)
+            if number is None:
+                if len(self._numbers) >= MOST_SPELLINGS:
+                    del self._numbers[next(iter(self._numbers))]
+                number = self._numbers[key] = count()
+            return f"{key[0]}:{next(number)}"
         if len(key) == 1:
             return key[0]
         return ",".join(

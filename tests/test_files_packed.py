@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,18 @@ class TestZip:
         again = reader(tmp_path, column=["id", "n"], **job).reread("3,x", bad.origin)
         assert again == {"id": "x", "n": "3"}
         assert source.counts.values["bytes-read"] == len(data)
+
+    def test_two_members_of_one_name_keep_their_rows_apart(self, tmp_path: Path) -> None:
+        """The second is called by its number."""
+        sink = io.BytesIO()
+        with zipfile.ZipFile(sink, "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the library's word on the same name
+            archive.writestr("a.csv", "id\n1\n")
+            archive.writestr("a.csv", "id\n2\n")
+        (tmp_path / "twins.zip").write_bytes(sink.getvalue())
+        source = reader(tmp_path, column=["id"], fileFormat="csv", skipHeader=True)
+        origins = [item.origin for item in items_of(source)]
+        assert origins == ["twins.zip!a.csv:3", "twins.zip!a.csv#2:3"]
 
     def test_an_encrypted_zip_is_refused(self, tmp_path: Path) -> None:
         """By its name, before anything of it is read."""

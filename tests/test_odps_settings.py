@@ -169,6 +169,8 @@ def test_a_number_in_quotes_is_a_text_and_one_without_is_a_number() -> None:
     keys = [{"n": "9"}, {"n": "10"}]
     assert choose(("/*query*/n > 9",), ["n"], keys)[0] == [{"n": "10"}]
     assert choose(("/*query*/n > '9'",), ["n"], keys)[0] == []
+    odd = [{"n": "1_0"}, {"n": "inf"}, {"n": "10.0"}]
+    assert choose(("/*query*/n = 10",), ["n"], odd)[0] == [{"n": "10.0"}]
 
 
 def test_a_partition_that_two_patterns_mean_is_read_once() -> None:

@@ -36,6 +36,10 @@ def word(n: int) -> str:
     return "'" + ["a", "B", "ä", "Z", "日本", "it''s", "x,y=1%", ""][n % 8] + f"{n}'"
 
 
+def quoted_word(text: str) -> str:
+    return f"'{text}'"
+
+
 TABLES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "dense": ("id INT PRIMARY KEY, v INT", [f"{i}, {i * i}" for i in range(300)], {}),
     "negative and sparse": (
@@ -57,6 +61,11 @@ TABLES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "id VARCHAR(40) PRIMARY KEY, v INT",
         [f"{word(i)}, {i}" for i in range(120)],
         {"splitPk": "id"},
+    ),
+    "a key in many spellings that a collation takes for one": (
+        "id INT PRIMARY KEY, k VARCHAR(9), INDEX_k",
+        [f"{i}, {quoted_word('aAbBa'[i % 5])}" for i in range(100)],
+        {"splitPk": "k"},
     ),
     "dates": (
         "id INT PRIMARY KEY, d DATE, INDEX_d",
