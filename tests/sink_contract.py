@@ -230,7 +230,7 @@ class SinkContract:
         """The launcher's check refuses the job."""
         locked_out = place.locked_out()
         if locked_out is None:
-            pytest.skip("this store has no login here")
+            pytest.skip("not for this store: it has no login here")
         target, password = locked_out
         with pytest.raises(JobError) as caught:
             target.check()
@@ -241,7 +241,7 @@ class SinkContract:
     def test_a_server_killed_in_the_middle_costs_no_row(self, place: Place) -> None:
         """It comes back with what it had acknowledged; the rest is sent again, none rejected."""
         if not place.dies:
-            pytest.skip("this store lives in our own process")
+            pytest.skip("not for this store: it lives in our own process")
         target = place.target(batchSize=200)
         operator = target.operator()
         emitted = []

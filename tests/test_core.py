@@ -43,6 +43,7 @@ from vecferry.rows import (
     MAX_REJECT_VALUE_BYTES,
     UPDATE,
     Change,
+    Reject,
     as_change,
     cut_value,
     decode_value,
@@ -50,6 +51,7 @@ from vecferry.rows import (
 )
 from vecferry.settings import Secret, SecretText, Settings
 from vecferry.steps import Counts, StepContext, TokenBucket, paced
+from vecferry.transforms.rejects import to_line
 
 
 @pytest.fixture(autouse=True)
@@ -579,3 +581,19 @@ def test_a_token_before_the_host_of_a_url_is_taken_out() -> None:
     assert redact("see https://tk-123@host/x and http://u:p@host") == (
         "see https://***@host/x and http://***@host"
     )
+
+
+def test_a_reject_hides_the_jobs_secrets_and_changes_no_other_value() -> None:
+    """A value that is hidden is marked, so that no replay takes it; a short one may be a word."""
+    keep_secret("none")
+    keep_secret("a-long-api-key")
+    row = Change({"id": "none", "at": "http://u:p@h", "deep": ["see a-long-api-key"], "n": 1})
+    reject = Reject("s", "t", "r", "key a-long-api-key, none", row=row, raw="a-long-api-key")
+    line = orjson.loads(to_line(reject, "run"))
+    assert line["row"] == {
+        "id": "none", "at": "http://u:p@h", "deep": {"$secret": '["see ***"]'}, "n": 1,
+    }  # fmt: skip
+    assert line["raw"] == {"$secret": "***"}
+    assert line["message"] == "key ***, ***"
+    with pytest.raises(ValueError, match="run the job again over its source"):
+        decode_value(line["row"]["deep"])

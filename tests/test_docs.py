@@ -296,4 +296,4 @@ def test_every_step_type_and_type_of_data_source_is_documented() -> None:
 
 def test_every_form_of_a_value_in_rejects_is_documented() -> None:
     """A program of one's own can read them all."""
-    assert {*_DECODERS, "$dict", "$cut"} - backticked("rejects.md") == set()
+    assert {*_DECODERS, "$dict", "$cut", "$secret"} - backticked("rejects.md") == set()

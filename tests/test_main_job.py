@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -129,13 +130,17 @@ def test_a_replay_writes_the_rows_once_their_cause_is_mended(bench: Bench) -> No
     assert limited["rows_read"] == 1
 
 
+@pytest.mark.parametrize(
+    "cut", [{"$cut": {"bytes": 2000000, "sha256": "0", "head": "x"}}, {"$secret": "see ***"}]
+)
 @pytest.mark.parametrize("step", ["Reader", "Writer"])
-def test_a_value_that_was_cut_never_passes_for_a_row(bench: Bench, step: str) -> None:
+def test_a_value_that_was_cut_or_hidden_never_passes_for_a_row(
+    bench: Bench, step: str, cut: dict[str, Any]
+) -> None:
     """Neither in a replay nor in the replay of that replay; its origin says where it is whole."""
     bench.job["setting"]["errorLimit"] = {}
     bench.step("Reader").update(fileFormat="text")
     bench.write_lines([])
-    cut = {"$cut": {"bytes": 2000000, "sha256": "0", "head": "x"}}
     line = {"run": "r", "step": step, "reason": "x", "message": "m", "origin": "rows.jsonl:7"}
     content = {"raw": cut} if step == "Reader" else {"row": {"id": "a", "text": cut}}
     folder = bench.folder / "old"

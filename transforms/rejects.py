@@ -21,7 +21,7 @@ import apache_beam as beam
 import fsspec
 import orjson
 
-from vecferry.errors import JobError, redact
+from vecferry.errors import JobError, hide_secrets, redact
 from vecferry.process import once
 from vecferry.rows import INSERT, Change, Reject, cut_value, decode_value, encode_value
 
@@ -48,8 +48,11 @@ def to_line(reject: Reject, run: str) -> bytes:
 
 
 def _shown(value: Any) -> Any:
+    """A value as it is written; one that holds a secret of the job is marked, and not replayed."""
     encoded = cut_value(encode_value(value))
-    return redact(encoded) if isinstance(encoded, str) else encoded
+    text = encoded if isinstance(encoded, str) else orjson.dumps(encoded).decode()
+    hidden = hide_secrets(text)
+    return encoded if hidden == text else {"$secret": hidden}
 
 
 class _Part:
@@ -115,7 +118,7 @@ class Replayed:
     def change(self) -> Change | None:
         """The row as that step was given it; None where a reader refused a record.
 
-        Raises ValueError where a value was cut.
+        Raises ValueError where a value was cut or hidden.
         """
         row = self.line.get("row")
         if row is None:
@@ -128,7 +131,7 @@ class Replayed:
         )
 
     def raw(self) -> Any:
-        """The record that a reader refused, a text or bytes; ValueError where it was cut."""
+        """The record that a reader refused, as text or bytes; ValueError as for `change`."""
         return decode_value(self.line.get("raw"))
 
 

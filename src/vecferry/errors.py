@@ -72,6 +72,9 @@ def shorten(text: object, most: int = 200) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
+LEAST_IN_ROWS = 8
+"""A shorter secret may well be a word of a row, which must not be changed for it."""
+
 _secrets: set[str] = set()
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}")
@@ -89,6 +92,14 @@ def redact(text: str) -> str:
         if secret in text:
             text = text.replace(secret, "***")
     return _BEARER.sub(r"\1***", _USERINFO.sub("***", text))
+
+
+def hide_secrets(text: str) -> str:
+    """`text`, of a row, without the secrets known here that are too long to be there by chance."""
+    for secret in sorted(_secrets, key=len, reverse=True):
+        if len(secret) >= LEAST_IN_ROWS and secret in text:
+            text = text.replace(secret, "***")
+    return text
 
 
 class RedactingFilter(logging.Filter):

@@ -199,7 +199,7 @@ _DECODERS: dict[str, Any] = {
 
 
 def decode_value(value: Any) -> Any:
-    """The value that `encode_value` was given; a value that was cut raises ValueError."""
+    """The value that `encode_value` was given; a value that was cut or hidden raises ValueError."""
     if isinstance(value, list):
         return [decode_value(v) for v in value]
     if not isinstance(value, dict):
@@ -211,6 +211,11 @@ def decode_value(value: Any) -> Any:
         if name == "$cut":
             raise ValueError(
                 f"a value of {body['bytes']} bytes was cut when it was rejected; "
+                "run the job again over its source instead of replaying it"
+            )
+        if name == "$secret":
+            raise ValueError(
+                "a value held a secret of the job, which was hidden when it was rejected; "
                 "run the job again over its source instead of replaying it"
             )
         if name in _DECODERS:
