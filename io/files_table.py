@@ -31,6 +31,10 @@ ROWS_AT_ONCE = 256
 """So few rows are made at once that their memory is used again while it is hot."""
 
 
+UNREADABLE = "$unreadable"
+"""In a reject, instead of a value that the file's library could not read: why."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Column:
     label: str
@@ -86,7 +90,7 @@ class TableFiles:
         """
         path, _, place = origin.rpartition(":")
         unit, _, row = place.partition("/")
-        found = {k: decode_value(v) for k, v in orjson.loads(raw).items()}
+        found = {k: _kept(v) for k, v in orjson.loads(raw).items()}
         if any(c.index is not None for c in self.settings.column):
             with self._open(path) as file:
                 columns = self._columns(path, self._table(file))
@@ -99,7 +103,9 @@ class TableFiles:
         for c in columns:
             value = found.get(c.field)
             try:
-                values[c.label] = c.convert(value) if c.convert and value is not None else value
+                if c.convert and value is not None and not isinstance(value, Unfit):
+                    value = c.convert(value)
+                values[c.label] = value
             except ValueError as e:
                 values[c.label] = Unfit(str(e))
         return self._item(path, int(unit), int(row), values, lambda: found)
@@ -205,4 +211,11 @@ class TableFiles:
 
 
 def _shown(value: Any) -> Any:
-    return {"$text": value.message} if isinstance(value, Unfit) else encode_value(value)
+    return {UNREADABLE: value.message} if isinstance(value, Unfit) else encode_value(value)
+
+
+def _kept(value: Any) -> Any:
+    """What `_shown` was given: a value that could not be read is still none in a replay."""
+    if isinstance(value, dict) and list(value) == [UNREADABLE]:
+        return Unfit(str(value[UNREADABLE]))
+    return decode_value(value)

@@ -157,6 +157,7 @@ def _interruptible(state: RunState) -> Iterator[None]:
             raise KeyboardInterrupt
         state.stopped_by = "interrupt"
         state.stop.set()
+        log.warning("interrupted: what was read is finished; Ctrl-C again stops at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -53,6 +53,17 @@ def test_a_damaged_file_is_set_aside_with_a_warning(
     assert [p.read_bytes() for p in _aside(place)] == [content]
 
 
+def test_a_file_that_is_no_cache_by_content_nor_by_name_is_left_alone(tmp_path: Path) -> None:
+    """It may be the source of the very job whose uri names it."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"id": 1}')
+    store = store_at(f"sqlite:///{path}")
+    with pytest.raises(JobError, match="is no SQLite file, so it is left alone"):
+        store.check()
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+    assert path.read_bytes() == b'{"id": 1}'
+
+
 def test_a_file_damaged_while_it_is_in_use_costs_requests_not_rows(
     place: SqlitePlace, caplog: pytest.LogCaptureFixture
 ) -> None:

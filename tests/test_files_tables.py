@@ -235,6 +235,19 @@ def test_a_damaged_file_fails_by_name(tmp_path: Path, kind: str, keep: float) ->
             reader(tmp_path, kind).check()
 
 
+def test_a_value_that_cannot_be_read_is_refused_again_by_a_replay(tmp_path: Path) -> None:
+    """Its reject tells why, and those words never pass for the value."""
+    far = pa.array([4 * 10**18], pa.timestamp("us"))
+    pq.write_table(pa.table({"id": [1], "ts": far}), tmp_path / "a.parquet")
+    source = reader(tmp_path)
+    (reject,) = items_of(source)
+    assert isinstance(reject, Reject)
+    again = source.reread(reject.raw or "", reject.origin)
+    assert isinstance(again, Reject)
+    assert (again.reason, again.raw) == (reject.reason, reject.raw)
+    assert json.loads(reject.raw or "")["ts"].keys() == {"$unreadable"}
+
+
 def test_an_empty_table_has_no_rows_and_all_its_bytes(tmp_path: Path) -> None:
     """A file without a row group is counted, too."""
     pq.write_table(pa.table({"a": pa.array([], pa.int64())}), tmp_path / "a.parquet")

@@ -28,6 +28,10 @@ _COLUMNS = {"key", "vector", "used"}
 
 log = logging.getLogger(__name__)
 
+_MAGIC = b"SQLite format 3\x00"
+_SUFFIXES = frozenset({".db", ".sqlite", ".sqlite3"})
+"""By such a name a file without SQLite's beginning is taken for a cache that was damaged."""
+
 
 class SqliteBackend:
     """The table `vectors` of a SQLite file. A damaged file is set aside with a warning."""
@@ -35,6 +39,7 @@ class SqliteBackend:
     def __init__(self, path: Path, *, create: bool) -> None:
         self.path = path
         self._lock = threading.Lock()
+        _require_cache(path)
         if not create:
             self._db = self._open_existing()
             return
@@ -219,6 +224,19 @@ class SqliteBackend:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return int((pages - free) * size)
+
+
+def _require_cache(path: Path) -> None:
+    """Raises StoreError for a file that is no cache by content nor by name: it is somebody's."""
+    if path.suffix.lower() in _SUFFIXES or not path.is_file():
+        return
+    with path.open("rb") as file:
+        begin = file.read(len(_MAGIC))
+    if begin and begin != _MAGIC:
+        raise StoreError(
+            "is no SQLite file, so it is left alone: name another file, one that ends in .db",
+            final=True,
+        )
 
 
 def _unwritable(e: sqlite3.Error) -> bool:
