@@ -68,7 +68,9 @@ def parse_assignments(pairs: tuple[str, ...], option: str) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             what = "PATH" if option == "--set" else "NAME"
-            raise JobError(f"{option} {name!r}: must be {what}=VALUE")
+            begin = re.match(r"[\w.-]*", name)[0]  # type: ignore[index]
+            rest = "…" if begin != name else ""  # it may be a secret behind another sign
+            raise JobError(f"{option} {begin + rest!r}: must be {what}=VALUE")
         result[name] = value
     return result
 

@@ -13,7 +13,7 @@ from tests.job_support import Bench, rows
 from vecferry.errors import JobError
 from vecferry.pipelines.documents import parse_document
 from vecferry.pipelines.job import parse_job
-from vecferry.pipelines.placeholders import fill, set_value
+from vecferry.pipelines.placeholders import fill, parse_assignments, set_value
 
 
 @pytest.fixture
@@ -277,3 +277,11 @@ def test_the_schema_takes_every_job_that_the_models_take(bench: Bench) -> None:
     assert not list(validator.iter_errors(bench.job))
     bench.step("Embed")["batchSize"] = "many"
     assert list(validator.iter_errors(bench.job))
+
+
+def test_a_parameter_without_an_equals_sign_is_told_without_its_value() -> None:
+    """What stands behind a colon may be the password."""
+    with pytest.raises(JobError, match="must be NAME=VALUE") as e:
+        parse_assignments(("PASSWORD:hunter22",), "-p")
+    assert "PASSWORD…" in str(e.value)
+    assert "hunter22" not in str(e.value)
