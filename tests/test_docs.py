@@ -208,7 +208,7 @@ def parameters_in(document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def test_jobs_steps_and_data_sources_are_valid(block: Block, document: Any) -> None:
     """A job, a step and a data source on a page raise neither error nor warning."""
     names = set(re.findall(r"\$\{([\w.-]+)\}", block.text))
-    document, problems = fill(document, dict.fromkeys(names, "x"))
+    document, problems = fill(document, dict.fromkeys(names, "1"))  # a port, too
     if "steps" in document:
         problems += job.parse_job(document, values={})[1]
     for step_type, parameter in parameters_in(document):
