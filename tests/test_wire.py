@@ -91,13 +91,14 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
     [
         OK,
         b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
+        b"HTTP/1.1 103 Early Hints\r\nContent-Length: 9\r\n\r\n" + OK,
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nbod\r\n1;x=y\r\ny\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\nbody",
         b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nbody",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s"
         % (len(gzip.compress(b"body")), gzip.compress(b"body")),
     ],
-    ids=["length", "continue", "chunked", "until close", "HTTP/1.0", "gzip"],
+    ids=["length", "continue", "hints", "chunked", "until close", "HTTP/1.0", "gzip"],
 )
 def test_each_way_to_send_a_body_is_read(answer):
     """Length, chunks, the end of the connection, gzip; however small the pieces."""
@@ -136,7 +137,7 @@ def test_a_closed_connection_is_not_used_again(first):
         client = Wire(server.url, {}, connections=2, timeout=5)
         client.post(b"{}")
         if client._idle:  # wait until the end of the connection has arrived
-            assert client._idle[0].sock.recv(1, socket.MSG_PEEK) == b""
+            assert client._idle[0].recv(1, socket.MSG_PEEK) == b""
         assert bytes(client.post(b"{}").data) == b"body"
         assert server.accepted == 2
 
@@ -152,7 +153,9 @@ def test_a_closed_connection_is_not_used_again(first):
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nbody",
         b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 20_000,
-        b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK,
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n" + OK,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\nbody",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 4\r\n\r\nbody",
     ],
     ids=[
         "nothing",
@@ -163,7 +166,9 @@ def test_a_closed_connection_is_not_used_again(first):
         "no gzip",
         "huge",
         "headers",
-        "103",
+        "101",
+        "two ways to end",
+        "two lengths",
     ],
 )
 def test_what_is_no_whole_answer_is_an_error(answer):

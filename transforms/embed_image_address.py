@@ -5,9 +5,11 @@ A URL comes from a row, so it is not trusted: it must not make us ask what only 
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import socket
 import time
+from http.client import HTTPResponse
 from typing import Any, ClassVar
 
 import requests.adapters
@@ -17,8 +19,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.connection import create_connection
 
 from vecferry.errors import TerminalError, TransientError, shorten
-from vecferry.transforms.endpoints.wire import Until
 
+_BUFFER = 1 << 16
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _COMPATIBLE = ipaddress.ip_network("::/96")
 _PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")
@@ -87,13 +89,46 @@ class _Checked:
         raise urllib3.exceptions.NewConnectionError(self, str(failure)) from failure
 
 
+class _Until(io.RawIOBase):
+    """What a socket receives, until a deadline; a socket's own timeout begins anew each time."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
+    def response(self, sock: Any, **how: Any) -> HTTPResponse:
+        """What http.client reads an answer with."""
+        self._sock = sock
+        return HTTPResponse(self, **how)  # type: ignore[arg-type]
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """All that HTTPResponse asks of a socket."""
+        # A file of its own keeps the socket open when the connection lets go of it.
+        self._file = self._sock.makefile(mode, buffering=0)
+        return io.BufferedReader(self, _BUFFER)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out while reading the answer")
+        self._sock.settimeout(left)
+        return int(self._file.readinto(buffer))
+
+
 class _Timed:
     """Reads head and body of an answer in one timeout; a socket's own begins anew at each byte."""
 
     response_class: Any
 
     def getresponse(self: Any) -> Any:
-        until = Until(time.monotonic() + (self.timeout or 0))
+        until = _Until(time.monotonic() + (self.timeout or 0))
         self.response_class = until.response
         return super().getresponse()  # type: ignore[misc]
 
