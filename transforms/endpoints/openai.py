@@ -69,6 +69,7 @@ class OpenAiEndpoint:
         if self._other is None or client is self._other:
             return e
         self._client = self._other
+        client.close()
         return TransientError(f"{e}; the next try goes to {self._other.url}")
 
     def reach(self) -> None:
