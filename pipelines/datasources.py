@@ -17,10 +17,24 @@ from vecferry.settings import Settings
 
 
 class DataSources:
-    """The data sources of one file; each is filled and checked when a job asks for it."""
+    """The data sources of one file; each is filled and checked when a job asks for it.
 
-    def __init__(self, entries: dict[str, Any], values: Mapping[str, str], where: str) -> None:
+    `own` are those that a template brings: filled already, and looked at before the file's.
+    """
+
+    def __init__(
+        self,
+        entries: dict[str, Any],
+        values: Mapping[str, str],
+        where: str,
+        own: Mapping[str, Any] | None = None,
+    ) -> None:
         self._entries, self._values, self._where = entries, values, where
+        self._own = dict(own or {})
+
+    def with_own(self, own: Mapping[str, Any]) -> DataSources:
+        """These data sources behind those of a template."""
+        return DataSources(self._entries, self._values, self._where, own)
 
     def names(self) -> set[str]:
         """The placeholders in all of them."""
@@ -28,15 +42,7 @@ class DataSources:
 
     def get(self, name: str, allowed: tuple[str, ...], used_by: str) -> tuple[Settings, list[str]]:
         """The connection called `name`, and warnings; JobError where a step can't use it."""
-        if name not in self._entries:
-            known = ", ".join(sorted(self._entries)) or "none"
-            raise JobError(
-                f"{used_by}: data source {name!r} is not in {self._where}"
-                f"{near(name, self._entries)}; it has {known}"
-            )
-        entry, problems = fill(self._entries[name], self._values, f"data source {name!r}")
-        if problems:
-            raise JobError(problems)
+        entry = self._own[name] if name in self._own else self._filled(name, used_by)
         if not isinstance(entry, dict) or "type" not in entry:
             raise JobError(f"data source {name!r} in {self._where}: must have a type")
         kind = str(entry["type"])
@@ -56,6 +62,18 @@ class DataSources:
         if settings is None:
             raise JobError(problems)
         return settings, unknown_keys(settings, f"data source {name!r}")
+
+    def _filled(self, name: str, used_by: str) -> Any:
+        if name not in self._entries:
+            known = ", ".join(sorted(self._entries)) or "none"
+            raise JobError(
+                f"{used_by}: data source {name!r} is not in {self._where}"
+                f"{near(name, self._entries)}; it has {known}"
+            )
+        entry, problems = fill(self._entries[name], self._values, f"data source {name!r}")
+        if problems:
+            raise JobError(problems)
+        return entry
 
 
 def read_data_sources(path: str | None, values: Mapping[str, str]) -> DataSources:

@@ -172,10 +172,11 @@ def step_name(step: Step, index: int) -> str:
 def parse_job(raw: Any, *, values: Mapping[str, str], stem: str = "job") -> tuple[Job, list[str]]:
     """A job from parsed JSON, with the warnings; JobError holds every problem of its frame."""
     filled, problems = fill(raw, values)
-    return _validated(filled, problems, stem)
+    return validated(filled, problems, stem)
 
 
-def _validated(filled: Any, problems: list[str], stem: str) -> tuple[Job, list[str]]:
+def validated(filled: Any, problems: list[str], stem: str) -> tuple[Job, list[str]]:
+    """A job from a filled document, with the warnings; JobError holds `problems` and its own."""
     if not isinstance(filled, dict):
         raise JobError(f"job: must be a JSON object with steps, not a {type(filled).__name__}")
     job, more = validate(Job, filled, "job")
@@ -210,4 +211,4 @@ def read_job(
     Placeholders come from `parameters`, then from the environment.
     """
     filled, problems = read_raw(path, parameters=parameters, assignments=assignments)
-    return _validated(filled, problems, Path(path).stem)
+    return validated(filled, problems, Path(path).stem)

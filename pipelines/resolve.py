@@ -12,7 +12,7 @@ from typing import Any
 from vecferry.errors import JobError, near, redact
 from vecferry.pipelines.datasources import DataSources, read_data_sources
 from vecferry.pipelines.documents import parse_document
-from vecferry.pipelines.job import Job, Step, read_job, read_raw, step_name
+from vecferry.pipelines.job import Job, Step, read_raw, step_name, validated
 from vecferry.pipelines.placeholders import names_in
 from vecferry.pipelines.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load
@@ -102,10 +102,8 @@ def read_and_resolve(
     assignments: Mapping[str, str] | None = None,
 ) -> ResolvedJob:
     """A job file with everything it names, checked."""
-    try:
-        job, warnings = read_job(path, parameters=parameters, assignments=assignments)
-    except JobError as e:
-        raise JobError(e.problems + _problems_of_steps(path, parameters, assignments)) from None
+    filled, problems = read_raw(path, parameters=parameters, assignments=assignments)
+    job, warnings = checked_job(filled, problems, Path(path).stem)
     values = {**os.environ, **(parameters or {})}
     sources = read_data_sources(data_sources, values)
     resolved = resolve(job, sources)
@@ -118,15 +116,21 @@ def read_and_resolve(
     return resolved
 
 
-def _problems_of_steps(
-    path: str, parameters: Mapping[str, str] | None, assignments: Mapping[str, str] | None
-) -> list[str]:
+def checked_job(filled: Any, problems: list[str], stem: str) -> tuple[Job, list[str]]:
+    """A job from a document whose placeholders are filled, with the warnings of its frame.
+
+    JobError holds `problems` and all that is wrong with the frame and inside the steps.
+    """
+    try:
+        return validated(filled, problems, stem)
+    except JobError as e:
+        raise JobError(e.problems + _problems_of_steps(filled)) from None
+
+
+def _problems_of_steps(filled: Any) -> list[str]:
     """What is wrong inside the steps of a job that is wrong as a whole, to be told together."""
     problems: list[str] = []
-    try:
-        steps = read_raw(path, parameters=parameters, assignments=assignments)[0]["steps"]
-    except (JobError, KeyError, TypeError):
-        return problems
+    steps = filled.get("steps") if isinstance(filled, dict) else None
     for i, step in enumerate(steps if isinstance(steps, list) else []):
         parameter = step.get("parameter") if isinstance(step, dict) else None
         if not isinstance(parameter, dict) or names_in(parameter):
