@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PARTS = ("io", "pipelines", "transforms")
 SHARED = {
-    "vecferry." + m for m in ["rows", "errors", "retry", "process", "steps", "settings", "beam"]
+    "vecferry." + m
+    for m in ["rows", "errors", "retry", "process", "reporting", "steps", "settings", "beam"]
 }
 
 MODULES = sorted(

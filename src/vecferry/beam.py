@@ -17,7 +17,9 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
+from vecferry.errors import FatalError, JobError
 from vecferry.process import once, run_state
+from vecferry.reporting import told
 from vecferry.rows import Change, Reject, as_change
 from vecferry.steps import Counts, Emitted, Operator, Reader, StepContext, TokenBucket, paced
 
@@ -37,6 +39,13 @@ class _Reporter:
         self._step = f"step {context.step!r}"
         self._namespace = f"vecferry.{context.step_type}"
         self._due = 0.0
+        folder = context.reports
+        self._told = told(context.run, self.state, folder) if folder else None
+
+    def tell(self) -> None:
+        """Tells the launcher of a run on a cluster at once: this process may be ended now."""
+        if self._told is not None:
+            self._told.tell()
 
     def report(self, counts: Counts, *, now: bool = False) -> None:
         moment = time.monotonic()
@@ -58,11 +67,28 @@ class _Reporter:
     def fail(self, error: Exception) -> None:
         """Keeps what a step failed with, and which step it was."""
         text = str(error) or type(error).__name__
-        self.state.fail(text if self._step in text else f"{self._step}: {text}")
+        words = text if self._step in text else f"{self._step}: {text}"
+        self.state.fail(words, fatal=isinstance(error, FatalError | JobError))
+        self.tell()
 
     def reject(self, reject: Reject) -> beam.pvalue.TaggedOutput:
         self.state.reject(reject.step, reject.reason)
         return beam.pvalue.TaggedOutput(REJECTED, reject)
+
+
+class _Splits(list[Any]):
+    """The splits that one stream of a job on a cluster reads, one after the other."""
+
+
+def _dealt(splits: list[Any], streams: int | None) -> list[Any]:
+    """The splits as they are, or dealt out to `streams` streams.
+
+    A cluster may have more cores than the job has streams: what stands in one element is read by
+    one of them, so that no more than `streams` bundles work at a time.
+    """
+    if streams is None or len(splits) <= streams:
+        return splits
+    return [_Splits(splits[i::streams]) for i in range(streams)]
 
 
 class ReadFn(beam.DoFn):
@@ -75,7 +101,11 @@ class ReadFn(beam.DoFn):
         self.reader = self.make()
         self.reporter = _Reporter(self.context)
 
-    def process(self, split: Any) -> Iterator[Any]:
+    def process(self, part: Any) -> Iterator[Any]:
+        for split in part if isinstance(part, _Splits) else (part,):
+            yield from self._read(split)
+
+    def _read(self, split: Any) -> Iterator[Any]:
         context, reader, reporter = self.context, self.reader, self.reporter
         if reporter.state.stop.is_set():
             return
@@ -95,6 +125,7 @@ class ReadFn(beam.DoFn):
 
     def finish_bundle(self) -> None:
         self.reporter.report(self.reader.counts, now=True)
+        self.reporter.tell()
 
 
 def _buckets(context: StepContext) -> tuple[TokenBucket | None, TokenBucket | None]:
@@ -143,6 +174,7 @@ class OperatorFn(beam.DoFn):
             self._fail(e)
             raise
         self.reporter.report(operator.counts, now=True)
+        self.reporter.tell()
         operator.close()
         self.operator = None
         return late
@@ -232,10 +264,11 @@ class ReaderTransform(beam.PTransform):
     def expand(self, begin: Any) -> Any:
         context = self.context or StepContext(step="Read", step_type=self.step_type)
         make = self.reader(context)
+        streams = context.streams
         return (
             begin
             | "Start" >> beam.Impulse()
-            | "List splits" >> beam.FlatMap(lambda _: make().splits())
+            | "List splits" >> beam.FlatMap(lambda _: _dealt(make().splits(), streams))
             | "Spread splits" >> beam.Reshuffle()
             | "Read splits"
             >> beam.ParDo(ReadFn(make, context)).with_outputs(REJECTED, main=self.main)

@@ -65,6 +65,7 @@ class RunState:
         self.stop = threading.Event()
         self.stopped_by = ""
         self.failure = ""
+        self.fatal = False
         self.over_limit = False
         self._grace = GRACE_ROWS
         self._handed_out = 0
@@ -107,10 +108,14 @@ class RunState:
         self.stopped_by = self.stopped_by or why
         self.stop.set()
 
-    def fail(self, message: str) -> None:
-        """Keeps the first error of a step, whose own words a runner may bury."""
-        if not self.failure:
+    def fail(self, message: str, *, fatal: bool = False) -> None:
+        """Keeps the first error of a step, whose own words a runner may bury.
+
+        After a `fatal` one it is of no use to try again.
+        """
+        if not self.failure or (fatal and not self.fatal):
             self.failure = redact(message)
+        self.fatal = self.fatal or fatal
 
     def hand_out(self, limit: int) -> bool:
         """Counts a row handed out by a reader; False for the last one that `limit` allows."""
@@ -132,6 +137,21 @@ class RunState:
         """A copy of the rejects counted, by (step, reason)."""
         with self._lock:
             return dict(self._rejects)
+
+    def tally(self) -> dict[str, Any]:
+        """Everything counted here, and what went wrong, as values of JSON."""
+        with self._lock:
+            return {
+                "counts": dict(self._counts),
+                "rejects": [[step, reason, n] for (step, reason), n in self._rejects.items()],
+                "samples": {
+                    name: {str(value): n for value, n in samples.items()}
+                    for name, samples in self._samples.items()
+                },
+                "failure": self.failure,
+                "fatal": self.fatal,
+                "stopped_by": self.stopped_by,
+            }
 
 
 def run_state(run: str, reject_limit: int | None = None) -> RunState:

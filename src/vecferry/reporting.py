@@ -1,0 +1,203 @@
+"""How the worker processes of a run on a cluster and its launcher tell each other what happens.
+
+Both reach one folder, that of the rejects. Each worker process keeps a file in it, with what it
+has counted and what went wrong; the launcher reads them all, and leaves a file that asks the
+readers to stop. A runner tells less: Flink nothing of a streaming job, Spark nothing of a failed
+one, and none has a word for "stop reading, finish what was read".
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import fsspec
+
+from vecferry.errors import redact
+from vecferry.process import RunState, once
+
+SECONDS = 0.5
+REMOTE_SECONDS = 2.0
+_STOP = "stop.json"
+
+log = logging.getLogger(__name__)
+
+
+class Channel:
+    """The folder ``workers`` inside a run's folder of rejects, local or of any fsspec URL."""
+
+    def __init__(self, folder: str) -> None:
+        self._fs, path = fsspec.core.url_to_fs(folder)
+        self._folder = f"{path.rstrip('/')}/workers"
+        self.seconds = REMOTE_SECONDS if "://" in folder else SECONDS
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """Writes a file as a whole; raises OSError where it can't."""
+        self._fs.makedirs(self._folder, exist_ok=True)
+        self._fs.pipe_file(f"{self._folder}/{name}", json.dumps(content).encode())
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """Every file, by name; one that is just being written is left out."""
+        try:
+            paths = self._fs.ls(self._folder, detail=False, refresh=True)
+        except FileNotFoundError:
+            return {}
+        found = {}
+        for path in paths:
+            try:
+                found[path.rpartition("/")[2]] = json.loads(self._fs.cat_file(path))
+            except (ValueError, OSError):
+                continue
+        return found
+
+    def stop(self, why: str) -> None:
+        """Asks the readers of all workers to stop; what was read is finished."""
+        self.write(_STOP, {"why": why})
+
+    def stopped(self) -> str | None:
+        """Why the readers shall stop, or None."""
+        try:
+            told = json.loads(self._fs.cat_file(f"{self._folder}/{_STOP}"))
+        except (OSError, ValueError):
+            return None
+        return str(told["why"])
+
+    def remove(self) -> None:
+        """Removes the folder."""
+        if self._fs.exists(self._folder):
+            self._fs.rm(self._folder, recursive=True)
+
+
+class Told:
+    """A worker's end of the channel: a thread that tells what changed and hears of a stop."""
+
+    def __init__(self, state: RunState, folder: str) -> None:
+        self._state, self._channel = state, Channel(folder)
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}.json"
+        self._lock = threading.Lock()
+        self._last: dict[str, Any] = {}
+        self._due = 0.0
+        self._ended = threading.Event()
+        threading.Thread(target=self._go_on, name="vecferry-reports", daemon=True).start()
+
+    def tell(self) -> None:
+        """Writes what this process has counted, if it has changed; a failure is logged only.
+
+        A call right after another does nothing, so that no more than a tenth of the time is spent
+        on telling; the thread makes up for it.
+        """
+        with self._lock:
+            begun = time.monotonic()
+            tally = self._state.tally()
+            if tally == self._last or begun < self._due:
+                return
+            try:
+                self._channel.write(self._name, tally)
+                self._last = tally
+            except Exception as e:
+                log.warning("the launcher can't be told of progress: %s", redact(str(e)))
+            ended = time.monotonic()
+            self._due = ended + 9 * (ended - begun)
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._ended.set()
+
+    def _go_on(self) -> None:
+        while not self._ended.wait(self._channel.seconds):
+            self.tell()
+            why = None if self._state.stop.is_set() else self._channel.stopped()
+            if why is not None:
+                self._state.end(why)
+
+
+def told(run: str, state: RunState, folder: str) -> Told:
+    """This process's end of the channel of a run, made on first use."""
+    return once(("reports", run), lambda: Told(state, folder))
+
+
+def complain(folder: str, message: str) -> None:
+    """Leaves a message of a worker that can't start; where even that fails, it is logged."""
+    try:
+        name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}.json"
+        Channel(folder).write(name, {"failure": message, "fatal": True})
+    except Exception as e:
+        log.warning("the launcher can't be told: %s", redact(str(e)))
+
+
+class Gathered(RunState):
+    """What all worker processes of a run told, as the launcher sees it."""
+
+    def __init__(self, reject_limit: int | None, folder: str) -> None:
+        super().__init__(reject_limit)
+        self.channel = Channel(folder)
+        self.workers = 0
+        self.exact: dict[str, int] | None = None
+        self.counted_rejects: dict[tuple[str, str], int] | None = None
+        self._tallies: dict[str, dict[str, Any]] = {}
+        self._due = 0.0
+
+    def gather(self, *, now: bool = False) -> None:
+        """Reads what the workers wrote, at most once in some time; errors are told by the end."""
+        moment = time.monotonic()
+        if not now and moment < self._due:
+            return
+        try:
+            found = self.channel.read()
+        except Exception as e:
+            log.warning("what the workers tell can't be read: %s", redact(str(e)))
+            found = {}
+        self._due = time.monotonic() + self.channel.seconds
+        found.pop(_STOP, None)
+        self._tallies.update(found)
+        tallies = list(self._tallies.values())
+        self.workers = len(tallies)
+        for tally in tallies:
+            if tally.get("failure"):
+                self.fail(tally["failure"], fatal=bool(tally.get("fatal")))
+            if tally.get("stopped_by"):
+                self.stopped_by = self.stopped_by or tally["stopped_by"]
+        rejected = sum(self.rejects().values())
+        if self.reject_limit is not None and rejected > self.reject_limit:
+            self.over_limit = True
+
+    def counts(self) -> dict[str, int]:
+        """The counters of all workers together, or the runner's own where those are known."""
+        total = self._sum(tally.get("counts", {}) for tally in self._tallies.values())
+        return dict(total) if self.exact is None else {**total, **self.exact}
+
+    def rejects(self) -> dict[tuple[str, str], int]:
+        """The rejects of all workers, or those in the folder of rejects where it was read."""
+        if self.counted_rejects is not None:
+            return dict(self.counted_rejects)
+        total: Counter[tuple[str, str]] = Counter()
+        for tally in self._tallies.values():
+            for step, reason, rows in tally.get("rejects", []):
+                total[step, reason] += rows
+        return dict(total)
+
+    def samples(self, name: str) -> Counter[int]:
+        """A distribution over all workers."""
+        found = (tally.get("samples", {}).get(name, {}) for tally in self._tallies.values())
+        total = self._sum(found)
+        return Counter({int(value): n for value, n in total.items()})
+
+    def most(self, name: str) -> int:
+        """The sum over the workers of the greatest value of a distribution."""
+        found = (tally.get("samples", {}).get(name, {}) for tally in self._tallies.values())
+        return sum(max(map(int, samples), default=0) for samples in found)
+
+    @staticmethod
+    def _sum(parts: Iterable[dict[str, int]]) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for part in parts:
+            total.update(part)
+        return total
