@@ -87,23 +87,6 @@ _OPENED = [
 ]
 _OPENED_SUN = ["nio.ch", "nio.cs", "security.action", "util.calendar"]
 _NAMES = [*(f"java.{name}" for name in _OPENED), *(f"sun.{name}" for name in _OPENED_SUN)]
-    "java.lang",
-    "java.lang.invoke",
-    "java.lang.reflect",
-    "java.io",
-    "java.net",
-    "java.nio",
-    "java.text",
-    "java.time",
-    "java.util",
-    "java.util.concurrent",
-    "java.util.concurrent.atomic",
-    "java.util.concurrent.locks",
-    "sun.nio.ch",
-    "sun.nio.cs",
-    "sun.security.action",
-    "sun.util.calendar",
-]
 OPENS = [f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in _NAMES]
 """What Flink and Spark look into, which newer JDKs keep closed."""
 SMALL = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]
