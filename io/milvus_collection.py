@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from vecferry.errors import JobError, redact, shorten
+from vecferry.io.mark import NAME, Mark, to_text
 from vecferry.io.milvus_client import MilvusHandle
 from vecferry.io.milvus_schema import CollectionInfo, FieldInfo, creation, described, index_of
 from vecferry.io.milvus_settings import MilvusConnection, MilvusSettings
@@ -61,16 +62,50 @@ class Collection:
                 metrics[told["field_name"]] = told["metric_type"]
         return described(description, metrics)
 
-    def create(self) -> None:
-        """Creates it as the job's columns have it."""
+    def create(self, mark: Mark) -> None:
+        """Creates it as the job's columns have it, with a mark that says what makes its vectors."""
         schema = creation(self.settings)
         try:
             self.ask(
-                self._client.create_collection, self._name, schema=schema, timeout=BUILD_SECONDS
+                self._client.create_collection,
+                self._name,
+                schema=schema,
+                properties={NAME: to_text(mark)},
+                timeout=BUILD_SECONDS,
             )
         except JobError:
             if not self.exists():  # another process may have been faster
                 raise
+
+    def remember(self, mark: Mark) -> None:
+        """Writes what made its vectors into a property of its own."""
+        properties = {NAME: to_text(mark)}
+        self.ask(self._client.alter_collection_properties, self._name, properties=properties)
+
+    def is_empty(self, *, unknown: bool) -> bool:
+        """Whether it holds no row; `unknown` where it is not loaded, and so can't be asked.
+
+        A server's statistics tell of a row only once it has been flushed.
+        """
+        try:
+            found = self.ask(
+                self._client.query, self._name, filter="", limit=1, consistency_level="Strong"
+            )
+        except JobError:
+            return unknown
+        return not found
+
+    def named(self, alias: str) -> str | None:
+        """The collection that a name stands for: its own, or an alias'; None where it is free."""
+        if not self.ask(self._client.has_collection, alias):
+            return None
+        found = self.ask(self._client.describe_collection, alias)
+        return str(found["collection_name"])
+
+    def point_alias(self, alias: str) -> None:
+        """Lets an alias name this collection; what it named before is reached by it no more."""
+        change = self._client.alter_alias if self.named(alias) else self._client.create_alias
+        self.ask(change, self._name, alias)
 
     def drop(self) -> None:
         """Drops it with all its rows."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vecferry.errors import near
+from vecferry.io.mark import NAME, Mark, from_json
 from vecferry.io.milvus_columns import MAX_CAPACITY, MAX_VARCHAR, VECTOR_TYPES, MilvusColumn
 from vecferry.io.milvus_settings import MilvusSettings
 
@@ -52,11 +53,15 @@ class FieldInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionInfo:
-    """A collection as the server has it, or as we would create it."""
+    """A collection as the server has it, or as we would create it.
+
+    `mark` is what made its vectors; None where it does not say.
+    """
 
     name: str
     fields: tuple[FieldInfo, ...]
     dynamic: bool = False
+    mark: Mark | None = None
 
     @property
     def key(self) -> FieldInfo:
@@ -78,6 +83,7 @@ def described(description: dict[str, Any], metrics: dict[str, str]) -> Collectio
         name=description["collection_name"],
         fields=tuple(_described_field(f, metrics) for f in description["fields"]),
         dynamic=bool(description.get("enable_dynamic_field")),
+        mark=from_json((description.get("properties") or {}).get(NAME)),
     )
 
 

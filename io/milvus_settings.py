@@ -83,6 +83,9 @@ class MilvusSettings(Settings):
     owns_target: bool = Field(
         default=False, description="the job may drop what the collection holds (recreate)"
     )
+    alias: str | None = Field(
+        default=None, description="another name, which the collection gets once the job is done"
+    )
 
     @field_validator("write_mode", mode="before")
     @classmethod
@@ -94,10 +97,10 @@ class MilvusSettings(Settings):
     def _create_mode(cls, value: Any) -> Any:
         return pick(value, CREATE_MODES, "schemaCreateMode")
 
-    @field_validator("collection")
+    @field_validator("collection", "alias")
     @classmethod
-    def _collection(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
+    def _collection(cls, value: str | None) -> str | None:
+        if value is not None and not _NAME.fullmatch(value):
             raise ValueError(
                 f"{value!r} is no name that Milvus takes: letters, digits and underscores, not "
                 "beginning with a digit, 255 at most"
@@ -112,6 +115,8 @@ class MilvusSettings(Settings):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         problems = [*self._column_problems(), *self._mapping_problems()]
+        if self.alias == self.collection:
+            problems.append(f"alias {self.alias!r} is the collection itself: give one another name")
         if self.schema_create_mode == "recreate":
             problems += self.creation_problems()
         if problems:
@@ -163,6 +168,14 @@ class MilvusSettings(Settings):
             if c.is_vector and c.type != "SparseFloatVector" and c.dimension is None
         ]
         return out
+
+    def moved(self, name: str, *, switch: bool) -> dict[str, Any]:
+        """What to change in the step's parameters for it to fill a new collection instead.
+
+        With `switch` the step's alias, or else its collection's name, becomes the alias of that.
+        """
+        alias = (self.alias or self.collection) if switch else None
+        return {"collection": name, "schemaCreateMode": "createIfNotExist", "alias": alias}
 
     def sources(self) -> dict[str, str]:
         """Field of the collection -> column of the row, for what the job lists."""

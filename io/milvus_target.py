@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from vecferry.errors import JobError, TerminalError, TransientError, near
+from vecferry.io.mark import Marking, mark_of, tell_once
+from vecferry.io.milvus_checks import absent, another_name, misnamed, missing, notes_of
 from vecferry.io.milvus_client import handle_of, handle_with_retries
 from vecferry.io.milvus_collection import Collection
 from vecferry.io.milvus_rows import RowEncoder, acceptor
-from vecferry.io.milvus_schema import CollectionInfo, FieldInfo, mismatches, planned, unmapped
+from vecferry.io.milvus_schema import (
+    CollectionInfo,
+    FieldInfo,
+    filled,
+    mismatches,
+    planned,
+)
 from vecferry.io.milvus_settings import MilvusConnection, MilvusSettings
 from vecferry.io.milvus_store import MilvusStore
 from vecferry.io.sink import SinkWriter
@@ -22,10 +30,6 @@ from vecferry.steps import StepContext
 
 logger = logging.getLogger(__name__)
 
-LITE_TYPES = frozenset(
-    {"Bool", "Int8", "Int16", "Int32", "Int64", "Float", "Double", "VarChar", "Array", "JSON",
-     "FloatVector", "SparseFloatVector"}
-)  # fmt: skip
 REQUEST_BYTES = 16 << 20
 """A request stays well below the 64 MiB that a server takes."""
 WRITES_IN_FLIGHT = 4
@@ -51,37 +55,68 @@ class MilvusTarget:
           JobError: with every reason why it can't.
         """
         if not self._may_open():
-            self._refuse(self._missing([]))
+            self._refuse(missing(self.settings, self.connection, []))
             return self._tell(planned(self.settings))
         collection = self._collection()
         info = collection.describe()
         if info is None:
-            self._refuse(self._missing(collection.neighbours()))
+            self._refuse(
+                [
+                    *missing(self.settings, self.connection, collection.neighbours()),
+                    *misnamed(self.settings, collection),
+                ]
+            )
             return self._tell(planned(self.settings))
-        self._refuse(self._unfit(collection, info))
-        return self._tell(info)
+        self._refuse([*self._unfit(collection, info), *misnamed(self.settings, collection)])
+        remarks = [] if self._recreates else self._marking(collection, info).remarks()
+        return [*self._tell(info), *tell_once(self.context, "mark", remarks)]
 
     def prepare(self) -> None:
         """Creates what is missing, once in a job: collection, partition, indexes; loads it.
 
-        With `schemaCreateMode` ignore only a missing partition is created. Raises JobError.
+        With `schemaCreateMode` ignore only a missing partition is created. A collection without a
+        row is marked with what makes its vectors. Raises JobError.
         """
         collection = self._collection()
-        mode = self.settings.schema_create_mode
         info = collection.describe()
+        self._refuse(misnamed(self.settings, collection))
         if info is not None:
             self._refuse(self._unfit(collection, info))
-            if mode == "recreate":
+            if self._recreates:
                 collection.drop()
                 info = None
+        created = info is None
         if info is None:
-            self._refuse(self._missing(collection.neighbours()))
-            collection.create()
+            self._refuse(missing(self.settings, self.connection, collection.neighbours()))
+            collection.create(mark_of(self.context, self.settings.sources()))
             info = self._existing(collection)
             self._refuse(mismatches(self.settings, info))
         collection.add_partition()
-        if mode != "ignore":
+        if self.settings.schema_create_mode != "ignore":
             collection.make_searchable(info)
+        if not created:
+            self._remember(collection, info)
+
+    def conclude(self) -> list[str]:
+        """Moves the step's alias to the collection; once in a job, after it is done. Tells so.
+
+        Raises:
+          JobError: it can't be moved, or the collection that the command line named is empty.
+        """
+        alias = self.settings.alias
+        if alias is None:
+            return []
+        collection = self._collection()
+        name = self._existing(collection).name
+        if self.context.into and collection.is_empty(unknown=False):
+            raise JobError(f"collection {name!r} holds no row, so alias {alias!r} was not moved")
+        collection.point_alias(alias)
+        return [f"alias {alias!r} names collection {name!r} now"]
+
+    def unfinished(self) -> str | None:
+        """What `conclude` would have done, in words, for a job that is not done."""
+        alias, name = self.settings.alias, self.settings.collection
+        return None if alias is None else f"alias {alias!r} was not moved to {name!r}"
 
     def operator(self) -> SinkWriter:
         """A writer for one bundle; waits for a server that is away."""
@@ -148,7 +183,7 @@ class MilvusTarget:
     def _existing(self, collection: Collection) -> CollectionInfo:
         info = collection.describe()
         if info is None:
-            raise JobError(f"{self._where}: {self._no_collection(collection.neighbours())}")
+            raise JobError(f"{self._where}: {absent(self.settings, collection.neighbours())}")
         return info
 
     def _may_open(self) -> bool:
@@ -165,26 +200,12 @@ class MilvusTarget:
             raise JobError(f"{path} can't be written: no permission to write into {folder}")
         return path.is_dir()
 
-    def _no_collection(self, existing: list[str]) -> str:
-        name = self.settings.collection
-        there = f" (there are: {', '.join(existing[:20])})" if existing else ""
-        return f"collection {name!r} does not exist{near(name, existing)}{there}"
-
-    def _missing(self, existing: list[str]) -> list[str]:
-        """Why the job can't do without the collection, which is not there."""
-        settings = self.settings
-        what = f"{self._where}: {self._no_collection(existing)}"
-        if settings.schema_create_mode == "ignore":
-            return [f"{what}; create it, or set schemaCreateMode to createIfNotExist"]
-        problems = settings.creation_problems()
-        if self.connection.is_file and not problems:
-            problems = _lite_problems(settings)
-        return [f"{what} and can't be created: {p}" for p in problems]
-
     def _unfit(self, collection: Collection, info: CollectionInfo) -> list[str]:
         """Why the job can't have the collection as it is."""
         settings = self.settings
-        if settings.schema_create_mode == "recreate":
+        if info.name != settings.collection and (self.context.into or self._recreates):
+            return [another_name(settings, info)]
+        if self._recreates:
             rows = 0 if settings.owns_target else collection.count()
             if not rows:
                 return []
@@ -197,7 +218,32 @@ class MilvusTarget:
             problems.append(
                 f"collection {info.name!r} chooses partitions by a key; leave partition out"
             )
-        return problems
+        return [*problems, *self._marking(collection, info).refusals()]
+
+    @property
+    def _recreates(self) -> bool:
+        return self.settings.schema_create_mode == "recreate"
+
+    def _marking(
+        self, collection: Collection, info: CollectionInfo, *, unknown: bool = True
+    ) -> Marking:
+        what, into = f"collection {info.name!r}", filled(self.settings, info)
+        return Marking(
+            self.context, what, info.mark, into, lambda: collection.is_empty(unknown=unknown)
+        )
+
+    def _remember(self, collection: Collection, info: CollectionInfo) -> None:
+        """Marks a collection that is there, where that is due; one that refuses it is told of."""
+        marking = self._marking(collection, info, unknown=False)
+        self._refuse(marking.refusals())
+        tell_once(self.context, "mark", marking.remarks())
+        mark = marking.to_write()
+        if mark is None:
+            return
+        try:
+            collection.remember(mark)
+        except JobError as e:
+            tell_once(self.context, "mark", [f"what makes the vectors was not kept: {e}"])
 
     def _refuse(self, problems: list[str]) -> None:
         if problems:
@@ -205,7 +251,7 @@ class MilvusTarget:
 
     def _tell(self, info: CollectionInfo) -> list[str]:
         """What a person should know of this job; logged once in a run and process."""
-        notes = _notes(self.settings, info)
+        notes = notes_of(self.settings, info)
 
         def log() -> bool:
             for note in notes:
@@ -228,31 +274,3 @@ class MilvusTarget:
             f"collection {info.name!r} has no vector field {name!r}{near(name, names)} "
             f"(it has {', '.join(names)})"
         )
-
-
-def _notes(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
-    out = []
-    if info.key.auto_id:
-        out.append(
-            f"collection {info.name!r} makes its own ids, so every row is inserted: "
-            "a run that is repeated writes its rows twice"
-        )
-    elif settings.write_mode == "insert":
-        out.append(
-            "writeMode insert: a run that is repeated writes its rows twice; upsert would not"
-        )
-    if left := unmapped(settings):
-        out.append(f"columnMapping fills nothing into {', '.join(left)}")
-    return out
-
-
-def _lite_problems(settings: MilvusSettings) -> list[str]:
-    out = [
-        f"Milvus Lite has no {c.type} (column {c.name!r}); use a Milvus server"
-        for c in settings.column
-        if c.type not in LITE_TYPES
-    ]
-    floats = [c.name for c in settings.column if c.type == "FloatVector"]
-    if len(floats) > 1:
-        out.append(f"Milvus Lite takes one FloatVector, not {', '.join(floats)}; use a server")
-    return out

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from vecferry.errors import JobError, TransientError, near
+from vecferry.io.mark import NAME, Mark, from_json, to_json
 from vecferry.io.search_client import SearchClient, StatusError, ask
 from vecferry.io.search_dialect import Dialect, Field
 from vecferry.io.search_settings import SearchSettings
@@ -20,15 +21,20 @@ MOST_NAMES = 20
 
 @dataclass(frozen=True)
 class IndexInfo:
-    """An index that exists. `fields` are by their dotted names; `mark` is its mapping's `_meta`,
+    """An index that exists. `fields` are by their dotted names; `meta` is its mapping's `_meta`,
     `routed` says that each document needs a routing.
     """
 
     name: str
     fields: dict[str, Field]
     strict: bool
-    mark: dict[str, Any]
+    meta: dict[str, Any]
     routed: bool = False
+
+    @property
+    def mark(self) -> Mark | None:
+        """What made the vectors in it; None where it does not say."""
+        return from_json(self.meta.get(NAME))
 
     @property
     def is_stream(self) -> bool:
@@ -94,9 +100,9 @@ class SearchIndex:
         answer = ask(self.client, lambda: self._read(f"{self.path}/_count"), "counting")
         return int(answer["count"])
 
-    def create(self) -> None:
+    def create(self, mark: Mark) -> None:
         """Creates it, as `body` says; one that another worker created meanwhile stays."""
-        body = self.body()
+        body = self.body(mark)
 
         def put() -> None:
             try:
@@ -117,13 +123,19 @@ class SearchIndex:
         answer = ask(self.client, read, f"reading {name!r}")
         return None if not answer else "index" if name in answer else "alias"
 
+    def remember(self, info: IndexInfo, mark: Mark) -> None:
+        """Writes what made its vectors into its mapping, beside what else stands in `_meta`."""
+        body = {"_meta": {**info.meta, NAME: to_json(mark)}}
+        path = f"/{quote(info.name, safe='')}/_mapping"
+        ask(self.client, lambda: self._write("PUT", path, body), "marking the index")
+
     def drop(self, name: str) -> None:
         """Drops an index."""
         path = f"/{quote(name, safe='')}"
         ask(self.client, lambda: self._write("DELETE", path), "dropping the index")
 
-    def body(self) -> dict[str, Any]:
-        """What would create it."""
+    def body(self, mark: Mark | None = None) -> dict[str, Any]:
+        """What would create it, with a mark that says what makes its vectors."""
         settings = {"index.gc_deletes": GC_DELETES, **self.dialect.index_settings}
         settings |= dict(_flat("", self.settings.settings))
         properties = {
@@ -133,7 +145,9 @@ class SearchIndex:
         }
         given = self.settings.dst_dynamic
         dynamic = self.settings.dynamic if given is None else given
-        mappings = {"dynamic": dynamic, "properties": properties}
+        mappings: dict[str, Any] = {"dynamic": dynamic, "properties": properties}
+        if mark is not None:
+            mappings["_meta"] = {NAME: to_json(mark)}
         return {"settings": settings, "mappings": mappings}
 
     def point_alias(self, name: str) -> None:

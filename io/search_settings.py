@@ -172,6 +172,19 @@ class SearchSettings(Settings):
             ]
         return out
 
+    def moved(self, name: str, *, switch: bool) -> dict[str, Any]:
+        """What to change in the step's parameters for it to fill a new index instead.
+
+        With `switch` the step's alias, or else its index's name, becomes the alias of the new one.
+        """
+        return {
+            "index": name,
+            "schemaCreateMode": "createIfNotExist",
+            "cleanup": False,
+            "alias": (self.alias or self.index) if switch else None,
+            "aliasMode": "exclusive",
+        }
+
     @property
     def creates(self) -> bool:
         """Whether a missing index is made."""

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from vecferry.errors import JobError, TerminalError, TransientError
+from vecferry.io.mark import Marking, mark_of, tell_once
 from vecferry.io.search_checks import mismatches, notes, uncreatable
 from vecferry.io.search_client import SearchClient, patiently
 from vecferry.io.search_dialect import Dialect, Field
@@ -59,25 +60,47 @@ class SearchTarget:
         _, found = self._version(index)
         info = index.describe()
         self._refuse([*self._unready(index, info), *self._alias_problems(index)])
-        return self._tell([*found, *notes(self.settings, info)])
+        told = self._tell([*found, *notes(self.settings, info)])
+        return told if info is None else [*told, *self._remarks(index, info)]
 
     def prepare(self) -> None:
-        """Creates the index where it is missing and may be; once in a job. Raises JobError."""
+        """Creates the index where it is missing and may be; marks it with what makes its vectors.
+
+        Once in a job. Raises JobError.
+        """
         index = self._index()
         info = index.describe()
-        self._refuse(self._unready(index, info))
+        self._refuse([*self._unready(index, info), *self._alias_problems(index)])
         if info is not None:
             if not self.settings.recreates:
+                self._remember(index, info)
                 return
             index.drop(info.name)
-        index.create()
+        index.create(mark_of(self.context, self.settings.sources()))
         self._refuse(mismatches(self.settings, self._existing(index)))
 
-    def conclude(self) -> None:
-        """Moves the step's alias to the index; once in a job, after it is done."""
-        if self.settings.alias is not None:
-            index = self._index()
-            index.point_alias(self._existing(index).name)
+    def conclude(self) -> list[str]:
+        """Moves the step's alias to the index; once in a job, after it is done. Tells so.
+
+        Raises:
+          JobError: it can't be moved, or the index that the command line named is empty.
+        """
+        alias = self.settings.alias
+        if alias is None:
+            return []
+        index = self._index()
+        name = self._existing(index).name
+        if self.context.into and not index.count():
+            raise JobError(f"index {name!r} holds no document, so alias {alias!r} was not moved")
+        index.point_alias(name)
+        return [f"alias {alias!r} names index {name!r} now"]
+
+    def unfinished(self) -> str | None:
+        """What `conclude` would have done, in words, for a job that is not done."""
+        alias = self.settings.alias
+        return (
+            None if alias is None else f"alias {alias!r} was not moved to {self.settings.index!r}"
+        )
 
     def operator(self) -> SinkWriter:
         """A writer for one bundle; waits for a cluster that is away."""
@@ -179,8 +202,10 @@ class SearchTarget:
         settings = self.settings
         if info is None:
             return self._missing(index)
+        if self.context.into and index.is_alias():
+            return [f"--into {settings.index}: this is an alias of {info.name!r}: name a new index"]
         if not settings.recreates:
-            return mismatches(settings, info)
+            return [*mismatches(settings, info), *self._marking(index, info).refusals()]
         if info.is_stream or index.is_alias():
             return [
                 f"{settings.index!r} is another name of index {info.name!r}, which would be "
@@ -197,15 +222,46 @@ class SearchTarget:
             return [f"{what} and can't be created: {p}" for p in problems]
         way = ""
         if not problems and all(c.dimension for c in settings.column if c.is_vector):
-            body = orjson.dumps(index.body()).decode()
+            mark = mark_of(self.context, settings.sources())
+            body = orjson.dumps(index.body(mark)).decode()
             way = f"; this would create it: PUT /{settings.index} {body}"
         return [f"{what}; create it, or set schemaCreateMode to createIfNotExist{way}"]
 
     def _alias_problems(self, index: SearchIndex) -> list[str]:
-        alias = self.settings.alias
+        alias, name = self.settings.alias, self.settings.index
         if alias is None or index.names(alias) != "index":
             return []
-        return [f"alias {alias!r} is the name of an index already: choose another"]
+        swap = [{"remove_index": {"index": alias}}, {"add": {"index": name, "alias": alias}}]
+        request = orjson.dumps({"actions": swap}).decode()
+        return [
+            f"alias {alias!r} is the name of an index already, and can't be both: choose another "
+            f"alias; or fill {name!r} without moving one, and then put it in the place of that "
+            f"index, which deletes the index: POST /_aliases {request}"
+        ]
+
+    def _marking(self, index: SearchIndex, info: IndexInfo) -> Marking:
+        settings = self.settings
+        filled = settings.sources() or {name: name for name in info.fields}
+        if settings.action_type == "delete":
+            filled = {}
+        what = f"index {info.name!r}"
+        return Marking(self.context, what, info.mark, filled, lambda: not index.count())
+
+    def _remarks(self, index: SearchIndex, info: IndexInfo) -> list[str]:
+        if self.settings.recreates:
+            return []
+        return tell_once(self.context, "mark", self._marking(index, info).remarks())
+
+    def _remember(self, index: SearchIndex, info: IndexInfo) -> None:
+        """Marks an index that is there, where that is due; one that refuses it is told of."""
+        self._remarks(index, info)
+        mark = self._marking(index, info).to_write()
+        if mark is None:
+            return
+        try:
+            index.remember(info, mark)
+        except JobError as e:
+            tell_once(self.context, "mark", [f"what makes the vectors was not kept: {e}"])
 
     def _refuse(self, problems: list[str]) -> None:
         if problems:

@@ -17,7 +17,7 @@ from vecferry.pipelines.placeholders import names_in
 from vecferry.pipelines.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load
 from vecferry.settings import Settings
-from vecferry.steps import StepContext
+from vecferry.steps import Maker, StepContext
 from vecferry.transforms.embed_store_settings import cache_settings
 
 Columns = dict[str, int | None]
@@ -44,11 +44,13 @@ class ResolvedStep:
 
 @dataclass(frozen=True)
 class ResolvedJob:
-    """A job that can be built into a graph."""
+    """A job that can be built into a graph. `force` and `into` are as `StepContext` has them."""
 
     job: Job
     steps: tuple[ResolvedStep, ...]
     warnings: list[str] = field(default_factory=list)
+    force: bool = False
+    into: bool = False
 
     @property
     def reader(self) -> ResolvedStep:
@@ -64,6 +66,15 @@ class ResolvedJob:
     def writer(self) -> ResolvedStep:
         """The last step."""
         return self.steps[-1]
+
+    def makers(self) -> dict[str, Maker]:
+        """Column -> what makes the vectors in it, for those that the job's own steps make."""
+        made: dict[str, Maker] = {}
+        for step in self.transformers:
+            given: dict[str, Maker] = getattr(step.settings, "makers", dict)()
+            replaced = step.settings.outputs() or {}
+            made = {name: maker for name, maker in made.items() if name not in replaced} | given
+        return made
 
     def unable(self) -> list[str]:
         """A problem for each step that can be checked but not run in this version."""
@@ -252,6 +263,7 @@ def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepConte
     setting = resolved.job.setting
     speed = setting.speed
     throttled = speed.throttle and step.kind.role == "reader"
+    writes = step.kind.role == "writer"
     return StepContext(
         step=step.name,
         step_type=step.kind.step_type,
@@ -263,4 +275,7 @@ def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepConte
         bytes_per_second=speed.mbps * 2**20 if throttled and speed.mbps else None,
         request_budget=setting.budget.requests if setting.budget else None,
         token_budget=setting.budget.tokens if setting.budget else None,
+        makers=resolved.makers() if writes else {},
+        force=writes and resolved.force,
+        into=writes and resolved.into,
     )

@@ -39,7 +39,7 @@ def settings(**more: object) -> ElasticsearchSettings:
 
 
 def info(name: str = "docs", *, routed: bool = False, **fields: Field) -> IndexInfo:
-    return IndexInfo(name, FIELDS | fields, strict=False, mark={}, routed=routed)
+    return IndexInfo(name, FIELDS | fields, strict=False, meta={}, routed=routed)
 
 
 VECTOR = {"name": "v", "type": "dense_vector", "similarity": "l2_norm"}

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from vecferry.errors import near
 from vecferry.settings import SecretText, Settings
+from vecferry.steps import Maker
 from vecferry.transforms.embed_columns import EmbeddingColumn as EmbeddingColumn
 from vecferry.transforms.embed_endpoint import checked_endpoint, key_fault, path_fault
 from vecferry.transforms.embed_models import (
@@ -286,3 +287,9 @@ class EmbedSettings(Settings):
     def outputs(self) -> dict[str, int | None]:
         """The vector columns that are added, with their dimension."""
         return {c.embedding_column_name: self.dimension for c in self.embedding_columns}
+
+    def makers(self) -> dict[str, Maker]:
+        """What makes the vectors of each column that is added."""
+        provider, model = self.model_provider, self.shown_model
+        maker = Maker(provider=provider, model=model, dimension=self.dimension)
+        return dict.fromkeys(self.outputs(), maker)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +23,18 @@ Emitted = tuple[Change | Reject, Stamp]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Maker:
+    """What decides the vectors of a column: those of different makers can't be compared."""
+
+    provider: str
+    model: str
+    dimension: int
+
+    def __str__(self) -> str:
+        return f"{self.model} of {self.provider}, {self.dimension} dimensions"
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepContext:
     """What a step knows of the run it is part of; small, without secrets, pickled with the step.
 
@@ -32,6 +44,10 @@ class StepContext:
     knows that all rows carry one timestamp in the global window, which spares Beam 4 µs a row and
     step. On a cluster `reports` is the folder through which workers and launcher speak, and
     `streams` the most bundles that may read at a time.
+
+    A writer is also told of `makers`, by column what the job's own steps make its vectors with;
+    of `force`, that a target whose vectors another model made may be written to; and of `into`,
+    that the command line named a new target in place of the job's own.
     """
 
     step: str
@@ -49,6 +65,9 @@ class StepContext:
     request_budget: int | None = None
     token_budget: int | None = None
     retry_deadline: float | None = 600.0
+    makers: Mapping[str, Maker] = field(default_factory=dict)
+    force: bool = False
+    into: bool = False
 
     def in_flight(self, default: int = 16) -> int:
         """How many calls one bundle may have under way (``max(1, concurrent // parallelism)``)."""

@@ -1,0 +1,162 @@
+"""The mark in a target that says what made its vectors, and how a job compares with it.
+
+A store keeps the mark beside the rows; where, is its own business. Here is what stands in it, what
+is refused because of it, and when it is written.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from vecferry.process import once
+from vecferry.steps import Maker, StepContext
+
+logger = logging.getLogger(__name__)
+
+NAME = "vecferry"
+"""The key in a store's metadata under which the mark stands."""
+
+Mark = Mapping[str, Maker]
+"""Vector field of a target -> what made the vectors in it."""
+
+
+def to_json(mark: Mark) -> dict[str, Any]:
+    """A mark as a store keeps it."""
+    return {"vectors": {field: asdict(maker) for field, maker in mark.items()}}
+
+
+def to_text(mark: Mark) -> str:
+    """A mark as one line of JSON, in ASCII but for what names have beyond it."""
+    return orjson.dumps(to_json(mark)).decode()
+
+
+def from_json(value: Any) -> Mark | None:
+    """The mark in what a store gave, an object or its text; None where there is none.
+
+    What is unknown in it, as a later version may write, is passed over.
+    """
+    if isinstance(value, str | bytes):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return None
+    vectors = value.get("vectors") if isinstance(value, dict) else None
+    if not isinstance(vectors, dict):
+        return None
+    return {field: maker for field, told in vectors.items() if (maker := _maker(told)) is not None}
+
+
+def _maker(told: Any) -> Maker | None:
+    try:
+        provider, model, dimension = (told[k] for k in ("provider", "model", "dimension"))
+        return Maker(provider=str(provider), model=str(model), dimension=int(dimension))
+    except (TypeError, KeyError, ValueError):
+        return None
+
+
+def mark_of(context: StepContext, filled: Mapping[str, str]) -> Mark:
+    """The mark of what a job writes; `filled` is field -> column of the row."""
+    makers = context.makers
+    return {field: makers[column] for field, column in filled.items() if column in makers}
+
+
+@dataclass(frozen=True)
+class Marking:
+    """A job beside the target that is there.
+
+    `what` names the target in messages, `found` is its mark, `job` that of what the job writes;
+    `filled` is field -> column. `is_empty` asks the store whether the target holds no row.
+    """
+
+    context: StepContext
+    what: str
+    found: Mark | None
+    filled: Mapping[str, str]
+    is_empty: Callable[[], bool]
+
+    @property
+    def job(self) -> Mark:
+        """The mark of what the job writes."""
+        return mark_of(self.context, self.filled)
+
+    def refusals(self) -> list[str]:
+        """Why the job must not write there: another model made what is there."""
+        if self.context.force:
+            return []
+        out = [
+            f"{self.what}: the vectors of {field!r} were made by {there}, and this job's are made "
+            f"by {here}, which can't be compared with them: run with --into NEW to fill a new "
+            "target (and --switch-alias to move the alias to it), or with --force to write there "
+            "all the same, and to mark it anew"
+            for field, there, here in self._different()
+        ]
+        if self.context.into and self.found is None and not self.is_empty():
+            out.append(
+                f"{self.what} holds rows already, and no mark says that vecferry made it: name a "
+                "target that is new as --into, or add --force"
+            )
+        return out
+
+    def remarks(self) -> list[str]:
+        """What a person should know of the vectors that are there."""
+        out = [
+            f"--force: {self.what} holds vectors of {there} in {field!r}, and those of {here} come "
+            "among them"
+            for field, there, here in self._different()
+            if self.context.force
+        ]
+        unmarked = self._unmarked
+        if unmarked and not self.context.force and not self.is_empty():
+            made = "; ".join(sorted({str(maker) for maker in unmarked.values()}))
+            out.append(
+                f"{self.what} has no mark that says what made the vectors in "
+                f"{', '.join(map(repr, unmarked))}, and rows may be there: this job's are made by "
+                f"{made}. If theirs are, too, run once with --force, which marks it"
+            )
+        for field, there in (self.found or {}).items():
+            if field in self.filled and field not in self.job:
+                out.append(
+                    f"{self.what}: the vectors of {field!r} were made by {there}; what made those "
+                    f"in column {self.filled[field]!r} this job does not say"
+                )
+        return out
+
+    def to_write(self) -> Mark | None:
+        """The mark that the target is to have from now on; None where it stays as it is.
+
+        A target is marked before its first row, or by --force: of rows that are there already
+        only the user can say what made their vectors.
+        """
+        different = bool(self._different())
+        if self.context.force and (different or self._unmarked):
+            return {**(self.found or {}), **self.job}
+        if self._unmarked and not different and self.is_empty():
+            return {**(self.found or {}), **self.job}
+        return None
+
+    @property
+    def _unmarked(self) -> Mark:
+        return {f: maker for f, maker in self.job.items() if f not in (self.found or {})}
+
+    def _different(self) -> list[tuple[str, Maker, Maker]]:
+        found, job = self.found or {}, self.job
+        return [(f, found[f], job[f]) for f in job if f in found and found[f] != job[f]]
+
+
+def tell_once(context: StepContext, kind: str, notes: list[str]) -> list[str]:
+    """Logs notes for people, each once in a run and process; gives them."""
+    for note in notes:
+        log = functools.partial(_log, context.step, note)
+        once((kind, note, context.run, context.step), log)
+    return notes
+
+
+def _log(step: str, note: str) -> bool:
+    logger.warning("step %r: %s", step, note)
+    return True

@@ -1,0 +1,86 @@
+"""Why a job can't have a collection as it is named, or can't have it made; what may surprise."""
+
+from __future__ import annotations
+
+from vecferry.errors import near
+from vecferry.io.milvus_collection import Collection
+from vecferry.io.milvus_schema import CollectionInfo, unmapped
+from vecferry.io.milvus_settings import MilvusConnection, MilvusSettings
+
+LITE_TYPES = frozenset(
+    {"Bool", "Int8", "Int16", "Int32", "Int64", "Float", "Double", "VarChar", "Array", "JSON",
+     "FloatVector", "SparseFloatVector"}
+)  # fmt: skip
+
+
+def absent(settings: MilvusSettings, existing: list[str]) -> str:
+    """That the collection is missing, and which there are."""
+    name = settings.collection
+    there = f" (there are: {', '.join(existing[:20])})" if existing else ""
+    return f"collection {name!r} does not exist{near(name, existing)}{there}"
+
+
+def missing(
+    settings: MilvusSettings, connection: MilvusConnection, existing: list[str]
+) -> list[str]:
+    """Why the job can't do without the collection, which is not there."""
+    what = f"Milvus at {connection.endpoint}: {absent(settings, existing)}"
+    if settings.schema_create_mode == "ignore":
+        return [f"{what}; create it, or set schemaCreateMode to createIfNotExist"]
+    problems = settings.creation_problems()
+    if connection.is_file and not problems:
+        problems = _lite_problems(settings)
+    return [f"{what} and can't be created: {p}" for p in problems]
+
+
+def another_name(settings: MilvusSettings, info: CollectionInfo) -> str:
+    """That the job names an alias where it must name the collection itself."""
+    name = settings.collection
+    if settings.schema_create_mode == "recreate":
+        return (
+            f"{name!r} is an alias of collection {info.name!r}, which would be dropped: name the "
+            "collection itself, or create it anew by hand"
+        )
+    return f"--into {name}: this is an alias of collection {info.name!r}: name a new one"
+
+
+def misnamed(settings: MilvusSettings, collection: Collection) -> list[str]:
+    """Why the alias can't be moved: it is the name of a collection."""
+    alias, name = settings.alias, settings.collection
+    if alias is None or collection.named(alias) != alias:
+        return []
+    return [
+        f"alias {alias!r} is the name of a collection already, and can't be both: choose another "
+        f"alias; or fill {name!r} without moving one, then let it take that collection's place: "
+        f"client.rename_collection({alias!r}, {alias + '_old'!r}) and "
+        f"client.create_alias({name!r}, {alias!r})"
+    ]
+
+
+def notes_of(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
+    """What is no fault, and may surprise."""
+    out = []
+    if info.key.auto_id:
+        out.append(
+            f"collection {info.name!r} makes its own ids, so every row is inserted: "
+            "a run that is repeated writes its rows twice"
+        )
+    elif settings.write_mode == "insert":
+        out.append(
+            "writeMode insert: a run that is repeated writes its rows twice; upsert would not"
+        )
+    if left := unmapped(settings):
+        out.append(f"columnMapping fills nothing into {', '.join(left)}")
+    return out
+
+
+def _lite_problems(settings: MilvusSettings) -> list[str]:
+    out = [
+        f"Milvus Lite has no {c.type} (column {c.name!r}); use a Milvus server"
+        for c in settings.column
+        if c.type not in LITE_TYPES
+    ]
+    floats = [c.name for c in settings.column if c.type == "FloatVector"]
+    if len(floats) > 1:
+        out.append(f"Milvus Lite takes one FloatVector, not {', '.join(floats)}; use a server")
+    return out
