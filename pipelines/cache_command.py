@@ -20,6 +20,7 @@ from vecferry.transforms.embed_store_settings import (
 )
 
 if TYPE_CHECKING:
+    from vecferry.pipelines.job import Job
     from vecferry.transforms.embed_store import Backend, StoreStats
 
 
@@ -60,19 +61,24 @@ def _settings_of(arguments: JobArguments) -> VectorCacheSettings:
     """The vector cache that is named, or that a job names."""
     if "://" in arguments.job:
         return cache_settings(arguments.job)
-    from vecferry.pipelines.job import read_job
-
-    job, _ = read_job(
-        arguments.job,
-        parameters=parse_assignments(arguments.parameters, "-p"),
-        assignments=parse_assignments(arguments.assignments, "--set"),
-    )
+    job = arguments.resolve().job if arguments.is_template else _read(arguments)
     if job.setting.vector_cache is None:
         raise JobError(
             f"{arguments.job}: the job has no setting.vectorCache: add one, or name a cache by its "
             "URI, sqlite:///folder/cache.db or redis://host:6379/0"
         )
     return job.setting.vector_cache
+
+
+def _read(arguments: JobArguments) -> Job:
+    """The job alone: no data source is needed to look at its cache."""
+    from vecferry.pipelines.job import read_job
+
+    return read_job(
+        arguments.job,
+        parameters=parse_assignments(arguments.parameters, "-p"),
+        assignments=parse_assignments(arguments.assignments, "--set"),
+    )[0]
 
 
 def _with_backend(settings: VectorCacheSettings, action: Callable[[Backend], Any]) -> Any:

@@ -13,7 +13,7 @@ import click
 
 from vecferry import __version__
 from vecferry.errors import JobError, VecferryError, redact
-from vecferry.pipelines import cache_command, commands
+from vecferry.pipelines import cache_command, commands, templates_command
 from vecferry.pipelines.cli_options import (
     AFTER_DASHES,
     JobArguments,
@@ -134,18 +134,7 @@ def schema() -> None:
     commands.schema()
 
 
-@app.group()
-def templates() -> None:
-    """Jobs to start from."""
-
-
-@templates.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def templates_list(as_json: bool) -> None:
-    """List the templates."""
-    commands.list_templates(as_json=as_json)
-
-
+app.add_command(templates_command.templates)
 app.add_command(cache_command.cache)
 
 

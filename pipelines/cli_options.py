@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vecferry.errors import JobError, RedactingFilter, near, redact
+from vecferry.errors import RedactingFilter, near, redact
 from vecferry.pipelines.placeholders import parse_assignments
 
 if TYPE_CHECKING:
@@ -28,22 +28,51 @@ class JobArguments:
     data_sources: str | None
     parameters: tuple[str, ...]
     assignments: tuple[str, ...]
+    template_folders: tuple[str, ...] = ()
+
+    @property
+    def is_template(self) -> bool:
+        """Whether the job is ``template:NAME``."""
+        return self.job.startswith("template:")
 
     def resolve(self) -> ResolvedJob:
         """The job, checked; warnings go to standard error. Raises JobError."""
-        from vecferry.pipelines.resolve import read_and_resolve
-
-        if self.job.startswith("template:"):
-            raise JobError(f"{self.job}: there are no templates in this version; name a job file")
-        resolved = read_and_resolve(
-            self.job,
-            data_sources=self.data_sources,
-            parameters=parse_assignments(self.parameters, "-p"),
-            assignments=parse_assignments(self.assignments, "--set"),
-        )
+        resolved = self._resolved()
         for warning in resolved.warnings:
             click.echo(f"warning: {redact(warning)}", err=True)
         return resolved
+
+    def _resolved(self) -> ResolvedJob:
+        from vecferry.pipelines.resolve import read_and_resolve
+        from vecferry.pipelines.templates_job import resolve_template
+
+        parameters = parse_assignments(self.parameters, "-p")
+        assignments = parse_assignments(self.assignments, "--set")
+        if not self.is_template:
+            return read_and_resolve(
+                self.job,
+                data_sources=self.data_sources,
+                parameters=parameters,
+                assignments=assignments,
+            )
+        return resolve_template(
+            self.job,
+            folders=self.template_folders,
+            data_sources=self.data_sources,
+            parameters=parameters,
+            assignments=assignments,
+        )
+
+
+template_folders = click.option(
+    "--template-dir",
+    "template_dirs",
+    multiple=True,
+    type=click.Path(),
+    envvar="VECFERRY_TEMPLATES",
+    help="A folder of templates of your own; else those in VECFERRY_TEMPLATES.",
+)
+"""The option of every command that finds templates."""
 
 
 def job_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,6 +86,7 @@ def job_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Set a value in JOB."
     )
+    @template_folders
     @functools.wraps(command)
     def wrapped(
         *args: Any,
@@ -64,9 +94,10 @@ def job_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
         data_sources: str | None,
         params: tuple[str, ...],
         assignments: tuple[str, ...],
+        template_dirs: tuple[str, ...],
         **rest: Any,
     ) -> Any:
-        arguments = JobArguments(job, data_sources, params, assignments)
+        arguments = JobArguments(job, data_sources, params, assignments, template_dirs)
         return command(*args, arguments=arguments, **rest)
 
     return wrapped

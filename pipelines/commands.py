@@ -270,16 +270,6 @@ def schema() -> None:
     click.echo(_json(job_schema()).decode())
 
 
-def list_templates(*, as_json: bool) -> None:
-    """Lists the jobs that come with vecferry."""
-    folder = Path(__file__).parent / "templates"
-    names = sorted(p.stem for p in folder.glob("*.yaml"))
-    if as_json:
-        click.echo(_json(names).decode())
-    else:
-        click.echo("\n".join(names) or "no templates come with this version; see examples/")
-
-
 def _json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
 

@@ -10,7 +10,7 @@ import orjson
 
 from vecferry.errors import JobError, near
 
-_PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][\w.-]*)(?::-([^}]*))?\}")
+PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][\w.-]*)(?::-([^}]*))?\}")
 _INDEX = re.compile(r"\[(\d+)\]")
 
 
@@ -34,7 +34,7 @@ def fill(value: Any, values: Mapping[str, str], path: str = "") -> tuple[Any, li
         return match.group(0)
 
     if isinstance(value, str):
-        return _PLACEHOLDER.sub(replace, value), problems
+        return PLACEHOLDER.sub(replace, value), problems
     if isinstance(value, dict):
         filled: dict[Any, Any] = {}
         for key, child in value.items():
@@ -54,7 +54,7 @@ def fill(value: Any, values: Mapping[str, str], path: str = "") -> tuple[Any, li
 def names_in(value: Any) -> set[str]:
     """The names of all placeholders in `value`."""
     if isinstance(value, str):
-        return {name for name, _ in _PLACEHOLDER.findall(value)}
+        return {name for name, _ in PLACEHOLDER.findall(value)}
     children = value.values() if isinstance(value, dict) else value
     if not isinstance(value, dict | list):
         return set()
