@@ -15,7 +15,8 @@ from typing import Any
 import orjson
 
 from vecferry.process import once
-from vecferry.steps import Maker, StepContext
+from vecferry.settings import Maker
+from vecferry.steps import StepContext
 
 logger = logging.getLogger(__name__)
 

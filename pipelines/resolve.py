@@ -16,8 +16,8 @@ from vecferry.pipelines.job import Job, Step, read_raw, step_name, validated
 from vecferry.pipelines.placeholders import names_in
 from vecferry.pipelines.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load
-from vecferry.settings import Settings
-from vecferry.steps import Maker, StepContext
+from vecferry.settings import Maker, Settings
+from vecferry.steps import StepContext
 from vecferry.transforms.embed_store_settings import cache_settings
 
 Columns = dict[str, int | None]

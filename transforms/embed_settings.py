@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from vecferry.errors import near
-from vecferry.settings import SecretText, Settings
-from vecferry.steps import Maker
+from vecferry.settings import Maker, SecretText, Settings
 from vecferry.transforms.embed_columns import EmbeddingColumn as EmbeddingColumn
 from vecferry.transforms.embed_endpoint import checked_endpoint, key_fault, path_fault
 from vecferry.transforms.embed_models import (

@@ -7,6 +7,7 @@ Python; both are taken.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
@@ -67,6 +68,18 @@ class Settings(BaseModel):
     """Keys of the vendor that mean nothing here and are passed over without a warning."""
     passes_on: ClassVar[bool] = False
     """Whether keys that no field knows are handed to a store as they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """What decides the vectors of a column: those of different makers can't be compared."""
+
+    provider: str
+    model: str
+    dimension: int
+
+    def __str__(self) -> str:
+        return f"{self.model} of {self.provider}, {self.dimension} dimensions"
 
 
 def pick(value: Any, choices: tuple[str, ...], what: str) -> str:

@@ -15,23 +15,12 @@ from typing import Any, Protocol
 
 from vecferry.process import run_state
 from vecferry.rows import Change, Reject
+from vecferry.settings import Maker
 
 Stamp = Any
 """A row's timestamp and window, opaque to operators; None where every row has the same."""
 
 Emitted = tuple[Change | Reject, Stamp]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Maker:
-    """What decides the vectors of a column: those of different makers can't be compared."""
-
-    provider: str
-    model: str
-    dimension: int
-
-    def __str__(self) -> str:
-        return f"{self.model} of {self.provider}, {self.dimension} dimensions"
 
 
 @dataclass(frozen=True, kw_only=True)
