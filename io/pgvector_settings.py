@@ -200,6 +200,19 @@ class WriterSettings(Settings):
             pick(column.index_type, self.indexes, "index") if column.index_type else self.indexes[0]
         )
 
+    def moved(self, name: str, *, switch: bool) -> dict[str, Any]:
+        """What to change in the step's parameters for it to fill a new table instead.
+
+        A table has no alias: ValueError for `switch`.
+        """
+        if switch:
+            raise ValueError(
+                f"--switch-alias: a table has no alias that could move from {self.table!r} to "
+                f"{name!r}: run with --into alone, and then rename the two tables in one "
+                "transaction, or let readers use a view"
+            )
+        return {"table": name, "schemaCreateMode": "createIfNotExist"}
+
     def sources(self) -> dict[str, str]:
         """Column of the table -> column of the row, for what the job lists."""
         if self.column_mapping is not None:

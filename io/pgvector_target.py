@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from vecferry.errors import JobError, TerminalError, near
+from vecferry.io.mark import Marking, mark_of, tell_once
 from vecferry.io.pgvector_client import connect, where_of
 from vecferry.io.pgvector_ddl import creation, is_indexed, quoted_table
+from vecferry.io.pgvector_mark import comment_statement, mark_in, read_comment, remember
 from vecferry.io.pgvector_rows import RowEncoder
 from vecferry.io.pgvector_search import query_text, search_statement
 from vecferry.io.pgvector_session import Session, session_of
@@ -21,6 +23,7 @@ from vecferry.io.pgvector_store import TableStore
 from vecferry.io.pgvector_table import (
     ColumnInfo,
     TableInfo,
+    filled,
     mismatches,
     neighbours,
     planned,
@@ -73,10 +76,16 @@ class TableTarget:
                 self._refuse(self._missing(session))
                 return self._tell(planned(self.settings), session)
             self._refuse(self._unfit(session, info))
-            return self._tell(info, session)
+            notes = self._tell(info, session)
+            if self._recreates:
+                return notes
+            remarks = self._marking(session, info).remarks()
+            return [*notes, *tell_once(self.context, "mark", remarks)]
 
     def prepare(self) -> None:
         """Creates or recreates the table as the job says, then runs `preSql`; once in a job.
+
+        A table without a row is marked with what makes its vectors.
 
         Raises:
           JobError: it can't be done, or a statement fails.
@@ -88,14 +97,16 @@ class TableTarget:
             with connection.transaction():
                 if info is not None:
                     self._refuse(self._unfit(session, info))
-                    if settings.schema_create_mode == "recreate":
+                    if self._recreates:
                         connection.execute(f"DROP TABLE {quoted_table(settings)}")
                         info = None
                 if info is None:
                     self._refuse(self._missing(session))
-                    for statement in creation(settings, hologres=session.hologres):
+                    for statement in self._creation(session):
                         connection.execute(statement)
             session.run(settings.pre_sql, "preSql")
+            if info is not None:
+                remember(session.connection, settings, self._marking(session, info))
 
     def conclude(self) -> None:
         """Runs `postSql`, once, when the job is done. Raises JobError where a statement fails."""
@@ -196,7 +207,7 @@ class TableTarget:
         if settings.schema_create_mode == "ignore":
             remedy = "create it, or set schemaCreateMode to createIfNotExist"
             if not problems:
-                made = "; ".join(creation(settings, hologres=session.hologres))
+                made = "; ".join(self._creation(session))
                 remedy += f". The statement would be: {' '.join(made.split())}"
             return [f"{what}; {remedy}"]
         if session.lacks_pgvector() and any(
@@ -211,17 +222,33 @@ class TableTarget:
     def _unfit(self, session: Session, info: TableInfo) -> list[str]:
         """Why the job can't have the table as it is."""
         settings = self.settings
-        if settings.schema_create_mode != "recreate":
-            return mismatches(settings, info)
-        if settings.owns_target:
-            return []
-        found = session.connection.execute(f"SELECT 1 FROM {quoted_table(settings)} LIMIT 1")
-        if found.fetchone() is None:
+        if not self._recreates:
+            return [*mismatches(settings, info), *self._marking(session, info).refusals()]
+        if settings.owns_target or self._is_empty(session):
             return []
         return [
             f"{self._table} holds rows, which recreate would drop; set ownsTarget: true if they "
             "may go, or schemaCreateMode to createIfNotExist"
         ]
+
+    @property
+    def _recreates(self) -> bool:
+        return self.settings.schema_create_mode == "recreate"
+
+    def _is_empty(self, session: Session) -> bool:
+        statement = f"SELECT 1 FROM {quoted_table(self.settings)} LIMIT 1"
+        return session.connection.execute(statement).fetchone() is None
+
+    def _creation(self, session: Session) -> list[str]:
+        """The statements that create the table, and mark it with what makes its vectors."""
+        mark = mark_of(self.context, self.settings.sources())
+        made = creation(self.settings, hologres=session.hologres)
+        return [*made, comment_statement(self.settings, "", mark)]
+
+    def _marking(self, session: Session, info: TableInfo) -> Marking:
+        found = mark_in(read_comment(session.connection, self.settings))
+        is_empty = functools.partial(self._is_empty, session)
+        return Marking(self.context, self._table, found, filled(self.settings, info), is_empty)
 
     def _refuse(self, problems: list[str]) -> None:
         if problems:
