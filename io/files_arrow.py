@@ -177,9 +177,43 @@ def _simple(value: Any, kind: str | None) -> Any:
         return _number(value, kind)
     if isinstance(value, datetime.time):
         return value.isoformat()
-    if kind == "string" and not isinstance(value, str | int | float):
-        return orjson.dumps(value, default=_json_default, option=_JSON_OPTIONS).decode()
+    if isinstance(value, datetime.timedelta):
+        return str(value)
+    if kind == "string" and isinstance(value, float):
+        return _float_text(value)
+    if kind == "string" and not isinstance(value, str | int):
+        return _json_text(value)
     return value
+
+
+def _float_text(value: float) -> str:
+    """A number as JSON writes it, else as Java does."""
+    if math.isfinite(value):
+        return orjson.dumps(value).decode()
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return orjson.dumps(value, default=_json_default, option=_JSON_OPTIONS).decode()
+    except TypeError:  # a key of a map is the commonest cause
+        pass
+    try:
+        value = _text_keys(value)
+        return orjson.dumps(value, default=_json_default, option=_JSON_OPTIONS).decode()
+    except (TypeError, RecursionError) as e:
+        raise ValueError(f"it can't be written as JSON ({e.__cause__ or e})") from e
+
+
+def _text_keys(value: Any) -> Any:
+    """The value with the keys of its maps as texts, where JSON knows no such key."""
+    if isinstance(value, dict):
+        return {_text_key(k): _text_keys(v) for k, v in value.items()}
+    return [_text_keys(v) for v in value] if isinstance(value, list) else value
+
+
+def _text_key(key: Any) -> Any:
+    return _json_default(key) if isinstance(key, bytes | decimal.Decimal) else key
 
 
 _JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
@@ -190,7 +224,7 @@ def _number(value: decimal.Decimal, kind: str | None) -> Any:
         return number
     if kind == "long" and value == value.to_integral_value():
         return int(value)
-    return str(value)
+    return format(value, "f")
 
 
 def _date(value: datetime.date) -> datetime.datetime:

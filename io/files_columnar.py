@@ -33,7 +33,13 @@ class Parquet:
     def __init__(self, raw: Any) -> None:
         import pyarrow.parquet as pq
 
-        self._file = pq.ParquetFile(raw, buffer_size=PAGE_BUFFER, pre_buffer=False)
+        self._file = pq.ParquetFile(
+            raw,
+            buffer_size=PAGE_BUFFER,
+            pre_buffer=False,
+            coerce_int96_timestamp_unit="us",  # nanoseconds overflow outside the years 1677 to 2262
+            page_checksum_verification=True,
+        )
         self.names = list(self._file.schema_arrow.names)
         self.twice = _twice(self.names)
         self.units = self._file.metadata.num_row_groups

@@ -6,6 +6,7 @@ An array is streamed: memory stays at a block and one of its objects.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,12 @@ from vecferry.steps import StepContext
 
 BLOCK_BYTES = 64 << 10
 FEW_OBJECTS = 64
+
+MOST_DEPTH = 200
+"""So deep objects may be nested; the parser's memory grows with the square of it."""
+
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+_NO_MARKS = bytes(b for b in range(256) if b not in b'"[]{}')
 
 
 class JsonDocuments:
@@ -103,6 +110,7 @@ class _Source:
         self._decode = codecs.getincrementaldecoder(encoding)().decode
         self._recode, self._most = encoding != "utf-8", most
         self._held = b""
+        self._nesting = _Nesting()
         self.taken = 0
 
     def first(self) -> bytes:
@@ -123,6 +131,8 @@ class _Source:
             raise Damaged(
                 f"has an object of more than maxLineBytes ({self._most}); raise that limit"
             )
+        if self._nesting.after(data) > MOST_DEPTH:
+            raise Damaged(f"has lists or objects nested over {MOST_DEPTH} deep; write it flatter")
         return data
 
     def _more(self, size: int) -> bytes:
@@ -132,6 +142,36 @@ class _Source:
             if text := self._decode(data):
                 return text.encode()
         return self._decode(b"", final=True).encode() if self._recode else b""
+
+
+class _Nesting:
+    """How deep a JSON text is nested, which comes in pieces."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_text = False
+        self._rest = b""
+
+    def after(self, data: bytes) -> int:
+        """The greatest depth in `data`, once it is known to be over `MOST_DEPTH`; else less."""
+        data = self._rest + data
+        self._rest = b""
+        if b"\\" in data:
+            data = _ESCAPED.sub(b"", data)
+            if data.endswith(b"\\"):
+                data, self._rest = data[:-1], b"\\"
+        parts = data.translate(None, _NO_MARKS).split(b'"')
+        marks = b"".join(parts[self._in_text :: 2])
+        self._in_text ^= len(parts) % 2 == 0
+        opened = marks.count(b"[") + marks.count(b"{")
+        if self._depth + opened <= MOST_DEPTH:
+            self._depth += 2 * opened - len(marks)
+            return self._depth
+        deepest = self._depth
+        for mark in marks:
+            self._depth += 1 if mark in b"[{" else -1
+            deepest = max(deepest, self._depth)
+        return deepest
 
 
 def _explain(error: Exception, encoding: str) -> str:

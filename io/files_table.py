@@ -86,14 +86,19 @@ class TableFiles:
     def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
         """The row of a record that was rejected earlier, or a reject again.
 
-        A column by its index needs the file, which must still be there.
+        A column by its index and the number of the row need the file, which must still be there.
         """
         path, _, place = origin.rpartition(":")
         unit, _, row = place.partition("/")
         found = {k: _kept(v) for k, v in orjson.loads(raw).items()}
-        if any(c.index is not None for c in self.settings.column):
+        numbers: Row = {}
+        if self._numbers or any(c.index is not None for c in self.settings.column):
             with self._open(path) as file:
-                columns = self._columns(path, self._table(file))
+                table = self._table(file)
+                columns = self._columns(path, table)
+                if self._numbers:
+                    above = sum(self._rows_of(table, u) for u in range(int(unit)))
+                    numbers = dict.fromkeys(self._numbers, above + int(row) + 1)
         else:
             wanted = [c for c in self.settings.column if c.in_file]
             columns = [
@@ -108,7 +113,10 @@ class TableFiles:
                 values[c.label] = value
             except ValueError as e:
                 values[c.label] = Unfit(str(e))
-        return self._item(path, int(unit), int(row), values, lambda: found)
+        return self._item(path, int(unit), int(row), {**values, **numbers}, lambda: found)
+
+    def _rows_of(self, table: Table, unit: int) -> int:
+        return table.rows(unit) or sum(b.num_rows for b in self._read(table, unit, []))
 
     def _table(self, raw: Any) -> Table:
         kind = Parquet if self.settings.file_format == "parquet" else Orc
@@ -129,6 +137,11 @@ class TableFiles:
         if isinstance(error, OSError) and error.errno is not None:
             return error
         kind = self.settings.file_format
+        if "nanosecond resolution" in str(error):
+            return Damaged(
+                "has a timestamp outside the years 1677 to 2262, which can't be read from an orc "
+                f"file ({shorten(error)}): leave its column out, or write the file as parquet"
+            )
         return Damaged(f"is no sound {kind} file ({shorten(error)}); write it anew")
 
     def _columns(self, path: str, table: Table) -> list[_Column]:

@@ -154,7 +154,10 @@ def _json_string(value: Any) -> str:
             f"{value!r} is a number that 64 bits don't hold: its digits are lost; "
             "write it as a text in the file"
         )
-    return orjson.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError as e:  # nested deeper than it may be written
+        raise ValueError(f"it can't be written as JSON ({e})") from e
 
 
 def _json_long(value: Any) -> int:

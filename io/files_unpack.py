@@ -10,6 +10,8 @@ import bz2
 import functools
 import gzip
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -18,7 +20,7 @@ from typing import Any
 
 SKIP_BYTES = 1 << 16
 
-UNPACK_ERRORS = (EOFError, zlib.error, zipfile.BadZipFile)
+UNPACK_ERRORS = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 """What is raised besides OSError where a packed file is damaged."""
 
 Open = Callable[[], Any]
@@ -71,7 +73,7 @@ def members(path: str, raw: Any, packing: str) -> Iterator[tuple[str, Open]]:
         yield path, fresh
         return
     seen: Counter[str] = Counter()
-    with zipfile.ZipFile(raw) as archive:
+    with _archive(raw) as archive:
         for info in archive.infolist():
             hidden = any(part[:1] in "._" for part in info.filename.split("/") if part)
             if info.is_dir() or hidden:
@@ -84,10 +86,17 @@ def members(path: str, raw: Any, packing: str) -> Iterator[tuple[str, Open]]:
             yield f"{path}!{info.filename}{again}", functools.partial(_member, archive, info)
 
 
+def _archive(raw: Any) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(raw)
+    except (ValueError, NotImplementedError, struct.error) as e:  # a name that is no UTF-8, say
+        raise Damaged(f"is no sound zip file ({e}); write it anew, or correct `compress`") from e
+
+
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
     try:
         return archive.open(info)
-    except NotImplementedError as e:
+    except (NotImplementedError, ValueError) as e:
         raise Damaged(f"has a member {info.filename!r} that can't be unpacked ({e})") from e
 
 

@@ -87,6 +87,22 @@ class TestZip:
         with pytest.raises(FatalError, match=r"a\.zip is no sound zip file"):
             items_of(reader(tmp_path))
 
+    @pytest.mark.parametrize("at", ["name", "version", "data"])
+    def test_a_damaged_zip_of_any_kind_fails_by_name(self, tmp_path: Path, at: str) -> None:
+        """In its directory, or in what another method than deflate has packed."""
+        sink = io.BytesIO()
+        with zipfile.ZipFile(sink, "w", zipfile.ZIP_LZMA) as archive:
+            archive.writestr("ü", '{"id":1}\n' * 1000)
+        data = bytearray(sink.getvalue())
+        entry = data.index(b"PK\x01\x02")
+        place = {"name": entry + 46, "version": entry + 6, "data": 60}[at]
+        data[place : place + 1] = b"\xff"
+        (tmp_path / "a.zip").write_bytes(bytes(data))
+        with pytest.raises(FatalError, match=r"a\.zip is no sound zip file"):
+            items_of(reader(tmp_path))
+        with pytest.raises(JobError, match=r"a\.zip is no sound zip file"):
+            reader(tmp_path, fileFormat="csv", skipHeader=True).check()
+
 
 _PACK = {
     "gzip": gzip.compress,

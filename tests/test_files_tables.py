@@ -133,6 +133,16 @@ def test_lists_of_floats_are_vectors(tmp_path: Path, name: str) -> None:
         (pa.array([{"a": [1, None]}]), "string", '{"a":[1,null]}'),
         (pa.array([[1.0, 2.0]], pa.list_(pa.float32())), "string", "[1.0,2.0]"),
         (pa.array([1]), "boolean", True),
+        (pa.array([1e30]), "string", "1e+30"),
+        (pa.array([float("-inf")]), "string", "-Infinity"),
+        (pa.array([float("nan")]), "string", "NaN"),
+        (pa.array([decimal.Decimal("0.00000001")]), "string", "0.00000001"),
+        (pa.array([datetime.timedelta(hours=1)]), "string", "1:00:00"),
+        (pa.array([[(b"k", 1)]], pa.map_(pa.binary(), pa.int64())), "string", '{"k":1}'),
+        (
+            pa.array([[(decimal.Decimal("1.5"), 1)]], pa.map_(pa.decimal128(5, 1), pa.int64())),
+            "string", '{"1.5":1}',
+        ),
     ],
 )  # fmt: skip
 def test_values_become_the_type_of_their_column(
@@ -148,6 +158,8 @@ def test_values_become_the_type_of_their_column(
     [
         (pa.array([decimal.Decimal("1.5")]), "long"),
         (pa.array([b"\xff"]), "string"),
+        (pa.array([{"b": [b"\xff"]}]), "string"),
+        (pa.array([[(b"\xff", 1)]], pa.map_(pa.binary(), pa.int64())), "string"),
         (pa.array([2.5]), "long"),
         (pa.array([[1]]), "double"),
         (pa.array([NOON]), "long"),
@@ -295,7 +307,73 @@ class _Counted(io.RawIOBase):
         return data
 
 
+def test_old_timestamps_of_96_bits_keep_their_year(tmp_path: Path) -> None:
+    """Hive and Spark write them, and mark what never ends with the year 9999."""
+    days = [datetime.datetime(9999, 12, 31, 1, 2, 3, 4), datetime.datetime(1, 1, 1), NOON]
+    table = pa.table({"v": pa.array(days, pa.timestamp("us"))})
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+    assert [row["v"] for row in rows(reader(tmp_path))] == days
+
+
+def test_a_far_timestamp_in_an_orc_file_is_told_and_other_columns_are_read(tmp_path: Path) -> None:
+    """pyarrow has nanoseconds there, which end in 2262."""
+    far = pa.array([datetime.datetime(9999, 12, 31)], pa.timestamp("us"))
+    pa.orc.write_table(pa.table({"id": [1], "v": far}), tmp_path / "a.orc")
+    with pytest.raises(FatalError, match=r"a\.orc has a timestamp outside the years .* column out"):
+        items_of(reader(tmp_path, "orc"))
+    assert rows(reader(tmp_path, "orc", column=["id"])) == [{"id": 1}]
+
+
+def test_a_page_whose_checksum_is_wrong_fails_the_job(tmp_path: Path) -> None:
+    """One bit of a number would otherwise be another number."""
+    table = pa.table({"a": range(10_000)})
+    pq.write_table(
+        table, tmp_path / "a.parquet", compression="none", use_dictionary=False,
+        write_page_checksum=True,
+    )  # fmt: skip
+    data = bytearray((tmp_path / "a.parquet").read_bytes())
+    data[5000] ^= 1
+    (tmp_path / "a.parquet").write_bytes(bytes(data))
+    with pytest.raises(FatalError, match=r"a\.parquet is no sound parquet file \(.*checksum"):
+        items_of(reader(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "orc"])
+def test_a_replayed_row_has_its_number(tmp_path: Path, kind: str) -> None:
+    """Counted through the groups before its own, as when it was read."""
+    table = pa.table({"a": [*map(str, range(25)), "x"]})
+    sink = tmp_path / "t"
+    if kind == "parquet":
+        pq.write_table(table, sink, row_group_size=7)
+    else:
+        pa.orc.write_table(table, sink, stripe_size=1, batch_size=8)
+    number = {"name": "n", "from": "lineNumber"}
+    typed = reader(tmp_path, kind, column=[{"name": "a", "type": "long"}, number])
+    (bad,) = rejects(typed)
+    plain = reader(tmp_path, kind, column=["a", number])
+    assert plain.reread(bad.raw or "", bad.origin) == rows(plain)[-1] == {"a": "x", "n": 26}
+
+
 class TestJson:
+    @pytest.mark.parametrize("text", ['"]"', r'"\\"', r'"\"]["', "1"])
+    def test_deep_nesting_fails_by_name_before_it_takes_the_memory(
+        self, tmp_path: Path, text: str
+    ) -> None:
+        """The parser's memory grows with its square: 20 GB for 100 kB. Texts may hold brackets."""
+        deep = f'[{{"a":[{text}]}},{{"a":{"[" * 5_000}{text}{"]" * 5_000}}}]'
+        (tmp_path / "a.json").write_text(deep)
+        with pytest.raises(FatalError, match=r"a\.json has lists or objects nested over 200 deep"):
+            items_of(reader(tmp_path, "json"))
+
+    def test_brackets_in_texts_and_side_by_side_are_no_nesting(self, tmp_path: Path) -> None:
+        """However they lie to the blocks in which a file is read."""
+        table = [
+            {"t": "[{" * i + '"\\' * (i % 5), "l": [[], [{}]] * 300, "d": _nested(190)}
+            for i in range(400)
+        ]
+        (tmp_path / "a.json").write_text(json.dumps(table))
+        assert rows(reader(tmp_path, "json")) == table
+
     def test_an_array_a_single_object_and_nothing(self, tmp_path: Path) -> None:
         """Each object is a row; its origin is its place."""
         (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf\n [{"id":1}, {"id":2.5}]\n')
@@ -324,7 +402,7 @@ class TestJson:
         """Beyond 64 bits they become floats."""
         (tmp_path / "a.json").write_text('[{"n":18446744073709551615,"m":123456789012345678901}]')
         (row,) = rows(reader(tmp_path, "json"))
-        assert row == {"n": 2**64 - 1, "m": 123456789012345678901.0}
+        assert row == {"n": 2**64 - 1, "m": 123456789012345678901}
         assert type(row["m"]) is float
 
     @pytest.mark.parametrize(
@@ -351,3 +429,19 @@ class TestJson:
         table = [{"t": "中文" * 50_000}, {"t": "|"}]
         (tmp_path / "a.json").write_bytes(json.dumps(table, ensure_ascii=False).encode("gb18030"))
         assert rows(reader(tmp_path, "json", encoding="gb18030")) == table
+
+
+def _nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_a_value_too_deep_to_be_written_as_text_rejects_its_row(tmp_path: Path) -> None:
+    """In a jsonl file, too, whose parser takes it."""
+    lines = [json.dumps({"a": _nested(n)}) for n in (400, 1)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    bad, good = items_of(reader(tmp_path, "jsonl", column=[{"name": "a", "type": "string"}]))
+    assert isinstance(bad, Reject)
+    assert (bad.reason, good) == ("wrong-type", {"a": "[[]]"})
