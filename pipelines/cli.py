@@ -21,6 +21,8 @@ from vecferry.pipelines.cli_options import (
     passed_through,
     set_up_logging,
 )
+from vecferry.pipelines.cluster_options import ClusterOptions, cluster_options
+from vecferry.pipelines.retarget import TargetOptions, target_options
 
 DONE, FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
 
@@ -48,6 +50,8 @@ def app(ctx: click.Context, verbose: int) -> None:
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @job_arguments
+@target_options
+@cluster_options
 @click.option("--limit", type=click.IntRange(1), help="Read at most this many rows.")
 @click.option("--report", type=click.Path(dir_okay=False), help="Write the report to this file.")
 @click.option("--rejects", default="rejects", show_default=True, help="Folder for rejected rows.")
@@ -59,6 +63,8 @@ def app(ctx: click.Context, verbose: int) -> None:
 def run(
     ctx: click.Context,
     arguments: JobArguments,
+    target: TargetOptions,
+    cluster: ClusterOptions,
     limit: int | None,
     report: str | None,
     rejects: str,
@@ -69,7 +75,8 @@ def run(
 ) -> None:
     """Run JOB to its end. Beam's options may follow; after -- they are passed unchecked."""
     beam_options = passed_through(ctx)
-    resolved = arguments.resolve()
+    target.refuse_parts(limit=limit, replay=replay)
+    resolved = target.apply(arguments.resolve())
     ctx.exit(
         commands.run(
             resolved,
@@ -79,6 +86,7 @@ def run(
             replay=replay,
             preflight=not no_preflight,
             runner=runner,
+            cluster=cluster,
             beam_options=beam_options,
             as_json=as_json,
         )
@@ -87,12 +95,16 @@ def run(
 
 @app.command()
 @job_arguments
+@target_options
 @click.option("--connect", is_flag=True, help="Try source, endpoint (one text) and target, too.")
 @click.option("--estimate", is_flag=True, help="Read and count rows, texts, tokens, requests.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def check(arguments: JobArguments, connect: bool, estimate: bool, as_json: bool) -> None:
+def check(
+    arguments: JobArguments, target: TargetOptions, connect: bool, estimate: bool, as_json: bool
+) -> None:
     """Parse, fill and validate JOB. Changes nothing."""
-    commands.check(arguments.resolve(), connect=connect, estimate=estimate, as_json=as_json)
+    resolved = target.apply(arguments.resolve())
+    commands.check(resolved, connect=connect, estimate=estimate, as_json=as_json)
 
 
 @app.command()

@@ -109,6 +109,7 @@ def describe(report: Report) -> str:
     lines += [f"  {r.rows:,} rejected by {r.step}: {r.reason}" for r in report.rejected_by]
     if report.rejects:
         lines.append(f"  rejects: {report.rejects}")
+    lines += [f"  {note}" for note in report.notes]
     if report.error:
         lines.append(f"  {report.error}")
     return "\n".join(lines)

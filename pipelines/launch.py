@@ -101,14 +101,16 @@ def _target(resolved: ResolvedJob, run: str) -> Any:
 def _last_act(target: Any, report: Report) -> Report:
     """What a target has to do once a job is done, such as moving an alias."""
     conclude = getattr(target, "conclude", None)
+    unfinished = getattr(target, "unfinished", lambda: None)()
     if conclude is None or report.state != "DONE":
-        return report
+        update = {"error": f"{report.error}; {unfinished}"} if unfinished else {}
+        return report.model_copy(update=update)
     try:
-        conclude()
+        notes = conclude() or []
     except VecferryError as e:
         why = f"all rows are written, but the target's last step failed: {redact(str(e))}"
         return report.model_copy(update={"state": "FAILED", "error": why})
-    return report
+    return report.model_copy(update={"notes": notes})
 
 
 def _size(resolved: ResolvedJob, run: str) -> Size:

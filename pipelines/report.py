@@ -72,6 +72,7 @@ class Report(BaseModel):
     embed: EmbedCounts
     seconds: float
     error: str | None
+    notes: list[str] = []
 
     @property
     def lost(self) -> int:
