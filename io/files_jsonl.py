@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import secrets
 
-import orjson
+import msgspec
+import numpy as np
 
 from vecferry.io.files_parse import AtOnce, Items, Rejects
-from vecferry.io.files_quick import Patience, begins
+from vecferry.io.files_quick import Patience
 from vecferry.io.files_rows import RowError, no_object, object_to_row
 from vecferry.io.files_settings import FilesSettings
 from vecferry.rows import INSERT, Change, Reject, Row, bare, changes
@@ -16,9 +16,9 @@ from vecferry.rows import INSERT, Change, Reject, Row, bare, changes
 LONG_LINE = 400
 """Lines of more bytes than this gain nothing from being parsed together."""
 
-_NUMBER = 10**8 + secrets.randbelow(10**8)
-_BETWEEN = b",%d," % _NUMBER
-_OBJECTS = {dict}
+_VALUE = msgspec.json.Decoder()
+_OBJECT = msgspec.json.Decoder(dict)
+_LF, _CR, _OPEN, _CLOSE = b"\n\r{}"
 
 
 class JsonLines(AtOnce):
@@ -37,7 +37,7 @@ class JsonLines(AtOnce):
                 items: Items = self._all_at_once(lines, at)  # type: ignore[assignment]
                 self._patience.passed()
                 return items
-            except (ValueError, RowError):
+            except (ValueError, RecursionError, RowError):
                 self._patience.failed()
         return self._one_by_one(lines, at)
 
@@ -45,23 +45,22 @@ class JsonLines(AtOnce):
         """The rows of lines that are all good; ValueError or RowError where any is not."""
         if lines.find(b"\n", 0, LONG_LINE) < 0:
             return self._each(lines, at)
-        encoding, places = self._encoding, begins(lines, at)
-        count = len(places) - lines.endswith(b"\n")
-        rows = _joined(lines if encoding is None else lines.decode(encoding).encode(), count)
+        encoding = self._encoding
+        data = lines if encoding is None else lines.decode(encoding).encode()
+        rows: list[Row] = _OBJECT.decode_lines(data)
+        ends = _ends(lines)
+        _require_one_a_line(data, ends if data is lines else _ends(data), len(rows))
         if self._to_row is not None:
             rows = list(map(self._to_row, rows))
-        return changes(rows, self._prefix, places)
+        return changes(rows, self._prefix, [at, *(ends + (at + 1)).tolist()])
 
     def _each(self, lines: bytes, at: int) -> list[Change]:
         """The rows of long lines, each finished while its memory is hot."""
         made: list[Change] = []
-        loads = orjson.loads if self._encoding is None and self._to_row is None else self._row
+        loads = _OBJECT.decode if self._encoding is None and self._to_row is None else self._row
         new, add, prefix = bare, made.append, self._prefix
         for line in io.BytesIO(lines):
-            row = loads(line)
-            if type(row) is not dict:
-                raise no_object(row, "the line")
-            change = new(row)
+            change = new(loads(line))
             change.kind = INSERT
             change.version = None
             change._origin = prefix
@@ -75,14 +74,14 @@ class JsonLines(AtOnce):
         for line in io.BytesIO(lines):
             try:
                 items.append(Change(self._row(line), origin=f"{self._prefix}{at}"))
-            except (ValueError, RowError) as e:
+            except (ValueError, RecursionError, RowError) as e:
                 if line.strip():
                     items.append(self._reject(e, line, at))
             at += len(line)
         return items
 
     def _row(self, line: bytes) -> Row:
-        value = orjson.loads(line if self._encoding is None else line.decode(self._encoding))
+        value = _VALUE.decode(line if self._encoding is None else line.decode(self._encoding))
         if type(value) is not dict:
             raise no_object(value, "the line")
         return value if self._to_row is None else self._to_row(value)
@@ -98,17 +97,27 @@ class JsonLines(AtOnce):
         return self._rejects.make("invalid-json", message, line, at)
 
 
-def _joined(lines: bytes, count: int) -> list[Row]:
-    """The objects of `count` lines, parsed as one array; ValueError where any line is bad.
+def _ends(lines: bytes) -> np.ndarray:
+    """The places of the line feeds."""
+    return np.flatnonzero(np.frombuffer(lines, np.uint8) == _LF)
 
-    Between the lines goes a number that nobody can guess. Where as many of it come out between
-    the values as were put in, no value spans lines, and each line is one value.
+
+def _require_one_a_line(data: bytes, ends: np.ndarray, count: int) -> None:
+    """ValueError unless the `count` objects that `data` holds are one a line.
+
+    Where each line but the last ends with ``}`` and the next one begins with ``{``, no object spans
+    two lines: within one, a comma would stand between. So each line has one at least.
     """
-    body = lines[:-1] if lines.endswith(b"\n") else lines
-    values = orjson.loads(b"[%b]" % body.replace(b"\n", _BETWEEN))
-    rows: list[Row] = values[::2]
-    if len(rows) != count or values[1::2] != [_NUMBER] * (count - 1):
-        raise ValueError("a line is not one value")
-    if set(map(type, rows)) != _OBJECTS:
-        raise ValueError("a line is no object")
-    return rows
+    codes = np.frombuffer(data, np.uint8)
+    if codes[-1] == _LF:
+        ends = ends[:-1]
+    before = codes[ends - 1]
+    if (before == _CR).any():
+        before = np.where(before == _CR, codes[ends - 2], before)
+    if (
+        codes[0] != _OPEN
+        or len(ends) + 1 != count
+        or (before != _CLOSE).any()
+        or (codes[ends + 1] != _OPEN).any()
+    ):
+        raise ValueError("not one object a line")

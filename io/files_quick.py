@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from vecferry.rows import Row
 
 
@@ -44,10 +42,3 @@ def row_maker(labels: Sequence[str]) -> Callable[..., Row]:
     body = ", ".join(f"k{i}: v{i}" for i in range(len(labels)))
     made: Callable[..., Row] = eval(f"lambda {arguments}: {{{body}}}", keys)
     return made
-
-
-def begins(lines: bytes, at: int) -> list[int]:
-    """The bytes at which lines begin, the first at `at`; one more where the last line is ended."""
-    (ends,) = (np.frombuffer(lines, np.uint8) == 10).nonzero()
-    ends += at + 1
-    return [at, *ends.tolist()]

@@ -128,7 +128,7 @@ def no_object(value: Any, what: str) -> RowError:
 
 
 def plain_numbers(value: Any) -> Any:
-    """A parsed JSON value with its numbers as JSON lines have them: int of 64 bits, or float.
+    """A parsed JSON value with its numbers as JSON lines have them: whole ones exact, or float.
 
     Raises ValueError for a number that a float can't hold.
     """
@@ -136,9 +136,7 @@ def plain_numbers(value: Any) -> Any:
         return {k: plain_numbers(v) for k, v in value.items()}
     if isinstance(value, list):
         return [plain_numbers(v) for v in value]
-    if isinstance(value, str) or value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int) and -(2**63) <= value < 2**64:
+    if isinstance(value, str | int) or value is None:
         return value
     number = float(value)
     if not math.isfinite(number):

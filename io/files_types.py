@@ -149,6 +149,8 @@ def _in_utc(value: datetime) -> datetime:
 def _json_string(value: Any) -> str:
     if type(value) is str:
         return value
+    if type(value) is int:
+        return str(value)
     if type(value) is float and not abs(value) < 2.0**63:
         raise ValueError(
             f"{value!r} is a number that 64 bits don't hold: its digits are lost; "

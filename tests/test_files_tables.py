@@ -399,11 +399,15 @@ class TestJson:
         ]
 
     def test_numbers_are_those_of_json_lines(self, tmp_path: Path) -> None:
-        """Beyond 64 bits they become floats."""
-        (tmp_path / "a.json").write_text('[{"n":18446744073709551615,"m":123456789012345678901}]')
-        (row,) = rows(reader(tmp_path, "json"))
-        assert row == {"n": 2**64 - 1, "m": 123456789012345678901}
-        assert type(row["m"]) is float
+        """Whole ones are exact, however long; none becomes a float unseen."""
+        record = '{"n":18446744073709551615,"m":123456789012345678901,"x":[1.0,-0.5e3]}'
+        for kind, text in (("json", f"[{record}]"), ("jsonl", f"{record}\n")):
+            (tmp_path / kind).mkdir()
+            (tmp_path / kind / "a").write_text(text)
+        (row,), (line,) = (rows(reader(tmp_path / kind, kind)) for kind in ("json", "jsonl"))
+        assert repr(dict(row)) == repr(dict(line))
+        assert row == {"n": 2**64 - 1, "m": 123456789012345678901, "x": [1.0, -500.0]}
+        assert type(row["m"]) is int
 
     @pytest.mark.parametrize(
         ("data", "message"),
