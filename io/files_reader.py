@@ -109,7 +109,7 @@ class FileReader:
             except FatalError as e:
                 problems.append(str(e))
             except OSError as e:
-                problems.append(self._unreadable(pattern, e))
+                problems.append(self._broken(pattern, e))
         if problems:
             raise JobError([f"step {self.context.step!r}: {p}" for p in problems])
         return sorted(found.values(), key=lambda f: f.path)
@@ -144,12 +144,17 @@ class FileReader:
         return error if told else FatalError(self._unreadable(path, error))
 
     def _unreadable(self, path: str, error: BaseException) -> str:
+        return f"step {self.context.step!r}: {self._broken(path, error)}"
+
+    def _broken(self, path: str, error: BaseException) -> str:
         if isinstance(error, FileNotFoundError):
             what = "vanished since it was listed; run the job again when nobody moves its files"
         elif isinstance(error, PermissionError):
+            if error.filename:
+                path = str(error.filename)
             what = "may not be read by this user; change its permissions"
         elif isinstance(error, Damaged):
             what = str(error)
         else:
             what = explain(self.settings.packing(path), error) or f"can't be read: {error}"
-        return f"step {self.context.step!r}: {path} {what}"
+        return f"{path} {what}"

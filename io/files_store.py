@@ -5,10 +5,9 @@ A reader knows nothing but `FileStore`; how a kind of store is reached is in a m
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -30,7 +29,6 @@ RETRY_SECONDS = 600.0
 """So long a store that has answered before is waited for."""
 
 _MAGIC = re.compile(r"[*?]")
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*/*")
 
 
 class NoFile(JobError):
@@ -49,6 +47,10 @@ class FileInfo:
     version: str
 
 
+Listed = tuple[str, FileInfo | None]
+"""A name in a folder, with None for a folder."""
+
+
 def filesystem(connection: Settings, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
     """The store behind a data source; JobError for a kind that no file reader knows.
 
@@ -56,9 +58,9 @@ def filesystem(connection: Settings, retry_seconds: float | None = RETRY_SECONDS
     is away; None never gives up.
     """
     if isinstance(connection, LocalConnection):
-        from fsspec.implementations.local import LocalFileSystem
+        from vecferry.io.files_store_local import LocalStore
 
-        return LocalStore(LocalFileSystem(), os.path.abspath(connection.path))
+        return LocalStore(connection.path)
     if isinstance(connection, OssConnection | S3Connection):
         from vecferry.io.files_store_s3 import S3Store
 
@@ -96,6 +98,8 @@ class FileStore:
         An absolute path may name something inside the folder. With `rooted`, as for HDFS whose
         paths are all absolute, a leading slash means the folder itself.
         """
+        if "\0" in pattern:
+            raise JobError(f"{pattern!r} holds a zero byte, which no path does: correct it")
         path = posixpath.normpath(pattern)
         if rooted:
             path = path.lstrip("/") or "."
@@ -142,6 +146,29 @@ class FileStore:
 
     def _match(self, pattern: str) -> list[FileInfo]:
         """The files of a pattern."""
+        return list(self._below("", pattern.split("/")))
+
+    def _below(self, folder: str, parts: list[str]) -> Iterator[FileInfo]:
+        """The files of a pattern in a folder: only folders that match are listed."""
+        part, rest = parts[0], parts[1:]
+        magic = _MAGIC.search(part)
+        if not magic and rest:
+            yield from self._below(posixpath.join(folder, part), rest)
+            return
+        deep = part == "**"
+        head = "" if deep else part[: magic.start()] if magic else part
+        matches = regex(parts if deep else [part]).fullmatch
+        for name, file in self._list(folder, head, deep):
+            if not name or not matches(name):
+                continue
+            if file is None:
+                if rest and not deep:
+                    yield from self._below(posixpath.join(folder, name), rest)
+            elif deep or not rest:
+                yield file
+
+    def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:
+        """What is in a folder with a name that begins with `head`; `deep`: all files below it."""
         raise NotImplementedError
 
     def _some_paths(self) -> Iterable[str]:
@@ -166,79 +193,6 @@ class FileStore:
         if not hint and names:
             hint = f"; there are {shorten(', '.join(sorted(names)[:5]))}"
         return f"no file matches {pattern!r} in {self.name!r}{hint or '; the folder is empty'}"
-
-
-class LocalStore(FileStore):
-    """A folder of this machine: symbolic links are followed as long as they stay inside."""
-
-    def __init__(self, fs: Any, root: str) -> None:
-        super().__init__(root, root)
-        self.fs, self._real_root = fs, os.path.realpath(root)
-
-    def relative(self, pattern: str, *, rooted: bool = False) -> str:
-        """As elsewhere; the folder stands in for the store that a URL names."""
-        if url := _URL.match(pattern):
-            pattern, rooted = pattern[url.end() :], True
-        return super().relative(pattern, rooted=rooted)
-
-    def info(self, path: str) -> FileInfo:
-        """The file as it is now; FileNotFoundError where it is gone."""
-        return self._info(path, self.fs.info(self._locate(path)))
-
-    def open(self, path: str, file: FileInfo | None = None) -> Any:
-        """The file, opened for reading bytes."""
-        return self.fs.open(self._locate(path), "rb")
-
-    def _locate(self, path: str) -> str:
-        """The full path of a relative one."""
-        real = os.path.realpath(os.path.join(self.root, path))
-        if os.path.commonpath([self._real_root, real]) != self._real_root:
-            raise JobError(self._outside(path))
-        return real
-
-    def _require_root(self) -> None:
-        if not self.fs.isdir(self.root):
-            raise JobError(self._no_root())
-
-    def _info(self, path: str, info: dict[str, Any]) -> FileInfo:
-        return FileInfo(path, int(info["size"] or 0), str(info["mtime"]))
-
-    def _named(self, path: str) -> list[FileInfo]:
-        try:
-            info = self.fs.info(self._locate(path))
-        except FileNotFoundError:
-            return []
-        if info["type"] == "directory":
-            return self._match(f"{path}/*" if path != "." else "*")
-        return [self._info(path, info)]
-
-    def _match(self, pattern: str) -> list[FileInfo]:
-        parts = pattern.split("/")
-        first = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
-        base = self._locate("/".join(parts[:first]) or ".")
-        depth = None if "**" in parts else len(parts) - first
-        matches = regex(parts[first:]).fullmatch
-        found = []
-        for full, info in self.fs.find(base, maxdepth=depth, detail=True).items():
-            within = posixpath.relpath(full, base)
-            if matches(within):
-                path = posixpath.normpath(posixpath.join(*parts[:first], within))
-                if file := self._listed(path, info):
-                    found.append(file)
-        return found
-
-    def _listed(self, path: str, info: dict[str, Any]) -> FileInfo | None:
-        if info.get("islink"):
-            try:
-                info = self.fs.info(self._locate(path))
-            except FileNotFoundError as e:
-                raise JobError(f"{path!r} in {self.root!r} is a link to a file that is gone") from e
-        return self._info(path, info) if info["type"] == "file" else None
-
-    def _some_paths(self) -> Iterable[str]:
-        for folder, _, files in self.fs.walk(self.root, maxdepth=4):
-            for name in files:
-                yield posixpath.relpath(posixpath.join(folder, name), self.root)
 
 
 def regex(parts: list[str]) -> re.Pattern[str]:

@@ -9,12 +9,11 @@ from typing import Any
 
 from vecferry.errors import FatalError, JobError, TransientError, shorten
 from vecferry.io.files_connections import GcsConnection
-from vecferry.io.files_store import FileInfo
+from vecferry.io.files_store import FileInfo, Listed
 from vecferry.io.files_store_remote import (
     CONNECT_SECONDS,
     READ_SECONDS,
     Changed,
-    Listed,
     RemoteStore,
     broken_off,
     require_whole,

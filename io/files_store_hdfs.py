@@ -12,12 +12,11 @@ from urllib.parse import quote, urlsplit
 
 from vecferry.errors import FatalError, TransientError, shorten
 from vecferry.io.files_connections import HdfsConnection
-from vecferry.io.files_store import FileInfo
+from vecferry.io.files_store import FileInfo, Listed
 from vecferry.io.files_store_remote import (
     CONNECT_SECONDS,
     READ_SECONDS,
     Changed,
-    Listed,
     RemoteStore,
     broken_off,
     require_whole,

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import http.client
 import logging
-import posixpath
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
 from vecferry.errors import FatalError, JobError, TransientError, redact, shorten
-from vecferry.io.files_store import FileInfo, FileStore, regex
+from vecferry.io.files_store import FileInfo, FileStore
 from vecferry.io.files_store_ranges import ResumingFile
 from vecferry.process import once
 from vecferry.retry import call_with_retries
@@ -29,11 +27,6 @@ FIRST_SECONDS = 5.0
 """So long a call is repeated to a service that has never answered in this process."""
 
 log = logging.getLogger(__name__)
-
-_MAGIC = re.compile(r"[*?]")
-
-Listed = tuple[str, FileInfo | None]
-"""A name in a folder, with None for a folder."""
 
 
 class Changed(Exception):
@@ -96,10 +89,6 @@ class RemoteStore(FileStore):
 
     def _is_here(self, authority: str) -> bool:
         """Whether a URL's host or bucket is the data source's."""
-        raise NotImplementedError
-
-    def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:
-        """What is in a folder with a name that begins with `head`; `deep`: all files below it."""
         raise NotImplementedError
 
     def _stat(self, path: str) -> FileInfo:
@@ -173,28 +162,6 @@ class RemoteStore(FileStore):
             return list(self._below(path, ["*"]))
         except FileNotFoundError:
             return []
-
-    def _match(self, pattern: str) -> list[FileInfo]:
-        return list(self._below("", pattern.split("/")))
-
-    def _below(self, folder: str, parts: list[str]) -> Iterator[FileInfo]:
-        """The files of a pattern in a folder: only folders that match are listed."""
-        part, rest = parts[0], parts[1:]
-        magic = _MAGIC.search(part)
-        if not magic and rest:
-            yield from self._below(posixpath.join(folder, part), rest)
-            return
-        deep = part == "**"
-        head = "" if deep else part[: magic.start()] if magic else part
-        matches = regex(parts if deep else [part]).fullmatch
-        for name, file in self._list(folder, head, deep):
-            if not matches(name):
-                continue
-            if file is None:
-                if rest and not deep:
-                    yield from self._below(posixpath.join(folder, name), rest)
-            elif deep or not rest:
-                yield file
 
     def _some_paths(self) -> Iterable[str]:
         return (file.path for _, file in self._list("", "", True) if file is not None)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -122,6 +126,66 @@ def test_links_inside_are_followed(folder: Path) -> None:
     assert found(folder, "sub/*.jsonl") == ["sub/c.jsonl"]
 
 
+@contextmanager
+def nobody() -> Iterator[None]:
+    """As a user whom permissions bind, where the tests run as root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("pattern", ["in/**", "in/*/*.jsonl", "in/locked", "in/locked/x.jsonl"])
+def test_a_folder_that_may_not_be_read_fails_the_job(pattern: str) -> None:
+    """Its files would otherwise be missing without a word; patterns that pass it by are read."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "in" / "locked").mkdir(parents=True)
+        for path in ("a.jsonl", "locked/x.jsonl"):
+            (folder / "in" / path).write_text("{}\n")
+        (folder / "in" / "locked").chmod(0)
+        try:
+            files, source = store(folder), reader(folder, pattern)
+            with nobody():
+                assert [f.path for f in files.find("in/*.jsonl")] == ["in/a.jsonl"]
+                with pytest.raises(JobError, match="no file matches"):
+                    files.find("in/x*/*")
+                with pytest.raises(JobError, match=r"in/locked.* may not be read by this user"):
+                    source.check()
+        finally:
+            (folder / "in" / "locked").chmod(0o755)
+
+
+def test_a_pipe_that_is_named_is_refused(folder: Path) -> None:
+    """Opening it would wait for ever; a pattern passes it over."""
+    os.mkfifo(folder / "pipe.jsonl")
+    with pytest.raises(JobError, match=r"'pipe\.jsonl' .* is a pipe or a device: name a file"):
+        found(folder, "pipe.jsonl")
+    with pytest.raises(JobError, match="no file matches"):
+        found(folder, "p*")
+
+
+def test_a_name_that_is_no_text_is_refused_where_it_is_meant(folder: Path) -> None:
+    """No origin and no reject can be written of it."""
+    (folder / os.fsdecode(b"bad\xff.txt")).write_text("x")
+    assert found(folder, "*.jsonl") == ["a.jsonl", "a[0].jsonl", "b.jsonl"]
+    with pytest.raises(JobError, match="has a name that is not UTF-8: rename the file"):
+        found(folder, "*.txt")
+
+
+@pytest.mark.parametrize("pattern", ["a.jsonl/x", "a.jsonl/*"])
+def test_a_file_is_no_folder(folder: Path, pattern: str) -> None:
+    """What would lie in it is not there."""
+    with pytest.raises(JobError, match="no file matches"):
+        found(folder, pattern)
+    with pytest.raises(JobError, match="holds a zero byte"):
+        found(folder, f"{pattern}\0")
+
+
 def test_a_broken_link_is_named(folder: Path) -> None:
     """A match that is no file is not passed over."""
     (folder / "x.jsonl").symlink_to("gone")
@@ -152,22 +216,23 @@ def test_another_kind_of_data_source_is_refused() -> None:
         filesystem(Settings())
 
 
+def reader(folder: Path, *patterns: str) -> FileReader:
+    """A reader of these patterns."""
+    settings = FilesSettings.model_validate({"object": list(patterns), "fileFormat": "jsonl"})
+    context = StepContext(step="Reader", step_type="file")
+    return FileReader(settings, LocalConnection(path=str(folder)), context)
+
+
 def test_all_patterns_without_a_match_are_reported_at_once(folder: Path) -> None:
     """And a file that two patterns match is read once."""
 
-    def reader(*patterns: str) -> FileReader:
-        job = {"object": list(patterns), "fileFormat": "jsonl"}
-        settings = FilesSettings.model_validate(job)
-        context = StepContext(step="Reader", step_type="file")
-        return FileReader(settings, LocalConnection(path=str(folder)), context)
-
     with pytest.raises(JobError) as raised:
-        reader("x1", "a.jsonl", "x2").check()
+        reader(folder, "x1", "a.jsonl", "x2").check()
     assert len(raised.value.problems) == 2
     assert all(p.startswith("step 'Reader': ") for p in raised.value.problems)
-    assert [s.path for s in reader("a.*", "*.jsonl").splits()] == [
+    assert [s.path for s in reader(folder, "a.*", "*.jsonl").splits()] == [
         "a.jsonl",
         "a[0].jsonl",
         "b.jsonl",
     ]
-    assert reader("a.jsonl").check() is None  # type: ignore[func-returns-value]
+    assert reader(folder, "a.jsonl").check() is None  # type: ignore[func-returns-value]
