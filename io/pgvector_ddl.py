@@ -21,6 +21,11 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def escaped(text: str) -> str:
+    """A name in a statement that has parameters, which a percent sign begins."""
+    return text.replace("%", "%%")
+
+
 def quoted_table(settings: WriterSettings) -> str:
     """The table's name as a statement has it."""
     return ".".join(quote(p) for p in name_parts(settings.table) if p)

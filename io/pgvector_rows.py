@@ -1,22 +1,26 @@
-"""Changes in the form of one table: rows of binary COPY, and keys to be deleted. Pure."""
+"""Changes in the form of one table: rows in binary, and keys to be deleted. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+from vecferry.io.pgvector_batch import in_bytes
+from vecferry.io.pgvector_columns import PgColumn
 from vecferry.io.pgvector_scalars import INT_BYTES, TEXTS
 from vecferry.io.pgvector_settings import WriterSettings
 from vecferry.io.pgvector_table import ColumnInfo, TableInfo, filled
-from vecferry.io.pgvector_values import NULL, acceptor
+from vecferry.io.pgvector_values import NULL, acceptor, holds_arrays
+from vecferry.io.pgvector_vectors import checked
 from vecferry.io.sink_store import Record
 from vecferry.io.vectors import bad
 from vecferry.rows import DELETE, Change
 
 WRITING, DELETING = "write", "delete"
-"""What a record is for. Its body is a row as fields of COPY, or a key; and the version."""
+"""What a record is for. Its body is a row as fields in binary (of a vector the float32 array), or
+a key; and the version."""
 
 
 class RowEncoder:
@@ -25,22 +29,31 @@ class RowEncoder:
     def __init__(self, settings: WriterSettings, info: TableInfo) -> None:
         into = filled(settings, info)
         by_name = {c.name: c for c in settings.column}
-        self.columns = [c for c in info.columns if c.name in into]
+        self.columns = [_sized(c, by_name) for c in info.columns if c.name in into]
         self.keys = [c for c in info.keys if c.name in into]
         self.version = settings.version_column
         self._plan = []
         for column in self.columns:
             job = by_name.get(column.name)
-            if job and job.dimensions and column.dimension is None:
-                column = _as_vector(column, job.dimensions)
             metric = (job.metric_type if job else None) or column.metric or "COSINE"
             source = into[column.name]
-            self._plan.append((source, acceptor(column, metric), _absent(column, source)))
+            accept: Callable[[Any], Any] = (
+                checked(column.name, column.dimension, metric)
+                if holds_arrays(column)
+                else acceptor(column, metric)
+            )
+            self._plan.append((source, accept, _absent(column, source)))
         self._key_plan = [
             (into[c.name], acceptor(c, "L2"), _absent(c, into[c.name]), _reader(c))
             for c in self.keys
         ]
         self._key_at = [self.columns.index(c) for c in self.keys]
+        # What a vector takes beyond a byte for each dimension, which is its `len`.
+        self._extra = sum(
+            (7 if c.type.is_floats else 3) * (c.dimension or 0)
+            for c in self.columns
+            if holds_arrays(c)
+        )
         self._reads = [plan[3] for plan in self._key_plan]
         self._one = self._key_at[0] if len(self._key_at) == 1 else None
 
@@ -53,7 +66,6 @@ class RowEncoder:
             accept_none(source not in change) if (value := get(source)) is None else accept(value)
             for source, accept, accept_none in self._plan
         ]
-        data = b"".join(fields)
         key: Hashable
         if self._one is not None:
             key = self._reads[0](fields[self._one])
@@ -61,7 +73,7 @@ class RowEncoder:
             key = tuple(
                 [read(fields[i]) for read, i in zip(self._reads, self._key_at, strict=True)]
             )
-        return Record(WRITING, key, (data, change.version), len(data))
+        return Record(WRITING, key, (fields, change.version), self._extra + sum(map(len, fields)))
 
     def _delete(self, change: Change) -> Record:
         found = []
@@ -72,6 +84,15 @@ class RowEncoder:
         key = found[0] if self._one is not None else tuple(found)
         return Record(DELETING, key, (tuple(found), change.version), 32)
 
+    def copied(self, records: Sequence[Record], head: bytes, tail: bytes) -> bytes:
+        """Rows as binary COPY has them, each between `head` and `tail`."""
+        columns: list[Sequence[bytes]] = []
+        rows = [r.body[0] for r in records]
+        for column, fields in zip(self.columns, zip(*rows, strict=True), strict=True):
+            columns.append(in_bytes(column, fields) if holds_arrays(column) else fields)
+        lines = [b"".join((head, *row, tail)) for row in zip(*columns, strict=True)]
+        return b"".join(lines)
+
     def shown(self, change: Change) -> dict[str, Any]:
         """What the server would get, by name; vectors as they are."""
         record = self.encode(change)
@@ -81,9 +102,12 @@ class RowEncoder:
         return dict(zip([c.name for c in self.columns], values, strict=True))
 
 
-def _as_vector(column: ColumnInfo, dimension: int) -> ColumnInfo:
-    """A column without a length of its own, of the dimension that the job gives it."""
-    return dataclasses.replace(column, dimension=dimension)
+def _sized(column: ColumnInfo, by_name: Mapping[str, PgColumn]) -> ColumnInfo:
+    """A column; where it has no dimension of its own, with the one that the job gives it."""
+    job = by_name.get(column.name)
+    if job and job.dimensions and column.dimension is None:
+        return dataclasses.replace(column, dimension=job.dimensions)
+    return column
 
 
 def _absent(column: ColumnInfo, source: str) -> Callable[[bool], bytes]:

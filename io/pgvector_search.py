@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vecferry.io.pgvector_columns import VECTORS
-from vecferry.io.pgvector_ddl import quote
+from vecferry.io.pgvector_ddl import escaped, quote
 from vecferry.io.pgvector_sql import table_name
 from vecferry.io.pgvector_table import ColumnInfo, TableInfo
 
@@ -24,8 +24,8 @@ def search_statement(
     `query` is a text: ``[1,2]`` for pgvector's types, else ``{1,2}``. `hologres` is the kind of
     index there, ``HGraph``, ``Proxima`` or ``none``; None is PostgreSQL.
     """
-    others = [quote(c.name) for c in info.columns if not c.is_vector]
-    table, name = table_name(info), quote(column.name)
+    others = [escaped(quote(c.name)) for c in info.columns if not c.is_vector]
+    table, name = escaped(table_name(info)), escaped(quote(column.name))
     if hologres is not None:
         function, order = HOLOGRES[metric]
         prefix = {"HGraph": "approx_", "Proxima": "pm_approx_"}.get(hologres, "")

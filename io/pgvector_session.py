@@ -14,7 +14,6 @@ from vecferry.io.table_settings import TableConnection
 
 _SERVER = """
 SELECT current_setting('transaction_read_only') = 'on',
-       has_database_privilege(current_database(), 'TEMPORARY'),
        EXISTS (SELECT 1 FROM pg_catalog.pg_extension WHERE extname = 'vector'),
        EXISTS (SELECT 1 FROM pg_catalog.pg_proc WHERE proname = 'hg_version')
 """
@@ -26,7 +25,7 @@ class Session:
     def __init__(self, connection: Any, settings: WriterSettings) -> None:
         self.connection, self._settings = connection, settings
         row = connection.execute(_SERVER).fetchone()
-        self._read_only, self._may_stage, self._has_pgvector, is_hologres = row
+        self._read_only, self._has_pgvector, is_hologres = row
         self.hologres = is_hologres and settings.source_type == "hologres"
 
     def problems(self) -> list[str]:
@@ -34,8 +33,6 @@ class Session:
         out = []
         if self._read_only:
             out.append("the database is read-only (a standby?): name the one that takes writes")
-        if not self._may_stage and not self.hologres:
-            out.append("this user may not create temporary tables: GRANT TEMPORARY ON DATABASE")
         if self.hologres and self._settings.version_column:
             out.append("versionColumn can't be kept by Hologres' COPY; leave it out")
         return out

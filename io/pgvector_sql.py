@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from vecferry.io.pgvector_ddl import quote
+from vecferry.io.pgvector_batch import Columns, bigints
+from vecferry.io.pgvector_ddl import escaped, quote
 from vecferry.io.pgvector_table import ColumnInfo, TableInfo
-from vecferry.io.pgvector_values import is_binary
-
-STAGING = "pg_temp.vecferry_rows"
-PLACE, VERSION = "vecferry_place", "vecferry_version"
-PLAIN_BYTES = 6000
-"""Vectors below this stay in their page of the staging table, which is cheaper than out of it."""
 
 
 def table_name(info: TableInfo) -> str:
@@ -22,9 +18,8 @@ def table_name(info: TableInfo) -> str:
 class Statements:
     """What is sent to PostgreSQL for each batch.
 
-    Rows are copied into a temporary table of the connection, and go from there into the target by
-    one statement. `columns` are those that are written; `places` says that each row has its number
-    in the batch with it, so that the stale ones can be told.
+    Rows come as arrays, one for each column, and go into the table by one statement. `columns` are
+    those that are written; `tells_stale` says that it gives the places of rows that it left out.
     """
 
     def __init__(
@@ -35,60 +30,62 @@ class Statements:
         write_mode: str,
         version: str | None,
     ) -> None:
-        self.table = table_name(info)
+        self.table = escaped(table_name(info))
         self._columns, self._keys = columns, info.keys
-        self._version = quote(version) if version else None
+        self._version = _quoted(version) if version else None
+        self._version_name = version
         self._mode, self._info = write_mode, info
-        self.places = bool(version) or write_mode == "ignore"
-        self.fields = len(columns) + bool(version) + self.places
+        self.tells_stale = bool(version) or write_mode == "ignore"
+        self._sent = Columns(columns)
+        self.insert = self._insert()
+        self.delete = self._delete()
+        self.undeleted = self._undeleted()
 
-    def stage(self) -> list[str]:
-        """Creates the temporary table, empty after each commit."""
-        parts = [_staged(c) for c in self._columns]
-        parts += [f"NULL::bigint AS {VERSION}"] if self._version else []
-        parts += [f"NULL::integer AS {PLACE}"] if self.places else []
-        name = STAGING.partition(".")[2]
-        out = [
-            f"CREATE TEMPORARY TABLE {name} ON COMMIT DELETE ROWS "
-            f"AS SELECT {', '.join(parts)} FROM {self.table} WITH NO DATA"
-        ]
-        vectors = [c for c in self._columns if c.is_vector]
-        small = 8 * sum(c.dimension or PLAIN_BYTES for c in vectors) < PLAIN_BYTES
-        how = "PLAIN" if small else "EXTERNAL"
-        out += [
-            f"ALTER TABLE {STAGING} ALTER COLUMN {quote(c.name)} SET STORAGE {how}" for c in vectors
-        ]
-        return out
+    def parameters(
+        self, rows: Sequence[Sequence[bytes]], versions: Sequence[int | None]
+    ) -> dict[str, Any]:
+        """What `insert` is given for rows, each as fields of the columns, and their versions."""
+        given = self._sent.parameters(rows)
+        if self._version:
+            given["v"] = bigints(versions)
+        return given
 
-    @property
-    def copy(self) -> str:
-        """Takes the rows."""
-        return f"COPY {STAGING} FROM STDIN (FORMAT BINARY)"
-
-    @property
-    def insert(self) -> str:
-        """Brings the staged rows into the table."""
-        into = [quote(c.name) for c in self._columns]
-        values = [_cast(c) for c in self._columns]
+    def _insert(self) -> str:
+        into = [_quoted(c.name) for c in self._columns]
+        names, given, values = self._sent.names, self._sent.given, self._sent.values
         if self._version:
             into.append(self._version)
-            values.append(f"s.{VERSION}")
-        keys = ", ".join(quote(c.name) for c in self._keys)
+            names, given, values = [*names, "v"], [*given, "%(v)b"], [*values, "k.v"]
+        keys = [_quoted(c.name) for c in self._keys]
+        text = (
+            f"INSERT INTO {self.table} AS t ({', '.join(into)}) SELECT {', '.join(values)} "
+            f"FROM unnest({', '.join(given)}) AS k({', '.join(names)}) "
+            f"ON CONFLICT ({', '.join(keys)}) {self._resolve()}"
+        )
+        if not self.tells_stale:
+            return text
+        at = [i for i, c in enumerate(self._columns) if c.primary]
+        written = ", ".join(f"t.{_quoted(self._columns[i].name)} AS c{i}" for i in at)
+        same = " AND ".join(f"w.c{i} = {self._sent.values[i]}" for i in at)
         return (
-            f"INSERT INTO {self.table} AS t ({', '.join(into)}) "
-            f"SELECT {', '.join(values)} FROM {STAGING} s ON CONFLICT ({keys}) {self._resolve()}"
+            f"WITH w AS ({text} RETURNING {written}) SELECT k.n "
+            f"FROM unnest({', '.join(f'%(c{i})b' for i in at)}) "
+            f"WITH ORDINALITY AS k({', '.join(f'c{i}' for i in at)}, n) "
+            f"WHERE NOT EXISTS (SELECT 1 FROM w WHERE {same})"
         )
 
     def _resolve(self) -> str:
         sets = [
-            f"{quote(c.name)} = excluded.{quote(c.name)}" for c in self._columns if not c.primary
+            f"{_quoted(c.name)} = excluded.{_quoted(c.name)}"
+            for c in self._columns
+            if not c.primary
         ]
         if self._mode == "replace":
             written = {c.name for c in self._columns}
             sets += [
-                f"{quote(c.name)} = DEFAULT"
+                f"{_quoted(c.name)} = DEFAULT"
                 for c in self._info.columns
-                if c.name not in written and not c.computed and quote(c.name) != self._version
+                if c.name not in written and not c.computed and c.name != self._version_name
             ]
         version = self._version
         if version:
@@ -103,18 +100,7 @@ class Statements:
             )
         return text
 
-    @property
-    def stale(self) -> str:
-        """The places of staged rows that the table has newer: asked after the insert.
-
-        Under ``ignore`` those that it has at all: asked before the insert.
-        """
-        same = " AND ".join(f"t.{quote(c.name)} = {_cast(c)}" for c in self._keys)
-        newer = f" WHERE t.{self._version} > s.{VERSION}" if self._version else ""
-        return f"SELECT s.{PLACE} FROM {STAGING} s JOIN {self.table} t ON {same}{newer}"
-
-    @property
-    def delete(self) -> str:
+    def _delete(self) -> str:
         """Deletes by key; its parameters are a list of texts for each column of the key."""
         arrays, names, same = self._given()
         text = f"DELETE FROM {self.table} t USING unnest({arrays}) AS k({names}) WHERE {same}"
@@ -122,8 +108,7 @@ class Statements:
             text += f" AND (t.{self._version} IS NULL OR k.v IS NULL OR t.{self._version} <= k.v)"
         return text
 
-    @property
-    def undeleted(self) -> str:
+    def _undeleted(self) -> str:
         """The places, from 1 on, of deletes that a newer row has survived."""
         arrays, names, same = self._given()
         return (
@@ -135,7 +120,7 @@ class Statements:
         arrays = [f"%s::text[]::{c.type}[]" for c in self._keys]
         names = [f"k{i}" for i in range(len(self._keys))]
         same = " AND ".join(
-            f"t.{quote(c.name)} = k.{n}" for c, n in zip(self._keys, names, strict=True)
+            f"t.{_quoted(c.name)} = k.{n}" for c, n in zip(self._keys, names, strict=True)
         )
         if self._version:
             arrays.append("%s::bigint[]")
@@ -167,11 +152,5 @@ def _may_be_null(column: ColumnInfo) -> bool:
     return not column.not_null and not column.computed
 
 
-def _staged(column: ColumnInfo) -> str:
-    name = quote(column.name)
-    return name if is_binary(column.type) else f"{name}::text AS {name}"
-
-
-def _cast(column: ColumnInfo) -> str:
-    name = f"s.{quote(column.name)}"
-    return name if is_binary(column.type) else f"{name}::{column.type}"
+def _quoted(name: str) -> str:
+    return escaped(quote(name))

@@ -6,22 +6,23 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from vecferry.io.pgvector_batch import Binary, binary_dumper
 from vecferry.io.pgvector_client import Pool, classify
 from vecferry.io.pgvector_rows import DELETING, RowEncoder, key_texts
 from vecferry.io.pgvector_settings import WriterSettings
 from vecferry.io.pgvector_sql import Statements, fixed_copy
 from vecferry.io.pgvector_table import TableInfo
-from vecferry.io.pgvector_values import NULL, field
+from vecferry.io.pgvector_values import NULL
 from vecferry.io.sink_store import STALE, WRITTEN, Outcome, Record
 
-_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_END = b"\xff\xff"
+_COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_END = b"\xff\xff"
 MOST_GRAVES = 100_000
 """Keys whose delete is remembered, so that an older change that comes late does not revive them."""
 
 
 class TableStore:
-    """Writes batches, each in one transaction: staged by binary COPY, then inserted; deletes.
+    """Writes batches, each in one transaction: an upsert of all its rows, then its deletes.
 
     `open_one` makes a connection. On Hologres rows go into the table by its own COPY instead.
     """
@@ -35,28 +36,22 @@ class TableStore:
         hologres: bool = False,
     ) -> None:
         encoder = RowEncoder(settings, info)
-        self.encode = encoder.encode
+        self._encoder, self.encode = encoder, encoder.encode
         self._version = settings.version_column
-        self._before = settings.write_mode == "ignore"
         self._open = open_one
         self._sql = Statements(
             info, encoder.columns, write_mode=settings.write_mode, version=self._version
         )
         self._hologres = hologres
-        self._fields, self._copy, tail = self._sql.fields, self._sql.copy, 0
-        if hologres:
-            self._copy, tail = fixed_copy(info, encoder.columns, settings.write_mode)
-            self._fields = len(encoder.columns) + tail
-        self._tail = NULL * tail
+        self._copy, nulls = fixed_copy(info, encoder.columns, settings.write_mode)
+        self._row_head = struct.pack("!h", len(encoder.columns) + nulls)
+        self._row_tail = NULL * nulls
         self._pool = Pool(self._connect)
         self._graves: dict[Any, int] = {}
 
     def _connect(self) -> Any:
         connection = self._open()
-        if not self._hologres:
-            with connection.transaction():
-                for statement in self._sql.stage():
-                    connection.execute(statement)
+        connection.adapters.register_dumper(Binary, binary_dumper())
         return connection
 
     def classify(self, error: Exception) -> Exception:
@@ -83,41 +78,24 @@ class TableStore:
     ) -> set[int]:
         if self._hologres:  # its COPY has no transaction, and each statement can be repeated
             if writes:
-                self._take(connection, records, writes)
+                self._copy_in(connection, [records[i] for i in writes])
             return self._delete(connection, records, deletes) if deletes else set()
-        stale: set[int] = set()
+        if not deletes:  # one statement is a transaction, and one exchange with the server
+            return self._write(connection, records, writes) if writes else set()
         with connection.transaction():
-            if writes:
-                stale |= self._write(connection, records, writes)
-            if deletes:
-                stale |= self._delete(connection, records, deletes)
-        return stale
+            stale = self._write(connection, records, writes) if writes else set()
+            return stale | self._delete(connection, records, deletes)
 
     def _write(self, connection: Any, records: list[Record], places: list[int]) -> set[int]:
-        self._take(connection, records, places)
-        stale: list[Any] = []
-        if self._before:
-            stale = connection.execute(self._sql.stale).fetchall()
-        connection.execute(self._sql.insert)
-        if self._version:
-            stale = connection.execute(self._sql.stale).fetchall()
-        return {place for (place,) in stale}
+        bodies = [records[i].body for i in places]
+        given = self._sql.parameters([fields for fields, _ in bodies], [v for _, v in bodies])
+        done = connection.execute(self._sql.insert, given)
+        return {places[n - 1] for (n,) in done} if self._sql.tells_stale else set()
 
-    def _take(self, connection: Any, records: list[Record], places: list[int]) -> None:
-        head = struct.pack("!h", self._fields)
-        parts = [_HEAD]
-        for place in places:
-            data, version = records[place].body
-            parts += (head, data, self._tail)
-            if self._hologres:
-                continue
-            if self._version:
-                parts.append(NULL if version is None else field(struct.pack("!q", version)))
-            if self._sql.places:
-                parts.append(struct.pack("!ii", 4, place))
-        parts.append(_END)
+    def _copy_in(self, connection: Any, records: list[Record]) -> None:
+        data = self._encoder.copied(records, self._row_head, self._row_tail)
         with connection.cursor() as cursor, cursor.copy(self._copy) as copy:
-            copy.write(b"".join(parts))
+            copy.write(b"".join((_COPY_HEAD, data, _COPY_END)))
 
     def _delete(self, connection: Any, records: list[Record], places: list[int]) -> set[int]:
         chosen = [records[i] for i in places]

@@ -20,8 +20,8 @@ WHERE c.oid = to_regclass(%s)
 """
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef,
-       a.attidentity::text, {generated}, a.attnum
-FROM pg_catalog.pg_attribute a
+       a.attidentity::text, {generated}, a.attnum, a.atttypid, t.typarray
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 _CONSTRAINTS = """
@@ -43,7 +43,10 @@ _OPS = {"cosine": "COSINE", "ip": "IP", "l2": "L2", None: "L2"}
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnInfo:
-    """A column of the table. `metric` is that of its vector index, None where it has no index."""
+    """A column of the table. `metric` is that of its vector index, None where it has no index.
+
+    `oid` is the server's number for its type, `array_oid` that of arrays of it; 0 is unknown.
+    """
 
     name: str
     type: SqlType
@@ -53,6 +56,8 @@ class ColumnInfo:
     computed: bool = False
     dimension: int | None = None
     metric: str | None = None
+    oid: int = 0
+    array_oid: int = 0
 
     @property
     def is_vector(self) -> bool:
@@ -131,7 +136,7 @@ def read_table(connection: Any, table: str) -> TableInfo | None:
 
 
 def _described(row: Any, primary: bool, length: int | None, metric: str | None) -> ColumnInfo:
-    name, type_name, not_null, has_default, identity, generated, _ = row
+    name, type_name, not_null, has_default, identity, generated, _, oid, array_oid = row
     try:
         kind = sql_type(type_name)
     except ValueError:  # a quoted name of the user's own
@@ -145,6 +150,8 @@ def _described(row: Any, primary: bool, length: int | None, metric: str | None) 
         computed=bool(generated) or identity == "a",
         dimension=kind.limit if kind.name in VECTORS else length,
         metric=metric,
+        oid=oid,
+        array_oid=array_oid,
     )
 
 

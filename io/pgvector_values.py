@@ -8,6 +8,7 @@ value, all big-endian. A type that is not known here travels as text, and the se
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from vecferry.io.pgvector_columns import SqlType
 from vecferry.io.pgvector_scalars import MAKERS, TEXTS, Accept, text
 from vecferry.io.pgvector_table import ColumnInfo
-from vecferry.io.pgvector_vectors import float4_array, pgvector_vector
+from vecferry.io.pgvector_vectors import checked, float4_field, halfvec, vector_field
 from vecferry.io.vectors import parsed, wrong_type
 
 NULL = b"\xff\xff\xff\xff"
@@ -36,10 +37,12 @@ def field(data: bytes) -> bytes:
 def acceptor(column: ColumnInfo, metric: str) -> Accept:
     """A function that gives a value (not None) as a field, or raises TerminalError."""
     kind = column.type
+    if kind.name == "halfvec":
+        return halfvec(column.name, column.dimension, metric)
     if column.is_vector:
-        if kind.is_floats:
-            return float4_array(column.name, column.dimension, metric)
-        return pgvector_vector(column.name, column.dimension, metric, half=kind.name == "halfvec")
+        check = checked(column.name, column.dimension, metric)
+        make = field_of(column)
+        return lambda value: make(check(value))
     if kind.array and is_binary(kind):
         return _array(column.name, kind)
     if kind.name in TEXTS and not kind.array:
@@ -47,11 +50,26 @@ def acceptor(column: ColumnInfo, metric: str) -> Accept:
     return _framed(_scalar(column.name, kind))
 
 
+def holds_arrays(column: ColumnInfo) -> bool:
+    """Whether the values of a column stay float32 arrays until a whole batch is sent."""
+    return column.is_vector and column.type.name != "halfvec"
+
+
+def field_of(column: ColumnInfo) -> Callable[[np.ndarray], bytes]:
+    """A function from a vector, checked, to its field, for a column that `holds_arrays`."""
+    return float4_field if column.type.is_floats else vector_field
+
+
 def is_binary(kind: SqlType) -> bool:
     """Whether values of this type travel in their binary form, not as text to be cast."""
     if kind.array:
         return kind.name in _ELEMENT_OIDS
     return kind.name in MAKERS or kind.name in ("vector", "halfvec")
+
+
+def element_oid(kind: SqlType) -> int:
+    """The server's number for the type of an array's elements."""
+    return _ELEMENT_OIDS[kind.name]
 
 
 def _framed(inner: Accept) -> Accept:

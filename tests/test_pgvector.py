@@ -258,22 +258,22 @@ def test_a_search_ranks_and_scores_as_the_metric_says(step_type, metric):
 
 @pytest.mark.parametrize("step_type", ["postgresql", "hologres"])
 def test_names_may_be_any_that_sql_can_quote(step_type):
-    """Of schema, table and columns: blanks, capitals, quotes and words of SQL's own."""
+    """Of schema, table and columns: blanks, capitals, quotes, percent signs, SQL's own words."""
     tables = Tables(step_type)
     schema = f"S {tables.table}"
     try:
         tables.execute(f'CREATE SCHEMA "{schema}"')
-        names = {"key": 'I"d x', "number": "select", "vector": "My Vec"}
+        names = {"key": 'I"d %s x', "number": "select", "vector": "My Vec %b"}
         columns = [
             {**KEY, "name": names["key"]},
             {**NUMBER, "name": names["number"]},
             {**tables.vector, "name": names["vector"], "metricType": "L2"},
         ]
-        target = tables.target(table=f'{schema}.T ab"le', column=columns)
+        target = tables.target(table=f'{schema}.T ab"le %d', column=columns)
         for _ in range(2):
             row = {names["key"]: "a", names["number"]: 5, names["vector"]: vector(1)}
             assert write(target, [row])[1] == []
-        plain = tables.unprepared(table=f'{schema}.T ab"le', column=["*"])
+        plain = tables.unprepared(table=f'{schema}.T ab"le %d', column=["*"])
         expected = [{"score": pytest.approx(0, abs=1e-6), names["key"]: "a", names["number"]: 5}]
         assert target.search(vector(1), 5) == expected
         if step_type == "postgresql":  # the metric of the index, where the job says nothing
@@ -317,7 +317,7 @@ def test_a_mapping_fills_other_columns_and_tells_what_stays_empty(tables):
 
 
 def test_a_user_without_rights_is_told_which_to_grant(tables):
-    """Before the run: on the table, and for temporary tables."""
+    """Before the run: on the table. Nothing else is needed, not even temporary tables."""
     target = tables.target()
     role, password = f"r{tables.table}", "reader-pass-99"
     tables.execute(
@@ -327,8 +327,13 @@ def test_a_user_without_rights_is_told_which_to_grant(tables):
     try:
         text = problems(tables.unprepared(limited))
         assert "can't be written by this user: GRANT SELECT, INSERT, UPDATE, DELETE on it" in text
-        tables.execute(f"REVOKE TEMPORARY ON DATABASE {DATABASE} FROM PUBLIC")
-        assert "GRANT TEMPORARY ON DATABASE" in problems(tables.unprepared(limited))
+        tables.execute(
+            f"REVOKE TEMPORARY ON DATABASE {DATABASE} FROM PUBLIC",
+            f"GRANT INSERT, UPDATE, DELETE ON @t TO {role}",
+        )
+        allowed = tables.unprepared(limited)
+        log = [*rows(3), Change({"id": "k000001"}, kind=DELETE)]
+        assert (allowed.check(), len(write(allowed, log)[0]), target.row_count()) == ([], 4, 2)
     finally:
         tables.execute(f"GRANT TEMPORARY ON DATABASE {DATABASE} TO PUBLIC")
         tables.execute(f"REVOKE ALL ON @t FROM {role}", f"DROP ROLE {role}")

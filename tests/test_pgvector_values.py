@@ -82,6 +82,37 @@ def test_a_value_of_each_type_comes_back_as_it_went_in(tables, kind, given, kept
     assert found[0] == (kept,) or (kept is None and str(found[0][0]) == given)
 
 
+@pytest.mark.service
+@pytest.mark.parametrize("dimension", ["", "(3)"])
+def test_the_rows_of_a_batch_keep_their_own_arrays_and_vectors(tables, dimension):
+    """Also where some are null, empty, or longer than others: none gets a neighbour's elements."""
+    tables.execute(
+        "CREATE TABLE @t (id int PRIMARY KEY, tags varchar(9)[], counts int[], "
+        f"v vector{dimension}, h halfvec(2), f float4[], plain float4[])"
+    )
+    columns = ["id", "tags", "counts", "v", "h", {"name": "f", "dimension": 2}, "plain"]
+    target = tables.target(column=columns, schemaCreateMode="ignore", batchSize=4)
+    data = [
+        {
+            "id": n,
+            "tags": (None, [], ["a", None, "é,{}"], [f"tag {n}"] * n)[n % 4],
+            "counts": (list(range(n)), None, [n], [])[n % 4],
+            "v": None if n in (5, 6) else [n, 1, 2],
+            "h": None if n == 5 else [n, 1],
+            "f": None if n in (5, 9) else [n, -n - 1],
+            "plain": [0.5] * (n % 3),
+        }
+        for n in range(24)
+    ]
+    for _ in range(2):
+        written, rejects = write(target, data)
+        assert (len(written), rejects) == (24, [])
+    found = tables.ask(
+        "SELECT id, tags, counts, v::float4[], h::float4[], f, plain FROM @t ORDER BY 1"
+    )
+    assert found == [tuple(row.values()) for row in data]
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "reason"),
     [
