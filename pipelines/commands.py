@@ -17,6 +17,7 @@ from vecferry.rows import Reject, encode_value
 from vecferry.transforms.embed_store_settings import shown_uri
 
 if TYPE_CHECKING:
+    from vecferry.pipelines.cluster_options import ClusterOptions
     from vecferry.pipelines.report import Report
     from vecferry.pipelines.resolve import ResolvedJob, ResolvedStep
 
@@ -30,6 +31,7 @@ def run(
     replay: str | None,
     preflight: bool,
     runner: str,
+    cluster: ClusterOptions,
     beam_options: tuple[str, ...],
     as_json: bool,
 ) -> int:
@@ -49,6 +51,7 @@ def run(
         replay=replay,
         limit=limit,
         preflight=preflight,
+        cluster=cluster,
     )
     with ProgressLine(Console(stderr=True)) as progress:
         outcome = run_job(resolved, options, progress)
@@ -58,7 +61,7 @@ def run(
         click.echo(_json(outcome.model_dump()).decode())
     else:
         click.echo(describe(outcome))
-    return {"DONE": 0, "FAILED": 1, "CANCELLED": 130}[outcome.state]
+    return {"DONE": 0, "RUNNING": 0, "FAILED": 1, "CANCELLED": 130}[outcome.state]
 
 
 def _require_writable(option: str, path: str | None) -> None:
@@ -82,6 +85,8 @@ def _save(path: str, outcome: Report) -> None:
 
 def describe(report: Report) -> str:
     """A report as a person reads it."""
+    if report.state == "RUNNING":
+        return "\n".join([f"{report.job}: RUNNING as {report.run}", *report.follow])
     embed = report.embed
     lines = [
         f"{report.job}: {report.state} in {report.seconds:.1f} s",

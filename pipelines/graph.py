@@ -27,12 +27,19 @@ _VERBS = {"reader": "Read", "transformer": "Transform", "writer": "Write"}
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What a run adds to a job: its id, where rejects go, how many rows at most, what to replay."""
+    """What a run adds to a job: its id, where rejects go, how many rows at most, what to replay.
+
+    On a cluster `parallelism` is the number of streams, and `reports` the folder through which
+    workers and launcher speak.
+    """
 
     run: str
     rejects: str
     row_limit: int | None = None
     replay: str | None = None
+    parallelism: int = 1
+    reports: str | None = None
+    streams: int | None = None
 
 
 def build(pipeline: beam.Pipeline, resolved: ResolvedJob, plan: RunPlan) -> None:
@@ -70,7 +77,13 @@ def _label(step: ResolvedStep) -> str:
 def _context(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> StepContext:
     context = context_of(resolved, step, plan.run)
     reads = step.kind.role == "reader" or plan.replay is not None
-    return dataclasses.replace(context, row_limit=plan.row_limit if reads else None)
+    return dataclasses.replace(
+        context,
+        row_limit=plan.row_limit if reads else None,
+        parallelism=plan.parallelism,
+        reports=plan.reports,
+        streams=plan.streams,
+    )
 
 
 def _transform(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> beam.PTransform:

@@ -8,29 +8,34 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import re
-import signal
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
 
-from vecferry.errors import JobError, VecferryError, redact, shorten
+from vecferry.errors import JobError, VecferryError, redact
+from vecferry.pipelines.cluster_options import ClusterOptions
 from vecferry.pipelines.ends import try_ends
+from vecferry.pipelines.following import Ended, Following
 from vecferry.pipelines.graph import RunPlan, build
-from vecferry.pipelines.report import Report, State, make_report, over_limit
+from vecferry.pipelines.launch_cluster import (
+    how_to_follow,
+    open_pipeline,
+    open_state,
+    refuse_detaching,
+    rejects_folder,
+    settle_rejects,
+)
+from vecferry.pipelines.launch_local import run_here
+from vecferry.pipelines.report import Report, State, make_report, over_budget, over_limit
 from vecferry.pipelines.resolve import ResolvedJob, context_of
-from vecferry.process import RunState, end_run, run_state
+from vecferry.pipelines.runners import Where, choose
+from vecferry.process import RunState, end_run
 from vecferry.steps import Size
 from vecferry.transforms.embed_budget import ledger_of
-
-LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +53,7 @@ class RunOptions:
     limit: int | None = None
     preflight: bool = True
     poll_seconds: float = 0.1
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
 
 def run_job(
@@ -61,37 +67,53 @@ def run_job(
     Raises:
       JobError: the job can't run at all; nothing was written.
     """
-    if options.runner not in LOCAL_RUNNERS:
-        raise JobError(
-            f"--runner {options.runner}: this version runs on DirectRunner only; leave it out"
-        )
     if resolved.unable():
         raise JobError(resolved.unable())
     run = f"{datetime.datetime.now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     started = time.monotonic()
-    plan = RunPlan(
-        run=run,
-        rejects=os.path.join(options.rejects, f"{resolved.job.name}-{run}"),
-        row_limit=options.limit,
-        replay=options.replay,
-    )
-    state = run_state(run, resolved.job.setting.error_limit.record)
+    where = choose(options, resolved)
+    plan = _plan(resolved, options, where, run)
+    state = open_state(resolved, where, run, plan.rejects)
     try:
         if options.preflight:
             log.info("run %s: trying source, endpoint and target", run)
             try_ends(resolved, run, reader=options.replay is None)
-        pipeline = beam.Pipeline("FnApiRunner", options=_beam_options(options))
+        name = f"{resolved.job.name}-{run}"
+        pipeline = open_pipeline(resolved, where, name, plan.rejects, preflight=options.preflight)
         build(pipeline, resolved, plan)
-        log.info("run %s: making the target ready", run)
         target = _target(resolved, run)
+        if options.cluster.detach:
+            refuse_detaching(resolved, target)
+        log.info("run %s: making the target ready", run)
         target.prepare()
         size = _size(resolved, run) if options.replay is None else Size()
         log.info("run %s: %s bytes to read; rejects go to %s", run, size.bytes, plan.rejects)
-        error = _follow(pipeline, state, size, options, on_progress)
-        report = _conclude(resolved, plan, state, error, time.monotonic() - started)
+        following = None if where.local else Following(pipeline, where, name, state)
+        if options.cluster.detach and following is not None:
+            job = following.submitted()
+            return _left(resolved, plan, state, how_to_follow(where, job, plan.rejects))
+        ended = _follow(pipeline, following, state, options, lambda: on_progress(state, size))
+        if following is not None:
+            settle_rejects(state, plan.rejects)
+        report = _conclude(resolved, plan, state, ended, time.monotonic() - started)
         return _last_act(target, report)
     finally:
         end_run(run)
+
+
+def _plan(resolved: ResolvedJob, options: RunOptions, where: Where, run: str) -> RunPlan:
+    folder = rejects_folder(options.rejects, where)
+    rejects = os.path.join(folder, f"{resolved.job.name}-{run}")
+    streams = 1 if options.limit is not None else where.parallelism
+    return RunPlan(
+        run=run,
+        rejects=rejects,
+        row_limit=options.limit,
+        replay=options.replay,
+        parallelism=streams,
+        reports=rejects if where.apart else None,
+        streams=None if where.local else streams,
+    )
 
 
 def _target(resolved: ResolvedJob, run: str) -> Any:
@@ -119,68 +141,34 @@ def _size(resolved: ResolvedJob, run: str) -> Size:
     return size
 
 
-def _beam_options(options: RunOptions) -> PipelineOptions:
-    return PipelineOptions([*options.beam_options, "--direct_num_workers=1"])
-
-
 def _follow(
     pipeline: beam.Pipeline,
+    following: Following | None,
     state: RunState,
-    size: Size,
     options: RunOptions,
-    on_progress: OnProgress,
-) -> str | None:
-    """Runs the pipeline in a thread of its own and gives its error, if any."""
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            pipeline.run().wait_until_finish()
-        except BaseException as e:
-            failure.append(e)
-
-    thread = threading.Thread(target=work, name="vecferry-pipeline", daemon=True)
-    with _interruptible(state):
-        thread.start()
-        while thread.is_alive():
-            thread.join(options.poll_seconds)
-            on_progress(state, size)
-    if not failure:
-        return None
-    return state.failure or _last_words(failure[0])
+    on_progress: Callable[[], None],
+) -> Ended:
+    if following is None:
+        return run_here(pipeline, state, on_progress, options.poll_seconds)
+    return following.to_its_end(on_progress, options.poll_seconds)
 
 
-@contextmanager
-def _interruptible(state: RunState) -> Iterator[None]:
-    """Within, the first Ctrl-C asks the readers to stop, the second raises KeyboardInterrupt."""
-
-    def interrupt(*_: Any) -> None:
-        if state.stopped_by == "interrupt":
-            raise KeyboardInterrupt
-        state.stopped_by = "interrupt"
-        state.stop.set()
-        log.warning("interrupted: what was read is finished; Ctrl-C again stops at once")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _last_words(error: BaseException) -> str:
-    """The message at the root of what Beam raises: the text of a traceback."""
-    lines = [
-        line for line in str(error).splitlines() if re.match(r"^[\w.]+(Error|Exception)\b", line)
-    ]
-    return redact(shorten(lines[-1] if lines else error, 500))
+def _left(resolved: ResolvedJob, plan: RunPlan, state: RunState, follow: list[str]) -> Report:
+    report = make_report(
+        job=resolved.job.name,
+        run=plan.run,
+        state="RUNNING",
+        run_state=state,
+        rejects=plan.rejects,
+        seconds=time.monotonic() - state.started,
+        error=None,
+        committed=False,
+    )
+    return report.model_copy(update={"follow": follow})
 
 
 def _conclude(
-    resolved: ResolvedJob, plan: RunPlan, state: RunState, error: str | None, seconds: float
+    resolved: ResolvedJob, plan: RunPlan, state: RunState, ended: Ended, seconds: float
 ) -> Report:
     def report(outcome: State, why: str | None) -> Report:
         return make_report(
@@ -191,22 +179,36 @@ def _conclude(
             rejects=plan.rejects,
             seconds=seconds,
             error=why,
+            committed=ended.committed,
         )
 
-    if error is not None:
-        return report("FAILED", error)
-    outcome = report("DONE", None)
-    over_budget = ledger_of(context_of(resolved, resolved.reader, plan.run)).verdict()
-    if over_budget is not None:
-        return report("FAILED", over_budget)
     limit = resolved.job.setting.error_limit
+    if ended.error is not None:
+        broken = over_limit(report("FAILED", None), limit.record, None) if ended.cancelled else None
+        return report("FAILED", broken or ended.error)
+    outcome = report("DONE", None)
+    verdict = _budget_verdict(resolved, plan, state)
+    if verdict is not None:
+        return report("FAILED", verdict)
     broken = over_limit(outcome, limit.record, limit.percentage)
     if broken is not None:
         return report("FAILED", broken)
-    if outcome.lost:
+    if outcome.lost and ended.committed:
         return report(
             "FAILED", f"{outcome.lost} rows are unaccounted for: this is a fault of vecferry"
         )
     if state.stopped_by == "interrupt":
         return report("CANCELLED", "interrupted; what was read is written")
     return outcome
+
+
+def _budget_verdict(resolved: ResolvedJob, plan: RunPlan, state: RunState) -> str | None:
+    verdict = ledger_of(context_of(resolved, resolved.reader, plan.run)).verdict()
+    if verdict is None and state.stopped_by == "budget":  # a worker's own ledger refused
+        counts = state.counts()
+        verdict = over_budget(
+            resolved.job.setting.budget,
+            counts.get("embed-requests", 0),
+            counts.get("embed-tokens", 0),
+        )
+    return verdict

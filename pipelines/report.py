@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from vecferry.process import RunState
 
-State = Literal["DONE", "FAILED", "CANCELLED"]
+State = Literal["DONE", "FAILED", "CANCELLED", "RUNNING"]
 
 
 class RejectedBy(BaseModel):
@@ -53,7 +53,9 @@ class Report(BaseModel):
     """The outcome of a run.
 
     rows_read + rows_added = rows_written + rows_deleted + rows_rejected + rows_dropped + rows_stale
-    in a run that is DONE, or that was CANCELLED by one Ctrl-C; `lost` is the difference.
+    in a run that is DONE, or that was CANCELLED by one Ctrl-C; `lost` is the difference. Where
+    `counts` are attempted, a runner may have repeated some of the work, and counted it again. A run
+    is RUNNING where its launcher left it, and `follow` says how to go on.
     """
 
     job: str
@@ -73,6 +75,7 @@ class Report(BaseModel):
     seconds: float
     error: str | None
     notes: list[str] = []
+    follow: list[str] = []
 
     @property
     def lost(self) -> int:
@@ -90,22 +93,23 @@ def make_report(
     rejects: str,
     seconds: float,
     error: str | None,
+    committed: bool = True,
 ) -> Report:
-    """A report from what this process counted."""
+    """A report from what was counted; `committed` False where a runner may have counted twice."""
     counts: dict[str, int] = run_state.counts()
     rejected = run_state.rejects()
     embed: dict[str, Any] = {
         name: counts.get(counter, 0) for name, counter in _EMBED_COUNTERS.items()
     }
-    embed["most_in_flight"] = max(run_state.samples("embed-in-flight"), default=0)
+    embed["most_in_flight"] = run_state.most("embed-in-flight")
     embed["latency_ms"] = latency_of(run_state.samples("embed-msec"))
     return Report(
         job=job,
         run=run,
         state=state,
-        **{f"rows_{n}": counts.get(f"rows-{n}", 0) for n in _ROW_COUNTERS},
+        **_row_counts(counts),
         rows_rejected=sum(rejected.values()),
-        counts="committed" if state == "DONE" else "attempted",
+        counts="committed" if state == "DONE" and committed else "attempted",
         rejects=rejects if rejected else None,
         rejected_by=[
             RejectedBy(step=step, reason=reason, rows=rows)
@@ -115,6 +119,10 @@ def make_report(
         seconds=round(seconds, 3),
         error=error,
     )
+
+
+def _row_counts(counts: dict[str, int]) -> dict[str, Any]:
+    return {f"rows_{n}": counts.get(f"rows-{n}", 0) for n in _ROW_COUNTERS}
 
 
 def latency_of(samples: Counter[int]) -> Latency | None:
@@ -170,3 +178,15 @@ def over_limit(report: Report, record: int | None, percentage: float | None) -> 
             f"percentage {percentage:g} allows"
         )
     return None
+
+
+def over_budget(budget: Any, requests: int, tokens: int) -> str:
+    """Why a run on a cluster ended early: its workers would have spent more than they may."""
+    bounds = {"requests": budget.requests, "tokens": budget.tokens}
+    named = " and ".join(f"{n:,} {name}" for name, n in bounds.items() if n is not None)
+    return (
+        f"setting.budget allows {named}, shared out over the workers, and one would exceed its "
+        f"share: {requests:,} requests and {tokens:,} tokens are spent; rows that were read and "
+        "not embedded are rejected (over-budget). Run the job again with budget left: with "
+        "setting.vectorCache it asks only for what is missing"
+    )

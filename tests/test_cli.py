@@ -69,11 +69,11 @@ def test_an_unknown_command_is_an_error_with_the_nearest_name(bench: Bench) -> N
     assert "did you mean 'check'" in outcome.err
 
 
-def test_a_runner_that_this_version_lacks_is_refused(bench: Bench) -> None:
-    """In words, before anything runs."""
-    outcome = bench.call("run", "--runner", "SparkRunner")
+def test_a_runner_that_does_not_exist_is_refused(bench: Bench) -> None:
+    """In words, with the nearest one, before anything runs."""
+    outcome = bench.call("run", "--runner", "FlikRunner")
     assert outcome.status == 2
-    assert "SparkRunner" in outcome.err
+    assert "did you mean 'FlinkRunner'" in outcome.err
 
 
 def test_preview_shows_rows_after_each_step_and_writes_nothing(bench: Bench) -> None:

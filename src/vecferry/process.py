@@ -73,6 +73,8 @@ class RunState:
         self._counts: Counter[str] = Counter()
         self._rejects: Counter[tuple[str, str]] = Counter()
         self._samples: dict[str, Counter[int]] = {}
+        self._settled: dict[str, int] = {}
+        self._settled_rejects: dict[tuple[str, str], int] | None = None
 
     def add(self, counts: dict[str, int]) -> None:
         """Adds to the counters, by name."""
@@ -124,9 +126,9 @@ class RunState:
             return self._handed_out < limit
 
     def counts(self) -> dict[str, int]:
-        """A copy of the counters."""
+        """A copy of the counters; those that were settled are as they were settled."""
         with self._lock:
-            return dict(self._counts)
+            return {**self._counts, **self._settled}
 
     def samples(self, name: str) -> Counter[int]:
         """A copy of a distribution: how often each value was observed."""
@@ -136,7 +138,22 @@ class RunState:
     def rejects(self) -> dict[tuple[str, str], int]:
         """A copy of the rejects counted, by (step, reason)."""
         with self._lock:
-            return dict(self._rejects)
+            known = self._settled_rejects
+            return dict(self._rejects if known is None else known)
+
+    def settle(self, counts: dict[str, int]) -> None:
+        """Takes the runner's counters for those of this process, which may hold repeated work."""
+        with self._lock:
+            self._settled = counts
+
+    def settle_rejects(self, rejects: dict[tuple[str, str], int]) -> None:
+        """Takes the rejects that were written for those that were counted."""
+        with self._lock:
+            self._settled_rejects = rejects
+
+    def most(self, name: str) -> int:
+        """The greatest value of a distribution, 0 without any."""
+        return max(self.samples(name), default=0)
 
     def tally(self) -> dict[str, Any]:
         """Everything counted here, and what went wrong, as values of JSON."""

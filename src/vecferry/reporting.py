@@ -140,8 +140,6 @@ class Gathered(RunState):
         super().__init__(reject_limit)
         self.channel = Channel(folder)
         self.workers = 0
-        self.exact: dict[str, int] | None = None
-        self.counted_rejects: dict[tuple[str, str], int] | None = None
         self._tallies: dict[str, dict[str, Any]] = {}
         self._due = 0.0
 
@@ -172,12 +170,12 @@ class Gathered(RunState):
     def counts(self) -> dict[str, int]:
         """The counters of all workers together, or the runner's own where those are known."""
         total = self._sum(tally.get("counts", {}) for tally in self._tallies.values())
-        return dict(total) if self.exact is None else {**total, **self.exact}
+        return {**total, **self._settled}
 
     def rejects(self) -> dict[tuple[str, str], int]:
         """The rejects of all workers, or those in the folder of rejects where it was read."""
-        if self.counted_rejects is not None:
-            return dict(self.counted_rejects)
+        if self._settled_rejects is not None:
+            return dict(self._settled_rejects)
         total: Counter[tuple[str, str]] = Counter()
         for tally in self._tallies.values():
             for step, reason, rows in tally.get("rejects", []):

@@ -1,0 +1,199 @@
+"""Follows a job on a portable runner: progress, stop, cancel, and what its counts came to."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from vecferry.errors import JobError, VecferryError, redact, shorten
+from vecferry.pipelines.flink import Flink, FlinkError
+from vecferry.pipelines.runners import Where
+from vecferry.pipelines.words import last_words
+from vecferry.process import RunState
+from vecferry.reporting import Gathered
+
+SILENT_SECONDS = 30.0
+CANCEL_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Ended:
+    """How a job ended: an error or none, whether it was cancelled, whether counts are exact."""
+
+    error: str | None = None
+    cancelled: bool = False
+    committed: bool = False
+
+
+class Following:
+    """One job on a portable runner, from its submission to its end."""
+
+    def __init__(self, pipeline: beam.Pipeline, where: Where, name: str, state: RunState) -> None:
+        self._pipeline, self._where, self._name, self.state = pipeline, where, name, state
+        self._result: Any = None
+        self._failure: BaseException | None = None
+        self._interrupts = 0
+        self._cancelled = False
+        self._submitted = threading.Event()
+
+    def to_its_end(self, on_progress: Callable[[], None], poll_seconds: float) -> Ended:
+        """Submits the job and follows it; a second Ctrl-C cancels it and raises."""
+        thread = self._start()
+        begun = time.monotonic()
+        with self._interruptible():
+            while thread.is_alive():
+                thread.join(poll_seconds)
+                self._look()
+                on_progress()
+                if self._interrupts > 1:
+                    self.cancel()
+                    raise KeyboardInterrupt
+                begun = self._warn_of_silence(begun)
+        self._gather(now=True)
+        return self._ended()
+
+    def submitted(self, seconds: float = 120.0) -> str:
+        """Submits the job and leaves it; gives its id. JobError where it fails at once."""
+        thread = self._start()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and thread.is_alive():
+            if self._submitted.wait(0.1) and self._runs():
+                return self._id()
+        self._gather(now=True)
+        ended = self._ended()
+        raise JobError(ended.error or "the job ended as soon as it was submitted")
+
+    def cancel(self) -> None:
+        """Ends the job now, wherever it is. What fails of this is logged."""
+        self._cancelled = True
+        flink = self._where.flink
+        try:
+            job = flink.find(self._name) if flink is not None else None
+            if flink is not None and job is not None:
+                flink.cancel(job)
+            elif self._result is not None:
+                self._result.cancel()
+        except Exception as e:
+            log.error("the job could not be cancelled: %s", redact(shorten(e, 500)))
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._work, name="vecferry-pipeline", daemon=True)
+        thread.start()
+        return thread
+
+    def _work(self) -> None:
+        try:
+            self._result = self._pipeline.run()
+            self._submitted.set()
+            self._result.wait_until_finish()
+        except BaseException as e:
+            self._failure = e
+            self._submitted.set()
+
+    def _runs(self) -> bool:
+        flink = self._where.flink
+        if flink is None:
+            return self._result is not None and self._result.state == "RUNNING"
+        try:
+            job = flink.find(self._name)
+            return job is not None and flink.state(job) == "RUNNING"
+        except FlinkError:
+            return False
+
+    def _id(self) -> str:
+        flink: Flink | None = self._where.flink
+        return str(flink.find(self._name) if flink is not None else self._result._job_id)
+
+    def _gather(self, *, now: bool = False) -> None:
+        if isinstance(self.state, Gathered):
+            self.state.gather(now=now)
+
+    def _look(self) -> None:
+        """Reads what the workers tell, and asks them to stop, or ends the job, where need be."""
+        state = self.state
+        self._gather()
+        if isinstance(state, Gathered) and state.over_limit and not state.stop.is_set():
+            self._stop("errorLimit")
+        if state.fatal and not self._cancelled and self._submitted.is_set():
+            log.info("the job can't succeed, and is ended: %s", state.failure)
+            self.cancel()
+
+    def _stop(self, why: str) -> None:
+        self.state.end(why)
+        if isinstance(self.state, Gathered):
+            try:
+                self.state.channel.stop(why)
+            except Exception as e:
+                log.error("the workers can't be asked to stop: %s", redact(shorten(e)))
+
+    def _warn_of_silence(self, begun: float) -> float:
+        state = self.state
+        if not isinstance(state, Gathered) or state.workers or not self._submitted.is_set():
+            return begun
+        if time.monotonic() - begun < SILENT_SECONDS:
+            return begun
+        log.warning(
+            "no worker has told anything for %.0f s; the runner's own log says why, such as the "
+            "log of a TaskManager or executor",
+            SILENT_SECONDS,
+        )
+        return time.monotonic() + 10 * SILENT_SECONDS
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Within, the first Ctrl-C asks the readers to stop, the second cancels the job."""
+
+        def interrupt(*_: Any) -> None:
+            self._interrupts += 1
+            if self._interrupts == 1:
+                threading.Thread(target=self._stop, args=("interrupt",), daemon=True).start()
+                log.warning("interrupted: what was read is finished; Ctrl-C again cancels the job")
+            elif self._interrupts > 2:
+                raise KeyboardInterrupt
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _ended(self) -> Ended:
+        state = self.state
+        if self._failure is None:
+            return Ended(committed=self._settle())
+        words = state.failure if state.failure and not self._retried() else ""
+        return Ended(error=words or last_words(self._failure), cancelled=self._cancelled)
+
+    def _retried(self) -> bool:
+        """Whether what a worker failed with may have been mended by a second try."""
+        return not self.state.fatal and isinstance(self._failure, VecferryError)
+
+    def _settle(self) -> bool:
+        """Takes the runner's own counters where it has them; whether they are committed."""
+        try:
+            counters = self._result.metrics().query()["counters"]
+        except Exception as e:
+            log.info("the runner gives no counters: %s", shorten(e))
+            return False
+        ours = [m for m in counters if m.key.metric.namespace.startswith("vecferry.")]
+        committed = bool(ours) and all(m.committed is not None for m in ours)
+        total: Counter[str] = Counter()
+        for m in ours:
+            total[m.key.metric.name] += m.committed if committed else (m.attempted or 0)
+        if ours:
+            self.state.settle(dict(total))
+        return committed

@@ -1,0 +1,102 @@
+"""What a launcher does for a run on a cluster, beside what it does for every run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import apache_beam as beam
+
+from vecferry.errors import JobError, redact
+from vecferry.pipelines.needs import needs_of, packed
+from vecferry.pipelines.resolve import ResolvedJob
+from vecferry.pipelines.runners import Where
+from vecferry.process import RunState, run_state
+from vecferry.reporting import Gathered
+from vecferry.transforms.rejects_once import tidy_rejects
+
+log = logging.getLogger(__name__)
+
+
+def open_state(resolved: ResolvedJob, where: Where, run: str, rejects: str) -> RunState:
+    """Where the counts of a run are seen: in this process, or gathered from its workers."""
+    limit = resolved.job.setting.error_limit.record
+    if not where.apart:
+        return run_state(run, limit)
+    state = Gathered(limit, rejects)
+    try:
+        state.channel.write("launcher.json", {})
+    except Exception as e:
+        raise JobError(f"--rejects {rejects}: can't be written to: {redact(str(e))}") from None
+    return state
+
+
+def open_pipeline(
+    resolved: ResolvedJob, where: Where, name: str, rejects: str, *, preflight: bool
+) -> beam.Pipeline:
+    """An empty pipeline for the runner, after a look at its workers where that is needed."""
+    needs = needs_of(resolved, rejects if where.apart else "")
+    if preflight and where.environment == "EXTERNAL":
+        from vecferry.pipelines.probe import probe
+
+        log.info("asking the workers what they have")
+        told = {**needs, "reports": ""}
+        probe(where.runner, where.beam_options(f"{name}-probe", "{}"), told, where.parallelism)
+    return beam.Pipeline(where.runner, options=where.beam_options(name, packed(needs)))
+
+
+def rejects_folder(folder: str, where: Where) -> str:
+    """A run's folder of rejects, as workers in other folders name it."""
+    return os.path.abspath(folder) if where.apart and "://" not in folder else folder
+
+
+def settle_rejects(state: RunState, rejects: str) -> None:
+    """Counts the rejects that were written, each once, and tells nothing more to the workers."""
+    try:
+        state.settle_rejects(tidy_rejects(rejects))
+        if isinstance(state, Gathered):
+            state.channel.remove()
+    except Exception as e:
+        log.warning("%s can't be read to its end: %s", rejects, redact(str(e)))
+
+
+def refuse_detaching(resolved: ResolvedJob, target: Any) -> None:
+    """JobError where the launcher would have to do something at the end of a job."""
+    problems = []
+    limit = resolved.job.setting.error_limit
+    if limit.record is not None or limit.percentage is not None:
+        problems.append(
+            "--detach: setting.errorLimit is judged by this process at the end: leave one out"
+        )
+    if getattr(target, "concludes", False):
+        problems.append(
+            "--detach: this job's target has a last step once all rows are written (an alias, a "
+            "statement), which this process does: leave one out"
+        )
+    if problems:
+        raise JobError(problems)
+
+
+def how_to_follow(where: Where, job: str, rejects: str) -> list[str]:
+    """What to do with a job that was left running, a line each."""
+    if where.flink is None:
+        return [
+            f"job {job} runs on; follow and cancel it with the tools of the runner",
+            f"rejects: {rejects}",
+        ]
+    url = where.flink.url
+    lines = [
+        f"follow: {where.flink.job_url(job)}  or  curl {url}/jobs/{job}",
+        f"cancel: curl -X PATCH '{url}/jobs/{job}?mode=cancel'",
+    ]
+    if where.endless:
+        lines += [
+            "stop with a savepoint: curl -X POST -H 'Content-Type: application/json' -d "
+            f"'{{\"cancel-job\": true}}' {url}/jobs/{job}/savepoints",
+            "resume: the same command with --savepoint_path=PATH, which the JobManager tells "
+            f"under {url}/jobs/{job}/checkpoints",
+        ]
+    else:
+        lines.append("resume: run the job again; rows that are there are written over")
+    return [*lines, f"rejects: {rejects}"]

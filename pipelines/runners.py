@@ -1,0 +1,279 @@
+"""Where a job runs: what each runner needs is set, what can't work on it is refused in words."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+    SparkRunnerOptions,
+)
+
+from vecferry.errors import JobError, near
+from vecferry.pipelines.flink import Flink
+from vecferry.pipelines.resolve import ResolvedJob
+from vecferry.pipelines.worker import OPTION
+
+if TYPE_CHECKING:
+    from vecferry.pipelines.launch import RunOptions
+
+RUNNERS = ("DirectRunner", "FnApiRunner", "FlinkRunner", "SparkRunner", "PrismRunner")
+PORTABLE = "PortableRunner"
+CONNECT_SECONDS = 5.0
+STREAMS = 4
+"""How many streams a job has on a cluster where neither it nor the command line says."""
+WORKER_CACHE_MILLIS = 5000
+"""Spark: workers are kept so long between stages. A longer time would keep a killed one, too, and
+Spark gives a task up after four attempts within a second."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """The runner of a job. `options` are Beam's, ours set.
+
+    `apart` says that workers are other processes than the launcher, perhaps elsewhere;
+    `parallelism` is the number of streams; `flink` the cluster where it is known.
+    """
+
+    runner: str
+    options: tuple[str, ...]
+    local: bool = False
+    apart: bool = False
+    endless: bool = False
+    parallelism: int = 1
+    environment: str = ""
+    flink: Flink | None = field(default=None, compare=False)
+
+    def beam_options(self, name: str, needs: str) -> PipelineOptions:
+        """Beam's options of a job called `name`; `needs` is told to its workers."""
+        more = [] if self.local else [f"--job_name={name}", f"--{OPTION}={needs}"]
+        return PipelineOptions([*self.options, *more])
+
+
+class WorkerOptions(PipelineOptions):
+    """What travels to the workers of a job, beside what Beam itself tells them."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: Any) -> None:
+        parser.add_argument(f"--{OPTION}", default=None, help="set by vecferry itself")
+
+
+def choose(options: RunOptions, resolved: ResolvedJob) -> Where:
+    """The runner that the command line asks for; JobError holds all that can't work on it."""
+    name = _runner_name(options.runner)
+    endless = bool(getattr(resolved.reader.settings, "endless", False))
+    if name in ("DirectRunner", "FnApiRunner"):
+        _refuse_local(options)
+        given = (*options.beam_options, "--direct_num_workers=1")
+        return Where(runner="FnApiRunner", options=given, local=True, endless=endless)
+    beam_options = PipelineOptions(list(options.beam_options))
+    portable = beam_options.view_as(PortableOptions)
+    more = _environment(name, portable)
+    kind = portable.environment_type or _value(more, "environment_type")
+    where = Where(
+        runner=name,
+        options=(*options.beam_options, *more),
+        apart=kind not in ("LOOPBACK", "EMBEDDED"),
+        endless=endless,
+        environment=kind,
+    )
+    problems = [
+        *_unrunnable(name, where, options),
+        *(_unshared(options, resolved) if where.apart else ()),
+        *_unreachable(name, beam_options),
+    ]
+    if problems:
+        raise JobError(problems)
+    if name == "FlinkRunner":
+        return _on_flink(where, beam_options, resolved)
+    if name == "SparkRunner":
+        where = _with(where, environment_cache_millis=WORKER_CACHE_MILLIS)
+    streams = _number(where.options, "parallelism") or _concurrent(resolved) or STREAMS
+    return replace(where, parallelism=_streams(streams, resolved))
+
+
+def _runner_name(given: str) -> str:
+    known = {name.casefold(): name for name in (*RUNNERS, PORTABLE)}
+    found = known.get(given.casefold())
+    if found is None:
+        names = ", ".join((*RUNNERS, PORTABLE))
+        raise JobError(f"--runner {given}: is no runner{near(given, known.values())} ({names})")
+    return found
+
+
+def _refuse_local(options: RunOptions) -> None:
+    if options.cluster.detach:
+        raise JobError("--detach: the job would end with this process; it needs a cluster")
+
+
+def _environment(name: str, portable: Any) -> list[str]:
+    """Where workers come from, unless the command line says."""
+    if portable.environment_type or portable.environment_config:
+        return []
+    if name == "PrismRunner":
+        return ["--environment_type=LOOPBACK"]
+    command = json.dumps({"command": "vecferry-worker"})
+    return ["--environment_type=PROCESS", f"--environment_config={command}"]
+
+
+def _value(options: Any, name: str) -> str:
+    found = ""
+    for i, option in enumerate(options):
+        key, equals, value = option.partition("=")
+        if key == f"--{name}":
+            found = value if equals else next(iter(options[i + 1 : i + 2]), "")
+    return found
+
+
+def _number(options: Any, name: str) -> int | None:
+    value = _value(options, name)
+    if value and not (value.isdigit() and int(value) > 0):
+        raise JobError(f"--{name} {value}: must be a whole number of 1 or more")
+    return int(value) if value else None
+
+
+def _with(where: Where, **values: Any) -> Where:
+    """`where` with options that the command line does not give; True is a bare flag."""
+    given = {option.partition("=")[0] for option in where.options}
+    more = tuple(
+        f"--{name}" if value is True else f"--{name}={value}"
+        for name, value in values.items()
+        if f"--{name}" not in given
+    )
+    return replace(where, options=(*where.options, *more))
+
+
+def _unrunnable(name: str, where: Where, options: RunOptions) -> list[str]:
+    problems = []
+    if where.endless and name == "SparkRunner":
+        problems.append(
+            "--runner SparkRunner: this source has no end, and Spark can neither pause it nor keep "
+            "its position: run it on FlinkRunner, or as a catch-up run that ends, again and again"
+        )
+    if name == PORTABLE and not _value(options.beam_options, "job_endpoint"):
+        problems.append("--runner PortableRunner: needs --job_endpoint=HOST:PORT of a job server")
+    if name == "FlinkRunner" and not _value(options.beam_options, "flink_master"):
+        problems.append(
+            "--runner FlinkRunner: needs --flink_master=HOST:8081, the REST address of the "
+            "JobManager: without it a job can be neither followed nor cancelled"
+        )
+    if options.cluster.detach and not where.apart:
+        problems.append(
+            f"--detach: with --environment_type={where.environment} the workers are in this process"
+        )
+    return problems
+
+
+def _unshared(options: RunOptions, resolved: ResolvedJob) -> list[str]:
+    """A problem for each thing that only this machine or this process has."""
+    problems = []
+    for step in resolved.steps:
+        connection = step.connection
+        if getattr(connection, "is_lite", False):
+            problems.append(
+                f"step {step.name!r}: {connection.endpoint} is a file of Milvus Lite, which one "  # type: ignore[union-attr]
+                "process alone can write: on a cluster, name a Milvus server"
+            )
+        if getattr(connection, "type", "") == "local":
+            path = str(connection.path)  # type: ignore[union-attr]
+            problems += _local_path(f"step {step.name!r}: data source path", path, options)
+    cache = resolved.job.setting.vector_cache
+    if cache is not None and cache.uri.startswith("sqlite:"):
+        path = cache.uri.removeprefix("sqlite:///")
+        problems += _local_path("setting.vectorCache", path, options, "a redis:// URI")
+    if "://" not in options.rejects and not options.cluster.shared_files:
+        problems.append(
+            f"--rejects {options.rejects}: is a folder of this machine, and workers elsewhere "
+            "can't write to it: name one that all reach, such as s3://bucket/rejects, or say "
+            "--shared-files where workers see this machine's files"
+        )
+    return problems
+
+
+def _local_path(
+    what: str, path: str, options: RunOptions, better: str = "an object store"
+) -> list[str]:
+    if not options.cluster.shared_files:
+        return [
+            f"{what} {path}: is on this machine, and workers elsewhere have no such file: use "
+            f"{better}, or say --shared-files where workers see this machine's files"
+        ]
+    if not path.startswith("/"):
+        return [f"{what} {path}: workers start in another folder: write it from / on"]
+    return []
+
+
+def _unreachable(name: str, options: PipelineOptions) -> list[str]:
+    problems = []
+    endpoint = options.view_as(PortableOptions).job_endpoint
+    if endpoint and endpoint != "embed":
+        problems += _refused("job_endpoint", str(endpoint), "a Beam job server")
+    master = options.view_as(SparkRunnerOptions).spark_master_url
+    if name == "SparkRunner" and master and master.startswith("spark://"):
+        problems += _refused("spark_master_url", str(master), "Spark's master")
+    flink = options.view_as(FlinkRunnerOptions).flink_master
+    if name == "FlinkRunner" and flink and not flink.startswith("["):
+        try:
+            Flink(flink).check()
+        except JobError as e:
+            problems += e.problems
+    return problems
+
+
+def _refused(option: str, given: str, what: str) -> list[str]:
+    """A problem where nobody listens at an address."""
+    parts = urlsplit(given if "://" in given else f"//{given}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        return [f"--{option} {given}: must be HOST:PORT of {what}"]
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as e:
+        why = e.strerror or str(e)
+        return [f"--{option} {given}: {what} can't be reached there ({why}): is it running?"]
+    return []
+
+
+def _on_flink(where: Where, options: PipelineOptions, resolved: ResolvedJob) -> Where:
+    master = str(options.view_as(FlinkRunnerOptions).flink_master)
+    flink = None if master.startswith("[") else Flink(master)
+    asked, concurrent = _number(where.options, "parallelism"), _concurrent(resolved)
+    slots = int(flink.overview()["slots-total"]) if flink else None
+    if slots == 0:
+        raise JobError(f"--flink_master {master}: no TaskManager has joined this cluster yet")
+    if asked and slots and asked > slots:
+        raise JobError(
+            f"--parallelism {asked}: this cluster has {slots} slots, and the job would wait for "
+            "the others: ask for no more, or add TaskManagers"
+        )
+    parallelism = asked or min(concurrent or slots or STREAMS, slots or STREAMS)
+    streams = _streams(parallelism, resolved)
+    where = _with(replace(where, flink=flink, parallelism=streams), parallelism=streams)
+    if where.endless:
+        where = _with(
+            where,
+            streaming=True,
+            finish_bundle_before_checkpointing=True,  # else a job may stand still from its start
+            checkpointing_interval=10_000,
+            max_bundle_time_mills=100,
+        )
+    return where
+
+
+def _concurrent(resolved: ResolvedJob) -> int | None:
+    return resolved.job.setting.speed.concurrent
+
+
+def _streams(most: int, resolved: ResolvedJob) -> int:
+    """Streams: no more than `speed.concurrent`, which also bounds requests in flight."""
+    concurrent = _concurrent(resolved)
+    return min(most, concurrent) if concurrent else most

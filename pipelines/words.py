@@ -1,0 +1,20 @@
+"""What a runner says of a failure, down to what a person needs."""
+
+from __future__ import annotations
+
+import re
+
+from vecferry.errors import redact, shorten
+
+_OF_PYTHON = re.compile(r"^[\w.]+(Error|Exception)\b")
+_OF_JAVA = re.compile(r"^(Caused by: )?(java|org|io)\.[\w.$]+(Error|Exception): (?P<told>.+)")
+
+
+def last_words(error: BaseException) -> str:
+    """The message at the root of what Beam raises: the text of a traceback, or of several."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    python = [line for line in lines if _OF_PYTHON.match(line) and not _OF_JAVA.match(line)]
+    if python:
+        return redact(shorten(python[-1], 500))
+    java = [m["told"] for line in lines if (m := _OF_JAVA.match(line))]
+    return redact(shorten(java[-1] if java else error, 500))

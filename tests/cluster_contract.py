@@ -1,0 +1,221 @@
+"""Jobs that must come to the same on every runner, and the places to run them.
+
+JSON lines in several files -> id and text -> vectors of a test server -> a PostgreSQL table. Some
+records are no JSON, some have no text, some texts are refused by the server: each kind is a reject.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.endpoint_server import EndpointServer, vector_of
+from tests.services.cluster import ROOT, worker_environment
+from tests.services.postgres import Postgres
+from tests.services.server import running
+
+DIMENSION = 64
+CLIENT_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A runner as the command line names it, and whether it commits counts."""
+
+    name: str
+    options: list[str]
+    committed: bool
+    prefix: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Finished:
+    """What a command line came to."""
+
+    status: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The report that it printed."""
+        assert self.out, self.err
+        report: dict[str, Any] = json.loads(self.out)
+        return report
+
+
+class Job:
+    """A job in a folder of its own, with rows, a table and the runs that were made of it."""
+
+    def __init__(self, folder: Path, endpoint: EndpointServer) -> None:
+        self.folder, self.endpoint = folder, endpoint
+        self.server = running(Postgres)
+        self.server.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        self.table = f"c_{uuid.uuid4().hex[:12]}"
+        (folder / "in").mkdir()
+        self.expected: dict[str, str] = {}
+        self.sources = {
+            "Files": {"type": "local", "path": str(folder / "in")},
+            "Table": self.server.source,
+        }
+        self.definition = job(self.table, endpoint.url)
+
+    def write(self, rows: int, files: int, bad: bool = False, length: int = 0) -> None:
+        """Makes `rows` good rows in `files` files, with `bad` three rejects in each file, too."""
+        for number in range(files):
+            lines = []
+            for i in range(number, rows, files):
+                text = f"text {i} " + "word " * (length // 5)
+                self.expected[f"r{i}"] = text
+                lines.append(json.dumps({"id": f"r{i}", "text": text}))
+            if bad:
+                middle = len(lines) // 2
+                lines[middle:middle] = [
+                    "{no json",
+                    json.dumps({"id": f"empty{number}"}),
+                    json.dumps({"id": f"poison{number}", "text": f"POISON {number}"}),
+                ]
+            (self.folder / "in" / f"rows-{number:03}.jsonl").write_text("\n".join(lines) + "\n")
+
+    def arguments(self, runner: Runner, *more: str) -> list[str]:
+        """The whole command line of a run."""
+        (self.folder / "job.json").write_text(json.dumps(self.definition))
+        (self.folder / "sources.json").write_text(json.dumps(self.sources))
+        own = ["--data-sources", str(self.folder / "sources.json"), "--json", "--shared-files"]
+        return [
+            *(*runner.prefix, sys.executable, "-m", "vecferry.pipelines.cli", "-v", "run"),
+            str(self.folder / "job.json"),
+            *(*own, "--rejects", str(self.folder / "rejects"), "--runner", runner.name),
+            *(*runner.options, *more),
+        ]
+
+    def start(self, runner: Runner, *more: str) -> subprocess.Popen[str]:
+        """Starts a run in a process of its own."""
+        return subprocess.Popen(
+            self.arguments(runner, *more),
+            cwd=ROOT,
+            env={**os.environ, **worker_environment()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, runner: Runner, *more: str) -> Finished:
+        """Runs the job to its end."""
+        begun = time.monotonic()
+        return finished(self.start(runner, *more), begun)
+
+    def stored(self) -> dict[str, tuple[str, np.ndarray]]:
+        """The rows of the table: id -> text and vector."""
+        with self.server.client() as connection:
+            asked = f'SELECT id, text, vector::text FROM "{self.table}"'
+            rows = connection.execute(asked).fetchall()
+        assert len({row[0] for row in rows}) == len(rows)
+        return {i: (t, np.array(json.loads(v), dtype="<f4")) for i, t, v in rows}
+
+    def wrong(self) -> list[str]:
+        """The ids that are missing, too many, or whose text or vector is not what it must be."""
+        stored = self.stored()
+        wrong = sorted(self.expected.keys() ^ stored.keys())
+        for key in self.expected.keys() & stored.keys():
+            text, vector = stored[key]
+            good = np.allclose(vector, vector_of(text, DIMENSION), atol=1e-5)
+            if text != self.expected[key] or not good:
+                wrong.append(key)
+        return wrong
+
+    def rejects(self, report: dict[str, Any]) -> list[tuple[str, str, str]]:
+        """(step, reason, file) of each line of a run's rejects, sorted."""
+        found = []
+        for part in Path(report["rejects"]).glob("part-*.jsonl"):
+            for text in part.read_text().splitlines():
+                line = json.loads(text)
+                found.append((line["step"], line["reason"], line["origin"]))
+        return sorted(found)
+
+
+def finished(process: subprocess.Popen[str], begun: float) -> Finished:
+    """Waits for a run that was started at `begun`."""
+    try:
+        out, err = process.communicate(timeout=CLIENT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"the run did not end within {CLIENT_SECONDS} s:\n{err}") from None
+    return Finished(process.returncode, out, err, time.monotonic() - begun)
+
+
+def job(table: str, endpoint: str) -> dict[str, Any]:
+    """The job itself."""
+    return {
+        "type": "job",
+        "version": "2.0",
+        "name": f"contract-{table}",
+        "steps": [
+            {
+                "stepType": "file",
+                "category": "reader",
+                "name": "Reader",
+                "parameter": {
+                    "datasource": "Files",
+                    "object": ["rows-*.jsonl"],
+                    "fileFormat": "jsonl",
+                    "column": [{"name": "line", "index": 0, "type": "string"}],
+                },
+            },
+            {
+                "stepType": "json-extracting",
+                "category": "flatmap",
+                "name": "Extract",
+                "parameter": {
+                    "column": [
+                        {"name": n, "fromColumn": "line", "jsonPath": f"$.{n}", "type": "STRING"}
+                        for n in ("id", "text")
+                    ]
+                },
+            },
+            {
+                "stepType": "embedding-transformer",
+                "category": "flatmap",
+                "name": "Embed",
+                "parameter": {
+                    "modelProvider": "openai",
+                    "modelName": "m",
+                    "endpoint": endpoint,
+                    "apiKey": "sk-test",
+                    "batchSize": 10,
+                    "embeddingColumns": {
+                        "sourceColumnNames": ["text"],
+                        "embeddingColumnName": "vector",
+                    },
+                    "dimension": DIMENSION,
+                },
+            },
+            {
+                "stepType": "postgresql",
+                "category": "writer",
+                "name": "Writer",
+                "parameter": {
+                    "datasource": "Table",
+                    "table": table,
+                    "schemaCreateMode": "createIfNotExist",
+                    "column": [
+                        {"name": "id", "type": "varchar(64)", "primaryKey": "true"},
+                        {"name": "text", "type": "varchar"},
+                        {"name": "vector", "type": "vector", "dimension": str(DIMENSION)},
+                    ],
+                },
+            },
+        ],
+        "setting": {"speed": {"concurrent": "4"}},
+    }
