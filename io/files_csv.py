@@ -155,6 +155,7 @@ class MultilineCsv(Fields):
         split_plain, skip_blank = self._dialect.split_plain, self._skip_blank
         split_quoted, bare = self._dialect.split_quoted, self._dialect.bare
         quote, delimiter = self._dialect.quote or "", self._dialect.delimiter
+        most = self._to_row.exactly - 1  # -1: all of them
         i, n = 0, len(lines)
         while i < n:
             line, taken = lines[i], 1
@@ -162,7 +163,11 @@ class MultilineCsv(Fields):
                 text = line.rstrip(b"\r\n").decode(encoding)
                 if bare and quote not in text:
                     if text or not skip_blank:
-                        items.append(row(text.split(delimiter), at))
+                        # Looking for what is not there takes a tenth of splitting at it.
+                        fields = text.split(delimiter, most)
+                        if most >= 0 and delimiter in fields[-1]:
+                            fields = text.split(delimiter)
+                        items.append(row(fields, at))
                 elif plain(text):
                     if text or not skip_blank:
                         items.append(row(split_plain(text), at))
