@@ -1,0 +1,227 @@
+"""The steps of vecferry in Beam YAML pipelines; ``beam_yaml_providers.yaml`` names them there.
+
+``python -m vecferry.pipelines.beam_yaml`` prints the path of that file. The config of a transform
+is the parameters of the step in a job, with placeholders ``${NAME}`` filled from the environment,
+and besides: `datasource` (a data source, or the name of one in the file `data_sources`),
+`error_handling` and, of readers, `schema`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from vecferry.beam import REJECTED
+from vecferry.errors import JobError, TerminalError
+from vecferry.pipelines.beam_yaml_rows import (
+    OF_JOBS,
+    REJECT_FIELDS,
+    VECTOR,
+    Fields,
+    ToRow,
+    fields_of,
+    fields_of_schema,
+    plain,
+    reject_row,
+    row_type,
+)
+from vecferry.pipelines.datasources import DataSources, read_data_sources
+from vecferry.pipelines.placeholders import fill
+from vecferry.pipelines.problems import unknown_keys, validate
+from vecferry.pipelines.registry import Kind, kind_of, load
+from vecferry.rows import Reject
+from vecferry.settings import Settings
+
+PROVIDERS = Path(__file__).with_name("beam_yaml_providers.yaml")
+
+GOOD = "good"
+"""The output of rows, where there is one of rejects, too; Beam YAML's own word."""
+
+_INLINE = "the config"
+_log = logging.getLogger(__name__)
+
+
+class YamlStep(beam.PTransform):
+    """One of our transforms between rows that have a schema.
+
+    With `errors`, the name of an output, gives ``{good: rows, errors: rejects}``; without it gives
+    rows, and a reject fails the pipeline, as everywhere in Beam YAML.
+    """
+
+    def __init__(
+        self, name: str, kind: Kind, settings: Any, connection: Settings | None, errors: str | None
+    ) -> None:
+        super().__init__(name)
+        self.kind, self.settings, self.connection, self.errors = kind, settings, connection, errors
+        self.schema: Fields | None = None
+
+    def expand(self, given: Any) -> Any:
+        """Rows in, rows out; a reader takes the beginning of the pipeline."""
+        own = {"settings": self.settings}
+        if self.connection is not None:
+            own["connection"] = self.connection
+        transform = load(self.kind.transform or "")(**own)
+        if self.kind.role == "reader":
+            fields = self.schema or read_fields(self.settings, self.label)
+            outputs = given | transform
+        else:
+            try:
+                fields = _with(fields_of(given.element_type), added_fields(self.settings))
+            except JobError as e:
+                raise JobError(f"{self.label} {e}") from None
+            outputs = given | "To dicts" >> beam.Map(plain).with_output_types(dict) | transform
+        to_rows = _ToRowsFn(ToRow(fields), self.label, self.kind.step_type)
+        made = outputs[transform.main] | "To rows" >> beam.ParDo(to_rows).with_output_types(
+            row_type(fields)
+        ).with_outputs(REJECTED, main=GOOD)
+        refused = (outputs[REJECTED], made[REJECTED]) | "All rejects" >> beam.Flatten()
+        if self.errors is None:
+            _ = refused | "Fail" >> beam.Map(_fail)
+            return made[GOOD]
+        rejects = refused | "Rejects to rows" >> beam.Map(reject_row).with_output_types(
+            row_type(REJECT_FIELDS)
+        )
+        return {GOOD: made[GOOD], self.errors: rejects}
+
+
+class _ToRowsFn(beam.DoFn):
+    def __init__(self, to_row: ToRow, step: str, step_type: str) -> None:
+        self.to_row, self.step, self.step_type = to_row, step, step_type
+
+    def process(self, row: Any) -> Any:
+        try:
+            yield self.to_row(row)
+        except ValueError as e:
+            origin = getattr(row, "origin", "")
+            reject = Reject(self.step, self.step_type, "schema", str(e), row=row, origin=origin)
+            yield beam.pvalue.TaggedOutput(REJECTED, reject)
+
+
+def _fail(reject: Reject) -> None:
+    place = f" ({reject.origin})" if reject.origin else ""
+    raise TerminalError(
+        f"step {reject.step!r}{place}: {reject.message}; write error_handling: {{output: NAME}} "
+        "into its config to go on without such rows",
+        reject.reason,
+    )
+
+
+def read_fields(settings: Any, name: str) -> Fields:
+    """The fields of the rows that a reader gives, as far as its settings tell.
+
+    A column whose type only the source knows is `Any`; JobError where not even the columns are
+    known.
+    """
+    columns = settings.outputs()
+    if columns is None:
+        raise JobError(
+            f"{name}: only the source knows its columns: name them in `column`, or give `schema`"
+        )
+    texts = getattr(settings, "file_format", None) in ("csv", "text")
+    types = {}
+    for column in getattr(settings, "column", ()):
+        if hasattr(column, "label"):
+            known = column.type or ("string" if texts and column.in_file else None)
+            types[column.label] = OF_JOBS.get(str(known), Any)
+    return [(column, types.get(column, Any)) for column in columns]
+
+
+def added_fields(settings: Any) -> Fields:
+    """The fields that a transformer adds to its rows; none for a writer."""
+    if hasattr(settings, "embedding_columns"):
+        return [(name, VECTOR) for name in settings.outputs()]
+    if hasattr(settings, "column") and hasattr(next(iter(settings.column), None), "json_path"):
+        return [(c.name, OF_JOBS.get(c.type.lower(), Any)) for c in settings.column]
+    return []
+
+
+def _with(fields: Fields, added: Fields) -> Fields:
+    return list({**dict(fields), **dict(added)}.items())
+
+
+def _step(name: str, step_type: str, role: str) -> Callable[..., YamlStep]:
+    """The constructor that Beam YAML calls with the config of a transform."""
+
+    def make(**config: Any) -> YamlStep:
+        kind = kind_of(step_type, role)
+        errors = _error_output(name, config.pop("error_handling", None))
+        schema = config.pop("schema", None) if role == "reader" else None
+        filled, problems = fill(config, os.environ, name)
+        file = filled.pop("data_sources", None)
+        sources = read_data_sources(file, os.environ) if _names_one(filled, kind) else None
+        connection, more = _connection(name, kind, filled, sources)
+        settings, wrong = validate(load(kind.settings), filled, name)
+        if settings is None or problems or more or wrong:
+            raise JobError(problems + more + wrong)
+        for warning in unknown_keys(settings, name):
+            _log.warning(warning)
+        step = YamlStep(name, kind, settings, connection, errors)
+        step.schema = None if schema is None else fields_of_schema(schema)
+        return step
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = f"The step {step_type} ({role}) of vecferry; its config is its parameters."
+    make._yaml_requires_inputs = role != "reader"  # type: ignore[attr-defined]
+    return make
+
+
+def _error_output(name: str, given: Any) -> str | None:
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or given.keys() != {"output"}:
+        raise JobError(f"{name}.error_handling: must be {{output: NAME}}, and nothing else")
+    return str(given["output"])
+
+
+def _names_one(config: Mapping[str, Any], kind: Kind) -> bool:
+    """Whether the config names a data source that stands in a file."""
+    return isinstance(config.get(_snake_or_camel(config, kind)), str)
+
+
+def _snake_or_camel(config: Mapping[str, Any], kind: Kind) -> str:
+    snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in kind.source_key)
+    return snake if snake in config else kind.source_key
+
+
+def _connection(
+    name: str, kind: Kind, config: dict[str, Any], sources: DataSources | None
+) -> tuple[Settings | None, list[str]]:
+    """The data source of a transform, and what is wrong; a mapping of its own leaves `config`."""
+    key = _snake_or_camel(config, kind)
+    source = config.get(key)
+    if source is None or not kind.sources:
+        missing = kind.sources and kind.source_needed and "connection" not in config
+        way = f"{name}.{key} is missing: write a data source, or the name of one"
+        return None, [way] if missing else []
+    if not isinstance(source, str):
+        config[key] = _INLINE
+        sources, source = DataSources({}, {}, name, {_INLINE: source}), _INLINE
+    assert sources is not None
+    try:
+        connection, warnings = sources.get(source, kind.sources, name)
+    except JobError as e:
+        return None, e.problems
+    for warning in warnings:
+        _log.warning(warning)
+    return connection, []
+
+
+Embed = _step("Embed", "embedding-transformer", "transformer")
+ExtractJson = _step("ExtractJson", "json-extracting", "transformer")
+ReadFiles = _step("ReadFiles", "file", "reader")
+ReadFromMySQL = _step("ReadFromMySQL", "mysql", "reader")
+ReadFromOdps = _step("ReadFromOdps", "odps", "reader")
+ReadFromPostgres = _step("ReadFromPostgres", "postgresql", "reader")
+WriteToElasticsearch = _step("WriteToElasticsearch", "elasticsearch", "writer")
+WriteToHologres = _step("WriteToHologres", "hologres", "writer")
+WriteToMilvus = _step("WriteToMilvus", "milvus", "writer")
+WriteToOpenSearch = _step("WriteToOpenSearch", "opensearch", "writer")
+WriteToPostgres = _step("WriteToPostgres", "postgresql", "writer")
+
+if __name__ == "__main__":
+    print(PROVIDERS)
