@@ -25,8 +25,9 @@ def _url(given: str) -> str:
     url = given.strip().rstrip("/")
     parts = urlsplit(url if "://" in url else f"https://{url}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"endpoint {given!r} is no address: write one such as https://host:port")
-    if parts.path or parts.query or parts.username:
+        bare = url.rpartition("@")[2].partition("?")[0]
+        raise ValueError(f"endpoint {bare!r} is no address: write one such as https://host:port")
+    if parts.path or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError(
             "the endpoint holds more than scheme, host and port: bucket, path and keys are "
             "parameters of their own"
@@ -34,7 +35,7 @@ def _url(given: str) -> str:
     try:
         _ = parts.port
     except ValueError as e:
-        raise ValueError(f"endpoint {given!r} has a wrong port") from e
+        raise ValueError(f"endpoint {url!r} has a wrong port") from e
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -46,8 +47,15 @@ def _inside(given: str) -> str:
     return "/".join(names)
 
 
+def _given(key: str | None) -> str | None:
+    if key is not None and not key.strip():
+        raise ValueError('the key is empty: write it, or name its variable, such as "${AK}"')
+    return key
+
+
 Url = Annotated[str, AfterValidator(_url)]
 Folder = Annotated[str, AfterValidator(_inside)]
+Key = Annotated[SecretText, AfterValidator(_given)]
 Bucket = Annotated[str, Field(pattern=r"^[^/\s:]+$")]
 
 
@@ -85,8 +93,8 @@ class S3Connection(_BucketConnection):
     type: Literal["s3"] = "s3"
     endpoint: Url | None = None
     region: str = "us-east-1"
-    access_key_id: SecretText | None = None
-    access_key_secret: SecretText | None = Field(
+    access_key_id: Key | None = None
+    access_key_secret: Key | None = Field(
         default=None,
         validation_alias=AliasChoices("accessKeySecret", "secretAccessKey", "access_key_secret"),
     )
@@ -115,8 +123,8 @@ class OssConnection(_BucketConnection):
     type: Literal["oss"] = "oss"
     endpoint: Url
     region: str = ""
-    access_key_id: SecretText
-    access_key_secret: SecretText
+    access_key_id: Key
+    access_key_secret: Key
     session_token: SecretText | None = Field(
         default=None,
         validation_alias=AliasChoices("securityToken", "sessionToken", "session_token"),

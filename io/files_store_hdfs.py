@@ -19,6 +19,7 @@ from vecferry.io.files_store_remote import (
     Changed,
     RemoteStore,
     broken_off,
+    require_certificates,
     require_whole,
     unreachable,
 )
@@ -99,6 +100,7 @@ class HdfsStore(RemoteStore):
             f"{connection.endpoint}/webhdfs/v1{quote(full)}",
             params=query,
             timeout=(CONNECT_SECONDS, READ_SECONDS),
+            verify=session.verify,  # else a variable of the environment would win
         )
         if answer.status_code == 200:
             return answer
@@ -165,6 +167,7 @@ def _session(connection: HdfsConnection) -> Any:
     import requests
     from requests.adapters import HTTPAdapter
 
+    require_certificates(connection.ca_cert)
     session = requests.Session()
     session.verify = connection.ca_cert or True
     for scheme in ("http://", "https://"):

@@ -18,6 +18,7 @@ from vecferry.io.files_store_remote import (
     Changed,
     RemoteStore,
     broken_off,
+    require_certificates,
     require_whole,
     unreachable,
 )
@@ -170,6 +171,9 @@ class S3Store(RemoteStore):
         said = shorten(f"{code}: {told.get('Message', '')}".rstrip(": "))
         if code in _KEY_CODES:
             return FatalError(f"{_KEY_CODES[code]}: correct the keys of the data source ({said})")
+        if "access key" in said.lower() and code != "AccessDenied":
+            words = _KEY_CODES["InvalidAccessKeyId"]
+            return FatalError(f"{words}: correct the keys of the data source ({said})")
         if code == "RequestTimeTooSkewed":
             return FatalError(f"this machine's clock is wrong: set it ({said})")
         if code == "NoSuchBucket":
@@ -198,6 +202,7 @@ def _client(connection: S3Connection | OssConnection) -> Any:
         raise JobError(
             f"a data source of type {connection.type!r} needs boto3: pip install 'vecferry[s3]'"
         ) from e
+    require_certificates(connection.ca_cert)
     style = "path" if connection.path_style else "virtual"
     keys = {
         "aws_access_key_id": connection.access_key_id,

@@ -33,11 +33,19 @@ class OdpsConnection(Settings):
     @classmethod
     def _address(cls, address: str | None) -> str | None:
         if address is not None and not re.match(r"https?://[^/\s]", address):
+            bare = address.rpartition("@")[2].partition("?")[0]
             raise ValueError(
-                f"{address!r} is no address: write it with its scheme, such as "
+                f"{bare!r} is no address: write it with its scheme, such as "
                 "https://service.cn-hangzhou.maxcompute.aliyun.com/api"
             )
         return address
+
+    @field_validator("access_id", "access_key")
+    @classmethod
+    def _given(cls, key: str) -> str:
+        if not key.strip():
+            raise ValueError('the key is empty: write it, or name its variable, such as "${AK}"')
+        return key
 
 
 class OdpsColumn(Settings):

@@ -170,6 +170,18 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: s3_source(accessKeySecret="another-secret-1"),
         "accessKeySecret does not belong to accessKeyId: correct the keys",
     ),
+    "s3 key": (
+        lambda: s3_source(accessKeyId="AKIANOBODY"),
+        "accessKeyId is not known there: correct the keys",
+    ),
+    "s3 certificates": (
+        lambda: s3_source(endpoint="https://127.0.0.1:1", caCert="/absent.pem"),
+        "caCert '/absent.pem' can't be read as certificates",
+    ),
+    "hdfs certificates": (
+        lambda: hdfs_source(endpoint="https://127.0.0.1:1", caCert=__file__),
+        "caCert '.*' can't be read as certificates",
+    ),
     "s3 bucket": (lambda: s3_source(bucket="absent"), "there is no bucket 'absent'"),
     "s3 endpoint": (lambda: s3_source(endpoint=nobody()), "does not answer: .*refused"),
     "s3 folder": (lambda: s3_source(path="absent"), "'s3://bucket/absent' .*not exist"),

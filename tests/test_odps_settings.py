@@ -60,6 +60,24 @@ def test_constants_are_written_as_datax_does_or_with_a_name(
     assert pickle.loads(pickle.dumps(column)).constant
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"accessKey": ""}, "the key is empty"),
+        ({"endpoint": "id:a-secret@h/api?a-secret"}, "'h/api'"),
+    ],
+)
+def test_a_data_source_without_a_key_or_address_is_refused(
+    given: dict[str, Any], message: str
+) -> None:
+    """Before anything is asked; what a wrong address holds of a secret is not shown."""
+    sound = {"endpoint": "http://h/api", "project": "p", "accessId": "id", "accessKey": "key"}
+    with pytest.raises(ValidationError) as caught:
+        OdpsConnection.model_validate({**sound, **given})
+    assert message in str(caught.value)
+    assert "a-secret" not in str(caught.value)
+
+
 def test_an_editor_takes_what_a_job_may_say_of_a_column() -> None:
     """The schema knows names, constants of each kind and columns with a name of their own."""
     schema = job_schema()
