@@ -73,7 +73,9 @@ class RowEncoder:
             key = tuple(
                 [read(fields[i]) for read, i in zip(self._reads, self._key_at, strict=True)]
             )
-        return Record(WRITING, key, (fields, change.version), self._extra + sum(map(len, fields)))
+        size = self._extra + sum(map(len, fields))
+        # As `Record(…)`, which costs twice as much.
+        return tuple.__new__(Record, (WRITING, key, (fields, change.version), size, True))
 
     def _delete(self, change: Change) -> Record:
         found = []

@@ -69,31 +69,29 @@ class SinkWriter:
             reject = self._context.reject(e.reason, str(e), row=change)
             return [(reject, stamp), *self._ready()]
         emitted: list[Emitted] = []
-        size, entries = record.size, self._entries
-        if (self._bytes + size > self._max_bytes and entries) or (
-            not record.whole and record.key in self._places
-        ):
+        _, key, _, size, whole = record
+        entries, places = self._entries, self._places
+        if (self._bytes + size > self._max_bytes and entries) or (not whole and key in places):
             emitted = self._flush()
-            entries = self._entries
+            entries, places = self._entries, self._places
         self._bytes += size
         entry = Entry(change, stamp, record)
-        if record.key is None:
+        if key is None:
             entries.append(entry)
+        elif key in places:
+            self._supersede(places[key], entry)
         else:
-            self._keep(entry)
+            places[key] = len(entries)
+            entries.append(entry)
         if len(entries) >= self._max_rows:
             emitted += self._flush()
         if self._in_flight and not self._arrived.empty():
             emitted += self._ready()
         return emitted
 
-    def _keep(self, entry: Entry) -> None:
-        """Buffers an entry, in the place of an earlier one of its key."""
+    def _supersede(self, place: int, entry: Entry) -> None:
+        """Buffers an entry in the place of an earlier one of its key."""
         entries = self._entries
-        place = self._places.setdefault(entry.record.key, len(entries))
-        if place == len(entries):
-            entries.append(entry)
-            return
         before = entries[place]
         if not _newer(before.change, entry.change):
             entry.earlier = before
