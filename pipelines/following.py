@@ -88,18 +88,28 @@ class Following:
             log.error("the job could not be cancelled: %s", redact(shorten(e, 500)))
 
     def _start(self) -> threading.Thread:
+        if not self._where.job_server:  # Beam starts one, and asks for signals in doing so
+            self._submit()
         thread = threading.Thread(target=self._work, name="vecferry-pipeline", daemon=True)
         thread.start()
         return thread
 
-    def _work(self) -> None:
+    def _submit(self) -> None:
         try:
             self._result = self._pipeline.run()
-            self._submitted.set()
+        except Exception as e:
+            self._failure = e
+        self._submitted.set()
+
+    def _work(self) -> None:
+        if not self._submitted.is_set():
+            self._submit()
+        if self._failure is not None:
+            return
+        try:
             self._result.wait_until_finish()
         except BaseException as e:
             self._failure = e
-            self._submitted.set()
 
     def _runs(self) -> bool:
         flink = self._where.flink

@@ -38,7 +38,8 @@ class Where:
     """The runner of a job. `options` are Beam's, ours set.
 
     `apart` says that workers are other processes than the launcher, perhaps elsewhere;
-    `parallelism` is the number of streams; `flink` the cluster where it is known.
+    `parallelism` is the number of streams; `job_server` is empty where Beam starts one itself;
+    `flink` is the cluster where it is known.
     """
 
     runner: str
@@ -48,6 +49,7 @@ class Where:
     endless: bool = False
     parallelism: int = 1
     environment: str = ""
+    job_server: str = ""
     flink: Flink | None = field(default=None, compare=False)
 
     def beam_options(self, name: str, needs: str) -> PipelineOptions:
@@ -82,6 +84,7 @@ def choose(options: RunOptions, resolved: ResolvedJob) -> Where:
         apart=kind not in ("LOOPBACK", "EMBEDDED"),
         endless=endless,
         environment=kind,
+        job_server=str(portable.job_endpoint or ""),
     )
     problems = [
         *_unrunnable(name, where, options),
@@ -94,7 +97,8 @@ def choose(options: RunOptions, resolved: ResolvedJob) -> Where:
         return _on_flink(where, beam_options, resolved)
     if name == "SparkRunner":
         where = _with(where, environment_cache_millis=WORKER_CACHE_MILLIS)
-    streams = _number(where.options, "parallelism") or _concurrent(resolved) or STREAMS
+    usual = (_concurrent(resolved) or STREAMS) if where.apart else 1  # threads of one process
+    streams = _number(where.options, "parallelism") or usual
     return replace(where, parallelism=_streams(streams, resolved))
 
 

@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.endpoint_server import EndpointServer, vector_of
 from tests.services.cluster import ROOT, worker_environment
@@ -35,6 +37,10 @@ class Runner:
     options: list[str]
     committed: bool
     prefix: list[str] = field(default_factory=list)
+
+
+HERE = Runner("DirectRunner", [], True)
+COUNTS = ["state", "rows_read", "rows_written", "rows_rejected", "rejected_by"]
 
 
 @dataclass
@@ -219,3 +225,69 @@ def job(table: str, endpoint: str) -> dict[str, Any]:
         ],
         "setting": {"speed": {"concurrent": "4"}},
     }
+
+
+class Contract:
+    """What every runner must do alike; a subclass has a fixture `runner`."""
+
+    @pytest.fixture
+    def endpoint(self) -> Iterator[EndpointServer]:
+        """An embedding server that refuses texts with POISON, 20 ms a request."""
+        with EndpointServer(max_inputs=10, latency=0.02) as server:
+            yield server
+
+    @pytest.fixture
+    def job(self, tmp_path: Path, endpoint: EndpointServer) -> Job:
+        """A job that works."""
+        return Job(tmp_path, endpoint)
+
+    @pytest.fixture
+    def runner(self) -> Runner:
+        """Where jobs run."""
+        raise NotImplementedError
+
+    def at(self, runner: Runner, job: Job) -> Runner:
+        """The runner of one job."""
+        return runner
+
+    def test_a_job_comes_to_the_same_as_here(self, runner: Runner, job: Job) -> None:
+        """Same rows, same vectors, same rejects line by line, same counts; within concurrent."""
+        job.write(600, files=8, bad=True)
+        there = job.run(self.at(runner, job))
+        assert there.status == 0, there.err
+        assert job.wrong() == []
+        in_flight = job.endpoint.most_under_way
+        job.definition["steps"][3]["parameter"]["table"] = job.table = f"{job.table}_here"
+        here = job.run(HERE)
+        assert job.wrong() == []
+        assert job.rejects(there.report) == job.rejects(here.report)
+        for name in COUNTS:
+            assert there.report[name] == here.report[name], name
+        assert there.report["rows_rejected"] == 24
+        assert there.report["counts"] == ("committed" if runner.committed else "attempted")
+        assert 1 < in_flight <= 4
+        assert not list(Path(there.report["rejects"]).glob("workers"))
+
+    def test_too_many_rejects_end_a_job_once(self, runner: Runner, job: Job) -> None:
+        """The runner does not start it again, and most of the source stays unread."""
+        job.write(20_000, files=8)
+        for path in (job.folder / "in").iterdir():
+            lines = path.read_text().splitlines()
+            path.write_text("\n".join(["{no json"] * 10 + lines) + "\n")
+        job.definition["setting"]["errorLimit"] = {"record": "5"}
+        there = job.run(self.at(runner, job))
+        assert there.status == 1, there.err
+        assert "errorLimit" in there.report["error"]
+        assert there.report["rows_read"] < 20_000
+        assert there.report["rows_rejected"] == len(job.rejects(there.report)) >= 6
+
+    def test_a_wrong_key_fails_a_job_with_its_own_words(self, runner: Runner, job: Job) -> None:
+        """And without the twenty attempts that the cluster would make."""
+        job.write(200, files=2)
+        job.definition["steps"][2]["parameter"]["apiKey"] = "sk-wrong-5150"
+        there = job.run(self.at(runner, job), "--no-preflight")
+        assert there.status == 1, there.err
+        assert "401" in there.report["error"]
+        assert "Embed" in there.report["error"]
+        assert "sk-wrong-5150" not in there.out + there.err
+        assert there.report["seconds"] < 60
