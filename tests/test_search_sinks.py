@@ -12,6 +12,7 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from tests.job_support import Bench, counts_add_up, rejects_of
 from tests.job_support import rows as job_rows
+from tests.mark_search import MarkedIndices, SearchMarks
 from tests.services.elasticsearch import (
     Elasticsearch9Server,
     ElasticsearchServer,
@@ -185,6 +186,16 @@ class TestContract(SinkContract):
     @pytest.fixture
     def place(self, store):
         return SearchPlace(store)
+
+
+class TestMarks(SearchMarks):
+    """What every store must show of what made its vectors."""
+
+    @pytest.fixture
+    def place(self, kind):
+        place = MarkedIndices(kind)
+        yield place
+        place.close()
 
 
 def test_an_index_is_created_written_and_answers_a_search(store):
