@@ -197,7 +197,8 @@ class ImageLoader:
                 with hold(min(known, self._most_bytes)):
                     content: bytes = file.read(self._most_bytes + 1)
         except JobError as e:
-            raise TerminalError(str(e), "image-outside") from e
+            reason = "image-not-found" if "\0" in source.value else "image-outside"
+            raise TerminalError(str(e), reason) from e
         except PermissionError as e:
             raise TerminalError("the file may not be read", "image-refused") from e
         except (FileNotFoundError, ValueError) as e:
