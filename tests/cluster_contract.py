@@ -81,7 +81,7 @@ class Job:
         for number in range(files):
             lines = []
             for i in range(number, rows, files):
-                text = f"text {i} " + "word " * (length // 5)
+                text = f"text {i} of {self.table} " + "word " * (length // 5)
                 self.expected[f"r{i}"] = text
                 lines.append(json.dumps({"id": f"r{i}", "text": text}))
             if bad:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster_contract import Contract, Runner
+from tests.cluster_kills import Kills, ancestors, python_workers
 from tests.services.flink import Flink
-from tests.services.server import running, stop
+from tests.services.server import eventually, running, stop
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -33,3 +34,27 @@ class TestContract(Contract):
     def runner(self, runner: Runner) -> Runner:
         """The cluster."""
         return runner
+
+
+class TestKills(Kills):
+    """Two streams, so that one TaskManager is enough."""
+
+    @pytest.fixture
+    def runner(self, runner: Runner, cluster: Flink) -> Iterator[Runner]:
+        """Both TaskManagers are there before and after."""
+        self.cluster = cluster
+        yield Runner(runner.name, [*runner.options, "--parallelism=2"], committed=True)
+        for part in cluster.task_managers:
+            if part.process is None:
+                part.start()
+        eventually(lambda: cluster.slots() == 4, 60)
+
+    def kill_host(self) -> None:
+        """The first of the two that has a worker process."""
+        busy = {pid for worker in python_workers() for pid in ancestors(worker)}
+        part = next(p for p in self.cluster.task_managers if p.process and p.process.pid in busy)
+        part.kill()
+
+    def end_of_orphan(self) -> None:
+        """Flink goes on without the client."""
+        eventually(lambda: not self.cluster.jobs("RUNNING", "RESTARTING", "CREATED"), 120)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.cluster_contract import Contract, Runner
-from tests.services.server import running, stop
+from tests.cluster_kills import Kills, processes
+from tests.services.server import eventually, running, stop
 from tests.services.spark import Spark
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
@@ -33,3 +36,15 @@ class TestContract(Contract):
     def runner(self, runner: Runner) -> Runner:
         """The cluster."""
         return runner
+
+
+class TestKills(Kills):
+    """Two executors of one core."""
+
+    def kill_host(self) -> None:
+        """One executor."""
+        os.kill(processes("CoarseGrainedExecutorBackend")[0], signal.SIGKILL)
+
+    def end_of_orphan(self) -> None:
+        """Spark goes on without the client; executors end with their job."""
+        eventually(lambda: not processes("CoarseGrainedExecutorBackend"), 120)
