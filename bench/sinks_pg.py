@@ -1,59 +1,37 @@
 """Rows a second into tables of PostgreSQL, against loops over psycopg alone.
 
-    python bench/sinks_pg.py [--rows 50000] [--dimensions 256 1024] [--writers postgresql hologres]
-
 All sides upsert the same rows by key with four connections, 512 rows a transaction, vectors in
 binary. There are three loops, as one would write them by hand: `executemany` of INSERT … ON
 CONFLICT, COPY into a temporary table followed by one INSERT … ON CONFLICT, and INSERT … SELECT FROM
 unnest of a list for each column (not for float4[], as SQL has no arrays of arrays). The table has
-no index but its key, so that what is measured is the way to the server. A side is timed from its
-first connection to its last commit. Prints the median of the ratios of rounds in which the sides
-take turns, and beside it how many seconds of this process's CPU a side took.
+no index but its key, so that what is measured is the way to the server.
 """
 
 from __future__ import annotations
 
-import argparse
-import gc
+import functools
 import queue
-import statistics
 import struct
-import sys
 import threading
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
+from sinks_common import Result, Rows, compare, make_rows, write_all
 
 from tests.pgvector_support import KINDS
 from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
-from tests.services.server import running, stop_all
+from tests.services.server import running
 from vecferry.io.pgvector_target import TableTarget
-from vecferry.process import end_run
-from vecferry.rows import Change
 from vecferry.steps import StepContext
 
 CONNECTIONS, CHUNK = 4, 512
 UPSERT = "ON CONFLICT (id) DO UPDATE SET text = excluded.text, vector = excluded.vector"
 
-Rows = list[dict[str, Any]]
 CELL = np.dtype([("length", ">i4"), ("value", ">f4")])
-
-
-def make_rows(n: int, dimension: int) -> Rows:
-    """Rows with an id, a short text and a vector."""
-    vectors = np.random.default_rng(1).normal(size=(n, dimension)).astype(np.float32)
-    return [
-        {"id": f"row-{i}", "text": f"this is the text of row {i}", "vector": vectors[i]}
-        for i in range(n)
-    ]
 
 
 def float4_array(vector: np.ndarray) -> bytes:
@@ -115,18 +93,15 @@ def by_unnest(connection: Any, table: str, rows: Rows) -> None:
 
 
 def by_loop(
-    work: Callable[[Any, str, Rows], None], server: Postgres, writer: str, table: str, rows: Rows
-) -> tuple[float, float]:
-    """Seconds, and seconds of CPU, of four threads that take chunks off a list."""
-    gc.collect()
-    gc.freeze()
-    began, cpu = time.perf_counter(), time.process_time()
+    work: Callable[[Any, str, Rows], None], server: Postgres, writer: str, rows: Rows
+) -> None:
+    """Four threads that take chunks off a list."""
     connections = [connection_of(server, writer) for _ in range(CONNECTIONS)]
     for connection in connections:
         if work is by_copy:
             connection.execute(
-                f"CREATE TEMPORARY TABLE staged ON COMMIT DELETE ROWS AS "
-                f"SELECT id, text, vector FROM {table} WITH NO DATA"
+                "CREATE TEMPORARY TABLE staged ON COMMIT DELETE ROWS AS "
+                "SELECT id, text, vector FROM bench WITH NO DATA"
             )
     chunks: queue.SimpleQueue[Rows] = queue.SimpleQueue()
     for start in range(0, len(rows), CHUNK):
@@ -137,46 +112,27 @@ def by_loop(
             try:
                 chunk = chunks.get_nowait()
             except queue.Empty:
+                connection.close()
                 return
-            work(connection, table, chunk)
+            work(connection, "bench", chunk)
 
     threads = [threading.Thread(target=loop, args=(c,)) for c in connections]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    taken = time.perf_counter() - began, time.process_time() - cpu
-    for connection in connections:
-        connection.close()
-    return taken
 
 
-def by_us(target: TableTarget, rows: Rows) -> tuple[float, float]:
-    """Seconds, and seconds of CPU, of the writer of one bundle."""
-    changes = [Change(row) for row in rows]
-    gc.collect()
-    gc.freeze()  # the rows, which a pipeline would not hold all at once
-    began, cpu = time.perf_counter(), time.process_time()
-    operator = target.operator()
-    done = 0
-    for change in changes:
-        done += len(operator.process(change))
-    done += len(operator.finish())
-    taken = time.perf_counter() - began, time.process_time() - cpu
-    assert done == len(rows)
-    return taken
-
-
-def target_of(server: Postgres, writer: str, table: str, dimension: int) -> TableTarget:
-    """Our target, its table made anew."""
+def target_of(server: Postgres, writer: str, dimension: int, mode: str) -> TableTarget:
+    """Our target."""
     settings, connection, kind = KINDS[writer]
     login = {"username": USER, "password": PASSWORD, "database": DATABASE}
-    target = TableTarget(
+    return TableTarget(
         settings.model_validate(
             {
-                "table": table,
-                "schemaCreateMode": "recreate",
-                "ownsTarget": True,
+                "table": "bench",
+                "schemaCreateMode": mode,
+                "ownsTarget": mode == "recreate",
                 "column": [
                     {"name": "id", "type": "varchar(64)", "primaryKey": True},
                     {"name": "text", "type": "text"},
@@ -187,59 +143,30 @@ def target_of(server: Postgres, writer: str, table: str, dimension: int) -> Tabl
         connection.model_validate({"host": "127.0.0.1", "port": server.port, **login}),
         StepContext(step="Writer", step_type=writer),
     )
-    target.prepare()
-    return target
 
 
-LOOPS = {"executemany": by_executemany, "copy": by_copy, "unnest": by_unnest}
-
-
-def measure(server: Postgres, writer: str, dimension: int, n: int, rounds: int) -> None:
-    """Prints the speeds of all sides and the median of our ratio to the faster loop."""
-    rows = make_rows(n, dimension)
-    speeds: list[dict[str, float]] = []
-    loops = {k: w for k, w in LOOPS.items() if writer == "postgresql" or k != "unnest"}
-    sides = ["vecferry", *loops]
-    for turn in range(rounds + 1):
-        found = {}
-        some = rows if turn else rows[: n // 10]  # the first round only warms up
-        for side in sides[turn % len(sides) :] + sides[: turn % len(sides)]:
-            target = target_of(server, writer, "bench", dimension)
-            server.execute("CHECKPOINT")
-            if side == "vecferry":
-                seconds, cpu = by_us(target, some)
-            else:
-                seconds, cpu = by_loop(loops[side], server, writer, "bench", some)
-            assert target.row_count() == len(some)
-            found[side] = len(some) / seconds
-            if turn:
-                print(f"  {side}: {found[side]:,.0f} rows/s, CPU {cpu:.1f} s", flush=True)
-            end_run(target.context.run)
-        if turn:
-            speeds.append(found)
-    medians = {side: statistics.median(s[side] for s in speeds) for side in sides}
-    ratio = statistics.median(s["vecferry"] / max(s[name] for name in loops) for s in speeds)
-    shown = ", ".join(f"{side} {speed:,.0f}" for side, speed in medians.items())
-    print(f"{writer}, {n} rows of {dimension}: {shown} rows/s; {ratio:.2f} of the fastest loop")
-
-
-def main() -> None:
-    """Measures each writer with each dimension."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=50_000)
-    parser.add_argument("--dimensions", type=int, nargs="+", default=[256, 1024])
-    parser.add_argument("--writers", nargs="+", default=[*KINDS], choices=[*KINDS])
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+def measure(store: str, dimension: int, n: int, rounds: int) -> Result:
+    """The speeds of all sides."""
     server = running(Postgres)
     server.execute("CREATE EXTENSION IF NOT EXISTS vector")
-    try:
-        for writer in given.writers:
-            for dimension in given.dimensions:
-                measure(server, writer, dimension, given.rows, given.rounds)
-    finally:
-        stop_all()
+    target = functools.partial(target_of, server, store, dimension)
+    loops = {"executemany": by_executemany, "copy": by_copy}
+    if store == "postgresql":
+        loops["unnest"] = by_unnest
 
+    def before() -> None:
+        target("recreate").prepare()
+        server.execute("CHECKPOINT")
 
-if __name__ == "__main__":
-    main()
+    return compare(
+        store,
+        dimension,
+        make_rows(n, dimension),
+        rounds,
+        {
+            "vecferry": lambda rows: write_all(target("ignore"), rows),
+            **{k: functools.partial(by_loop, work, server, store) for k, work in loops.items()},
+        },
+        before,
+        lambda: target("ignore").row_count(),
+    )
