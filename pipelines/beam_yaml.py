@@ -36,6 +36,7 @@ from vecferry.pipelines.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load
 from vecferry.rows import Reject
 from vecferry.settings import Settings
+from vecferry.steps import StepContext
 
 PROVIDERS = Path(__file__).with_name("beam_yaml_providers.yaml")
 
@@ -62,7 +63,8 @@ class YamlStep(beam.PTransform):
 
     def expand(self, given: Any) -> Any:
         """Rows in, rows out; a reader takes the beginning of the pipeline."""
-        own = {"settings": self.settings}
+        context = StepContext(step=self.label, step_type=self.kind.step_type)
+        own: dict[str, Any] = {"settings": self.settings, "context": context}
         if self.connection is not None:
             own["connection"] = self.connection
         transform = load(self.kind.transform or "")(**own)
