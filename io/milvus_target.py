@@ -97,6 +97,11 @@ class MilvusTarget:
         if not created:
             self._remember(collection, info)
 
+    @property
+    def concludes(self) -> bool:
+        """Whether something is left to do once the job is done."""
+        return self.settings.alias is not None
+
     def conclude(self) -> list[str]:
         """Moves the step's alias to the collection; once in a job, after it is done. Tells so.
 

@@ -1,9 +1,11 @@
-"""The statements that search a table: by pgvector, by Hologres, or by reading all of it. Pure."""
+"""Searching a table: its vector column, and statements for pgvector, Hologres or neither. Pure."""
 
 from __future__ import annotations
 
+from vecferry.errors import JobError, near
 from vecferry.io.pgvector_columns import VECTORS
 from vecferry.io.pgvector_ddl import escaped, quote
+from vecferry.io.pgvector_settings import WriterSettings
 from vecferry.io.pgvector_sql import table_name
 from vecferry.io.pgvector_table import ColumnInfo, TableInfo
 
@@ -62,3 +64,20 @@ def query_text(vector: list[float], column: ColumnInfo) -> str:
     """A vector as the text of its type."""
     numbers = ",".join(map(repr, vector))
     return f"[{numbers}]" if column.type.name in VECTORS else f"{{{numbers}}}"
+
+
+def vector_column_of(settings: WriterSettings, info: TableInfo, name: str | None) -> ColumnInfo:
+    """The vector column of that name, or that the job's column of that name goes into; the first.
+
+    JobError names those that there are.
+    """
+    vectors = info.vectors() or [c for c in info.columns if c.type.is_floats]
+    into = {source: column for column, source in settings.sources().items()}
+    for column in vectors:
+        if name is None or column.name in (name, into.get(name)):
+            return column
+    names = [c.name for c in vectors]
+    raise JobError(
+        f"table {settings.table!r} has no vector column {name!r}{near(name or '', names)} "
+        f"(it has {', '.join(names) or 'none'})"
+    )

@@ -16,7 +16,7 @@ from vecferry.io.pgvector_client import connect, where_of
 from vecferry.io.pgvector_ddl import creation, is_indexed, quoted_table
 from vecferry.io.pgvector_mark import comment_statement, mark_in, read_comment, remember
 from vecferry.io.pgvector_rows import RowEncoder
-from vecferry.io.pgvector_search import query_text, search_statement
+from vecferry.io.pgvector_search import query_text, search_statement, vector_column_of
 from vecferry.io.pgvector_session import Session, session_of
 from vecferry.io.pgvector_settings import WriterSettings
 from vecferry.io.pgvector_store import TableStore
@@ -108,6 +108,11 @@ class TableTarget:
             if info is not None:
                 remember(session.connection, settings, self._marking(session, info))
 
+    @property
+    def concludes(self) -> bool:
+        """Whether something is left to do once the job is done."""
+        return bool(self.settings.post_sql)
+
     def conclude(self) -> None:
         """Runs `postSql`, once, when the job is done. Raises JobError where a statement fails."""
         if self.settings.post_sql:
@@ -132,7 +137,7 @@ class TableTarget:
         """
         with self._session() as session:
             info = self._existing(session.connection)
-            column = self._vector_column(info, vector_column)
+            column = vector_column_of(self.settings, info, vector_column)
             metric, index = self._metric(column)
             try:
                 value = checked(column.name, column.dimension, metric)(np.asarray(vector))
@@ -274,18 +279,6 @@ class TableTarget:
         for column in info.vectors():
             if column.type.name in ("vector", "halfvec") and not is_indexed(column):
                 yield f"{column.name!r} has too many dimensions for an index of pgvector"
-
-    def _vector_column(self, info: TableInfo, name: str | None) -> ColumnInfo:
-        vectors = info.vectors() or [c for c in info.columns if c.type.is_floats]
-        into = {s: d for d, s in self.settings.sources().items()}
-        for column in vectors:
-            if name is None or column.name in (name, into.get(name)):
-                return column
-        names = [c.name for c in vectors]
-        raise JobError(
-            f"{self._table} has no vector column {name!r}{near(name or '', names)} "
-            f"(it has {', '.join(names) or 'none'})"
-        )
 
     def _metric(self, column: ColumnInfo) -> tuple[str, str]:
         """How a column is compared, and by which index of Hologres."""

@@ -79,6 +79,11 @@ class SearchTarget:
         index.create(mark_of(self.context, self.settings.sources()))
         self._refuse(mismatches(self.settings, self._existing(index)))
 
+    @property
+    def concludes(self) -> bool:
+        """Whether something is left to do once the job is done."""
+        return self.settings.alias is not None
+
     def conclude(self) -> list[str]:
         """Moves the step's alias to the index; once in a job, after it is done. Tells so.
 

@@ -75,7 +75,7 @@ def run(
 ) -> None:
     """Run JOB to its end. Beam's options may follow; after -- they are passed unchecked."""
     beam_options = passed_through(ctx)
-    target.refuse_parts(limit=limit, replay=replay)
+    target.refuse_parts(limit=limit, replay=replay, detached=cluster.detach)
     resolved = target.apply(arguments.resolve())
     ctx.exit(
         commands.run(

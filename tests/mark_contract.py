@@ -229,6 +229,8 @@ class MarkContract:
         alias, old, new = (f"{place.name}{end}" for end in ("a", "x", "y"))
         first = filled(place, name=old, alias=alias, aliasMode="exclusive", into=True)
         assert place.meant(alias) is None
+        assert first.concludes
+        assert not place.target(name=old).concludes
         assert first.unfinished() == f"alias {alias!r} was not moved to {old!r}"
         assert any(old in note and alias in note for note in first.conclude())
         assert place.meant(alias) == old

@@ -194,6 +194,7 @@ def test_a_new_target_is_made_whatever_the_job_does_with_its_own(bench: Bench, m
         (["--into", "no name"], "--into no name: steps[3].parameter.collection is 'no name'"),
         (["--into", "t", "--switch-alias", "--limit", "3"], "a part of the rows"),
         (["--into", "t", "--switch-alias", "--replay", "rejects/x"], "the replayed rows only"),
+        (["--into", "t", "--switch-alias", "--detach"], "the launcher moves the alias"),
     ],
 )
 def test_options_that_make_no_sense_together_are_told(
