@@ -28,9 +28,9 @@ PORTABLE = "PortableRunner"
 CONNECT_SECONDS = 5.0
 STREAMS = 4
 """How many streams a job has on a cluster where neither it nor the command line says."""
-WORKER_CACHE_MILLIS = 5000
-"""Spark: workers are kept so long between stages. A longer time would keep a killed one, too, and
-Spark gives a task up after four attempts within a second."""
+WORKER_CACHE_MILLIS = 0
+"""Spark: workers end with their stage. One that is kept is kept though it was killed, and Spark gives
+a task up after four attempts within a second; starting two more takes a few seconds of a job."""
 
 
 @dataclass(frozen=True, kw_only=True)
