@@ -32,8 +32,8 @@ from vecferry.rows import _DECODERS
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 RUNNABLE = ("bash", "python")
-MOST_NOT_RUN = 9
-"""Blocks that are shown and not run, over all pages: long benchmarks, and installing."""
+MOST_NOT_RUN = 12
+"""Blocks that are shown and not run, over all pages: long benchmarks, installing, containers."""
 
 FENCE = re.compile(r"^```(?P<language>\w*)\s*$")
 MARK = re.compile(r"^<!-- (?P<kind>not run|file|output)(: (?P<value>.+?))? -->$")
