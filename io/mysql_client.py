@@ -50,12 +50,19 @@ class MySqlDatabase:
         read_seconds = QUICK_SECONDS if quick else READ_SECONDS
         with self._explained():
             self._connection = self._connect(read_seconds)
-            self._keep_alive()
-            self.maria = "mariadb" in self._connection.server_version.lower()
-            for statement in _SESSION:
-                self._execute(statement)
-            if not self.maria:
-                self._try("SET SESSION information_schema_stats_expiry = 0")
+            try:
+                self._begin()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _begin(self) -> None:
+        self._keep_alive()
+        self.maria = "mariadb" in self._connection.server_version.lower()
+        for statement in _SESSION:
+            self._execute(statement)
+        if not self.maria:
+            self._try("SET SESSION information_schema_stats_expiry = 0")
 
     def quote(self, name: str) -> str:
         """In backticks."""

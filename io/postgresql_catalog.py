@@ -29,7 +29,8 @@ ORDER BY NOT i.indisprimary, i.indexrelid, k.n"""
 _TABLE = """
 SELECT n.nspname AS s, c.relname AS t, pg_table_size(c.oid) AS b,
        c.relkind IN ('r', 'm') AND (c.reltoastrelid = 0
-           OR pg_relation_size(c.reltoastrelid) = 0) AS narrow
+           OR pg_relation_size(c.reltoastrelid) = 0) AS narrow,
+       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) AS heirs
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {oid}"""
 _NAMES = """
 SELECT c.oid::regclass::text AS t FROM pg_class c
@@ -69,11 +70,12 @@ def read_table(server: Catalog, connection: TableConnection, given: str) -> Tabl
         title=f"{found['s']}.{found['t']}",
         sql=sql,
         columns=columns,
-        key=_key(columns, indexes),
+        # Rows of tables that inherit from it come, too, and their keys are their own.
+        key=() if found["heirs"] == "t" else _key(columns, indexes),
         indexed=frozenset(str(r["c"]) for r in indexes if r["n"] == "1" and r["c"]),
         rows=round(planned_rows(server, f"SELECT 1 FROM {sql}")),
         bytes=int(found["b"] or 0),
-        narrow=found["narrow"] == "t",
+        narrow=found["narrow"] == "t" and found["heirs"] != "t",
     )
 
 

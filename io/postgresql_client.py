@@ -9,14 +9,15 @@ from typing import Any
 
 from vecferry.errors import JobError, VecferryError, near
 from vecferry.io.postgresql_catalog import planned_rows, read_table
+from vecferry.io.postgresql_connect import connect
 from vecferry.io.postgresql_errors import explained
 from vecferry.io.postgresql_types import PgType, Unfit, converter, register, shown
 from vecferry.io.table_database import BATCH_BYTES, BATCH_ROWS, Convert, Refused, Table
 from vecferry.io.table_settings import TableConnection
 
-CONNECT_SECONDS = 10
 QUICK_SECONDS = 30
-KEEP_ALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
+READ_SECONDS = 3600
+"""A server may sort long before it sends the first row."""
 
 _SESSION = (
     "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
@@ -28,7 +29,6 @@ _SESSION = (
     # A slow consumer is no reason to hang up.
     "SET idle_in_transaction_session_timeout = 0",
 )
-_SSL_MODES = {"off": "disable", "prefer": "prefer", "require": "require", "verify": "verify-full"}
 _INTEGERS = frozenset({20, 21, 23})
 _LONG = frozenset({"json", "jsonb", "vector", "halfvec"})
 """Beside arrays, types whose values say nothing of their length."""
@@ -49,13 +49,21 @@ class PostgresDatabase:
         self._types: dict[int, PgType] = {}
         with self._explained():
             self._connection = self._connect(connection.database)
-            for statement in _SESSION:
-                self._connection.execute(statement)
-            if self._connection.info.parameter_status("server_encoding") == "SQL_ASCII":
-                # Else the server would stop at the first text that is not UTF-8.
-                self._connection.execute("SET client_encoding = 'SQL_ASCII'")
-            if quick:
-                self._connection.execute(f"SET statement_timeout = {QUICK_SECONDS * 1000}")
+            self._connection.silence = QUICK_SECONDS if quick else READ_SECONDS
+            try:
+                self._begin(quick)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _begin(self, quick: bool) -> None:
+        for statement in _SESSION:
+            self._connection.execute(statement)
+        if self._connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            # Else the server would stop at the first text that is not UTF-8.
+            self._connection.execute("SET client_encoding = 'SQL_ASCII'")
+        if quick:
+            self._connection.execute(f"SET statement_timeout = {QUICK_SECONDS * 1000}")
 
     def quote(self, name: str) -> str:
         """In double quotes."""
@@ -75,14 +83,14 @@ class PostgresDatabase:
     def texts(self, sql: str) -> list[dict[str, str | None]]:
         """All rows, read at once."""
         with self._explained():
-            cursor = self._connection.execute(_sent(sql))
-            result = cursor.pgresult
-            assert result is not None
-            names = [d.name for d in cursor.description or ()]
-            return [
-                {n: _text(result.get_value(row, at)) for at, n in enumerate(names)}
-                for row in range(result.ntuples)
-            ]
+            cursor = self._connection.cursor()
+            found = []
+            # Not `execute`, which would also run what stands behind a semicolon in a job's SQL.
+            for _ in cursor.stream(_sent(sql)):
+                row, names = cursor.pgresult, [d.name for d in cursor.description or ()]
+                values = (row.get_value(0, at) for at in range(len(names)))
+                found.append({n: _text(v) for n, v in zip(names, values, strict=True)})
+            return found
 
     def literals(self, sql: str) -> list[tuple[str | None, ...]]:
         """All rows, read at once."""
@@ -109,13 +117,14 @@ class PostgresDatabase:
 
     def count(self, sql: str, seconds: float) -> int | None:
         """With the server's own limit for a statement."""
-        self._connection.execute(f"SET statement_timeout = {int(seconds * 1000)}")
+        with self._explained():
+            self._connection.execute(f"SET statement_timeout = {int(seconds * 1000)}")
         try:
             (found,) = self.texts(sql)
         except Refused:
             return None
         finally:
-            if not self._connection.broken:
+            with contextlib.suppress(self._psycopg.Error):
                 self._connection.execute("SET statement_timeout TO DEFAULT")
         return int(next(iter(found.values())) or 0)
 
@@ -179,23 +188,8 @@ class PostgresDatabase:
 
     def _connect(self, database: str) -> Any:
         given = self._settings
-        more: dict[str, Any] = {"sslmode": _SSL_MODES[given.tls_mode]}
-        if given.tls_mode == "verify":
-            more["sslrootcert"] = given.ca_cert or "system"
         try:
-            return self._psycopg.connect(
-                host=given.host,
-                port=given.port,
-                user=given.username,
-                password=str.__str__(given.password) or None,
-                dbname=database,
-                autocommit=True,
-                connect_timeout=CONNECT_SECONDS,
-                client_encoding="UTF8",
-                application_name="vecferry",
-                **KEEP_ALIVE,
-                **more,
-            )
+            return connect(given, database)
         except self._psycopg.OperationalError as e:
             if f'database "{given.database}"' not in str(e) or database != given.database:
                 raise
@@ -270,6 +264,8 @@ class PostgresResult:
 
     def raw(self, at: int, value: Any) -> Any:
         """Text where it is text."""
+        if type(value) is list:
+            return [self.raw(at, v) for v in value]
         raw = value.raw if type(value) is Unfit else value
         if not isinstance(raw, bytes):
             return raw

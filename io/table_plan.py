@@ -134,7 +134,8 @@ class TablePlanner:
         counted = not unique and split is not None
         if counted:  # so that rows that share their key are numbered alike each time
             order += [c for c in table.columns if c.ordered and c != split]
-        begin = f"{table.title}:"
+        several = f"{self._group + 1}." if len(self._settings.groups) > 1 else ""
+        begin = f"{several}{table.title}:"
         if len(origin) == 1:
             begin += f"{origin[0].name}="
         return TableSplit(
@@ -150,7 +151,7 @@ class TablePlanner:
             origin=begin,
             origin_at=tuple(at[c.name] for c in origin),
             counted=counted,
-            narrow=table.narrow,
+            narrow=table.narrow and all(name for _, name in select),
         )
 
     def splits(self, cut: Cut, count: int | None, concurrent: int | None) -> list[TableSplit]:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from vecferry.errors import shorten
-from vecferry.io.table_database import Result, UnfitValue
+from vecferry.io.table_database import Refused, Result, UnfitValue
 from vecferry.io.table_plan import TableSplit
 from vecferry.rows import Change, Reject, changes, encode_value
 from vecferry.steps import StepContext
@@ -33,6 +33,12 @@ class RowMaker:
         self._result = result
         self._visible = len(result.names) if split.visible is None else split.visible
         self._names = result.names[: self._visible]
+        if len(set(self._names)) < len(self._names):
+            twice = next(n for n in self._names if self._names.count(n) > 1)
+            raise Refused(
+                f"{split.title}: two columns are called {twice!r}; give one of them an alias "
+                "(AS other)"
+            )
         self._converters = result.converters[: self._visible]
         at = split.origin_at
         # A key of one whole number becomes a text only where its origin is asked for.

@@ -76,23 +76,34 @@ def _parts_of(url: str, scheme: str) -> dict[str, Any]:
     if not url.startswith(begin):
         raise ValueError(f"jdbcUrl must begin with {begin}")
     parts = urlsplit(url.removeprefix("jdbc:"))
+    if "," in parts.netloc.rpartition("@")[2]:
+        raise ValueError("jdbcUrl names several hosts: write the one to read from")
+    if "#" in url:
+        raise ValueError("jdbcUrl holds a #: write it as %23 in a password")
     try:
         port = parts.port
     except ValueError as e:
         raise ValueError("jdbcUrl has a wrong port") from e
+    query = parse_qsl(parts.query, keep_blank_values=True)
     found: dict[str, Any] = {
-        _IN_JDBC[k]: v for k, v in parse_qsl(parts.query) if k in _IN_JDBC and v
-    }
-    modes = [v.lower() for k, v in parse_qsl(parts.query) if k.lower() == "sslmode"]
-    if modes:
-        found["tls"] = _TLS_IN_JDBC.get(modes[0], modes[0])
-    if parts.hostname:
-        found["host"] = parts.hostname
-    if port:
-        found["port"] = port
-    if parts.path.strip("/"):
-        found["database"] = unquote(parts.path.strip("/"))
-    return found
+        "username": unquote(parts.username or ""), "password": unquote(parts.password or ""),
+        **{_IN_JDBC[k]: v for k, v in query if k in _IN_JDBC},
+        "tls": _tls_of({k.lower(): v.lower() for k, v in query}),
+        "host": parts.hostname, "port": port, "database": unquote(parts.path.strip("/")),
+    }  # fmt: skip
+    return {k: v for k, v in found.items() if v}
+
+
+def _tls_of(query: dict[str, str]) -> str | None:
+    """What the URL of a driver, its keys and values in small letters, says of TLS."""
+    if mode := query.get("sslmode"):
+        return _TLS_IN_JDBC.get(mode, mode)
+    said = {k: v in ("true", "") for k, v in query.items()}
+    if query.get("usessl") == "false":
+        return "off"
+    if said.get("ssl") or said.get("verifyservercertificate"):
+        return "verify"
+    return "require" if said.get("requiressl") else None
 
 
 class TableGroup(Settings):
@@ -169,6 +180,12 @@ class TableSettings(Settings):
             raise ValueError("there is nothing to read: name a `table`, or write a `querySql`")
         if not self.column:
             raise ValueError('column is empty: name columns, or write ["*"] for all')
+        for _, tables, queries in self.groups:
+            again = [t for t in (*tables, *queries) if (*tables, *queries).count(t) > 1]
+            if again:
+                raise ValueError(
+                    f"{again[0]!r} stands twice, and its rows would come twice: leave one out"
+                )
         names = [n for n in map(name_of, self.column) if n]
         twice = {n for n in names if names.count(n) > 1}
         if twice:

@@ -33,11 +33,13 @@ def test_a_jdbc_url_says_where_a_database_is() -> None:
     [
         ({"jdbcUrl": "jdbc:oracle://h/db", **LOGIN}, "must begin with jdbc:mysql://"),
         ({"jdbcUrl": "jdbc:mysql://h:x/db", **LOGIN}, "wrong port"),
+        ({"jdbcUrl": "jdbc:mysql://a:1,b:2/db", **LOGIN}, "names several hosts"),
+        ({"jdbcUrl": "jdbc:mysql://h/db?user=a&password=secret-word-9#", **LOGIN}, "as %23"),
         ({"host": "h", **LOGIN}, "database"),
         ({"host": "h", "database": "d", "tls": "maybe", **LOGIN}, "'maybe' is no tls"),
         ({"host": "h", "database": "d", "port": 70000, **LOGIN}, "port"),
     ],
-    ids=["scheme", "port of the URL", "no database", "tls", "port"],
+    ids=["scheme", "port of the URL", "hosts", "hash", "no database", "tls", "port"],
 )
 def test_a_wrong_data_source_is_refused(given: dict[str, Any], message: str) -> None:
     """The rule is in the message, the password is not."""
@@ -58,12 +60,40 @@ def test_a_certificate_means_that_it_is_verified() -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "mode"),
+    [
+        ("jdbc:mysql://h/d?useSSL=true&requireSSL=true", "require"),
+        ("jdbc:mysql://h/d?requireSSL=true&verifyServerCertificate=true", "verify"),
+        ("jdbc:mysql://h/d?useSSL=false", "off"),
+        ("jdbc:mysql://h/d?useSSL=true", "prefer"),
+        ("jdbc:postgresql://h/d?ssl=true", "verify"),
+        ("jdbc:postgresql://h/d?ssl", "verify"),
+        ("jdbc:postgresql://h/d?ssl=true&sslmode=require", "require"),
+        ("jdbc:postgresql://h/d?ssl=false", "prefer"),
+    ],
+)
+def test_tls_is_what_the_url_s_driver_takes_it_for(url: str, mode: str) -> None:
+    """A URL that asks for TLS never ends in a connection that may go without."""
+    kind = MySqlConnection if "mysql" in url else PostgresConnection
+    assert kind.model_validate({"jdbcUrl": url, **LOGIN}).tls_mode == mode
+
+
+def test_a_jdbc_url_may_hold_the_login_before_its_host() -> None:
+    """As MySQL's own driver takes it; what follows as parameters wins."""
+    given = {"jdbcUrl": "jdbc:mysql://reader:p%40ss-word@[::1]:3307/d%20b?user=writer"}
+    found = MySqlConnection.model_validate(given)
+    assert (found.host, found.database, found.username) == ("::1", "d b", "writer")
+    assert found.password.reveal() == "p@ss-word"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({}, "nothing to read"),
         ({"table": "t", "connection": [{"table": "t"}]}, "leave out one of them"),
         ({"table": "t", "column": ["a", "b AS a"]}, "column 'a' stands twice"),
         ({"table": "t", "column": []}, "column is empty"),
+        ({"table": ["t", "u", "t"]}, "'t' stands twice, and its rows would come twice"),
         (
             {"connection": [{"datasource": "a", "table": "t"}, {"datasource": "b", "table": "t"}]},
             "several data sources",
@@ -71,7 +101,16 @@ def test_a_certificate_means_that_it_is_verified() -> None:
         ({"connection": [{"jdbcUrl": URL, "table": "t"}, {"table": "t"}]}, "has no jdbcUrl"),
         ({"connection": [{"jdbcUrl": "jdbc:mysql://h", "table": "t"}], **LOGIN}, "database"),
     ],
-    ids=["nothing", "both forms", "twice", "no column", "data sources", "no URL", "bad URL"],
+    ids=[
+        "nothing",
+        "both forms",
+        "twice",
+        "no column",
+        "a table twice",
+        "data sources",
+        "no URL",
+        "bad URL",
+    ],
 )
 def test_a_wrong_step_is_refused(given: dict[str, Any], message: str) -> None:
     """The message says what to do."""

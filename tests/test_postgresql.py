@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.services.postgres import Postgres, PostgresTls
-from tests.table_support import Place, place, read_all
+from tests.table_support import Place, by_origin, place, read_all
 from tests.test_mysql import types_of, value_of
-from vecferry.errors import FatalError, JobError
+from vecferry.errors import FatalError, JobError, TransientError
+from vecferry.io.table_database import ConnectionLost
 from vecferry.rows import Reject
 
 pytestmark = pytest.mark.service
@@ -74,6 +77,70 @@ def test_a_value_that_python_lacks_rejects_its_row(db: Place, name: str) -> None
     assert (first["id"], third["id"]) == (1, 3)
     assert isinstance(reject, Reject)
     assert (reject.reason, reject.origin) == (reason, f"public.{table}:id=2")
+
+
+def test_a_list_with_such_a_value_is_kept_as_the_server_wrote_it(db: Place) -> None:
+    """In the reject, value by value."""
+    table = db.table("id INT PRIMARY KEY, v DATE[]", "1, '{infinity,2024-01-02}'")
+    (reject,) = db.read(table=table)
+    assert isinstance(reject, Reject)
+    assert json.loads(str(reject.raw))["v"] == ["infinity", {"$date": "2024-01-02"}]
+
+
+def test_rows_of_tables_that_inherit_have_origins_of_their_own(db: Place) -> None:
+    """The key of a table is not unique among those, and rows could be lost by it."""
+    table = db.table("id INT PRIMARY KEY, v TEXT", "1, 'parent'")
+    db.server.execute(
+        f"CREATE TABLE {table}_heir () INHERITS ({table})",
+        f"INSERT INTO {table}_heir VALUES (1, 'heir')",
+    )
+    assert [row["v"] for row in by_origin(db.read(table=table)).values()] == ["parent", "heir"]
+    (split,) = db.reader({"table": table}).splits()
+    assert not split.resumable
+
+
+def test_a_column_that_is_computed_may_be_long(db: Place) -> None:
+    """So rows of it are not fetched a thousand at a time."""
+    table = db.table("id INT PRIMARY KEY, v TEXT", "1, 'x'")
+    for column, narrow in ((["*"], True), (["id", "repeat(v, 9000000) AS long"], False)):
+        (split,) = db.reader({"table": table, "column": column}).splits()
+        assert split.narrow is narrow
+
+
+@pytest.mark.parametrize("where", ["querySql", "where"])
+def test_sql_of_a_job_is_one_statement_in_a_check_and_a_count_too(db: Place, where: str) -> None:
+    """What stands behind a semicolon is not run, whatever it says of the transaction."""
+    table = db.table("id INT PRIMARY KEY", "1")
+    more = f"BEGIN READ WRITE; DELETE FROM {table}; COMMIT"
+    given = (
+        {"querySql": f"SELECT 1; {more}"}
+        if where == "querySql"
+        else {"table": table, "where": f"true); {more}; SELECT (1"}
+    )
+    reader = db.reader(given)
+    with pytest.raises(JobError, match="multiple commands"):
+        reader.check()
+    assert reader.size().rows is None
+    assert len(db.read(table=table)) == 1
+
+
+def test_a_silent_server_counts_as_away(db: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left, and the run fails within its deadline, where the client would wait for ever."""
+    monkeypatch.setattr("vecferry.io.postgresql_client.READ_SECONDS", 0.2)
+    reader = db.reader({"querySql": "SELECT pg_sleep(30)::text AS s"}, retry_deadline=0.3)
+    begun = time.monotonic()
+    with pytest.raises(TransientError, match=r"does not answer: it was silent for 0\.2 s"):
+        read_all(reader)
+    assert time.monotonic() - begun < 10
+
+
+def test_a_connection_that_breaks_in_a_count_is_a_lost_one(db: Place) -> None:
+    """The size of a table is then unknown, and the run goes on."""
+    reader = db.reader({"table": db.table("id INT PRIMARY KEY", "1")})
+    database = reader._open(0)
+    database._connection.close()
+    with pytest.raises(ConnectionLost):
+        database.count("SELECT 1", 5)
 
 
 def test_a_key_that_python_lacks_loses_no_row(db: Place) -> None:

@@ -279,7 +279,8 @@ def test_a_wrong_login_is_told_without_its_secret(db: Place, name: str) -> None:
 def test_a_table_is_as_long_as_it_is(db: Place) -> None:
     """Small ones are counted, also with a where; of queries nothing is known."""
     table = db.table("id INT PRIMARY KEY", *(str(i) for i in range(40)))
-    assert db.reader({"table": [table, table]}).size().rows == 80
+    other = db.table("id INT PRIMARY KEY", *(str(i) for i in range(40)))
+    assert db.reader({"table": [table, other]}).size().rows == 80
     assert db.reader({"table": table, "where": "id < 10"}).size().rows == 10
     assert db.reader({"querySql": "SELECT 1 AS a"}).size().rows is None
 
@@ -376,6 +377,28 @@ def test_a_server_that_stays_away_is_waited_for_within_the_deadline(db: Place) -
         list(away.read(split))
     run_state(away.context.run).stop.set()
     assert list(away.read(split)) == []
+
+
+def test_two_columns_of_one_name_in_a_query_fail_the_run(db: Place) -> None:
+    """One of them would be lost."""
+    reader = db.reader({"querySql": "SELECT 1 AS a, 2 AS a"})
+    with pytest.raises(FatalError, match=r"query: two columns are called 'a'; give one .* alias"):
+        read_all(reader)
+
+
+def test_shards_of_one_table_have_origins_of_their_own(db: Place) -> None:
+    """The number of the entry in `connection` stands before them, as before queries'."""
+    table = db.table("id INT PRIMARY KEY", "1", "2")
+    scheme = "mysql" if db.dialect == "mysql" else "postgresql"
+    given = db.connection()
+    url = f"jdbc:{scheme}://{given.place}/{given.database}"
+    groups = [{"jdbcUrl": url, "table": table}, {"jdbcUrl": f"{url}?x=1", "table": table}]
+    login = {"username": given.username, "password": str.__str__(given.password)}
+    reader = db.reader({"connection": groups, **login})
+    reader.connection = None
+    title = db.title(table)
+    origins = [f"{n}.{title}:id={i}" for n in (1, 2) for i in (1, 2)]
+    assert list(by_origin(read_all(reader))) == origins
 
 
 def test_the_session_only_reads(db: Place) -> None:
