@@ -53,9 +53,9 @@ class Flink:
         return str(self._get(f"/jobs/{job}")["state"])
 
     def failures(self, job: str) -> list[str]:
-        """The causes of a job's failures, the latest first."""
+        """The stack traces of a job's failures, the latest first; Flink keeps a few."""
         told = self._get(f"/jobs/{job}/exceptions").get("exceptionHistory", {})
-        return [entry.get("stacktrace", "") for entry in told.get("entries", [])]
+        return [str(entry.get("stacktrace", "")) for entry in told.get("entries", [])]
 
     def cancel(self, job: str) -> None:
         """Cancels a job and waits until it has ended; FlinkError where it doesn't."""

@@ -22,7 +22,9 @@ from vecferry.process import RunState
 from vecferry.reporting import Gathered
 
 SILENT_SECONDS = 30.0
-CANCEL_SECONDS = 30.0
+LOOK_SECONDS = 1.0
+FAILURES = 3
+"""So many failures of a job of which no worker has told anything are one too many."""
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Following:
         self._interrupts = 0
         self._cancelled = False
         self._submitted = threading.Event()
+        self._next_look = 0.0
 
     def to_its_end(self, on_progress: Callable[[], None], poll_seconds: float) -> Ended:
         """Submits the job and follows it; a second Ctrl-C cancels it and raises."""
@@ -135,9 +138,28 @@ class Following:
         self._gather()
         if isinstance(state, Gathered) and state.over_limit and not state.stop.is_set():
             self._stop("errorLimit")
+        self._look_at_failures()
         if state.fatal and not self._cancelled and self._submitted.is_set():
             log.info("the job can't succeed, and is ended: %s", state.failure)
             self.cancel()
+
+    def _look_at_failures(self) -> None:
+        """Takes a job for failed that fails again and again before any worker has come up."""
+        flink, state = self._where.flink, self.state
+        moment = time.monotonic()
+        if flink is None or not self._submitted.is_set() or moment < self._next_look:
+            return
+        if not isinstance(state, Gathered) or state.workers:
+            return
+        self._next_look = moment + LOOK_SECONDS
+        try:
+            job = flink.find(self._name)
+            failures = flink.failures(job) if job is not None else []
+        except FlinkError as e:
+            log.info("%s", e)
+            return
+        if len(failures) >= FAILURES:
+            state.fail(last_words(RuntimeError(failures[0])), fatal=True)
 
     def _stop(self, why: str) -> None:
         self.state.end(why)

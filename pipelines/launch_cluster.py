@@ -13,7 +13,7 @@ from vecferry.pipelines.needs import needs_of, packed
 from vecferry.pipelines.resolve import ResolvedJob
 from vecferry.pipelines.runners import Where
 from vecferry.process import RunState, run_state
-from vecferry.reporting import Gathered
+from vecferry.reporting import LAUNCHER, Gathered
 from vecferry.transforms.rejects_once import tidy_rejects
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def open_state(resolved: ResolvedJob, where: Where, run: str, rejects: str) -> R
         return run_state(run, limit)
     state = Gathered(limit, rejects)
     try:
-        state.channel.write("launcher.json", {})
+        state.channel.write(LAUNCHER, {})
     except Exception as e:
         raise JobError(f"--rejects {rejects}: can't be written to: {redact(str(e))}") from None
     return state

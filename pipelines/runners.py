@@ -29,8 +29,8 @@ CONNECT_SECONDS = 5.0
 STREAMS = 4
 """How many streams a job has on a cluster where neither it nor the command line says."""
 WORKER_CACHE_MILLIS = 0
-"""Spark: workers end with their stage. One that is kept is kept though it was killed, and Spark gives
-a task up after four attempts within a second; starting two more takes a few seconds of a job."""
+"""Spark: workers end with their stage. One that is kept is kept though it was killed, and Spark
+gives a task up after four attempts within a second; starting two more takes some seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)

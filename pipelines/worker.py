@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     if not arguments.id or not arguments.provision_endpoint:
         sys.exit("vecferry-worker is started by a runner, with --id and --provision_endpoint")
+    os.dup2(2, 1)  # what a pool gives as standard output is a pipe that nobody reads
     info = _provision(arguments.id, arguments.provision_endpoint)
     needs = _needs(info)
     try:

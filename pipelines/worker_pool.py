@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 
-def serve(port: int, host: str) -> None:
-    """Starts workers as they are asked for, until SIGTERM or SIGINT; then it ends them."""
+def serve(port: int, host: str, program: str = "") -> None:
+    """Starts workers as they are asked for, until SIGTERM or SIGINT; then it ends them.
+
+    `program` starts one worker, by default the ``vecferry-worker`` of this process.
+    """
     import grpc
     from apache_beam.portability.api import beam_fn_api_pb2_grpc as services
     from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
     from apache_beam.utils import thread_pool_executor
 
-    boot = Path(sys.argv[0]).resolve()
+    boot = program or str(Path(sys.argv[0]).resolve())
     servicer = BeamFnExternalWorkerPoolServicer(
-        use_process=True, container_executable=str(boot), data_buffer_time_limit_ms=-1
+        use_process=True, container_executable=boot, data_buffer_time_limit_ms=-1
     )
     server = grpc.server(thread_pool_executor.shared_unbounded_instance())
     services.add_BeamFnExternalWorkerPoolServicer_to_server(servicer, server)

@@ -27,6 +27,8 @@ from vecferry.process import RunState, once
 SECONDS = 0.5
 REMOTE_SECONDS = 2.0
 _STOP = "stop.json"
+LAUNCHER = "launcher.json"
+"""What the launcher writes first, to see whether it can."""
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +156,8 @@ class Gathered(RunState):
             log.warning("what the workers tell can't be read: %s", redact(str(e)))
             found = {}
         self._due = time.monotonic() + self.channel.seconds
-        found.pop(_STOP, None)
+        for name in (_STOP, LAUNCHER):
+            found.pop(name, None)
         self._tallies.update(found)
         tallies = list(self._tallies.values())
         self.workers = len(tallies)
