@@ -72,7 +72,8 @@ class Marking:
     """A job beside the target that is there.
 
     `what` names the target in messages, `found` is its mark, `job` that of what the job writes;
-    `filled` is field -> column. `is_empty` asks the store whether the target holds no row.
+    `filled` is field -> column. `is_empty` asks the store whether the target holds no row;
+    `aliases` says whether the store has such.
     """
 
     context: StepContext
@@ -80,6 +81,7 @@ class Marking:
     found: Mark | None
     filled: Mapping[str, str]
     is_empty: Callable[[], bool]
+    aliases: bool = True
 
     @property
     def job(self) -> Mark:
@@ -90,11 +92,11 @@ class Marking:
         """Why the job must not write there: another model made what is there."""
         if self.context.force:
             return []
+        switch = " (and --switch-alias to move the alias to it)" if self.aliases else ""
         out = [
             f"{self.what}: the vectors of {field!r} were made by {there}, and this job's are made "
             f"by {here}, which can't be compared with them: run with --into NEW to fill a new "
-            "target (and --switch-alias to move the alias to it), or with --force to write there "
-            "all the same, and to mark it anew"
+            f"target{switch}, or with --force to write there all the same, and to mark it anew"
             for field, there, here in self._different()
         ]
         if self.context.into and self.found is None and not self.is_empty():
@@ -127,6 +129,14 @@ class Marking:
                     f"in column {self.filled[field]!r} this job does not say"
                 )
         return out
+
+    def strangers(self) -> list[str]:
+        """Why a search with this job's vectors finds nothing of worth."""
+        return [
+            f"{self.what}: the vectors of {field!r} were made by {there}, and what is searched for "
+            f"is embedded by {here}: the hits mean nothing"
+            for field, there, here in self._different()
+        ]
 
     def to_write(self) -> Mark | None:
         """The mark that the target is to have from now on; None where it stays as it is.

@@ -142,6 +142,7 @@ class MilvusTarget:
         """
         collection = self._collection()
         info = self._existing(collection)
+        tell_once(self.context, "mark", self._marking(collection, info).strangers())
         field = self._vector_field(info, vector_column)
         try:
             value = acceptor(field)(vector)

@@ -137,6 +137,7 @@ class TableTarget:
         """
         with self._session() as session:
             info = self._existing(session.connection)
+            tell_once(self.context, "mark", self._marking(session, info).strangers())
             column = vector_column_of(self.settings, info, vector_column)
             metric, index = self._metric(column)
             try:
@@ -253,7 +254,8 @@ class TableTarget:
     def _marking(self, session: Session, info: TableInfo) -> Marking:
         found = mark_in(read_comment(session.connection, self.settings))
         is_empty = functools.partial(self._is_empty, session)
-        return Marking(self.context, self._table, found, filled(self.settings, info), is_empty)
+        into = filled(self.settings, info)
+        return Marking(self.context, self._table, found, into, is_empty, aliases=False)
 
     def _refuse(self, problems: list[str]) -> None:
         if problems:

@@ -153,11 +153,19 @@ class SearchIndex:
     def point_alias(self, name: str) -> None:
         """Lets the step's alias name this index, too, or it alone."""
         alias, exclusive = self.settings.alias, self.settings.alias_mode == "exclusive"
-        actions: list[dict[str, Any]] = [{"add": {"index": name, "alias": alias}}]
+        kept = self._filter_of(alias or "") if exclusive else {}
+        actions: list[dict[str, Any]] = [{"add": {**kept, "index": name, "alias": alias}}]
         if exclusive:
             actions.insert(0, {"remove": {"index": "*", "alias": alias, "must_exist": False}})
         body = {"actions": actions}
         ask(self.client, lambda: self._write("POST", "/_aliases", body), "moving the alias")
+
+    def _filter_of(self, alias: str) -> dict[str, Any]:
+        """Filter and routing of an alias of one index, which are to move with it."""
+        read = functools.partial(self._found, f"/_alias/{quote(alias, safe='')}")
+        answer = ask(self.client, read, f"reading alias {alias!r}") or {}
+        found = [body["aliases"][alias] for body in answer.values()]
+        return dict(found[0]) if len(found) == 1 else {}
 
     def search(self, field: Field, vector: Any, k: int) -> list[dict[str, Any]]:
         """The nearest documents with their score, without vectors."""

@@ -126,7 +126,9 @@ class SearchTarget:
         `vector_column` is the field, or the job's column that goes into it; by default the first.
         """
         index = self._index()
-        field = self._vector_field(self._existing(index), vector_column)
+        info = self._existing(index)
+        tell_once(self.context, "mark", self._marking(index, info).strangers())
+        field = self._vector_field(info, vector_column)
         try:
             array = as_vector(field.name, vector)
         except TerminalError as e:

@@ -38,7 +38,7 @@ class TargetOptions:
             "--limit": "the alias would name a target with a part of the rows",
             "--replay": "the alias would name a target with the replayed rows only, as far as this "
             "run knows",
-            "--detach": "the launcher moves the alias once the run is done, and it doesn't wait",
+            "--detach": "the launcher moves the alias once the run is done, and won't be there",
         }
         problems = [
             f"--switch-alias with {option}: {why[option]}; leave one of them out"

@@ -131,6 +131,7 @@ class MarkContract:
             assert str(ONE) in text
             assert str(maker) in text
             assert "--into NEW" in text
+            assert ("--switch-alias" in text) == place.aliases
             assert "--force" in text
         assert place.target().row_count() == 3
 
@@ -143,6 +144,17 @@ class MarkContract:
         assert len(write(forced, rows(5))[0]) == 5
         assert said(place.target(OTHER)) == []
         assert str(OTHER) in refusal(place.target(ONE))
+
+    def test_a_search_with_the_vectors_of_another_model_says_so(
+        self, place: MarkPlace, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Its hits would look like any other."""
+        filled(place)
+        with caplog.at_level(logging.WARNING, "vecferry"):
+            assert len(place.target().search(vector(0), 2)) == 2
+            assert "the hits mean nothing" not in caplog.text
+            assert len(place.target(OTHER).search(vector(0), 2)) == 2
+        assert "the hits mean nothing" in caplog.text
 
     def test_checking_marks_nothing(self, place: MarkPlace) -> None:
         """Not even with force: what is there stays as it is."""

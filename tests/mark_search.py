@@ -102,6 +102,19 @@ class SearchMarks(MarkContract):
         assert place.meant(alias) == new
         assert first.settings.moved(new, switch=False)["alias"] is None
 
+    def test_an_alias_keeps_its_filter_and_routing(self, place):
+        """Only what it names changes: readers may rely on the rest."""
+        alias, old, new = (f"{place.name}{end}" for end in ("a", "x", "y"))
+        place.target(name=old).prepare()
+        told = {"filter": {"term": {"id": "k1"}}, "index_routing": "1", "search_routing": "1"}
+        add = {"index": old, "alias": alias, **told}
+        place.server.request("POST", "/_aliases", {"actions": [{"add": add}]})
+        target = place.target(OTHER, new, alias=alias, aliasMode="exclusive")
+        target.prepare()
+        target.conclude()
+        found = place.server.request("GET", f"/_alias/{alias}")
+        assert found == {new: {"aliases": {alias: told}}}
+
     def test_the_request_that_a_message_shows_puts_an_alias_in_an_index_place(self, place):
         """What a person is told to send works as it is told."""
         old = place.target()
