@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Starts Beam's job server inside an application of a Spark cluster, by spark-submit: jobs that are
-# sent to it run on that application's executors. It serves until it is stopped.
+# Starts Beam's job server as a driver of a Spark cluster, by spark-submit: each job that is sent to
+# it becomes an application of that cluster. It serves until it is stopped.
 #
 #   SPARK_HOME=/opt/spark deploy/spark/job-server.sh spark://master:7077 [--conf NAME=VALUE …]
 #
@@ -31,7 +31,6 @@ packages+=",org.apache.beam:beam-runners-java-job-service:${JOB_SERVICE_VERSION}
 exec "${SPARK_HOME}/bin/spark-submit" \
   --master "${master}" \
   --deploy-mode client \
-  --name vecferry-job-server \
   --packages "${packages}" \
   "$@" \
   --class org.apache.beam.runners.spark.SparkJobServerDriver \
