@@ -62,15 +62,17 @@ class Runner:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run(self, *transforms: dict[str, Any], kind: str = "chain") -> None:
+    def run(self, *transforms: dict[str, Any], kind: str = "chain", processes: int = 0) -> None:
         """Runs a pipeline of these transforms, from a file that includes our providers."""
+        apart = ["--direct_running_mode=multi_processing", f"--direct_num_workers={processes}"]
         spec = {
             "pipeline": {"type": kind, "transforms": list(transforms)},
             "providers": [{"include": str(beam_yaml.PROVIDERS)}],
         }
         path = self.folder / "pipeline.yaml"
         path.write_text(yaml.safe_dump(spec))
-        yaml_main.run([f"--yaml_pipeline_file={path}", "--runner=FnApiRunner"])
+        more = apart if processes else []
+        yaml_main.run([f"--yaml_pipeline_file={path}", "--runner=FnApiRunner", *more])
 
     def to_json(self, name: str = "out") -> dict[str, Any]:
         """A sink whose rows `rows` reads."""
@@ -162,7 +164,8 @@ def test_a_yaml_pipeline_fills_a_milvus_collection(runner: Runner) -> None:
 
 
 @pytest.mark.slow
-def test_rejects_are_an_output_and_no_row_is_lost(runner: Runner) -> None:
+@pytest.mark.parametrize("processes", [0, 2], ids=["one process", "two processes"])
+def test_rejects_are_an_output_and_no_row_is_lost(runner: Runner, processes: int) -> None:
     """Rows that a reader, a transformer and a schema refuse, with the reason and the record."""
     lines = ['{"id": 1, "text": "a walk"}', "no json", '{"id": 2, "text": ""}', '{"id": "x"}']
     (runner.folder / "rows.jsonl").write_text("\n".join(lines))
@@ -179,11 +182,14 @@ def test_rejects_are_an_output_and_no_row_is_lost(runner: Runner) -> None:
     embed = step("Embed", **EMBED["config"], **handling)
     runner.run(
         {**read, "name": "Lines"},
-        {**embed, "name": "Embed", "input": "Lines"},
+        {"type": "Reshuffle", "name": "Spread", "input": "Lines"},
+        {**embed, "name": "Embed", "input": "Spread"},
         {**runner.to_json(), "name": "Rows", "input": "Embed"},
         {"type": "Flatten", "name": "Bad", "input": ["Lines.bad", "Embed.bad"]},
-        {**runner.to_json("bad"), "name": "Rejects", "input": "Bad"},
+        {"type": "Reshuffle", "name": "Gather", "input": "Bad"},
+        {**runner.to_json("bad"), "name": "Rejects", "input": "Gather"},
         kind="composite",
+        processes=processes,
     )
     (row,) = runner.rows()
     assert (row["id"], row["text"], len(row["vector"])) == (1, "a walk", 256)
