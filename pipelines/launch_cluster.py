@@ -42,7 +42,7 @@ def open_pipeline(
 
         log.info("asking the workers what they have")
         told = {**needs, "reports": ""}
-        probe(where.runner, where.beam_options(f"{name}-probe", "{}"), told, where.parallelism)
+        probe(where, f"{name}-probe", told)
     return beam.Pipeline(where.runner, options=where.beam_options(name, packed(needs)))
 
 

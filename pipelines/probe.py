@@ -7,71 +7,89 @@ pickled as it is, not by name, so that it works on a worker without vecferry, to
 from __future__ import annotations
 
 import inspect
+import logging
 import textwrap
 import threading
 import types
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
-from apache_beam.options.pipeline_options import PipelineOptions
 
-from vecferry.errors import JobError, shorten
+from vecferry.errors import JobError, redact
 from vecferry.pipelines import needs as needs_module
+from vecferry.pipelines.runners import Where
+from vecferry.pipelines.words import last_words
 
 SECONDS = 30.0
+log = logging.getLogger(__name__)
 _NAMESPACE = "vecferry.probe"
 
 
-def probe(runner: str, options: PipelineOptions, needs: dict[str, Any], workers: int) -> None:
-    """Runs on every worker a check of what it has; JobError says what is missing."""
-    source = "from __future__ import annotations\n" + "\n".join(
-        textwrap.dedent(inspect.getsource(part))
-        for part in (needs_module._python, needs_module._version, needs_module._there,
-                     needs_module.missing, needs_module.complaint)
-    )  # fmt: skip
+def probe(where: Where, name: str, needs: dict[str, Any]) -> None:
+    """Runs a job called `name` that looks at what workers have; JobError says what is missing."""
     found: list[Any] = []
-
-    def run() -> None:
-        try:
-            pipeline = beam.Pipeline(runner, options=options)
-            _ = (
-                pipeline
-                | beam.Create(range(4 * workers))
-                | beam.Reshuffle()
-                | beam.Map(_by_value(_look), source=source, needs=needs)
-            )
-            result = pipeline.run()
-            found.append(result)
-            result.wait_until_finish()
-            found.append(result.metrics().query()["counters"])
-        except Exception as e:
-            found.append(e)
-
-    thread = threading.Thread(target=run, name="vecferry-probe", daemon=True)
+    thread = threading.Thread(target=_run, args=(where, name, needs, found), daemon=True)
     thread.start()
     thread.join(SECONDS)
     if thread.is_alive():
-        if found:
-            found[0].cancel()
         raise JobError(
-            f"no worker answered within {SECONDS:.0f} s: look at the log of the pool that "
-            "--environment_config names; its Python must have apache-beam, and it must be started "
-            "as vecferry-worker --pool PORT or with --container_executable=vecferry-worker"
+            f"no worker answered within {SECONDS:.0f} s{_ended(where, name, found)}: look at the "
+            "log of the pool that --environment_config names; its Python must have apache-beam, "
+            "and it must be started as vecferry-worker --pool PORT, or as Beam's own with "
+            "--container_executable=vecferry-worker"
         )
     last = found[-1]
     if isinstance(last, Exception):
-        raise JobError(f"a first small job on the workers failed: {shorten(last, 500)}")
+        raise JobError(f"a first small job on the workers failed: {last_words(last)}")
     names = [m.key.metric.name for m in last if m.key.metric.namespace == _NAMESPACE]
     problems = sorted(name for name in names if name != "able")
     if problems or not names:
         raise JobError(problems or "the workers did not say what they have")
 
 
+def _run(where: Where, name: str, needs: dict[str, Any], found: list[Any]) -> None:
+    parts: list[Any] = [needs_module._python, needs_module._version, needs_module._there]
+    parts += [needs_module.missing, needs_module.complaint]
+    texts = [textwrap.dedent(inspect.getsource(part)) for part in parts]
+    source = "\n".join(["from __future__ import annotations", *texts])
+    try:
+        pipeline = beam.Pipeline(where.runner, options=where.beam_options(name, "{}"))
+        _ = (
+            pipeline
+            | beam.Create(range(4 * where.parallelism))
+            | beam.Reshuffle()
+            | beam.Map(_by_value(_look), source=source, needs=needs)
+        )
+        result = pipeline.run()
+        found.append(result)
+        result.wait_until_finish()
+        found.append(result.metrics().query()["counters"])
+    except Exception as e:
+        found.append(e)
+
+
+def _ended(where: Where, name: str, found: list[Any]) -> str:
+    """Ends the small job; what Flink says of its failures, if any."""
+    told = ""
+    try:
+        job = where.flink.find(name) if where.flink else None
+        if where.flink is not None and job is not None:
+            failures = where.flink.failures(job)
+            told = f" ({last_words(RuntimeError(failures[0]))})" if failures else ""
+            where.flink.cancel(job)
+        elif found:
+            found[0].cancel()
+    except Exception as e:
+        log.warning("a first small job could not be ended: %s", redact(str(e)))
+    return told
+
+
 def _look(element: int, source: str, needs: dict[str, Any]) -> int:
     import importlib.metadata
     import importlib.util
     import sys
+
+    from apache_beam.metrics import Metrics
 
     names: dict[str, Any] = {"importlib": importlib, "sys": sys}
     exec(source, names)

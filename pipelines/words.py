@@ -12,9 +12,16 @@ _OF_JAVA = re.compile(r"^(Caused by: )?(java|org|io)\.[\w.$]+(Error|Exception): 
 
 def last_words(error: BaseException) -> str:
     """The message at the root of what Beam raises: the text of a traceback, or of several."""
+    if "NoResourceAvailableException" in str(error):
+        return (
+            "Flink had too few free slots for this job: ask for less with --parallelism, add "
+            "TaskManagers, or look for jobs that still run"
+        )
     lines = [line.strip() for line in str(error).splitlines()]
     python = [line for line in lines if _OF_PYTHON.match(line) and not _OF_JAVA.match(line)]
     if python:
         return redact(shorten(python[-1], 500))
     java = [m["told"] for line in lines if (m := _OF_JAVA.match(line))]
+    while len(java) > 1 and java[-2].endswith(java[-1]) and not _OF_JAVA.match(java[-2]):
+        java.pop()  # the one before says the same, and what it was about
     return redact(shorten(java[-1] if java else error, 500))

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster_contract import Contract, Runner
+from tests.cluster_following import Following, Leaving
 from tests.cluster_kills import Kills, ancestors, python_workers
+from tests.cluster_workers import Pools, Workers
 from tests.services.flink import Flink
 from tests.services.server import eventually, running, stop
 
@@ -58,3 +60,24 @@ class TestKills(Kills):
     def end_of_orphan(self) -> None:
         """Flink goes on without the client."""
         eventually(lambda: not self.cluster.jobs("RUNNING", "RESTARTING", "CREATED"), 120)
+
+
+class TestWorkers(Workers):
+    """Though Flink would start the job again twenty times."""
+
+
+class TestPools(Pools):
+    """One pool for both TaskManagers, one stream."""
+
+
+class TestFollowing(Following, Leaving):
+    """Flink's own REST interface knows what runs."""
+
+    @pytest.fixture(autouse=True)
+    def _cluster(self, cluster: Flink) -> None:
+        self.cluster = cluster
+
+    def jobs(self) -> list[str]:
+        """Those of Flink, not those of the job server."""
+        found = self.cluster.jobs("RUNNING", "RESTARTING", "CREATED", "CANCELLING")
+        return [job["name"] for job in found]

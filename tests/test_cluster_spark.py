@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster_contract import Contract, Runner
+from tests.cluster_following import Following
 from tests.cluster_kills import Kills, processes
+from tests.cluster_workers import Workers
 from tests.services.server import eventually, running, stop
 from tests.services.spark import Spark
 
@@ -48,3 +50,15 @@ class TestKills(Kills):
     def end_of_orphan(self) -> None:
         """Spark goes on without the client; executors end with their job."""
         eventually(lambda: not processes("CoarseGrainedExecutorBackend"), 120)
+
+
+class TestWorkers(Workers):
+    """Though Spark would try each task four times."""
+
+
+class TestFollowing(Following):
+    """Executors end with their job."""
+
+    def jobs(self) -> list[str]:
+        """The executors that run."""
+        return [str(pid) for pid in processes("CoarseGrainedExecutorBackend")]
