@@ -218,12 +218,19 @@ def _text(error: BaseException) -> str:
 
 def connect_error(connection: MilvusConnection, error: Exception) -> Exception:
     """What an error on connecting to a server means."""
-    text = _text(error)
-    if any(w in text.lower() for w in ("unauthenticated", "auth check", "permission", "denied")):
-        return JobError(f"Milvus at {connection.endpoint} refuses the login: {text}")
+    text, words = _text(error), _answer(error) or _text(error)
+    if any(w in words.lower() for w in ("unauthenticated", "auth", "permission", "denied")):
+        return JobError(f"Milvus at {connection.endpoint} refuses the login: {words}")
     if "database" in text.lower() and "not" in text.lower():
         return JobError(f"Milvus at {connection.endpoint}: {text}")
     return TransientError(f"Milvus at {connection.endpoint} can't be reached: {text}")
+
+
+def _answer(error: BaseException) -> str | None:
+    """What the server said, which pymilvus hides behind "server unavailable"."""
+    cause = error.__cause__ or error.__context__
+    details = getattr(cause, "details", None)
+    return shorten(redact(str(details())), 300) if callable(details) else None
 
 
 _PASSING_LEGACY = frozenset({45, 46, 48, 49, 52, 53, 54, 55, 56, 57, 100, 1000})

@@ -82,6 +82,9 @@ class Tables(Place):
             ).fetchall()
             return rows
 
+    def without_index(self) -> dict[str, Any]:
+        return {"column": [KEY, TEXT, NUMBER, {**self.vector, "indexType": "none"}]}
+
     def locked_out(self) -> tuple[Any, str]:
         wrong = "quite-wrong-pass"
         return self.unprepared(self.connection(password=wrong)), wrong

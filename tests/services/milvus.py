@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from pymilvus import MilvusClient
 
@@ -27,6 +28,10 @@ class MilvusServer(Server):
         """Where clients find it."""
         return f"http://127.0.0.1:{self.port}"
 
+    def client(self, **more: Any) -> MilvusClient:
+        """A client for tests."""
+        return MilvusClient(self.uri, **more)
+
     def install(self) -> None:
         """Unpacks the wheel, without what it depends on: the server is a program of its own."""
         self._folder = package("milvus-2.3.5", _unpack)
@@ -37,7 +42,11 @@ class MilvusServer(Server):
         inside = [sys.executable, str(loopback), f"{self.port}:{INNER_PORT}"]
         start = "import sys, milvus; sys.exit(milvus.main())"
         server = [sys.executable, "-c", start, "--data", str(self.data / "milvus")]
-        return [*inside, *server, "--proxy-port", str(INNER_PORT)]
+        return [*inside, *server, "--proxy-port", str(INNER_PORT), *self.options()]
+
+    def options(self) -> list[str]:
+        """More settings of the server, as its command line has them."""
+        return []
 
     def environment(self) -> dict[str, str]:
         """The folder of the wheel."""
@@ -45,7 +54,7 @@ class MilvusServer(Server):
 
     def ready(self) -> None:
         """Lists the collections."""
-        client = MilvusClient(self.uri, timeout=2)
+        client = self.client(timeout=2)
         client.list_collections()
         client.close()
 
@@ -68,6 +77,21 @@ class MilvusServer(Server):
             found += children
             new = children
         return found
+
+
+class LockedMilvusServer(MilvusServer):
+    """The same with a login."""
+
+    name = "milvus-locked"
+    user, password = "root", "Milvus"
+
+    def options(self) -> list[str]:
+        """Whoever comes must say who it is."""
+        return ["--authorization-enabled", "true"]
+
+    def client(self, **more: Any) -> MilvusClient:
+        """A client that has logged in."""
+        return MilvusClient(self.uri, token=f"{self.user}:{self.password}", **more)
 
 
 def _unpack(folder: Path) -> None:
