@@ -56,7 +56,10 @@ def find_templates(folders: Iterable[str | Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in (*map(Path, folders), OWN_FOLDER):
         if not folder.is_dir():
-            raise JobError(f"{folder}: there is no such folder of templates")
+            raise JobError(
+                f"{folder}: there is no such folder of templates: make it, or change "
+                "--template-dir or VECFERRY_TEMPLATES"
+            )
         for path in sorted(folder.iterdir()):
             if path.suffix in (".yaml", ".yml", ".json"):
                 found.setdefault(path.stem, path)

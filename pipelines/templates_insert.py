@@ -15,7 +15,7 @@ from typing import Any
 from vecferry.pipelines.placeholders import PLACEHOLDER
 
 EACH, ITEM = "$each", "$item"
-_ITEM_NAME = "item"
+ITEM_NAME = "item"
 
 
 class _Absent:
@@ -63,7 +63,7 @@ def _plain(value: Any) -> str:
 def _items(part: Any, values: Mapping[str, Any]) -> Iterator[Any]:
     if isinstance(part, dict) and EACH in part:
         for text in values.get(part[EACH]) or ():
-            yield _insert(part[ITEM], {**values, _ITEM_NAME: text})
+            yield _insert(part[ITEM], {**values, ITEM_NAME: text})
         return
     item = _insert(part, values)
     if _there(item):
@@ -89,7 +89,7 @@ def names_used(part: Any, bound: frozenset[str] = frozenset()) -> Iterator[Use]:
                 yield Use(match[1], alone, has_default=match[2] is not None)
     elif isinstance(part, dict) and EACH in part:
         yield Use(str(part[EACH]), alone=True, each=True)
-        yield from names_used(part.get(ITEM), bound | {_ITEM_NAME})
+        yield from names_used(part.get(ITEM), bound | {ITEM_NAME})
     elif isinstance(part, dict):
         for child in part.values():
             yield from names_used(child, bound)

@@ -15,6 +15,7 @@ import orjson
 from pydantic import Field, field_validator, model_validator
 
 from vecferry.errors import near
+from vecferry.pipelines.templates_insert import ITEM_NAME
 from vecferry.settings import Settings
 
 OTHERS_TYPES = (
@@ -66,6 +67,13 @@ class Parameter(Settings):
     group_name: str | None = None
     hidden_ui: bool | None = None
     custom_metadata: CustomMetadata = CustomMetadata()
+
+    @field_validator("name")
+    @classmethod
+    def _not_taken(cls, value: str) -> str:
+        if value == ITEM_NAME:
+            raise ValueError("stands for an item of a list, within $each: choose another name")
+        return value
 
     @field_validator("param_type")
     @classmethod
@@ -158,6 +166,13 @@ class Parameter(Settings):
 
 class TemplateMetadata(Settings):
     """What a template is for, and its parameters."""
+
+    ignored = frozenset(
+        {
+            "streaming", "supportsAtLeastOnce", "supportsExactlyOnce", "defaultStreamingMode",
+            "yamlDefinition",
+        }
+    )  # fmt: skip
 
     name: str = Field(min_length=1)
     description: str = Field(min_length=1)

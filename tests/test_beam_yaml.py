@@ -8,7 +8,7 @@ import logging
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.yaml import main as yaml_main
 
 from tests.odps_server import OdpsServer, Table
+from tests.services.cluster import WORKER
 from tests.services.elasticsearch import ElasticsearchServer
+from tests.services.flink import Flink
 from tests.services.mariadb import Mariadb
 from tests.services.opensearch import OpenSearchServer
 from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
@@ -43,6 +45,8 @@ EMBED = {
         "embeddingColumns": {"sourceColumnNames": ["text"], "embeddingColumnName": "vector"},
     },
 }
+HERE = ["--runner=FnApiRunner"]
+PROCESSES = [*HERE, "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 CREATE = {"type": "Create", "config": {"elements": ROWS}}
 
 
@@ -56,23 +60,32 @@ def _quiet() -> Iterator[None]:
     root.handlers[:] = handlers
 
 
+def on_flink(server: Flink) -> list[str]:
+    """What runs a pipeline on a cluster, by workers that vecferry-worker starts."""
+    command = json.dumps({"command": str(WORKER)})
+    return [
+        "--runner=PortableRunner", f"--job_endpoint={server.job_endpoint}", "--parallelism=1",
+        "--environment_type=PROCESS", f"--environment_config={command}",
+    ]  # fmt: skip
+
+
 class Runner:
     """A folder in which pipelines run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run(self, *transforms: dict[str, Any], kind: str = "chain", processes: int = 0) -> None:
+    def run(
+        self, *transforms: dict[str, Any], kind: str = "chain", on: Sequence[str] = HERE
+    ) -> None:
         """Runs a pipeline of these transforms, from a file that includes our providers."""
-        apart = ["--direct_running_mode=multi_processing", f"--direct_num_workers={processes}"]
         spec = {
             "pipeline": {"type": kind, "transforms": list(transforms)},
             "providers": [{"include": str(beam_yaml.PROVIDERS)}],
         }
         path = self.folder / "pipeline.yaml"
         path.write_text(yaml.safe_dump(spec))
-        more = apart if processes else []
-        yaml_main.run([f"--yaml_pipeline_file={path}", "--runner=FnApiRunner", *more])
+        yaml_main.run([f"--yaml_pipeline_file={path}", *on])
 
     def to_json(self, name: str = "out") -> dict[str, Any]:
         """A sink whose rows `rows` reads."""
@@ -164,8 +177,8 @@ def test_a_yaml_pipeline_fills_a_milvus_collection(runner: Runner) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [0, 2], ids=["one process", "two processes"])
-def test_rejects_are_an_output_and_no_row_is_lost(runner: Runner, processes: int) -> None:
+@pytest.mark.parametrize("on", [HERE, PROCESSES], ids=["one process", "two processes"])
+def test_rejects_are_an_output_and_no_row_is_lost(runner: Runner, on: list[str]) -> None:
     """Rows that a reader, a transformer and a schema refuse, with the reason and the record."""
     lines = ['{"id": 1, "text": "a walk"}', "no json", '{"id": 2, "text": ""}', '{"id": "x"}']
     (runner.folder / "rows.jsonl").write_text("\n".join(lines))
@@ -189,7 +202,7 @@ def test_rejects_are_an_output_and_no_row_is_lost(runner: Runner, processes: int
         {"type": "Reshuffle", "name": "Gather", "input": "Bad"},
         {**runner.to_json("bad"), "name": "Rejects", "input": "Gather"},
         kind="composite",
-        processes=processes,
+        on=on,
     )
     (row,) = runner.rows()
     assert (row["id"], row["text"], len(row["vector"])) == (1, "a walk", 256)
@@ -209,6 +222,27 @@ def test_without_error_handling_a_reject_fails_the_pipeline(runner: Runner) -> N
     create = step("Create", elements=[{"id": 1, "text": ""}])
     with pytest.raises(Exception, match=r"no text for 'vector'.* write error_handling"):
         runner.run(create, EMBED, runner.to_json())
+
+
+@pytest.mark.slow
+def test_rows_fit_an_output_schema_of_beam_yaml(runner: Runner) -> None:
+    """Beam's own check of what a step gives, by a JSON Schema; parameters in snake_case, too."""
+    vector = {"type": "array", "items": {"type": "number"}}
+    embed = step(
+        "Embed",
+        model_provider="local",
+        embedding_columns={"source_column_names": ["text"], "embedding_column_name": "vector"},
+        error_handling={"output": "bad"},
+        output_schema={**SCHEMA, "properties": {**SCHEMA["properties"], "vector": vector}},
+    )
+    runner.run(
+        {**CREATE, "name": "Create"},
+        {**embed, "name": "Embed", "input": "Create"},
+        {**runner.to_json(), "name": "Rows", "input": "Embed"},
+        {"type": "LogForTesting", "name": "Rejects", "input": "Embed.bad"},
+        kind="composite",
+    )
+    assert by_id(runner.rows()) == WANTED
 
 
 @pytest.mark.slow
@@ -332,6 +366,19 @@ def test_an_index_is_written(runner: Runner, kind: str, server_kind: Any) -> Non
         assert {int(hit["_id"]): hit["_source"]["text"] for hit in found} == WANTED
     finally:
         stop(server_kind)
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_a_yaml_pipeline_runs_on_a_flink_cluster(runner: Runner) -> None:
+    """Workers that vecferry-worker starts find all that they need by its name."""
+    server = running(Flink)
+    try:
+        runner.run(CREATE, EMBED, runner.to_json(), on=on_flink(server))
+    finally:
+        stop(Flink)
+    assert by_id(runner.rows()) == WANTED
+    assert {len(row["vector"]) for row in runner.rows()} == {256}
 
 
 @pytest.mark.parametrize(

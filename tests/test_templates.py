@@ -346,6 +346,7 @@ def test_a_template_of_ones_own_is_found_by_option_and_environment(
         ),
         (('["${word}"]', '[{$each: word, $item: "${item}"}]'), r"\$each: word is no list"),
         (('["${word}"]', '{$each: word, $item: "${item}"}'), "must be an item of a list"),
+        (("name: word", "name: item"), r"name is 'item': stands for an item of a list"),
         (("job:", "jobs:"), "a template is a mapping with metadata and job"),
         (("job:", "more: {}\njob:"), "'more' is no part of a template"),
     ],
@@ -359,6 +360,25 @@ def test_a_wrong_template_says_what_is_wrong(
     with pytest.raises(JobError, match=problem) as raised:
         read_template(path)
     assert all(str(path) in p for p in raised.value.problems)
+
+
+def test_metadata_of_a_flex_template_are_taken_as_they_are(tmp_path: Path) -> None:
+    """Also with what only Dataflow needs, and types of Google's own pickers."""
+    text = OWN.replace("  name: Own", "  name: Own\n  streaming: false").replace(
+        "label: Word", "label: Word, paramType: GCS_READ_FILE, groupName: Source, hiddenUi: false"
+    )
+    metadata = read_template(saved(tmp_path, text)).metadata
+    assert metadata.parameters[0].parse("word") == "word"
+    assert metadata.as_flex()["parameters"][0]["paramType"] == "GCS_READ_FILE"
+
+
+def test_a_vector_cache_that_a_template_names_can_be_looked_at(bench: Bench) -> None:
+    """By the same parameters as the job."""
+    cache = f"sqlite:///{bench.folder}/cache.db"
+    given = parameters("files-to-milvus", vectorCache=cache)
+    outcome = bench.line("cache", "stats", "template:files-to-milvus", *options(given))
+    assert outcome.status == 2
+    assert "cache.db" in outcome.err
 
 
 def test_metadata_are_shown_in_the_form_of_a_flex_template(bench: Bench) -> None:
