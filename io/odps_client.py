@@ -24,6 +24,8 @@ from vecferry.steps import StepContext
 T = TypeVar("T")
 
 CONNECT_SECONDS, READ_SECONDS = 15, 120
+QUICK_SECONDS = 30
+"""So long an answer is waited for where the caller has named a deadline of its own."""
 MOST_NAMES = 2000
 """So many names of tables or projects are looked at for the nearest one."""
 
@@ -47,7 +49,7 @@ def import_odps() -> Any:
 
 
 @contextmanager
-def one_try() -> Iterator[None]:
+def one_try(read_seconds: int | None = None) -> Iterator[None]:
     """Within it, pyodps repeats nothing and waits no longer than it has to."""
     options = import_odps().options
     from odps.config import option_context
@@ -55,7 +57,8 @@ def one_try() -> Iterator[None]:
     with option_context() as local:
         local.retry_times = 0
         local.connect_timeout = min(options.connect_timeout, CONNECT_SECONDS)
-        local.read_timeout = min(options.read_timeout, READ_SECONDS)
+        local.read_timeout = min(options.read_timeout, read_seconds or READ_SECONDS)
+        local.use_legacy_logview = True  # the other kind takes a request
         yield
 
 
@@ -123,6 +126,7 @@ class OdpsClient:
         self.quota = settings.quota
         self.settings, self.context = settings, context
         self.deadline = context.retry_deadline if deadline is None else deadline
+        self._read_seconds = READ_SECONDS if deadline is None else QUICK_SECONDS
         self._compress = settings.is_compress
         self._tunnel_endpoint = connection.tunnel_endpoint
         self._lock = threading.Lock()
@@ -132,10 +136,12 @@ class OdpsClient:
         account = None
         if token:
             account = odps.accounts.StsAccount(key, secret, _plain(token), expired_hours=None)
-        self.odps = odps.ODPS(
-            account or key, None if account else secret, self.project, connection.endpoint,
-            tunnel_endpoint=connection.tunnel_endpoint, overwrite_global=False,
-        )  # fmt: skip
+        with one_try(self._read_seconds):
+            self.odps = odps.ODPS(
+                account or key, None if account else secret, self.project, connection.endpoint,
+                tunnel_endpoint=connection.tunnel_endpoint, overwrite_global=False,
+                logview_host=connection.endpoint,  # else it is asked for; nobody is shown a link
+            )  # fmt: skip
         self.endpoint = connection.endpoint
 
     def call(self, what: str, request: Callable[[], T]) -> T:
@@ -143,7 +149,7 @@ class OdpsClient:
 
         def once() -> T:
             try:
-                with one_try():
+                with one_try(self._read_seconds):
                     return request()
             except Exception as e:
                 raise translate(e, self.quota) from e
@@ -151,7 +157,11 @@ class OdpsClient:
         try:
             return call_with_retries(once, deadline=self.deadline, what=what, sleep=self.pause)
         except TransientError as e:
-            raise FatalError(f"{what}: MaxCompute at {self.endpoint}: {e}") from e
+            place = f"MaxCompute at {self.endpoint}"
+            if self._tunnel_endpoint:
+                place += f" with its Tunnel at {self._tunnel_endpoint}"
+            way = "correct the data source's address, or run the job again when it answers"
+            raise FatalError(f"{place}: {e}; {way}") from e
         except QuotaRefused as e:
             self.use_public_quota(e)
             return self.call(what, request)

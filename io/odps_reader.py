@@ -88,6 +88,9 @@ class OdpsReader:
             return
         except FatalError as e:
             raise FatalError(self._told(e), e.reason) from e
+        except SessionLost as e:
+            what = f"the download session was lost, and so was the one opened in its place: {e}"
+            raise FatalError(self._told(f"{what}; run the job again")) from e
         finally:
             stream.close()
 

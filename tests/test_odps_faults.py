@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -49,6 +50,36 @@ def test_a_broken_read_goes_on_at_the_row_it_had_reached(
     assert len(starts) == 3
     if fault == "short":
         assert len(set(starts)) == 3  # what had come whole was not asked for again
+
+
+def test_a_session_lost_again_as_it_is_opened_anew_fails_the_run_in_words(
+    server: OdpsServer,
+) -> None:
+    """The step is named, as in every error of a run."""
+    of = reader(server)
+    splits = of.splits()
+    server.lose_sessions()
+    server.fail("session", "lost", times=99)
+    with pytest.raises(FatalError, match=r"step 'Reader': the download session was lost, and so"):
+        list(of.read(splits[0]))
+
+
+@pytest.mark.parametrize("place", ["endpoint", "tunnelEndpoint"])
+def test_a_server_that_takes_connections_and_never_answers_fails_the_check(
+    server: OdpsServer, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soon, and with the address to correct; making the client asks for nothing."""
+    monkeypatch.setattr("vecferry.io.odps_client.QUICK_SECONDS", 1)
+    monkeypatch.setattr("vecferry.io.odps_reader.CHECK_SECONDS", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        given = server.connection(**{place: f"{address}/api" if place == "endpoint" else address})
+        begun = time.monotonic()
+        with pytest.raises(JobError, match=rf"{address}.*; correct the data source's address"):
+            reader(server, connection=given).check()
+        assert time.monotonic() - begun < 10
 
 
 def test_a_connection_that_closes_within_a_body_costs_only_what_had_not_come(
