@@ -168,6 +168,7 @@ def _step(name: str, step_type: str, role: str) -> Callable[..., YamlStep]:
 
     make.__name__ = make.__qualname__ = name
     make.__doc__ = f"The step {step_type} ({role}) of vecferry; its config is its parameters."
+    make.kind = (step_type, role)  # type: ignore[attr-defined]
     make._yaml_requires_inputs = role != "reader"  # type: ignore[attr-defined]
     return make
 

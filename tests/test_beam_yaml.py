@@ -28,7 +28,7 @@ from tests.services.opensearch import OpenSearchServer
 from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
 from tests.services.server import running, stop
 from vecferry.errors import JobError
-from vecferry.pipelines import beam_yaml
+from vecferry.pipelines import beam_yaml, registry
 from vecferry.pipelines.beam_yaml_rows import OF_JOBS, VECTOR, ToRow, fields_of_schema, plain
 
 NAMES = [
@@ -121,6 +121,13 @@ def test_the_provider_file_names_every_transform() -> None:
     (provider,) = yaml.safe_load(beam_yaml.PROVIDERS.read_text())
     assert provider["transforms"] == {n: f"vecferry.pipelines.beam_yaml.{n}" for n in NAMES}
     assert all(callable(getattr(beam_yaml, n)) for n in NAMES)
+
+
+def test_every_step_of_a_job_has_a_transform() -> None:
+    """But for the other names of the reader of files."""
+    known = {(k.step_type, k.role) for found in registry.kinds().values() for k in found}
+    named = {getattr(beam_yaml, name).kind for name in NAMES}
+    assert known - named == {(name, "reader") for name in ("gcs", "hdfs", "oss", "s3")}
 
 
 def test_the_path_of_the_provider_file_is_printed() -> None:
