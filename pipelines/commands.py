@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from vecferry.errors import JobError
+from vecferry.errors import JobError, VecferryError
 from vecferry.process import end_run
 from vecferry.rows import Reject, encode_value
 from vecferry.transforms.embed_store_settings import shown_uri
@@ -145,6 +145,10 @@ def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool
             raise JobError(resolved.unable())
         try:
             found["estimate"] = asdict(dryrun.estimate(resolved))
+        except JobError:
+            raise
+        except VecferryError as e:  # a source that can't be read to its end, as --connect tells it
+            raise JobError(str(e)) from e
         finally:
             end_run(dryrun.RUN)
         for warning in _beyond_budget(resolved, found["estimate"]):
