@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from vecferry.errors import near
+from vecferry.io.mark import NAME, Mark, to_text
 from vecferry.io.milvus_collection import Collection
-from vecferry.io.milvus_schema import CollectionInfo, unmapped
+from vecferry.io.milvus_schema import CODES, CollectionInfo, field_options, unmapped
 from vecferry.io.milvus_settings import MilvusConnection, MilvusSettings
 
 LITE_TYPES = frozenset(
@@ -21,16 +22,36 @@ def absent(settings: MilvusSettings, existing: list[str]) -> str:
 
 
 def missing(
-    settings: MilvusSettings, connection: MilvusConnection, existing: list[str]
+    settings: MilvusSettings, connection: MilvusConnection, existing: list[str], mark: Mark
 ) -> list[str]:
-    """Why the job can't do without the collection, which is not there."""
+    """Why the job can't do without the collection, which is not there; what would create it."""
     what = f"Milvus at {connection.endpoint}: {absent(settings, existing)}"
-    if settings.schema_create_mode == "ignore":
-        return [f"{what}; create it, or set schemaCreateMode to createIfNotExist"]
     problems = settings.creation_problems()
+    if settings.schema_create_mode == "ignore":
+        way = "" if problems else f"; this would create it: {_program(settings, mark)}"
+        return [f"{what}; create it, or set schemaCreateMode to createIfNotExist{way}"]
     if connection.is_file and not problems:
         problems = _lite_problems(settings)
     return [f"{what} and can't be created: {p}" for p in problems]
+
+
+def _program(settings: MilvusSettings, mark: Mark) -> str:
+    """What creates the collection by pymilvus, marked, in one line of Python."""
+    dynamic = settings.enable_dynamic_schema
+    lines = [f"schema = client.create_schema(auto_id=False, enable_dynamic_field={dynamic})"]
+    for name, type_name, options in field_options(settings):
+        given = "".join(
+            f", {k}={_type(v) if k == 'element_type' else repr(v)}" for k, v in options.items()
+        )
+        lines.append(f"schema.add_field({name!r}, {_type(type_name)}{given})")
+    properties = {NAME: to_text(mark)}
+    name = settings.collection
+    lines.append(f"client.create_collection({name!r}, schema=schema, properties={properties!r})")
+    return "; ".join(lines)
+
+
+def _type(name: str) -> str:
+    return f"DataType({CODES[name]})"
 
 
 def another_name(settings: MilvusSettings, info: CollectionInfo) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,6 +156,16 @@ def creation(settings: MilvusSettings) -> Any:
         enable_dynamic_field=settings.enable_dynamic_schema,
         description="created by vecferry",
     )
+    for name, type_name, options in field_options(settings):
+        element = options.get("element_type")
+        if element is not None:
+            options["element_type"] = DataType(CODES[element])
+        schema.add_field(name, DataType(CODES[type_name]), **options)
+    return schema
+
+
+def field_options(settings: MilvusSettings) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Name, type and options of each field, as ``add_field`` takes them but for names of types."""
     for c in settings.column:
         options: dict[str, Any] = {}
         if c.is_vector and c.type != "SparseFloatVector":
@@ -163,7 +173,7 @@ def creation(settings: MilvusSettings) -> Any:
         if (longest := _max_length(c)) is not None:
             options["max_length"] = longest
         if c.type == "Array":
-            options["element_type"] = DataType(CODES[c.element_type or ""])
+            options["element_type"] = c.element_type or ""
             options["max_capacity"] = c.max_capacity or MAX_CAPACITY
         if c.primary_key:
             options |= {"is_primary": True, "auto_id": c.auto_id}
@@ -173,8 +183,7 @@ def creation(settings: MilvusSettings) -> Any:
             options["nullable"] = True
         if c.default_value is not None:
             options["default_value"] = _default(c)
-        schema.add_field(c.name, DataType(CODES[c.type]), **options)
-    return schema
+        yield c.name, c.type, options
 
 
 def _default(column: MilvusColumn) -> Any:

@@ -55,14 +55,14 @@ class MilvusTarget:
           JobError: with every reason why it can't.
         """
         if not self._may_open():
-            self._refuse(missing(self.settings, self.connection, []))
+            self._refuse(self._missing([]))
             return self._tell(planned(self.settings))
         collection = self._collection()
         info = collection.describe()
         if info is None:
             self._refuse(
                 [
-                    *missing(self.settings, self.connection, collection.neighbours()),
+                    *self._missing(collection.neighbours()),
                     *misnamed(self.settings, collection),
                 ]
             )
@@ -87,7 +87,7 @@ class MilvusTarget:
                 info = None
         created = info is None
         if info is None:
-            self._refuse(missing(self.settings, self.connection, collection.neighbours()))
+            self._refuse(self._missing(collection.neighbours()))
             collection.create(mark_of(self.context, self.settings.sources()))
             info = self._existing(collection)
             self._refuse(mismatches(self.settings, info))
@@ -205,6 +205,11 @@ class MilvusTarget:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise JobError(f"{path} can't be written: no permission to write into {folder}")
         return path.is_dir()
+
+    def _missing(self, existing: list[str]) -> list[str]:
+        """Why the job can't do without the collection, which is not there."""
+        mark = mark_of(self.context, self.settings.sources())
+        return missing(self.settings, self.connection, existing, mark)
 
     def _unfit(self, collection: Collection, info: CollectionInfo) -> list[str]:
         """Why the job can't have the collection as it is."""

@@ -100,6 +100,15 @@ class SearchIndex:
         answer = ask(self.client, lambda: self._read(f"{self.path}/_count"), "counting")
         return int(answer["count"])
 
+    def is_empty(self) -> bool:
+        """Whether it holds no document; who may not read it is not told so."""
+        try:
+            return not self.count()
+        except JobError as e:
+            if isinstance(e.__cause__, StatusError) and e.__cause__.status == 403:
+                return False
+            raise
+
     def create(self, mark: Mark) -> None:
         """Creates it, as `body` says; one that another worker created meanwhile stays."""
         body = self.body(mark)

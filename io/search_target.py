@@ -95,7 +95,7 @@ class SearchTarget:
             return []
         index = self._index()
         name = self._existing(index).name
-        if self.context.into and not index.count():
+        if self.context.into and index.is_empty():
             raise JobError(f"index {name!r} holds no document, so alias {alias!r} was not moved")
         index.point_alias(name)
         return [f"alias {alias!r} names index {name!r} now"]
@@ -252,7 +252,7 @@ class SearchTarget:
         if settings.action_type == "delete":
             filled = {}
         what = f"index {info.name!r}"
-        return Marking(self.context, what, info.mark, filled, lambda: not index.count())
+        return Marking(self.context, what, info.mark, filled, index.is_empty)
 
     def _remarks(self, index: SearchIndex, info: IndexInfo) -> list[str]:
         if self.settings.recreates:

@@ -36,8 +36,6 @@ class MarkPlace(ABC):
     aliases = True
     """Whether a name can stand for another target."""
     creates = "createIfNotExist"
-    shows_creation = True
-    """Whether a missing target is told with what would create it."""
     columns: list[dict[str, Any]]
     """Those of the job: `id`, the key, `text` and `vector`."""
 
@@ -279,13 +277,12 @@ class MarkContract:
         assert place.target(name=new).row_count() == 3
 
     def test_a_missing_target_is_told_with_those_that_exist(self, place: MarkPlace) -> None:
-        """And, but for stores that make it by default, with what would create and mark it."""
+        """And with what would create and mark it."""
         filled(place)
         text = refusal(place.target(name=f"{place.name}z", schemaCreateMode="ignore"))
         assert f"{place.name}z' does not exist; did you mean '{place.name}'?" in text
         assert place.creates in text
-        if place.shows_creation:
-            assert ONE.model in text, "it would be marked as well"
+        assert ONE.model in text, "it would be marked as well"
 
     def test_columns_that_nothing_fills_are_told_once(
         self, place: MarkPlace, caplog: pytest.LogCaptureFixture

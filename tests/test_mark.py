@@ -12,8 +12,11 @@ from pymilvus import MilvusClient
 from tests import memory_sink
 from tests.endpoint_server import EndpointServer
 from tests.job_support import Bench, rows
+from tests.test_search_index import Index, Target
 from vecferry.io.mark import Marking, from_json, to_json, to_text
+from vecferry.io.opensearch_settings import OpenSearchConnection, OpenSearchSettings
 from vecferry.io.pgvector_mark import mark_in, marked
+from vecferry.io.search_client import StatusError
 from vecferry.pipelines.launch import _last_act
 from vecferry.pipelines.report import Report, make_report
 from vecferry.pipelines.resolve import context_of, read_and_resolve
@@ -319,6 +322,46 @@ def test_a_comment_keeps_what_its_owner_wrote(comment: str) -> None:
     assert comment in twice
     assert "added later" in twice
     assert "model-a" not in twice
+
+
+def limited(may_read: bool) -> Target:
+    """An index without a mark, for a user who may not change its mapping, nor perhaps read."""
+    vector = {"type": "knn_vector", "dimension": 64, "method": {"space_type": "l2"}}
+    fields = {"id": {"type": "keyword"}, "vector": vector}
+    refusal = StatusError(403, "security_exception", "not for this user")
+    column = [
+        {"name": "id", "type": "keyword", "primaryKey": True},
+        {"name": "vector", "type": "knn_vector", "dimension": 64},
+    ]
+    target = Target(
+        OpenSearchSettings.model_validate({"index": "docs", "column": column}),
+        OpenSearchConnection(endpoint="http://h"),
+        StepContext(step="Writer", step_type="opensearch", makers={"vector": ONE}),
+    )
+    target.cluster = Index(
+        {
+            ("GET", "/"): {"version": {"number": "2.19.1"}},
+            ("GET", "/docs/_mapping"): {"docs": {"mappings": {"properties": fields}}},
+            ("POST", "/docs/_refresh"): refusal,
+            ("GET", "/docs/_count"): {"count": 0} if may_read else refusal,
+            ("PUT", "/docs/_mapping"): refusal,
+        }
+    )
+    return target
+
+
+def test_a_user_with_few_rights_writes_without_a_mark(caplog: pytest.LogCaptureFixture) -> None:
+    """That the mark could not be kept is told; that one may not read is no reason to stop."""
+    target = limited(may_read=True)
+    target.check()
+    target.prepare()
+    assert "what makes the vectors was not kept" in caplog.text
+    caplog.clear()
+    target = limited(may_read=False)
+    target.check()
+    target.prepare()
+    assert "has no mark" in caplog.text
+    assert ("PUT", "/docs/_mapping") not in target.cluster.calls
 
 
 class Switching:

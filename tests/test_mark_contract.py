@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from pymilvus import DataType, MilvusClient
 
-from tests.mark_contract import MarkContract, MarkPlace
+from tests.mark_contract import ONE, OTHER, MarkContract, MarkPlace, refusal
 from tests.pgvector_support import KEY, KINDS, TEXT, Tables
 from tests.services.milvus import MilvusServer
 from tests.services.server import running
 from tests.sink_contract import DIMENSION
+from vecferry.errors import JobError
 from vecferry.io.milvus_settings import MilvusConnection, MilvusSettings
 from vecferry.io.milvus_target import MilvusTarget
 from vecferry.io.pgvector_target import TableTarget
@@ -87,7 +88,6 @@ class MilvusPlace(MarkPlace):
     """Collections of a server or a file."""
 
     step_type = "milvus"
-    shows_creation = False
     columns = [  # noqa: RUF012
         {"name": "id", "type": "VarChar", "maxLength": 64, "primaryKey": True},
         {"name": "text", "type": "VarChar", "maxLength": 200},
@@ -127,7 +127,27 @@ class MilvusPlace(MarkPlace):
             client.close()
 
 
-class TestMilvusLite(MarkContract):
+class MilvusMarks(MarkContract):
+    """The contract, and what only a collection's message shows."""
+
+    def test_the_program_that_a_message_shows_creates_a_marked_collection(self, place):
+        """Types with elements, lengths and defaults among its fields."""
+        more = [
+            {"name": "tags", "type": "Array", "elementType": "VarChar", "maxLength": 9},
+            {"name": "price", "type": "Double"},
+        ]
+        columns = [*place.columns, *more]
+        with pytest.raises(JobError, match="this would create it") as caught:
+            place.target(schemaCreateMode="ignore", column=columns).check()
+        program = caught.value.problems[0].partition("this would create it: ")[2]
+        client = MilvusClient(place.connection.endpoint)
+        exec(program, {"client": client, "DataType": DataType})
+        client.close()
+        assert place.target(schemaCreateMode="ignore", column=columns).check() == []
+        assert str(ONE) in refusal(place.target(OTHER, column=columns))
+
+
+class TestMilvusLite(MilvusMarks):
     """The writer `milvus` on a file."""
 
     @pytest.fixture
@@ -139,7 +159,7 @@ class TestMilvusLite(MarkContract):
 
 @pytest.mark.service
 @pytest.mark.slow
-class TestMilvus(MarkContract):
+class TestMilvus(MilvusMarks):
     """The writer `milvus` on a server of version 2.3.5."""
 
     @pytest.fixture
