@@ -48,7 +48,7 @@ class Workers:
     def test_a_worker_that_does_not_exist(self, runner: Runner, job: Job) -> None:
         """The program can't be started: it is named."""
         error = self.failing(runner, job, process("/nowhere/vecferry-worker"))
-        assert "/nowhere/vecferry-worker" in error
+        assert "/nowhere/vecferry-worker" in error, error
 
     def test_a_worker_of_another_version(self, runner: Runner, job: Job, tmp_path: Path) -> None:
         """Both versions are named, and what to do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 from vecferry.errors import TerminalError
@@ -21,11 +22,19 @@ class OverBudgetError(TerminalError):
 class Ledger:
     """Books each request of a run before it is sent; for all embedding steps and threads.
 
-    `requests` and `tokens` are what this process may spend, None without a bound. The first request
-    that would exceed it ends `run`: its readers stop, and what is under way is finished.
+    `requests` and `tokens` are what the run may spend, None without a bound, and `share` tells which
+    part of it is this process's. The first request that would exceed it ends `run`: its readers
+    stop, and what is under way is finished.
     """
 
-    def __init__(self, run: RunState, requests: int | None, tokens: int | None) -> None:
+    def __init__(
+        self,
+        run: RunState,
+        requests: int | None,
+        tokens: int | None,
+        share: Callable[[], float] = lambda: 1.0,
+    ) -> None:
+        self._share = share
         self._run, self._most_requests, self._most_tokens = run, requests, tokens
         self._lock = threading.Lock()
         self._refused = False
@@ -44,14 +53,20 @@ class Ledger:
             self.under_way += 1
             return Booking(self, tokens, self.under_way)
 
-    def _allows(self, tokens: int) -> bool:
-        if self._most_requests is not None and self.requests >= self._most_requests:
+    def _allows(self, used: int) -> bool:
+        requests, tokens = self._bounds()
+        if requests is not None and self.requests >= requests:
             return False
-        return self._most_tokens is None or self.tokens + tokens <= self._most_tokens
+        return tokens is None or self.tokens + used <= tokens
+
+    def _bounds(self) -> list[int | None]:
+        share = self._share()
+        most = (self._most_requests, self._most_tokens)
+        return [None if bound is None else int(bound * share) for bound in most]
 
     def _bound(self) -> str:
-        bounds = {"requests": self._most_requests, "tokens": self._most_tokens}
-        named = " and ".join(f"{n:,} {name}" for name, n in bounds.items() if n is not None)
+        bounds = zip(("requests", "tokens"), self._bounds(), strict=True)
+        named = " and ".join(f"{n:,} {name}" for name, n in bounds if n is not None)
         return f"setting.budget allows {named}, and the next request would exceed that"
 
     def settle(self, booking: Booking, tokens: int, *, sent: bool) -> None:
@@ -111,12 +126,7 @@ def ledger_of(context: StepContext) -> Ledger:
     """The ledger of a run in this process; of a budget it holds this process's share."""
 
     def make() -> Ledger:
-        share = context.parallelism
-        requests, tokens = context.request_budget, context.token_budget
-        return Ledger(
-            run_state(context.run, context.reject_limit),
-            None if requests is None else requests // share,
-            None if tokens is None else tokens // share,
-        )
+        state = run_state(context.run, context.reject_limit)
+        return Ledger(state, context.request_budget, context.token_budget, context.share)
 
     return once(("embed-ledger", context.run), make)

@@ -32,14 +32,19 @@ FULL_FLIGHT = 128
 
 
 class Pacer:
-    """Tells each request of this process when it may go; for any thread."""
+    """Tells each request of this process when it may go; for any thread.
+
+    Quotas are the whole run's; `share` tells which part of them is this process's now.
+    """
 
     def __init__(
         self,
         requests_per_second: float | None = None,
         tokens_per_second: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        share: Callable[[], float] = lambda: 1.0,
     ) -> None:
+        self._share = share
         self._clock = clock
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
@@ -95,12 +100,14 @@ class Pacer:
             if rate is not None:
                 self._next = max(now, self._next) + 1 / rate
             if self._token_rate is not None:
-                self._next_token = max(now, self._next_token) + tokens / self._token_rate
+                rate = self._token_rate * self._share()
+                self._next_token = max(now, self._next_token) + tokens / rate
 
     def rate(self, now: float) -> float | None:
         """Requests a second that are allowed now; None is any number."""
+        quota = None if self._quota is None else self._quota * self._share()
         if not self._learned:
-            return self._quota
+            return quota
         passed = max(now - self._changed, 0.0)
         if not self._failed:
             rate = self._base * float((1 + FIRST_GROWTH) ** min(passed, 60.0))
@@ -109,7 +116,7 @@ class Pacer:
         else:
             beyond = min(passed - RETURN_SECONDS, 600.0)
             rate = self._failed * (1 + PROBE_GROWTH * beyond * (1 + beyond / 10))
-        return rate if self._quota is None else min(rate, self._quota)
+        return rate if quota is None else min(rate, quota)
 
     def passed(self) -> None:
         """Counts a request that the server took."""

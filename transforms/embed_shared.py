@@ -125,13 +125,12 @@ def shared_of(settings: EmbedSettings, context: StepContext) -> Shared:
     """What a step shares with its other bundles in this process; made on first use."""
 
     def make() -> Shared:
-        share = 60 * context.parallelism
         rpm, tpm = settings.requests_per_minute, settings.tokens_per_minute
         kept = settings.vector_cache
         cache: Cache = LfuCache(settings.cache_bytes)
         return Shared(
             open_endpoint(settings, context.concurrent or context.in_flight()),
-            Pacer(rpm and rpm / share, tpm and tpm / share),
+            Pacer(rpm and rpm / 60, tpm and tpm / 60, share=context.share),
             cache,
             Flights(cache),
             VectorStore(kept) if kept else None,

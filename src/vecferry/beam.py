@@ -100,6 +100,7 @@ class ReadFn(beam.DoFn):
     def setup(self) -> None:
         self.reader = self.make()
         self.reporter = _Reporter(self.context)
+        self.buckets = _buckets(self.context)
 
     def process(self, part: Any) -> Iterator[Any]:
         for split in part if isinstance(part, _Splits) else (part,):
@@ -110,7 +111,7 @@ class ReadFn(beam.DoFn):
         if reporter.state.stop.is_set():
             return
         try:
-            for item in paced(reader, split, context, _buckets(context)):
+            for item in paced(reader, split, context, self.buckets):
                 if type(item) is Reject:
                     reader.counts.add("rows-rejected")
                     yield reporter.reject(item)
@@ -133,6 +134,8 @@ def _buckets(context: StepContext) -> tuple[TokenBucket | None, TokenBucket | No
         if rate is None:
             return None
         share = rate / context.parallelism
+        if context.streams is not None:  # several of them may read in one process
+            return TokenBucket(share)
         return once(("throttle", context.run, name), lambda: TokenBucket(share))
 
     return bucket("rows", context.rows_per_second), bucket("bytes", context.bytes_per_second)
@@ -144,6 +147,7 @@ class OperatorFn(beam.DoFn):
     def __init__(self, make: MakeOperator, context: StepContext) -> None:
         self.make, self.context = make, context
         self.operator: Operator | None = None
+        self.counted = True
 
     def setup(self) -> None:
         self.reporter = _Reporter(self.context)
@@ -152,11 +156,24 @@ class OperatorFn(beam.DoFn):
         # Made anew for each bundle: after a failed one its buffers hold rows that will come again.
         if self.operator is not None:
             self.operator.close()
+            self._leave()
         self.operator = self.make()
+        self.counted = self.context.streams is None  # else it shares quotas with other processes
+
+    def _enter(self) -> None:
+        self.reporter.state.enter(self.context.step)
+        self.counted = True
+
+    def _leave(self) -> None:
+        if self.context.streams is not None and self.counted:
+            self.reporter.state.leave(self.context.step)
+        self.counted = False
 
     def process(self, row: Any) -> Any:
         operator = self.operator
         assert operator is not None
+        if not self.counted:
+            self._enter()
         try:
             emitted = operator.process(row if type(row) is Change else Change(row))
         except Exception as e:
@@ -177,6 +194,7 @@ class OperatorFn(beam.DoFn):
         self.reporter.tell()
         operator.close()
         self.operator = None
+        self._leave()
         return late
 
     def teardown(self) -> None:
@@ -184,6 +202,7 @@ class OperatorFn(beam.DoFn):
         if self.operator is not None:
             self.operator.close()
             self.operator = None
+            self._leave()
 
     def _fail(self, error: Exception) -> None:
         assert self.operator is not None
@@ -218,6 +237,8 @@ class StampedOperatorFn(OperatorFn):
     ) -> Any:
         operator = self.operator
         assert operator is not None
+        if not self.counted:
+            self._enter()
         try:
             emitted: list[Emitted] = operator.process(as_change(row), (timestamp, (window,)))
         except Exception as e:

@@ -73,6 +73,8 @@ class RunState:
         self._counts: Counter[str] = Counter()
         self._rejects: Counter[tuple[str, str]] = Counter()
         self._samples: dict[str, Counter[int]] = {}
+        self._streams: Counter[str] = Counter()
+        self._most_streams: Counter[str] = Counter()
         self._settled: dict[str, int] = {}
         self._settled_rejects: dict[tuple[str, str], int] | None = None
 
@@ -154,6 +156,21 @@ class RunState:
     def most(self, name: str) -> int:
         """The greatest value of a distribution, 0 without any."""
         return max(self.samples(name), default=0)
+
+    def enter(self, step: str) -> None:
+        """Counts a bundle of `step` that has begun to work in this process; `leave` follows."""
+        with self._lock:
+            self._streams[step] += 1
+            self._most_streams[step] = max(self._most_streams[step], self._streams[step])
+
+    def leave(self, step: str) -> None:
+        """Ends what `enter` began."""
+        with self._lock:
+            self._streams[step] -= 1
+
+    def share(self, step: str, streams: int) -> float:
+        """This process's share of what `streams` bundles of the run may use together, up to 1."""
+        return min(1.0, max(1, self._most_streams[step]) / streams)
 
     def tally(self) -> dict[str, Any]:
         """Everything counted here, and what went wrong, as values of JSON."""
