@@ -6,7 +6,6 @@ An array is streamed: memory stays at a block and one of its objects.
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +25,6 @@ FEW_OBJECTS = 64
 MOST_DEPTH = 200
 """So deep objects may be nested; the parser's memory grows with the square of it."""
 
-_ESCAPED = re.compile(rb"\\.", re.DOTALL)
 _NO_MARKS = bytes(b for b in range(256) if b not in b'"[]{}')
 
 
@@ -157,9 +155,10 @@ class _Nesting:
         data = self._rest + data
         self._rest = b""
         if b"\\" in data:
-            data = _ESCAPED.sub(b"", data)
+            data = data.replace(b"\\\\", b"")
             if data.endswith(b"\\"):
                 data, self._rest = data[:-1], b"\\"
+            data = data.replace(b'\\"', b"")
         parts = data.translate(None, _NO_MARKS).split(b'"')
         marks = b"".join(parts[self._in_text :: 2])
         self._in_text ^= len(parts) % 2 == 0
