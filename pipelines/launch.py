@@ -22,18 +22,21 @@ from vecferry.pipelines.ends import try_ends
 from vecferry.pipelines.following import Ended, Following
 from vecferry.pipelines.graph import RunPlan, build
 from vecferry.pipelines.launch_cluster import (
+    ask_workers,
     how_to_follow,
-    open_pipeline,
+    needs_of,
     open_state,
     refuse_detaching,
     rejects_folder,
     settle_rejects,
 )
 from vecferry.pipelines.launch_local import run_here
+from vecferry.pipelines.needs import packed
 from vecferry.pipelines.report import Report, State, make_report, over_budget, over_limit
 from vecferry.pipelines.resolve import ResolvedJob, context_of
 from vecferry.pipelines.runners import Where, choose
 from vecferry.process import RunState, end_run
+from vecferry.secrets import left_to_workers
 from vecferry.steps import Size
 from vecferry.transforms.embed_budget import ledger_of
 
@@ -69,6 +72,11 @@ def run_job(
     """
     if resolved.unable():
         raise JobError(resolved.unable())
+    with left_to_workers(options.cluster.secrets == "worker"):
+        return _run(resolved, options, on_progress)
+
+
+def _run(resolved: ResolvedJob, options: RunOptions, on_progress: OnProgress) -> Report:
     run = f"{datetime.datetime.now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     started = time.monotonic()
     where = choose(options, resolved)
@@ -79,7 +87,10 @@ def run_job(
             log.info("run %s: trying source, endpoint and target", run)
             try_ends(resolved, run, reader=options.replay is None)
         name = f"{resolved.job.name}-{run}"
-        pipeline = open_pipeline(resolved, where, name, plan.rejects, preflight=options.preflight)
+        needs = needs_of(resolved, where, plan.rejects, options.cluster.secrets)
+        if options.preflight:
+            ask_workers(where, name, needs)
+        pipeline = beam.Pipeline(where.runner, options=where.beam_options(name, packed(needs)))
         build(pipeline, resolved, plan)
         target = _target(resolved, run)
         if options.cluster.detach:

@@ -6,10 +6,8 @@ import logging
 import os
 from typing import Any
 
-import apache_beam as beam
-
 from vecferry.errors import JobError, redact
-from vecferry.pipelines.needs import needs_of, packed
+from vecferry.pipelines import needs
 from vecferry.pipelines.resolve import ResolvedJob
 from vecferry.pipelines.runners import Where
 from vecferry.process import RunState, run_state
@@ -32,18 +30,18 @@ def open_state(resolved: ResolvedJob, where: Where, run: str, rejects: str) -> R
     return state
 
 
-def open_pipeline(
-    resolved: ResolvedJob, where: Where, name: str, rejects: str, *, preflight: bool
-) -> beam.Pipeline:
-    """An empty pipeline for the runner, after a look at its workers where that is needed."""
-    needs = needs_of(resolved, rejects if where.apart else "")
-    if preflight and where.environment == "EXTERNAL":
+def needs_of(resolved: ResolvedJob, where: Where, rejects: str, secrets: str) -> dict[str, Any]:
+    """What the workers of a run must have, and where they complain."""
+    return needs.needs_of(resolved, rejects if where.apart else "", secrets)
+
+
+def ask_workers(where: Where, name: str, wanted: dict[str, Any]) -> None:
+    """Looks at the workers first, where one that dies would leave the job hanging."""
+    if where.environment == "EXTERNAL":
         from vecferry.pipelines.probe import probe
 
         log.info("asking the workers what they have")
-        told = {**needs, "reports": ""}
-        probe(where, f"{name}-probe", told)
-    return beam.Pipeline(where.runner, options=where.beam_options(name, packed(needs)))
+        probe(where, f"{name}-probe", {**wanted, "reports": ""})
 
 
 def rejects_folder(folder: str, where: Where) -> str:

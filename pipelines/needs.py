@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ _CLIENTS = {
 """A stepType or a type of data source -> its client's module and the extra that brings it."""
 
 
-def needs_of(resolved: ResolvedJob, folder: str = "") -> dict[str, Any]:
+def needs_of(resolved: ResolvedJob, folder: str = "", secrets: str = "job") -> dict[str, Any]:
     """What the workers of a job must have, as values of JSON; `folder` is where they complain."""
     clients: dict[str, str] = {}
     for step in resolved.steps:
@@ -47,8 +48,23 @@ def needs_of(resolved: ResolvedJob, folder: str = "") -> dict[str, Any]:
         "python": _python(),
         "packages": {name: _version(name) for name in ("vecferry", "apache-beam")},
         "clients": clients,
+        "environment": _variables(resolved) if secrets == "worker" else [],
         "reports": folder,
     }
+
+
+def _variables(resolved: ResolvedJob) -> list[str]:
+    """The variables of the environment that workers fill secrets with."""
+    from vecferry.errors import JobError
+    from vecferry.secrets import WRITTEN_OUT, names_of, written_out
+    from vecferry.settings import secrets_in
+
+    cache = resolved.job.setting.vector_cache
+    models = [m for s in resolved.steps for m in (s.settings, s.connection)]
+    secrets = [value for model in (*models, cache) for value in secrets_in(model)]
+    if written_out(secrets):
+        raise JobError(WRITTEN_OUT)
+    return names_of(secrets)
 
 
 def missing(needs: dict[str, Any]) -> list[str]:
@@ -66,6 +82,12 @@ def missing(needs: dict[str, Any]) -> list[str]:
             problems.append(
                 f"it has {has}, and the job was submitted with {name} {wanted}: "
                 f"pip install '{name}=={wanted}' there, or submit with its version"
+            )
+    for name in needs.get("environment", ()):
+        if name not in os.environ:
+            problems.append(
+                f"its environment has no {name}, which --secrets worker fills in there: set it "
+                "where workers are started"
             )
     for module, extra in needs["clients"].items():
         if not _there(module):

@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 
 from vecferry.errors import JobError, near
+from vecferry.secrets import PLACEHOLDER as PLACEHOLDER
+from vecferry.secrets import keep_written
 
-PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][\w.-]*)(?::-([^}]*))?\}")
 _INDEX = re.compile(r"\[(\d+)\]")
 
 
@@ -34,7 +35,10 @@ def fill(value: Any, values: Mapping[str, str], path: str = "") -> tuple[Any, li
         return match.group(0)
 
     if isinstance(value, str):
-        return PLACEHOLDER.sub(replace, value), problems
+        text = PLACEHOLDER.sub(replace, value)
+        if text != value:
+            keep_written(text, value)
+        return text, problems
     if isinstance(value, dict):
         filled: dict[Any, Any] = {}
         for key, child in value.items():

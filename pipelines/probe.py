@@ -87,11 +87,12 @@ def _ended(where: Where, name: str, found: list[Any]) -> str:
 def _look(element: int, source: str, needs: dict[str, Any]) -> int:
     import importlib.metadata
     import importlib.util
+    import os
     import sys
 
     from apache_beam.metrics import Metrics
 
-    names: dict[str, Any] = {"importlib": importlib, "sys": sys}
+    names: dict[str, Any] = {"importlib": importlib, "os": os, "sys": sys}
     exec(source, names)
     problems = names["missing"](needs)
     message = names["complaint"](problems) if problems else "able"

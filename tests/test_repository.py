@@ -16,7 +16,17 @@ ROOT = Path(__file__).parent.parent
 PARTS = ("io", "pipelines", "transforms")
 SHARED = {
     "vecferry." + m
-    for m in ["rows", "errors", "retry", "process", "reporting", "steps", "settings", "beam"]
+    for m in [
+        "rows",
+        "errors",
+        "retry",
+        "process",
+        "reporting",
+        "secrets",
+        "steps",
+        "settings",
+        "beam",
+    ]
 }
 
 MODULES = sorted(

@@ -22,9 +22,9 @@ class OverBudgetError(TerminalError):
 class Ledger:
     """Books each request of a run before it is sent; for all embedding steps and threads.
 
-    `requests` and `tokens` are what the run may spend, None without a bound, and `share` tells which
-    part of it is this process's. The first request that would exceed it ends `run`: its readers
-    stop, and what is under way is finished.
+    `requests` and `tokens` are what the run may spend, None without a bound, and `share` tells
+    which part of it is this process's. The first request that would exceed it ends `run`: its
+    readers stop, and what is under way is finished.
     """
 
     def __init__(

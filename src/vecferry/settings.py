@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 from pydantic.alias_generators import to_camel
 
 from vecferry.errors import keep_secret, near
+from vecferry.secrets import filled, written_as
 
 
 class Secret(str):
@@ -29,7 +30,8 @@ class Secret(str):
         return "***"
 
     def __reduce__(self) -> Any:
-        return _secret, (self.reveal(),)
+        written = written_as(self.reveal())
+        return (_secret, (self.reveal(),)) if written is None else (_from_elsewhere, (written,))
 
     def reveal(self) -> str:
         """The text itself, as a plain `str`."""
@@ -39,6 +41,10 @@ class Secret(str):
 def _secret(value: str) -> Secret:
     keep_secret(str.__str__(value))
     return Secret(value)
+
+
+def _from_elsewhere(written: str) -> Secret:
+    return _secret(filled(written))
 
 
 SecretText = Annotated[
@@ -80,6 +86,17 @@ class Maker:
 
     def __str__(self) -> str:
         return f"{self.model} of {self.provider}, {self.dimension} dimensions"
+
+
+def secrets_in(value: Any) -> list[str]:
+    """The secrets in settings, or in what they hold, as plain texts."""
+    if isinstance(value, Secret):
+        return [value.reveal()]
+    if isinstance(value, BaseModel):
+        value = list(value.__dict__.values())
+    if isinstance(value, list | tuple):
+        return [secret for part in value for secret in secrets_in(part)]
+    return []
 
 
 def pick(value: Any, choices: tuple[str, ...], what: str) -> str:

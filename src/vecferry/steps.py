@@ -62,6 +62,12 @@ class StepContext:
         """How many calls one bundle may have under way (``max(1, concurrent // parallelism)``)."""
         return max(1, (self.concurrent or default) // self.parallelism)
 
+    def share(self) -> float:
+        """This process's share of a quota of the whole run, from 0 (excluded) to 1."""
+        if self.streams is None:
+            return 1 / self.parallelism
+        return run_state(self.run, self.reject_limit).share(self.step, self.parallelism)
+
     def reject(
         self,
         reason: str,
