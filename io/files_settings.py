@@ -96,7 +96,9 @@ class FilesSettings(Settings):
             raise ValueError('"*" stands alone: name all the columns, or give ["*"] only')
         if given == []:
             raise ValueError('no column is named: name some, or give ["*"] for all of them')
-        return given
+        if not isinstance(given, list):
+            return given
+        return [_with_name(c, at) for at, c in enumerate(given)]
 
     @field_validator("field_delimiter")
     @classmethod
@@ -227,6 +229,14 @@ class FilesSettings(Settings):
     def outputs(self) -> dict[str, int | None] | None:
         """The columns of the rows; None where the files decide."""
         return {c.label: None for c in self.column} or None
+
+
+def _with_name(column: Any, at: int) -> Any:
+    """A column as a job writes it; a constant without a name, as DataX has it, gets one."""
+    if not isinstance(column, dict) or column.get("value") is None:
+        return column
+    bare = column.get("name") in (None, "") and column.get("index") is None
+    return {**column, "name": f"constant_{at}"} if bare else column
 
 
 def _unescape(match: re.Match[str]) -> str:

@@ -142,10 +142,23 @@ class OdpsSettings(Settings):
             )
         return table
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_blanks(cls, given: Any) -> Any:
+        # DataWorks' form writes "" for what was left empty.
+        if not isinstance(given, dict):
+            return given
+        return {k: v for k, v in given.items() if v is not None and v != ""}
+
     @field_validator("partition", "column", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("partition", mode="before")
+    @classmethod
+    def _none_is_blank(cls, value: Any) -> Any:
+        return [v for v in value if v != ""] if isinstance(value, list | tuple) else value
 
     @field_validator("split_mode", mode="before")
     @classmethod

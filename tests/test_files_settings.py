@@ -179,3 +179,12 @@ def test_java_date_patterns_are_understood() -> None:
     assert convert("20240201 12") == NOON
     with pytest.raises(ValueError, match="not a date of the format 'yyyyMMdd HH'"):
         convert("2024")
+
+
+def test_a_constant_without_a_name_is_called_by_its_place() -> None:
+    """DataX's own examples have such columns; places never pass for a field's index."""
+    column = [{"index": 0}, {"type": "string", "value": "hello"}, {"index": 1}]
+    found = FilesSettings.model_validate({"path": "f", "fileType": "csv", "column": column})
+    assert [c.label for c in found.column] == ["column_0", "constant_1", "column_1"]
+    with pytest.raises(ValidationError, match="a column needs a name"):
+        FilesSettings.model_validate({"path": "f", "fileType": "csv", "column": [{"value": None}]})

@@ -78,6 +78,13 @@ def test_a_data_source_without_a_key_or_address_is_refused(
     assert "a-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("partition", ["", [""], None])
+def test_what_a_form_left_empty_is_as_if_it_were_not_there(partition: Any) -> None:
+    """DataWorks writes an empty text for it."""
+    blank: dict[str, Any] = {"enableWhere": "", "successOnNoPartition": None, "timezone": ""}
+    assert settings(partition=partition, where="", tunnelQuota="", **blank) == settings()
+
+
 def test_an_editor_takes_what_a_job_may_say_of_a_column() -> None:
     """The schema knows names, constants of each kind and columns with a name of their own."""
     schema = job_schema()
