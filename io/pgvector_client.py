@@ -154,6 +154,9 @@ def classify(error: Exception) -> Exception:
         return FatalError(f"the server's disk is full: {text}", "no-space")
     if state == "25006":
         return FatalError(f"the database is read-only: {text}", "read-only")
+    if state == "26000":
+        what = "a pooler between must keep sessions (PgBouncer: pool_mode = session)"
+        return FatalError(f"the connection forgets its statements, {what}: {text}", "no-session")
     if state[:2] in ("08", "25", "40", "53", "57", "58", "XX") or state in ("55P03", "55006"):
         return TransientError(text)
     if state[:2] in ("0A", "0L", "0P", "28", "3D", "3F", "42", "55"):

@@ -32,6 +32,12 @@ class RowEncoder:
         self.columns = [_sized(c, by_name) for c in info.columns if c.name in into]
         self.keys = [c for c in info.keys if c.name in into]
         self.version = settings.version_column
+        # Only a row that sets every column may stand for a delete, or another row, before it.
+        written = {settings.version_column, *(c.name for c in self.columns)}
+        self._whole = settings.write_mode == "replace" or (
+            settings.write_mode == "update"
+            and all(c.name in written or c.computed for c in info.columns)
+        )
         self._plan = []
         for column in self.columns:
             job = by_name.get(column.name)
@@ -75,7 +81,7 @@ class RowEncoder:
             )
         size = self._extra + sum(map(len, fields))
         # As `Record(…)`, which costs twice as much.
-        return tuple.__new__(Record, (WRITING, key, (fields, change.version), size, True))
+        return tuple.__new__(Record, (WRITING, key, (fields, change.version), size, self._whole))
 
     def _delete(self, change: Change) -> Record:
         found = []

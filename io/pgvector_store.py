@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,35 @@ _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END = b"\xff\xff"
 MOST_GRAVES = 100_000
 """Keys whose delete is remembered, so that an older change that comes late does not revive them."""
+
+
+class Graves:
+    """Which version of a key was deleted, for the last `most` keys. Used by many threads."""
+
+    def __init__(self, most: int = MOST_GRAVES) -> None:
+        self._most = most
+        self._versions: dict[Any, int] = {}
+        self._lock = threading.Lock()
+
+    def __bool__(self) -> bool:
+        return bool(self._versions)
+
+    def add(self, key: Any, version: int) -> None:
+        """A delete of that version was carried out."""
+        with self._lock:
+            while len(self._versions) >= self._most:
+                del self._versions[next(iter(self._versions))]
+            self._versions[key] = version
+
+    def remove(self, key: Any) -> None:
+        """The key is there again."""
+        with self._lock:
+            self._versions.pop(key, None)
+
+    def outlives(self, key: Any, version: int | None) -> bool:
+        """Whether a later version than this one was deleted."""
+        deleted = self._versions.get(key)
+        return deleted is not None and version is not None and version < deleted
 
 
 class TableStore:
@@ -47,7 +77,7 @@ class TableStore:
         self._row_head = struct.pack("!h", len(encoder.columns) + nulls)
         self._row_tail = NULL * nulls
         self._pool = Pool(self._connect)
-        self._graves: dict[Any, int] = {}
+        self._graves = Graves()
 
     def _connect(self) -> Any:
         connection = self._open()
@@ -60,7 +90,9 @@ class TableStore:
 
     def send(self, records: list[Record]) -> list[Outcome] | None:
         """Writes records of different keys in one transaction."""
-        stale = {i for i, r in enumerate(records) if self._is_buried(r)} if self._graves else set()
+        stale: set[int] = set()
+        if graves := self._graves:
+            stale = {i for i, r in enumerate(records) if graves.outlives(r.key, r.body[1])}
         writes = [i for i, r in enumerate(records) if r.op != DELETING and i not in stale]
         deletes = [i for i, r in enumerate(records) if r.op == DELETING and i not in stale]
         try:
@@ -108,21 +140,14 @@ class TableStore:
         left = connection.execute(self._sql.undeleted, given).fetchall()
         return {places[n - 1] for (n,) in left}
 
-    def _is_buried(self, record: Record) -> bool:
-        version = record.body[1]
-        deleted = self._graves.get(record.key)
-        return deleted is not None and version is not None and version < deleted
-
     def _bury(self, records: list[Record], writes: list[int], deletes: list[int]) -> None:
         for i in deletes:
             version = records[i].body[1]
             if version is not None:
-                while len(self._graves) >= MOST_GRAVES:
-                    self._graves.pop(next(iter(self._graves)), None)
-                self._graves[records[i].key] = version
+                self._graves.add(records[i].key, version)
         if self._graves:
             for i in writes:
-                self._graves.pop(records[i].key, None)
+                self._graves.remove(records[i].key)
 
     def close(self) -> None:
         """Closes the connections."""

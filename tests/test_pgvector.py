@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import apache_beam as beam
 import numpy as np
 import psycopg
@@ -17,6 +20,7 @@ from tests.sink_contract import rows, vector, write
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError
 from vecferry.io.pgvector import WriteToPostgres
 from vecferry.io.pgvector_client import classify, connect
+from vecferry.io.pgvector_store import Graves
 from vecferry.io.postgresql_settings import PostgresConnection
 from vecferry.io.sink_store import TooLargeError
 from vecferry.rows import DELETE, Change, Reject
@@ -57,6 +61,21 @@ def test_a_row_that_is_there_is_replaced_updated_or_left_alone(tables, mode, kep
     assert tables.ask("SELECT * FROM @t ORDER BY id") == [kept, (2, "fresh", None, "usual")]
     stale = operator.counts.values.get("rows-stale", 0)
     assert (len(written), stale, rejects) == ((1, 1, []) if mode == "ignore" else (2, 0, []))
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("replace", "2"), ("update", "2"), ("ignore", "1")])
+def test_a_batch_ends_as_its_changes_would_one_by_one(tables, mode, kept):
+    """A delete and two rows of a key: the delete empties, then the mode decides."""
+    tables.execute(
+        "CREATE TABLE @t (id int PRIMARY KEY, a text, b text DEFAULT 'usual')",
+        "INSERT INTO @t VALUES (1, 'old a', 'old b')",
+    )
+    target = tables.target(column=["id", "a"], schemaCreateMode="ignore", conflictMode=mode.title())
+    log = [Change({"id": 1}, kind=DELETE), {"id": 1, "a": "1"}, {"id": 1, "a": "2"}]
+    operator = target.operator()
+    written, rejects = write(target, log, operator)
+    assert (len(written) + operator.counts.values.get("rows-stale", 0), rejects) == (3, [])
+    assert tables.ask("SELECT a, b FROM @t") == [(kept, "usual")]
 
 
 def test_an_older_version_never_replaces_a_newer_one(tables):
@@ -421,6 +440,32 @@ def test_what_happens_once_is_not_for_a_pipeline_that_repeats_bundles(tables, mo
         WriteToPostgres(settings=tables.settings(**more), connection=tables.connection())
 
 
+def test_deletes_are_remembered_by_many_threads_at_once():
+    """Of more keys than there is room for the last ones are kept, and no thread fails."""
+    graves, failures = Graves(most=8), []
+
+    def bury(first: int) -> None:
+        try:
+            for n in range(4000):
+                graves.add((first, n), n)
+        except RuntimeError as e:
+            failures.append(e)
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=bury, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(usual)
+    assert failures == []
+    assert any(graves.outlives((i, 3999), 3998) for i in range(4))
+    assert not any(graves.outlives((i, 0), -1) for i in range(4))
+
+
 @pytest.mark.parametrize(
     ("state", "kind"),
     [
@@ -435,6 +480,7 @@ def test_what_happens_once_is_not_for_a_pipeline_that_repeats_bundles(tables, mo
         ("53200", TooLargeError),
         ("53100", FatalError),
         ("25006", FatalError),
+        ("26000", FatalError),
         ("28P01", FatalError),
         ("42P01", FatalError),
         ("42501", FatalError),
