@@ -5,6 +5,7 @@ A reader knows nothing but `FileStore`; how a kind of store is reached is in a m
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from vecferry.errors import JobError, near, shorten
+from vecferry.errors import JobError, VecferryError, near, shorten
 from vecferry.io.files_connections import (
     GcsConnection,
     HdfsConnection,
@@ -188,8 +189,11 @@ class FileStore:
         )
 
     def _nothing(self, pattern: str) -> str:
-        names = list(islice(self._some_paths(), MOST_NEIGHBOURS))
-        hint = near(pattern, names)
+        names: list[str] = []
+        hint = "; what there is may not be listed"
+        with contextlib.suppress(VecferryError, OSError):  # of a folder that is not the job's
+            names = list(islice(self._some_paths(), MOST_NEIGHBOURS))
+            hint = near(pattern, names)
         if not hint and names:
             hint = f"; there are {shorten(', '.join(sorted(names)[:5]))}"
         return f"no file matches {pattern!r} in {self.name!r}{hint or '; the folder is empty'}"

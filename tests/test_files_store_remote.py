@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.files_contract import Place, items_of
+from tests.services.hdfs import Hdfs
 from tests.services.server import running
 from tests.services.versitygw import Versitygw
 from tests.store_support import (
@@ -19,12 +20,14 @@ from tests.store_support import (
     buckets_have_names,
     gcs_place,
     hdfs_place,
+    hdfs_source,
     local_place,
     s3_place,
 )
 from vecferry.errors import FatalError, JobError
 from vecferry.io import files_store_gcs, files_store_s3
-from vecferry.io.files_store import FileStore, filesystem
+from vecferry.io.files_connections import HdfsConnection
+from vecferry.io.files_store import FileStore, NoFile, filesystem
 from vecferry.io.files_store_ranges import LEAST_AHEAD, MOST_AHEAD, ResumingFile
 
 SERVICES = [pytest.param(name, marks=pytest.mark.service) for name in ("s3", "oss", "hdfs", "gcs")]
@@ -127,6 +130,23 @@ def test_what_is_not_there_is_no_file(place: Place) -> None:
         store.info(f"{at}/in/b")
     with pytest.raises(FileNotFoundError):
         store.info(f"{at}/other/b")
+
+
+@pytest.mark.service
+def test_a_folder_beside_the_job_s_may_be_closed_to_its_user() -> None:
+    """What is looked for to help with a name does not stand for what is wrong with it."""
+    place = hdfs_place()
+    at = place.folder()
+    place.put(f"{at}/closed/a.jsonl", b"{}")
+    running(Hdfs).call("PUT", f"{FOLDER}/{at}/closed", op="SETPERMISSION", permission="700")
+    own = HdfsConnection.model_validate(hdfs_source(path=f"{FOLDER}/{at}"))
+    store = filesystem(own)
+    with pytest.raises(
+        NoFile, match=r"no file matches 'in/\*' .*; what there is may not be listed"
+    ):
+        store.find("in/*")
+    with pytest.raises(FatalError, match="user 'alice' may not read it"):
+        store.find("*/a.jsonl")
 
 
 @pytest.mark.parametrize("pattern", ["../secret", "a/../../secret", "..", "../../*"])
