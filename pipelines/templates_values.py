@@ -7,6 +7,7 @@ from typing import Any
 
 from vecferry.errors import JobError, keep_secret, near, shorten
 from vecferry.pipelines.templates_metadata import Parameter, TemplateMetadata
+from vecferry.secrets import keep_written
 
 
 def choose_values(
@@ -96,6 +97,8 @@ def _choose(
         return [f"{where} is {shown}: {e}; {parameter.label}: {parameter.help_text}"]
     if value == [] and not parameter.is_optional:
         return [_missing(parameter)]
+    if parameter.secret:
+        keep_written(text, f"${{{variable or parameter.name}}}")  # for workers to fill
     values[parameter.name] = value
     return []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,10 @@ from vecferry.pipelines.documents import parse_document
 from vecferry.pipelines.placeholders import fill
 from vecferry.pipelines.templates import OWN_FOLDER, load_template, read_template
 from vecferry.pipelines.templates_insert import insert
-from vecferry.pipelines.templates_job import render_template
+from vecferry.pipelines.templates_job import render_template, resolve_template
 from vecferry.pipelines.templates_metadata import Parameter
 from vecferry.pipelines.templates_values import choose_values
+from vecferry.secrets import left_to_workers
 
 NAMES = sorted(p.stem for p in OWN_FOLDER.glob("*.yaml"))
 NEEDED = {
@@ -236,6 +238,22 @@ def test_a_secret_is_never_shown(
         assert SECRET not in outcome.err
         if command == "render" and not wrong:
             assert "token: ${MILVUS_TOKEN}" in outcome.out
+
+
+@pytest.mark.parametrize("where", ["given", "environment"])
+def test_a_secret_can_be_left_to_workers(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """What is submitted then names the variable that `show` names, and a worker fills it."""
+    given = parameters("files-to-milvus", milvusEndpoint="http://127.0.0.1:1")
+    if where == "given":
+        given["milvusToken"] = SECRET
+    else:
+        monkeypatch.setenv("MILVUS_TOKEN", SECRET)
+    connection = resolve_template("template:files-to-milvus", parameters=given).writer.connection
+    assert SECRET.encode() in pickle.dumps(connection)
+    with left_to_workers():
+        submitted = pickle.dumps(connection)
+    assert SECRET.encode() not in submitted
+    assert b"${MILVUS_TOKEN}" in submitted
 
 
 def test_a_secret_that_is_wrong_is_told_without_its_value() -> None:
