@@ -8,6 +8,8 @@ from typing import Any, Protocol
 BATCH_BYTES = 1 << 20
 MOST_ROWS = 4096
 PAGE_BUFFER = 256 << 10
+LEAST_REPEATED, MOST_REPEATED_BYTES = 256, 64 << 20
+"""A value that is stored once for many rows takes its place in each row of a batch."""
 
 
 class Table(Protocol):
@@ -49,13 +51,26 @@ class Parquet:
         return int(self._file.metadata.row_group(unit).num_rows)
 
     def batches(self, unit: int, names: list[str] | None) -> Iterator[Any]:
-        """Batches of about a megabyte."""
+        """Batches of about a megabyte; of more where a few long values come over and over."""
         group = self._file.metadata.row_group(unit)
         width = max(1, group.total_byte_size // max(1, group.num_rows))
         rows = min(MOST_ROWS, max(1, BATCH_BYTES // width))
+        rows = min(rows, max(LEAST_REPEATED, MOST_REPEATED_BYTES // self._longest(group)))
         yield from self._file.iter_batches(
             rows, row_groups=[unit], columns=names, use_threads=False
         )
+
+    def _longest(self, group: Any) -> int:
+        """About the most bytes that a value may have which is stored once for many rows."""
+        longest = 1
+        for i in range(group.num_columns):
+            chunk = group.column(i)
+            if chunk.has_dictionary_page and chunk.dictionary_page_offset is not None:
+                packed = chunk.data_page_offset - chunk.dictionary_page_offset
+                ratio = chunk.total_uncompressed_size / max(1, chunk.total_compressed_size)
+                size = min(packed * ratio, chunk.total_uncompressed_size)
+                longest = max(longest, int(size))
+        return longest
 
 
 class Orc:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.files_contract import items_of
 from vecferry.errors import FatalError, JobError
+from vecferry.io import files_columnar
 from vecferry.io.files_connections import LocalConnection
 from vecferry.io.files_reader import FileReader
 from vecferry.io.files_settings import FilesSettings
@@ -281,6 +282,16 @@ def test_the_first_row_takes_a_few_pages_not_a_row_group(tmp_path: Path) -> None
     assert next(stream)["id"] == 0  # type: ignore[index]
     stream.close()  # type: ignore[attr-defined]
     assert 0 < sum(opened) < 5_000_000
+
+
+def test_a_long_text_that_is_stored_once_does_not_fill_the_memory(tmp_path: Path) -> None:
+    """A file of some kilobytes has 4,096 rows of 100 kB; not all of them are held at once."""
+    once = pa.DictionaryArray.from_arrays(pa.array([0] * 4096, pa.int32()), ["x" * 100_000])
+    pq.write_table(pa.table({"t": once}), tmp_path / "a.parquet", store_schema=False)
+    table = files_columnar.Parquet(tmp_path / "a.parquet")
+    sizes = [batch.nbytes for batch in table.batches(0, None)]
+    assert sum(sizes) > 400_000_000
+    assert max(sizes) < 80_000_000
 
 
 class _Counted(io.RawIOBase):
