@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from vecferry.pipelines.resolve import ResolvedJob
 
 AFTER_DASHES = "after dashes"
+JAVA_OPTIONS = {
+    f"--{name}"
+    for name in (
+        "allow_non_restored_state",
+        "checkpointing_interval",
+        "finish_bundle_before_checkpointing",
+        "max_bundle_size",
+        "max_bundle_time_mills",
+        "savepoint_path",
+        "streaming_timeout_ms",
+    )
+}
+"""Options that a job server knows and Beam's Python does not."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +146,7 @@ def _beam_option_names() -> set[str]:
         adder = inspect.getattr_static(cls, "_add_argparse_args", None)
         if adder is not None:
             cls._add_argparse_args(parser)
-    return {option for action in parser._actions for option in action.option_strings}
+    return {option for action in parser._actions for option in action.option_strings} | JAVA_OPTIONS
 
 
 def set_up_logging(verbose: int) -> None:

@@ -23,6 +23,8 @@ from vecferry.reporting import Gathered
 
 SILENT_SECONDS = 30.0
 LOOK_SECONDS = 1.0
+QUIET_SECONDS = 3.0
+"""A job without an end is at its end when nothing was counted for so long after a stop."""
 FAILURES = 3
 """So many failures of a job of which no worker has told anything are one too many."""
 
@@ -49,6 +51,9 @@ class Following:
         self._cancelled = False
         self._submitted = threading.Event()
         self._next_look = 0.0
+        self._last_counts: dict[str, int] = {}
+        self._quiet_since: float | None = None
+        self._drained = False
 
     def to_its_end(self, on_progress: Callable[[], None], poll_seconds: float) -> Ended:
         """Submits the job and follows it; a second Ctrl-C cancels it and raises."""
@@ -139,8 +144,22 @@ class Following:
         if isinstance(state, Gathered) and state.over_limit and not state.stop.is_set():
             self._stop("errorLimit")
         self._look_at_failures()
+        if self._where.endless and state.stop.is_set():
+            self._end_when_quiet()
         if state.fatal and not self._cancelled and self._submitted.is_set():
             log.info("the job can't succeed, and is ended: %s", state.failure)
+            self.cancel()
+
+    def _end_when_quiet(self) -> None:
+        """Cancels a job without an end once its readers have stopped and nothing moves any more.
+
+        A runner keeps the sources of such a job alive, so that it can be checkpointed.
+        """
+        counts, moment = self.state.counts(), time.monotonic()
+        if counts != self._last_counts or self._quiet_since is None:
+            self._last_counts, self._quiet_since = counts, moment
+        elif moment - self._quiet_since > QUIET_SECONDS and not self._cancelled:
+            self._drained = True
             self.cancel()
 
     def _look_at_failures(self) -> None:
@@ -205,6 +224,8 @@ class Following:
 
     def _ended(self) -> Ended:
         state = self.state
+        if self._drained:
+            return Ended()
         if self._failure is None:
             return Ended(committed=self._settle())
         words = state.failure if state.failure and not self._retried() else ""

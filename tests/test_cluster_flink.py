@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster_contract import Contract, Runner
+from tests.cluster_endless import Endless
 from tests.cluster_following import Following, Leaving
 from tests.cluster_kills import Kills, ancestors, python_workers
 from tests.cluster_workers import Pools, Workers
@@ -81,3 +82,7 @@ class TestFollowing(Following, Leaving):
         """Those of Flink, not those of the job server."""
         found = self.cluster.jobs("RUNNING", "RESTARTING", "CREATED", "CANCELLING")
         return [job["name"] for job in found]
+
+
+class TestEndless(Endless):
+    """A source that never ends."""
