@@ -99,7 +99,7 @@ class Marking:
             f"target{switch}, or with --force to write there all the same, and to mark it anew"
             for field, there, here in self._different()
         ]
-        if self.context.into and self.found is None and not self.is_empty():
+        if self.context.instead_of and self.found is None and not self.is_empty():
             out.append(
                 f"{self.what} holds rows already, and no mark says that vecferry made it: name a "
                 "target that is new as --into, or add --force"

@@ -113,7 +113,7 @@ class MilvusTarget:
             return []
         collection = self._collection()
         name = self._existing(collection).name
-        if self.context.into and collection.is_empty(unknown=False):
+        if self.context.instead_of and collection.is_empty(unknown=False):
             raise JobError(f"collection {name!r} holds no row, so alias {alias!r} was not moved")
         collection.point_alias(alias)
         return [f"alias {alias!r} names collection {name!r} now"]
@@ -214,7 +214,7 @@ class MilvusTarget:
     def _unfit(self, collection: Collection, info: CollectionInfo) -> list[str]:
         """Why the job can't have the collection as it is."""
         settings = self.settings
-        if info.name != settings.collection and (self.context.into or self._recreates):
+        if info.name != settings.collection and (self.context.instead_of or self._recreates):
             return [another_name(settings, info)]
         if self._recreates:
             rows = 0 if settings.owns_target else collection.count()

@@ -159,21 +159,22 @@ class SearchIndex:
             mappings["_meta"] = {NAME: to_json(mark)}
         return {"settings": settings, "mappings": mappings}
 
-    def point_alias(self, name: str) -> None:
-        """Lets the step's alias name this index, too, or it alone."""
+    def point_alias(self, name: str, instead_of: str | None = None) -> None:
+        """Lets the step's alias name this index: it alone, or beside others but for `instead_of`."""
         alias, exclusive = self.settings.alias, self.settings.alias_mode == "exclusive"
-        kept = self._filter_of(alias or "") if exclusive else {}
+        gone = "*" if exclusive else instead_of
+        kept = {} if gone is None else self._filter_of(alias or "", gone)
         actions: list[dict[str, Any]] = [{"add": {**kept, "index": name, "alias": alias}}]
-        if exclusive:
-            actions.insert(0, {"remove": {"index": "*", "alias": alias, "must_exist": False}})
+        if gone is not None and (exclusive or self.names(gone)):
+            actions.insert(0, {"remove": {"index": gone, "alias": alias, "must_exist": False}})
         body = {"actions": actions}
         ask(self.client, lambda: self._write("POST", "/_aliases", body), "moving the alias")
 
-    def _filter_of(self, alias: str) -> dict[str, Any]:
-        """Filter and routing of an alias of one index, which are to move with it."""
+    def _filter_of(self, alias: str, index: str) -> dict[str, Any]:
+        """Filter and routing of an alias of `index`, or of the only one (``*``): they move, too."""
         read = functools.partial(self._found, f"/_alias/{quote(alias, safe='')}")
         answer = ask(self.client, read, f"reading alias {alias!r}") or {}
-        found = [body["aliases"][alias] for body in answer.values()]
+        found = [b["aliases"][alias] for name, b in answer.items() if index in ("*", name)]
         return dict(found[0]) if len(found) == 1 else {}
 
     def search(self, field: Field, vector: Any, k: int) -> list[dict[str, Any]]:

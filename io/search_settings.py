@@ -175,14 +175,15 @@ class SearchSettings(Settings):
     def moved(self, name: str, *, switch: bool) -> dict[str, Any]:
         """What to change in the step's parameters for it to fill a new index instead.
 
-        With `switch` the step's alias, or else its index's name, becomes the alias of the new one.
+        With `switch` the step's alias, or else its index's name, becomes the alias of the new one;
+        what else a step's alias names, as its `aliasMode` allows, it goes on to name.
         """
         return {
             "index": name,
             "schemaCreateMode": "createIfNotExist",
             "cleanup": False,
             "alias": (self.alias or self.index) if switch else None,
-            "aliasMode": "exclusive",
+            "aliasMode": self.alias_mode if self.alias else "exclusive",
         }
 
     @property

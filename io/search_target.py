@@ -95,9 +95,9 @@ class SearchTarget:
             return []
         index = self._index()
         name = self._existing(index).name
-        if self.context.into and index.is_empty():
+        if self.context.instead_of and index.is_empty():
             raise JobError(f"index {name!r} holds no document, so alias {alias!r} was not moved")
-        index.point_alias(name)
+        index.point_alias(name, self.context.instead_of)
         return [f"alias {alias!r} names index {name!r} now"]
 
     def unfinished(self) -> str | None:
@@ -209,7 +209,7 @@ class SearchTarget:
         settings = self.settings
         if info is None:
             return self._missing(index)
-        if self.context.into and index.is_alias():
+        if self.context.instead_of and index.is_alias():
             return [f"--into {settings.index}: this is an alias of {info.name!r}: name a new index"]
         if not settings.recreates:
             return [*mismatches(settings, info), *self._marking(index, info).refusals()]

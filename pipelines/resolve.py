@@ -44,13 +44,13 @@ class ResolvedStep:
 
 @dataclass(frozen=True)
 class ResolvedJob:
-    """A job that can be built into a graph. `force` and `into` are as `StepContext` has them."""
+    """A job that can be built into a graph; `force` and `instead_of` as `StepContext` has them."""
 
     job: Job
     steps: tuple[ResolvedStep, ...]
     warnings: list[str] = field(default_factory=list)
     force: bool = False
-    into: bool = False
+    instead_of: str | None = None
 
     @property
     def reader(self) -> ResolvedStep:
@@ -277,5 +277,5 @@ def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepConte
         token_budget=setting.budget.tokens if setting.budget else None,
         makers=resolved.makers() if writes else {},
         force=writes and resolved.force,
-        into=writes and resolved.into,
+        instead_of=resolved.instead_of if writes else None,
     )

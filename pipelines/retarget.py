@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from vecferry.errors import JobError
+from vecferry.pipelines.job import Job
 from vecferry.pipelines.problems import validate
 from vecferry.pipelines.registry import load
 from vecferry.pipelines.resolve import ResolvedJob, ResolvedStep
@@ -54,12 +55,12 @@ class TargetOptions:
             if self.switch_alias:
                 raise JobError("--switch-alias: say which target the alias is to name, by --into")
             return dataclasses.replace(resolved, force=self.force)
-        writer = self._moved(resolved, self.into)
+        writer, own = self._moved(resolved.writer, resolved.job, self.into)
         steps = (*resolved.steps[:-1], writer)
-        return dataclasses.replace(resolved, steps=steps, force=self.force, into=True)
+        return dataclasses.replace(resolved, steps=steps, force=self.force, instead_of=own)
 
-    def _moved(self, resolved: ResolvedJob, name: str) -> ResolvedStep:
-        writer = resolved.writer
+    def _moved(self, writer: ResolvedStep, job: Job, name: str) -> tuple[ResolvedStep, str]:
+        """The step with the new target, and the name of its own."""
         moved = getattr(writer.settings, "moved", None)
         if moved is None:
             raise JobError(f"--into: the step {writer.kind.step_type} has no target to name anew")
@@ -68,14 +69,15 @@ class TargetOptions:
         except ValueError as e:
             raise JobError(f"step {writer.name!r}: {e}") from None
         key = next(iter(changes))
-        if getattr(writer.settings, key) == name:
+        own: str = getattr(writer.settings, key)
+        if own == name:
             raise JobError(f"--into {name}: this is the {key} of the job itself: name a new one")
-        parameter = {**resolved.job.steps[writer.index].parameter, **changes}
+        parameter = {**job.steps[writer.index].parameter, **changes}
         path = f"--into {name}: steps[{writer.index}].parameter"
         settings, problems = validate(load(writer.kind.settings), parameter, path)
         if settings is None:
             raise JobError(problems)
-        return dataclasses.replace(writer, settings=settings)
+        return dataclasses.replace(writer, settings=settings), own
 
 
 def target_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -56,7 +56,7 @@ class MarkPlace(ABC):
         makers = {} if maker is None else {"vector": maker}
         context = StepContext(
             step="Writer", step_type=self.step_type, retry_deadline=30,
-            makers=makers, force=force, into=into,
+            makers=makers, force=force, instead_of="another" if into else None,
         )  # fmt: skip
         self._runs.append(context.run)
         given = {"schemaCreateMode": self.creates, "column": self.columns, **settings}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -95,12 +96,28 @@ class SearchMarks(MarkContract):
         write(first, rows(2))
         first.conclude()
         moved = first.settings.moved(new, switch=True)
-        second = place.target(OTHER, new, into=True, **{**moved, "index": new})
+        assert moved["alias"] == alias
+        second = place.target(OTHER, new, **{**moved, "index": new, "aliasMode": "exclusive"})
         second.prepare()
         write(second, rows(3))
         second.conclude()
         assert place.meant(alias) == new
         assert first.settings.moved(new, switch=False)["alias"] is None
+
+    def test_an_alias_of_several_indices_exchanges_one(self, place):
+        """As of an index a month: only the job's own gives way to the new one."""
+        alias, old, new = (f"{place.name}{end}" for end in ("a", "x", "y"))
+        for name in (place.name, old):
+            month = place.target(name=name, alias=alias)
+            month.prepare()
+            month.conclude()
+        moved = {**month.settings.moved(new, switch=True), "index": new}
+        target = place.target(OTHER, new, **moved)
+        target.context = dataclasses.replace(target.context, instead_of=old)
+        target.prepare()
+        write(target, rows(1))
+        target.conclude()
+        assert set(place.server.request("GET", f"/_alias/{alias}")) == {place.name, new}
 
     def test_an_alias_keeps_its_filter_and_routing(self, place):
         """Only what it names changes: readers may rely on the rest."""

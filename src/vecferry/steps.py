@@ -35,8 +35,8 @@ class StepContext:
     `streams` the most bundles that may read at a time.
 
     A writer is also told of `makers`, by column what the job's own steps make its vectors with;
-    of `force`, that a target whose vectors another model made may be written to; and of `into`,
-    that the command line named a new target in place of the job's own.
+    of `force`, that a target whose vectors another model made may be written to; and of the
+    job's own target, `instead_of` which the command line named a new one.
     """
 
     step: str
@@ -56,7 +56,7 @@ class StepContext:
     retry_deadline: float | None = 600.0
     makers: Mapping[str, Maker] = field(default_factory=dict)
     force: bool = False
-    into: bool = False
+    instead_of: str | None = None
 
     def in_flight(self, default: int = 16) -> int:
         """How many calls one bundle may have under way (``max(1, concurrent // parallelism)``)."""
