@@ -160,7 +160,7 @@ class SearchIndex:
         return {"settings": settings, "mappings": mappings}
 
     def point_alias(self, name: str, instead_of: str | None = None) -> None:
-        """Lets the step's alias name this index: it alone, or beside others but for `instead_of`."""
+        """Lets the step's alias name this index alone, or beside others but `instead_of`."""
         alias, exclusive = self.settings.alias, self.settings.alias_mode == "exclusive"
         gone = "*" if exclusive else instead_of
         kept = {} if gone is None else self._filter_of(alias or "", gone)
