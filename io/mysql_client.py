@@ -10,7 +10,7 @@ from typing import Any
 from vecferry.errors import JobError, VecferryError, near
 from vecferry.io.mysql_catalog import read_table
 from vecferry.io.mysql_errors import explained
-from vecferry.io.mysql_types import BINARY, DECIMALS, INTEGERS, TEXTS, converter
+from vecferry.io.mysql_types import BINARY, BIT, DECIMALS, INTEGERS, TEXTS, converter
 from vecferry.io.table_database import BATCH_BYTES, BATCH_ROWS, Convert, Refused, Table
 from vecferry.io.table_settings import TableConnection
 from vecferry.io.table_tls import tls_context
@@ -277,7 +277,7 @@ class MySqlResult:
     def text(self, at: int, value: Any) -> str:
         """Text, or hexadecimal for bytes."""
         field = self._fields[at]
-        if field.type_code in TEXTS and field.charsetnr == BINARY:
+        if field.type_code == BIT or (field.type_code in TEXTS and field.charsetnr == BINARY):
             return str(value.hex())
         return str(value.decode("utf-8", "backslashreplace"))
 

@@ -116,6 +116,13 @@ def test_a_duration_is_no_time_of_a_day(db: Place, hours: str) -> None:
 
 
 @pytest.mark.service
+def test_a_key_of_bits_is_in_hexadecimal_in_an_origin(db: Place) -> None:
+    """As it is sent, it would be control characters."""
+    table = db.table("b BIT(12) PRIMARY KEY", "b'101000000001'", "b'1'")
+    origins = [row.origin for row in db.read(table=table)]
+    assert origins == [f"shop.{table}:b={key}" for key in ("0001", "0a01")]
+
+
 def test_spatial_columns_are_refused_before_the_run(db: Place) -> None:
     """The message says how to read them."""
     table = db.table("id INT PRIMARY KEY, place POINT", "1, POINT(1, 2)")
