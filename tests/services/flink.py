@@ -14,7 +14,6 @@ from tests.services.server import eventually, free_port
 
 BEAM = "2.62.0"  # newer ones lack a jar, or stop at streaming jobs
 JARS = (f"org.apache.beam:beam-runners-flink-1.19:{BEAM}", "org.slf4j:slf4j-simple:1.7.30")
-SLOTS = 2
 
 _CONF = """
 jobmanager.rpc.address: 127.0.0.1
@@ -54,6 +53,7 @@ class Flink(Cluster):
     """Two TaskManagers of two slots each; failed jobs are started again up to twenty times."""
 
     name = "flink"
+    machines, slots_each = 2, 2
 
     @property
     def url(self) -> str:
@@ -78,7 +78,7 @@ class Flink(Cluster):
     def prepare(self) -> None:
         """Writes the configuration."""
         conf = _CONF.format(
-            rpc=free_port(), rest=self.port, blob=free_port(), slots=SLOTS, data=self.data
+            rpc=free_port(), rest=self.port, blob=free_port(), slots=self.slots_each, data=self.data
         )
         (self.data / "flink-conf.yaml").write_text(conf)
 
@@ -91,7 +91,7 @@ class Flink(Cluster):
             Part("flink-jm", self._jvm(384, manager), self.port),
             *(
                 Part(f"flink-tm{i}", self._jvm(512, runner, "-D", f"taskmanager.resource-id=tm{i}"))
-                for i in range(2)
+                for i in range(self.machines)
             ),
             Part("flink-job-server", self._job_server(artifacts), self.job_port),
         ]
@@ -99,7 +99,7 @@ class Flink(Cluster):
             part.ready = self.get_overview  # type: ignore[method-assign]
         for part in self.parts:
             part.start()
-        eventually(lambda: self.slots() == 2 * SLOTS, 60)
+        eventually(lambda: self.slots() == self.machines * self.slots_each, 60)
 
     def _jvm(self, heap: int, entry: str, *more: str) -> list[str]:
         path = ["-cp", f"{self._jars}/*", entry, "--configDir", str(self.data)]

@@ -19,7 +19,6 @@ JARS = (
     "org.apache.spark:spark-sql_2.12:3.5.0",
     "org.slf4j:slf4j-api:2.0.7",  # else an older one wins, and nothing is logged
 )
-CORES = 2
 _LOG = """
 rootLogger.level = info
 rootLogger.appenderRef.e.ref = e
@@ -52,6 +51,7 @@ class Spark(Cluster):
     """One machine with two cores for executors of one core each."""
 
     name = "spark"
+    cores = 2
 
     @property
     def master(self) -> str:
@@ -61,7 +61,7 @@ class Spark(Cluster):
     @property
     def beam_options(self) -> list[str]:
         """What names this cluster on the command line."""
-        return [f"--job_endpoint={self.job_endpoint}", f"--parallelism={CORES}"]
+        return [f"--job_endpoint={self.job_endpoint}", f"--parallelism={self.cores}"]
 
     @property
     def job_server(self) -> Part:
@@ -87,7 +87,7 @@ class Spark(Cluster):
         """Master, worker, job server."""
         deploy = "org.apache.spark.deploy"
         at = ["--host", "127.0.0.1", "--webui-port", str(free_port())]
-        work = ["--cores", str(CORES), "--memory", "2g", "--work-dir", str(self.data / "work")]
+        work = ["--cores", str(self.cores), "--memory", "2g", "--work-dir", str(self.data / "work")]
         worker = [f"{deploy}.worker.Worker", *at, *work, self.master]
         self.parts = [
             self._part(
@@ -118,7 +118,7 @@ class Spark(Cluster):
             "spark.ui.enabled": "false",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
-            "spark.cores.max": str(CORES),
+            "spark.cores.max": str(self.cores),
             "spark.executor.cores": "1",
             "spark.executor.memory": "512m",
             "spark.executor.extraJavaOptions": " ".join([*OPENS, *SMALL]),
