@@ -13,7 +13,7 @@ import pytest
 from vecferry.errors import JobError
 from vecferry.io.files_reader import FileReader
 from vecferry.io.files_settings import FilesSettings, LocalConnection
-from vecferry.io.files_store import FileStore, filesystem
+from vecferry.io.files_store import FileInfo, FileStore, Listed, filesystem
 from vecferry.settings import Settings
 from vecferry.steps import StepContext
 
@@ -208,6 +208,29 @@ def test_an_empty_or_absent_folder_says_so(tmp_path: Path) -> None:
         found(tmp_path / "empty", "*")
     with pytest.raises(JobError, match="does not exist or is no folder"):
         found(tmp_path / "absent", "*")
+
+
+def test_an_empty_name_in_a_key_matches_no_pattern() -> None:
+    """A bucket may hold /b.jsonl and in//b.jsonl beside in/b.jsonl."""
+
+    class Bucket(FileStore):
+        def _require_root(self) -> None:
+            pass
+
+        def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:
+            if folder in ("", "in"):
+                yield "", None
+            if folder == "":
+                yield "in", None
+            yield "b.jsonl", FileInfo(f"{folder}/b.jsonl".lstrip("/"), 1, "1")
+
+        def _some_paths(self) -> list[str]:
+            return []
+
+    found = Bucket("bucket", "/").find
+    assert [f.path for f in found("*/*.jsonl")] == ["in/b.jsonl"]
+    with pytest.raises(JobError, match="no file matches"):
+        found("in/*/*.jsonl")
 
 
 def test_another_kind_of_data_source_is_refused() -> None:
