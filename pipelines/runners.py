@@ -179,7 +179,7 @@ def _unshared(options: RunOptions, resolved: ResolvedJob) -> list[str]:
     problems = []
     for step in resolved.steps:
         connection = step.connection
-        if getattr(connection, "is_lite", False):
+        if getattr(connection, "is_file", False):
             problems.append(
                 f"step {step.name!r}: {connection.endpoint} is a file of Milvus Lite, which one "  # type: ignore[union-attr]
                 "process alone can write: on a cluster, name a Milvus server"

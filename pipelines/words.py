@@ -22,6 +22,6 @@ def last_words(error: BaseException) -> str:
     if python:
         return redact(shorten(python[-1], 500))
     java = [m["told"] for line in lines if (m := _OF_JAVA.match(line))]
-    while len(java) > 1 and java[-2].endswith(java[-1]) and not _OF_JAVA.match(java[-2]):
+    if len(java) > 1 and java[-2].endswith(java[-1]):
         java.pop()  # the one before says the same, and what it was about
     return redact(shorten(java[-1] if java else error, 500))
