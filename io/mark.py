@@ -92,11 +92,9 @@ class Marking:
         """Why the job must not write there: another model made what is there."""
         if self.context.force:
             return []
-        switch = " (and --switch-alias to move the alias to it)" if self.aliases else ""
         out = [
             f"{self.what}: the vectors of {field!r} were made by {there}, and this job's are made "
-            f"by {here}, which can't be compared with them: run with --into NEW to fill a new "
-            f"target{switch}, or with --force to write there all the same, and to mark it anew"
+            f"by {here}, which can't be compared with them: {self._way_out(there, here)}"
             for field, there, here in self._different()
         ]
         if self.context.instead_of and self.found is None and not self.is_empty():
@@ -150,6 +148,14 @@ class Marking:
         if self._unmarked and not different and self.is_empty():
             return {**(self.found or {}), **self.job}
         return None
+
+    def _way_out(self, there: Maker, here: Maker) -> str:
+        """What to do; a field takes vectors of one dimension only, so that force is of no use."""
+        switch = " (and --switch-alias to move the alias to it)" if self.aliases else ""
+        new = f"run with --into NEW to fill a new target{switch}"
+        if there.dimension != here.dimension:
+            return new
+        return f"{new}, or with --force to write there all the same, and to mark it anew"
 
     @property
     def _unmarked(self) -> Mark:
