@@ -13,17 +13,24 @@ from vecferry.io.pgvector_settings import WriterSettings
 _LINE = re.compile(rf"^{NAME}: (?P<mark>\{{.*\}})$", re.MULTILINE)
 
 
-def read_comment(connection: Any, settings: WriterSettings) -> str:
-    """The table's comment; empty where it has none."""
-    row = connection.execute(
-        "SELECT obj_description(to_regclass(%s), 'pg_class')", [quoted_table(settings)]
-    ).fetchone()
+def read_comment(connection: Any, settings: WriterSettings) -> str | None:
+    """The table's comment, empty where it has none; None where the server can't tell it.
+
+    Not to be called in a transaction, which an answer that it can't would break.
+    """
+    import psycopg
+
+    statement = "SELECT obj_description(to_regclass(%s), 'pg_class')"
+    try:
+        row = connection.execute(statement, [quoted_table(settings)]).fetchone()
+    except (psycopg.NotSupportedError, psycopg.ProgrammingError):
+        return None
     return (row[0] or "") if row else ""
 
 
-def mark_in(comment: str) -> Mark | None:
+def mark_in(comment: str | None) -> Mark | None:
     """The mark in a comment; None where it has none."""
-    found = _LINE.search(comment)
+    found = _LINE.search(comment or "")
     return from_json(found["mark"]) if found else None
 
 
@@ -52,6 +59,8 @@ def remember(connection: Any, settings: WriterSettings, marking: Marking) -> Non
     if mark is None:
         return
     comment = read_comment(connection, settings)
+    if comment is None:  # what it says would be lost
+        return
     try:
         connection.execute(comment_statement(settings, comment, mark))
     except psycopg.Error as e:

@@ -94,12 +94,11 @@ class TableTarget:
         with self._session() as session:
             connection = session.connection
             info = read_table(connection, settings.table)
+            self._refuse([] if info is None else self._unfit(session, info))
             with connection.transaction():
-                if info is not None:
-                    self._refuse(self._unfit(session, info))
-                    if self._recreates:
-                        connection.execute(f"DROP TABLE {quoted_table(settings)}")
-                        info = None
+                if info is not None and self._recreates:
+                    connection.execute(f"DROP TABLE {quoted_table(settings)}")
+                    info = None
                 if info is None:
                     self._refuse(self._missing(session))
                     for statement in self._creation(session):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from pymilvus import MilvusClient
 
@@ -13,9 +14,10 @@ from tests import memory_sink
 from tests.endpoint_server import EndpointServer
 from tests.job_support import Bench, rows
 from tests.test_search_index import Index, Target
+from vecferry.io.hologres_settings import HologresSettings
 from vecferry.io.mark import Marking, from_json, to_json, to_text
 from vecferry.io.opensearch_settings import OpenSearchConnection, OpenSearchSettings
-from vecferry.io.pgvector_mark import mark_in, marked
+from vecferry.io.pgvector_mark import mark_in, marked, read_comment, remember
 from vecferry.io.search_client import StatusError
 from vecferry.pipelines.launch import _last_act
 from vecferry.pipelines.report import Report, make_report
@@ -322,6 +324,27 @@ def test_a_comment_keeps_what_its_owner_wrote(comment: str) -> None:
     assert comment in twice
     assert "added later" in twice
     assert "model-a" not in twice
+
+
+class Refusing:
+    """A server that knows no comments."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+
+    def execute(self, statement: str, parameters: Any = None) -> Any:
+        self.statements.append(statement)
+        raise psycopg.errors.UndefinedFunction("no function obj_description")
+
+
+def test_a_server_that_tells_no_comment_is_written_to_and_keeps_it() -> None:
+    """What a user wrote there would be lost by writing over it unread."""
+    settings = HologresSettings.model_validate({"table": "t", "column": ["id"]})
+    server = Refusing()
+    assert read_comment(server, settings) is None
+    assert mark_in(None) is None
+    remember(server, settings, marking(None, {"a": ONE}, rows=False))
+    assert all(s.startswith("SELECT") for s in server.statements)
 
 
 def limited(may_read: bool) -> Target:
