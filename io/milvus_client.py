@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,9 +56,22 @@ class MilvusHandle:
         self._path = connection.endpoint if self.is_file else ""
 
     @functools.cached_property
+    def _told(self) -> str:
+        return str(self.client.get_server_version()).lower()
+
+    @property
     def is_lite(self) -> bool:
-        """Whether this is Milvus Lite, in a file or as a server."""
-        return self.is_file or "lite" in str(self.client.get_server_version()).lower()
+        """Whether this is Milvus Lite 3, in a file or as a server.
+
+        It tells "milvus_lite-3.2.2"; "v2.3.5-lite" is a whole server that comes in a wheel.
+        """
+        return self.is_file or self._told.startswith("milvus")
+
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """The server's version, such as (2, 3); None for Milvus Lite, and where it tells none."""
+        found = None if self.is_lite else re.match(r"v?(\d+)\.(\d+)", self._told)
+        return (int(found[1]), int(found[2])) if found else None
 
     def write(self, method: str, request: Any) -> None:
         """Carries out ``Insert``, ``Upsert`` or ``Delete``, once; raises what `classify` knows."""

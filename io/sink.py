@@ -39,7 +39,7 @@ class SinkWriter:
 
     def __init__(self, store: Store, limits: WriteLimits, context: StepContext) -> None:
         self.counts = Counts()
-        self._store, self._limits, self._context = store, limits, context
+        self._store, self.limits, self._context = store, limits, context
         self._encode = store.encode
         self._max_rows, self._max_bytes = limits.rows, limits.bytes
         self._abort = threading.Event()
@@ -120,7 +120,7 @@ class SinkWriter:
         batch = Delivery(self._entries, set(self._places))
         self._clear()
         emitted: list[Emitted] = []
-        while self._in_flight >= self._limits.in_flight or not self._flying.isdisjoint(batch.keys):
+        while self._in_flight >= self.limits.in_flight or not self._flying.isdisjoint(batch.keys):
             emitted += self._collect(self._arrived.get())
         self._in_flight += 1
         self._flying |= batch.keys
