@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,7 +22,7 @@ from tests.services.elasticsearch import (
 from tests.services.opensearch import OpenSearchServer, TightOpenSearchServer
 from tests.services.server import running, stop
 from tests.sink_contract import DIMENSION, Place, SinkContract, vector
-from vecferry.errors import FatalError, JobError
+from vecferry.errors import FatalError, JobError, TransientError
 from vecferry.io.elasticsearch import WriteToElasticsearch
 from vecferry.io.elasticsearch_settings import ElasticsearchConnection, ElasticsearchSettings
 from vecferry.io.elasticsearch_target import ElasticsearchTarget
@@ -83,8 +84,8 @@ class Store:
         given["schemaCreateMode"] = "createIfNotExist"
         return kind.model_validate(given | more)
 
-    def target(self, *, prepared: bool = True, **more: object):
-        context = StepContext(step="Writer", step_type=self.kind, retry_deadline=300)
+    def target(self, *, prepared: bool = True, deadline: float = 300, **more: object):
+        context = StepContext(step="Writer", step_type=self.kind, retry_deadline=deadline)
         self._runs.append(context.run)
         kind = OpenSearchTarget if self.kind == "opensearch" else ElasticsearchTarget
         target = kind(self.settings(**more), self.connection, context)
@@ -308,6 +309,34 @@ def test_an_index_that_may_not_be_written_fails_the_job(store):
     store.server.request("PUT", f"/{target.settings.index}/_settings", {"index.blocks.write": True})
     with pytest.raises(FatalError, match="cluster_block_exception"):
         write(target, rows(3))
+
+
+def test_a_full_disk_is_waited_for_and_ends_the_job_in_its_own_words(store):
+    """A node that runs out of room shuts its indices, and opens them once there is some again."""
+    target = store.target(deadline=2)
+    path, name = f"/{target.settings.index}/_settings", "index.blocks.read_only_allow_delete"
+    store.server.request("PUT", path, {name: True})
+    with pytest.raises((FatalError, TransientError), match=r"read-only.*allow delete|flood-stage"):
+        write(target, rows(3))
+    patient = store.target(index=target.settings.index)
+    room = threading.Timer(1, store.server.request, ("PUT", path, {name: None}))
+    room.start()
+    written, rejects, counts = write(patient, rows(3))
+    room.join()
+    assert (len(written), rejects, patient.row_count()) == (3, [], 3)
+    assert counts["write-retries"] > 0
+
+
+def test_a_pipeline_of_the_index_is_bypassed_where_we_bring_the_vectors(store):
+    """It might embed over ours; a job without vectors meets it."""
+    if store.kind != "opensearch":
+        pytest.skip("not for this store: it takes no `pipeline`")
+    target = store.target(settings={"default_pipeline": "embeds-on-the-server"})
+    written, rejects, _ = write(target, rows(3))
+    assert (len(written), rejects, target.row_count()) == (3, [], 3)
+    plain = [c for c in store.columns if c["name"] != "vector"]
+    with pytest.raises(FatalError, match=r"embeds-on-the-server.*does not exist"):
+        write(store.target(index=target.settings.index, column=plain), rows(3))
 
 
 def test_a_connection_that_is_wrong_is_told(store):
