@@ -41,6 +41,12 @@ class RunPlan:
     reports: str | None = None
     streams: int | None = None
 
+    def with_streams(self, streams: int) -> RunPlan:
+        """The plan of a job with so many streams; here there is one, and nothing to bound."""
+        if self.streams is None:
+            return self
+        return dataclasses.replace(self, parallelism=streams, streams=streams)
+
 
 def build(pipeline: beam.Pipeline, resolved: ResolvedJob, plan: RunPlan) -> None:
     """Adds the graph of a job, or of the replay of its rejects, to `pipeline`."""

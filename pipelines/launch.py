@@ -29,6 +29,7 @@ from vecferry.pipelines.launch_cluster import (
     refuse_detaching,
     rejects_folder,
     settle_rejects,
+    streams_of,
 )
 from vecferry.pipelines.launch_local import run_here
 from vecferry.pipelines.needs import packed
@@ -86,6 +87,8 @@ def _run(resolved: ResolvedJob, options: RunOptions, on_progress: OnProgress) ->
         if options.preflight:
             log.info("run %s: trying source, endpoint and target", run)
             try_ends(resolved, run, reader=options.replay is None)
+        if options.limit is None and options.replay is None:
+            plan = plan.with_streams(streams_of(resolved, where, run))
         name = f"{resolved.job.name}-{run}"
         needs = needs_of(resolved, where, plan.rejects, options.cluster.secrets)
         if options.preflight:
@@ -115,7 +118,8 @@ def _run(resolved: ResolvedJob, options: RunOptions, on_progress: OnProgress) ->
 def _plan(resolved: ResolvedJob, options: RunOptions, where: Where, run: str) -> RunPlan:
     folder = rejects_folder(options.rejects, where)
     rejects = os.path.join(folder, f"{resolved.job.name}-{run}")
-    streams = 1 if options.limit is not None else where.parallelism
+    one = options.limit is not None or options.replay is not None
+    streams = 1 if one else where.parallelism
     return RunPlan(
         run=run,
         rejects=rejects,

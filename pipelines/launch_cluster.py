@@ -8,7 +8,7 @@ from typing import Any
 
 from vecferry.errors import JobError, redact
 from vecferry.pipelines import needs
-from vecferry.pipelines.resolve import ResolvedJob
+from vecferry.pipelines.resolve import ResolvedJob, context_of
 from vecferry.pipelines.runners import Where
 from vecferry.process import RunState, run_state
 from vecferry.reporting import LAUNCHER, Gathered
@@ -42,6 +42,17 @@ def ask_workers(where: Where, name: str, wanted: dict[str, Any]) -> None:
 
         log.info("asking the workers what they have")
         probe(where, f"{name}-probe", {**wanted, "reports": ""})
+
+
+def streams_of(resolved: ResolvedJob, where: Where, run: str) -> int:
+    """How many streams can work: no more than there are files to read, or parts of them.
+
+    A stream that has nothing to read would keep its share of the requests in flight.
+    """
+    if where.local or "local" not in resolved.reader.kind.sources:
+        return where.parallelism
+    reader = resolved.reader.logic(context_of(resolved, resolved.reader, run))
+    return max(1, min(where.parallelism, len(reader.splits())))
 
 
 def rejects_folder(folder: str, where: Where) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.cluster_contract import Contract, Runner
 from tests.cluster_endless import Endless
+from tests.cluster_extra import Extra
 from tests.cluster_following import Following, Leaving
 from tests.cluster_kills import Kills, ancestors, python_workers
 from tests.cluster_workers import Pools, Workers
@@ -65,6 +66,10 @@ class TestKills(Kills):
 
 class TestWorkers(Workers):
     """Though Flink would start the job again twenty times."""
+
+
+class TestExtra(Extra):
+    """Packages come from the job server."""
 
 
 class TestPools(Pools):

@@ -93,10 +93,13 @@ def test_an_address_or_option_that_can_not_work_is_named(
     assert time.monotonic() - begun < 15
 
 
-def test_a_source_without_an_end_is_refused_on_spark(bench: Bench, listener: int) -> None:
+def test_a_source_without_an_end_is_refused_on_spark(
+    bench: Bench, listener: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the two ways out."""
     classes = (f"tests.endless_source:{n}" for n in ("TickSettings", "TickReader", "ReadTicks"))
-    registry.register(registry.Kind("ticks", "reader", *classes))
+    kind = registry.Kind("ticks", "reader", *classes)
+    monkeypatch.setitem(registry._KINDS, ("ticks", "reader"), kind)
     bench.job["steps"][:2] = [
         {"stepType": "ticks", "category": "reader", "name": "Ticks", "parameter": {}}
     ]

@@ -119,6 +119,7 @@ class Spark(Cluster):
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.cores.max": str(self.cores),
+            "spark.default.parallelism": str(self.cores),  # else what has come up by then
             "spark.executor.cores": "1",
             "spark.executor.memory": "512m",
             "spark.executor.extraJavaOptions": " ".join([*OPENS, *SMALL]),
