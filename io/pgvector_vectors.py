@@ -14,7 +14,7 @@ from vecferry.io.vectors import SMALLEST_NORM2, as_vector, bad
 Accept = Callable[[Any], bytes]
 
 FLOAT4_OID = 700
-_FLOAT32 = np.dtype(np.float32)
+_ARRAY, _FLOAT32, _INF = np.ndarray, np.dtype(np.float32), math.inf
 _NUMBER = np.dtype([("length", ">i4"), ("value", ">f4")])
 """An element of ``float4[]``."""
 _ARRAY_HEAD = 5
@@ -26,9 +26,9 @@ def checked(name: str, dimension: int | None, metric: str) -> Callable[[Any], np
     needs_length, shape = metric == "COSINE", (dimension,)
 
     def accept(value: Any) -> np.ndarray:
-        if type(value) is np.ndarray and value.dtype is _FLOAT32 and value.shape == shape:
+        if type(value) is _ARRAY and value.dtype is _FLOAT32 and value.shape == shape:
             # One product tells both: it is not finite where a component is not, 0 where all are.
-            if SMALLEST_NORM2 < float(value.dot(value)) < math.inf:
+            if SMALLEST_NORM2 < float(value.dot(value)) < _INF:
                 return value
         else:
             value = as_vector(name, value)
