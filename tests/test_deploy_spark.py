@@ -17,7 +17,7 @@ from tests.endpoint_server import EndpointServer
 from tests.services.beam_java import JOB_SERVER, OPENS, SMALL, job_server_classes
 from tests.services.cluster import ROOT, Part
 from tests.services.server import free_port, running, stop
-from tests.services.spark import CORES, Spark
+from tests.services.spark import Spark
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -50,7 +50,7 @@ class Recipe(Part):
             "spark.ui.enabled": "false",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
-            "spark.cores.max": str(CORES),
+            "spark.cores.max": str(cluster.cores),
             "spark.executor.cores": "1",
             "spark.executor.memory": "512m",
             "spark.executor.extraJavaOptions": " ".join([*OPENS, *SMALL]),
@@ -89,7 +89,7 @@ def test_a_job_is_sent_to_the_job_server_of_the_recipe(recipe: Recipe, tmp_path:
     with EndpointServer() as endpoint:
         job = Job(tmp_path / "job", endpoint)
         job.write(200, 4, bad=True)
-        options = [f"--job_endpoint=127.0.0.1:{recipe.port}", f"--parallelism={CORES}"]
+        options = [f"--job_endpoint=127.0.0.1:{recipe.port}", f"--parallelism={Spark.cores}"]
         report = job.run(Runner("SparkRunner", options, False)).report
         assert (report["state"], report["rows_written"]) == ("DONE", 200), report["error"]
         assert job.wrong() == []
