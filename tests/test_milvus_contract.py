@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from tests.job_support import Bench, rows
-from tests.services.milvus import LockedMilvusServer
+from tests.services.milvus import LockedMilvusServer, TightMilvusServer
 from tests.services.server import running, stop
 from tests.sink_contract import DIMENSION, MOST_TEXT, Place, SinkContract, write
+from tests.sink_contract import rows as sink_rows
 from vecferry.errors import JobError
 from vecferry.io.milvus_client import handle_of
 from vecferry.io.milvus_settings import MilvusConnection, MilvusSettings
 from vecferry.io.milvus_target import WRITES_IN_FLIGHT, MilvusTarget
 from vecferry.process import end_run
+from vecferry.steps import StepContext
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -96,6 +98,7 @@ def server():
     """One server for these tests, which takes half a gigabyte."""
     yield
     stop(LockedMilvusServer)
+    stop(TightMilvusServer)
 
 
 @pytest.fixture
@@ -232,6 +235,20 @@ def test_a_server_is_written_to_by_several_requests_at_once(place):
     """As Milvus Lite is not; the one of the wheel calls itself v2.3.5-lite, and is none."""
     assert not handle_of(place.connection(), place.context().run).is_lite
     assert place.target().operator().limits.in_flight == WRITES_IN_FLIGHT
+
+
+def test_a_server_that_limits_the_rate_of_changes_is_waited_for(server):
+    """Its refusals are retried; no row is rejected."""
+    tight = running(TightMilvusServer)
+    context = StepContext(step="Writer", step_type="milvus", retry_deadline=30)
+    settings = MilvusSettings(collection="slow", column=COLUMNS, batch_size=100)
+    target = MilvusTarget(settings, MilvusConnection(endpoint=tight.uri), context)
+    target.prepare()
+    operator = target.operator()
+    written, rejects = write(target, sink_rows(2000), operator)
+    assert (len(written), rejects, target.row_count()) == (2000, [], 2000)
+    assert operator.counts.values["write-retries"] > 0
+    end_run(context.run)
 
 
 def test_a_missing_login_is_told_as_one(place):

@@ -94,6 +94,22 @@ class LockedMilvusServer(MilvusServer):
         return MilvusClient(self.uri, token=f"{self.user}:{self.password}", **more)
 
 
+class TightMilvusServer(MilvusServer):
+    """A server that takes no more than 50 KB of changes a second."""
+
+    name = "milvus-tight"
+
+    def options(self) -> list[str]:
+        """Its limits are on, and low."""
+        rates = ("insertRate", "upsertRate", "deleteRate")
+        given = {"enabled": "true"} | {f"{rate}.max": "0.05" for rate in rates}
+        return [
+            part
+            for name, value in given.items()
+            for part in ("--extra-config", f"quotaAndLimits.dml.{name}={value}")
+        ]
+
+
 def _unpack(folder: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
     done = subprocess.run([*pip, WHEEL], capture_output=True, text=True)
