@@ -14,7 +14,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from vecferry.errors import JobError, VecferryError, redact, shorten
+from vecferry.errors import JobError, redact, shorten
 from vecferry.pipelines.flink import Flink, FlinkError
 from vecferry.pipelines.runners import Where
 from vecferry.pipelines.words import last_words
@@ -228,12 +228,7 @@ class Following:
             return Ended()
         if self._failure is None:
             return Ended(committed=self._settle())
-        words = state.failure if state.failure and not self._retried() else ""
-        return Ended(error=words or last_words(self._failure), cancelled=self._cancelled)
-
-    def _retried(self) -> bool:
-        """Whether what a worker failed with may have been mended by a second try."""
-        return not self.state.fatal and isinstance(self._failure, VecferryError)
+        return Ended(error=state.failure or last_words(self._failure), cancelled=self._cancelled)
 
     def _settle(self) -> bool:
         """Takes the runner's own counters where it has them; whether they are committed."""

@@ -22,8 +22,8 @@ def open_state(resolved: ResolvedJob, where: Where, run: str, rejects: str) -> R
     limit = resolved.job.setting.error_limit.record
     if not where.apart:
         return run_state(run, limit)
-    state = Gathered(limit, rejects)
     try:
+        state = Gathered(limit, rejects)
         state.channel.write(LAUNCHER, {})
     except Exception as e:
         raise JobError(f"--rejects {rejects}: can't be written to: {redact(str(e))}") from None

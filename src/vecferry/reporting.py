@@ -73,9 +73,12 @@ class Channel:
         return str(told["why"])
 
     def remove(self) -> None:
-        """Removes the folder."""
+        """Removes the folder, and the run's own where no reject is in it."""
         if self._fs.exists(self._folder):
             self._fs.rm(self._folder, recursive=True)
+        parent = self._folder.rpartition("/")[0]
+        if self._fs.isdir(parent) and not self._fs.ls(parent, detail=False, refresh=True):
+            self._fs.rmdir(parent)
 
 
 class Told:
