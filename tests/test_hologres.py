@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 
+import numpy as np
 import orjson
 import pytest
 from pydantic import ValidationError
@@ -12,13 +13,18 @@ from pydantic import ValidationError
 from tests.job_support import Bench, counts_add_up, rejects_of, rows
 from tests.pgvector_support import KEY, NUMBER, TEXT, Tables
 from tests.services.postgres import DATABASE, PASSWORD, USER
+from tests.sink_contract import rows as sink_rows
+from vecferry.io import pgvector_store
 from vecferry.io.hologres import WriteToHologres
 from vecferry.io.hologres_settings import HologresConnection, HologresSettings
+from vecferry.io.pgvector_client import connect
 from vecferry.io.pgvector_ddl import creation
 from vecferry.io.pgvector_search import query_text, search_statement
 from vecferry.io.pgvector_settings import PostgresWriterSettings
 from vecferry.io.pgvector_sql import fixed_copy
-from vecferry.io.pgvector_table import planned
+from vecferry.io.pgvector_store import TableStore
+from vecferry.io.pgvector_table import planned, read_table
+from vecferry.rows import Change
 
 VECTOR = {"name": "v", "type": "float4[]", "dimension": "256"}
 
@@ -280,3 +286,32 @@ def test_the_two_writers_differ_in_their_vectors_only():
     given = {"table": "t", "column": [KEY, NUMBER], "schemaCreateMode": "createIfNotExist"}
     one, other = PostgresWriterSettings(**given), HologresSettings(**given)
     assert creation(one) == creation(other) == creation(other, hologres=True)
+
+
+@pytest.mark.service
+def test_the_rows_of_a_copy_are_in_the_servers_own_form(monkeypatch):
+    """As PostgreSQL's COPY takes it, which has the same form: vectors, nulls, empty columns."""
+    tables = Tables("hologres")
+    try:
+        tables.execute(
+            "CREATE TABLE @t (id varchar(64) PRIMARY KEY, number int8, text varchar(200), "
+            "vector float4[] CHECK (array_length(vector, 1) = 8), other text DEFAULT 'usual')"
+        )
+        statement = f'COPY "{tables.table}" (id, number, text, vector, other) FROM STDIN BINARY'
+        monkeypatch.setattr(pgvector_store, "fixed_copy", lambda *_: (statement, 1))
+        with connect(tables.connection()) as connection:
+            info = read_table(connection, tables.table)
+        settings = tables.settings(schemaCreateMode="ignore")
+        store = TableStore(settings, info, lambda: connect(tables.connection()), hologres=True)
+        given = [*sink_rows(2), {**sink_rows(1, 2)[0], "vector": None, "text": None}]
+        assert store.send([store.encode(Change(row)) for row in given]) is None
+        store.close()
+        found = tables.ask("SELECT id, number, text, vector, other FROM @t ORDER BY id")
+        assert [row[:3] + row[4:] for row in found] == [
+            (row["id"], row["number"], row["text"], None) for row in given
+        ]
+        assert [row[3] for row in found[2:]] == [None]
+        for row, (*_, vector, _) in zip(given[:2], found, strict=False):
+            assert np.array_equal(np.array(vector, dtype=np.float32), row["vector"])
+    finally:
+        tables.close()
