@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from vecferry.io.pgvector_ddl import escaped
 from vecferry.io.pgvector_table import ColumnInfo
 from vecferry.io.pgvector_values import NULL, element_oid, field_of, holds_arrays, is_binary
 from vecferry.io.pgvector_vectors import FLOAT4_OID, float4_elements, vector_elements
@@ -62,10 +63,11 @@ def binary_dumper() -> Any:
     return BinaryDumper
 
 
-def array(oid: int, fields: Fields) -> bytes:
-    """An array of one dimension; `oid` is the type of its elements."""
-    count = len(fields)
-    return _HEAD.pack(1 if count else 0, 1, oid, count, 1) + b"".join(fields)
+def array(oid: int, fields: Fields, count: int | None = None) -> bytes:
+    """An array of one dimension; `oid` is the type of its elements, `count` their number."""
+    count = len(fields) if count is None else count
+    head = _HEAD.pack(1, 1, oid, count, 1) if count else _HEAD.pack(0, 0, oid, 0, 0)[:12]
+    return b"".join((head, *fields))
 
 
 def bigints(values: Sequence[int | None]) -> Binary:
@@ -92,7 +94,7 @@ class Columns:
                 self.values.append(f"(%(c{i})b)[k.s{i}:k.e{i}]")
             else:
                 self.names.append(f"c{i}")
-                cast = "" if is_binary(column.type) else f"::{column.type}"
+                cast = "" if is_binary(column.type) else escaped(f"::{column.type}")
                 self.values.append(f"k.c{i}{cast}")
 
     @property
@@ -147,7 +149,7 @@ def _vector_slices(place: int, column: ColumnInfo, vectors: Any) -> dict[str, An
 
 def _slices(place: int, column: ColumnInfo, fields: Fields) -> dict[str, Any]:
     parts, starts, ends = [], [], []
-    at, counts = 1, 0
+    at = 1
     for field in fields:
         if field == NULL:
             starts.append(NULL)
@@ -158,12 +160,8 @@ def _slices(place: int, column: ColumnInfo, fields: Fields) -> dict[str, Any]:
         ends.append(_INT_FIELD.pack(4, at + count - 1))
         parts.append(memoryview(field)[_ARRAY_HEAD:])
         at += count
-        counts += count
-    head = _HEAD.pack(1 if counts else 0, 1, element_oid(column.type), counts, 1)
-    if not counts:
-        head = head[:12]
     return {
-        f"c{place}": Binary(column.oid, b"".join([head, *parts])),
+        f"c{place}": Binary(column.oid, array(element_oid(column.type), parts, at - 1)),
         f"s{place}": Binary(_INTS, array(_INT, starts)),
         f"e{place}": Binary(_INTS, array(_INT, ends)),
     }
