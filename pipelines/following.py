@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.portability.api import beam_job_api_pb2
 
 from vecferry.errors import JobError, redact, shorten
 from vecferry.pipelines.flink import Flink, FlinkError
-from vecferry.pipelines.runners import Where
+from vecferry.pipelines.runners import Where, value_of
 from vecferry.pipelines.words import last_words
 from vecferry.process import RunState
 from vecferry.reporting import Gathered
 
 SILENT_SECONDS = 30.0
+ERROR = beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR
 LOOK_SECONDS = 1.0
 QUIET_SECONDS = 3.0
 """A job without an end is at its end when nothing was counted for so long after a stop."""
@@ -228,7 +230,26 @@ class Following:
             return Ended()
         if self._failure is None:
             return Ended(committed=self._settle())
-        return Ended(error=state.failure or last_words(self._failure), cancelled=self._cancelled)
+        error = state.failure or self._explained(last_words(self._told()))
+        return Ended(error=error, cancelled=self._cancelled)
+
+    def _explained(self, error: str) -> str:
+        """With what was to be started, where a runner says no more than that it was not there."""
+        if not error.startswith("error=") or self._where.environment != "PROCESS":
+            return error
+        return (
+            f"{error}: a worker's machine can't start the program of --environment_config "
+            f"{value_of(self._where.options, 'environment_config')}"
+        )
+
+    def _told(self) -> BaseException:
+        """The failure with all errors that the runner told of: the last may say little."""
+        told = [
+            m.message_response.message_text
+            for m in getattr(self._result, "_messages", ())
+            if m.HasField("message_response") and m.message_response.importance == ERROR
+        ]
+        return RuntimeError("\n".join([*told, str(self._failure)]))
 
     def _settle(self) -> bool:
         """Takes the runner's own counters where it has them; whether they are committed."""

@@ -77,7 +77,7 @@ def choose(options: RunOptions, resolved: ResolvedJob) -> Where:
     beam_options = PipelineOptions(list(options.beam_options))
     portable = beam_options.view_as(PortableOptions)
     more = _environment(name, portable)
-    kind = portable.environment_type or _value(more, "environment_type")
+    kind = portable.environment_type or value_of(more, "environment_type")
     where = Where(
         runner=name,
         options=(*options.beam_options, *more),
@@ -126,7 +126,8 @@ def _environment(name: str, portable: Any) -> list[str]:
     return ["--environment_type=PROCESS", f"--environment_config={command}"]
 
 
-def _value(options: Any, name: str) -> str:
+def value_of(options: Any, name: str) -> str:
+    """The value of an option of Beam, as ``--name=value`` or in two words; the last one counts."""
     found = ""
     for i, option in enumerate(options):
         key, equals, value = option.partition("=")
@@ -136,7 +137,7 @@ def _value(options: Any, name: str) -> str:
 
 
 def _number(options: Any, name: str) -> int | None:
-    value = _value(options, name)
+    value = value_of(options, name)
     if value and not (value.isdigit() and int(value) > 0):
         raise JobError(f"--{name} {value}: must be a whole number of 1 or more")
     return int(value) if value else None
@@ -160,9 +161,9 @@ def _unrunnable(name: str, where: Where, options: RunOptions) -> list[str]:
             "--runner SparkRunner: this source has no end, and Spark can neither pause it nor keep "
             "its position: run it on FlinkRunner, or as a catch-up run that ends, again and again"
         )
-    if name == PORTABLE and not _value(options.beam_options, "job_endpoint"):
+    if name == PORTABLE and not value_of(options.beam_options, "job_endpoint"):
         problems.append("--runner PortableRunner: needs --job_endpoint=HOST:PORT of a job server")
-    if name == "FlinkRunner" and not _value(options.beam_options, "flink_master"):
+    if name == "FlinkRunner" and not value_of(options.beam_options, "flink_master"):
         problems.append(
             "--runner FlinkRunner: needs --flink_master=HOST:8081, the REST address of the "
             "JobManager: without it a job can be neither followed nor cancelled"

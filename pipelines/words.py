@@ -7,7 +7,10 @@ import re
 from vecferry.errors import redact, shorten
 
 _OF_PYTHON = re.compile(r"^[\w.]+(Error|Exception)\b")
-_OF_JAVA = re.compile(r"^(Caused by: )?(java|org|io)\.[\w.$]+(Error|Exception): (?P<told>.+)")
+_OF_JAVA = re.compile(
+    r"^(?:Caused by: |Pipeline \S+ failed in state \w+: )?"
+    r"(java|org|io)\.[\w.$]+(Error|Exception): (?P<told>.+)"
+)
 
 
 def last_words(error: BaseException) -> str:
@@ -21,7 +24,7 @@ def last_words(error: BaseException) -> str:
     python = [line for line in lines if _OF_PYTHON.match(line) and not _OF_JAVA.match(line)]
     if python:
         return redact(shorten(python[-1], 500))
-    java = [m["told"] for line in lines if (m := _OF_JAVA.match(line))]
+    java = list(dict.fromkeys(m["told"] for line in lines if (m := _OF_JAVA.match(line))))
     if len(java) > 1 and java[-2].endswith(java[-1]):
         java.pop()  # the one before says the same, and what it was about
     return redact(shorten(java[-1] if java else error, 500))
