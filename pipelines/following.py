@@ -21,6 +21,7 @@ from vecferry.pipelines.runners import Where, value_of
 from vecferry.pipelines.words import last_words
 from vecferry.process import RunState
 from vecferry.reporting import Gathered
+from vecferry.transforms.rejects_once import count_rejects
 
 SILENT_SECONDS = 30.0
 ERROR = beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR
@@ -55,6 +56,7 @@ class Following:
         self._next_look = 0.0
         self._last_counts: dict[str, int] = {}
         self._quiet_since: float | None = None
+        self._counted = 0
         self._drained = False
 
     def to_its_end(self, on_progress: Callable[[], None], poll_seconds: float) -> Ended:
@@ -144,13 +146,29 @@ class Following:
         state = self.state
         self._gather()
         if isinstance(state, Gathered) and state.over_limit and not state.stop.is_set():
-            self._stop("errorLimit")
+            self._look_at_rejects(state)
         self._look_at_failures()
         if self._where.endless and state.stop.is_set():
             self._end_when_quiet()
         if state.fatal and not self._cancelled and self._submitted.is_set():
             log.info("the job can't succeed, and is ended: %s", state.failure)
             self.cancel()
+
+    def _look_at_rejects(self, state: Gathered) -> None:
+        """Stops the readers where there are too many, those of repeated bundles counted once."""
+        counted = sum(state.rejects().values())
+        if counted == self._counted or state.reject_limit is None:
+            return
+        self._counted = counted
+        try:
+            # On an object store they are written when a bundle ends: too late to ask for them.
+            remote = "://" in state.folder
+            written = counted if remote else sum(count_rejects(state.folder).values())
+        except Exception as e:
+            log.warning("the rejects can't be read: %s", redact(shorten(e)))
+            written = counted
+        if written > state.reject_limit:
+            self._stop("errorLimit")
 
     def _end_when_quiet(self) -> None:
         """Cancels a job without an end once its readers have stopped and nothing moves any more.

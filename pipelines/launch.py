@@ -41,6 +41,11 @@ from vecferry.secrets import left_to_workers
 from vecferry.steps import Size
 from vecferry.transforms.embed_budget import ledger_of
 
+COUNTED_TWICE = (
+    "errorLimit: a worker read no further, as it had counted the rejects of a repeated bundle "
+    "twice, though no more than are allowed were rejected: run the job again"
+)
+
 log = logging.getLogger(__name__)
 
 OnProgress = Callable[[RunState, Size], None]
@@ -208,6 +213,8 @@ def _conclude(
     broken = over_limit(outcome, limit.record, limit.percentage)
     if broken is not None:
         return report("FAILED", broken)
+    if state.stopped_by == "errorLimit":
+        return report("FAILED", COUNTED_TWICE)
     if outcome.lost and ended.committed:
         return report(
             "FAILED", f"{outcome.lost} rows are unaccounted for: this is a fault of vecferry"

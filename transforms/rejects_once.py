@@ -12,6 +12,13 @@ import orjson
 ONCE = "part-once.jsonl"
 
 
+def count_rejects(folder: str) -> dict[tuple[str, str], int]:
+    """As `tidy_rejects`, while a run goes on: nothing is rewritten."""
+    fs, path = fsspec.core.url_to_fs(folder)
+    lines = _distinct(fs, sorted(fs.glob(f"{path.rstrip('/')}/part-*.jsonl")))
+    return dict(Counter((line["step"], line["reason"]) for _, line in lines))
+
+
 def tidy_rejects(folder: str) -> dict[tuple[str, str], int]:
     """How many rejects there are by (step, reason), each (step, origin) counted once.
 

@@ -143,6 +143,7 @@ class Gathered(RunState):
 
     def __init__(self, reject_limit: int | None, folder: str) -> None:
         super().__init__(reject_limit)
+        self.folder = folder
         self.channel = Channel(folder)
         self.workers = 0
         self._tallies: dict[str, dict[str, Any]] = {}
