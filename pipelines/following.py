@@ -76,15 +76,19 @@ class Following:
         return self._ended()
 
     def submitted(self, seconds: float = 120.0) -> str:
-        """Submits the job and leaves it; gives its id. JobError where it fails at once."""
+        """Submits the job and leaves it; gives its id. JobError where it fails before it runs."""
         thread = self._start()
         end = time.monotonic() + seconds
         while time.monotonic() < end and thread.is_alive():
             if self._submitted.wait(0.1) and self._runs():
                 return self._id()
         self._gather(now=True)
-        ended = self._ended()
-        raise JobError(ended.error or "the job ended as soon as it was submitted")
+        error = self._ended().error
+        if thread.is_alive():
+            error = f"the job did not begin to run within {seconds:.0f} s; it may still do so"
+        if error is not None:
+            raise JobError(error)
+        return self._id()
 
     def cancel(self) -> None:
         """Ends the job now, wherever it is. What fails of this is logged."""

@@ -129,7 +129,7 @@ def _plan(resolved: ResolvedJob, options: RunOptions, where: Where, run: str) ->
         run=run,
         rejects=rejects,
         row_limit=options.limit,
-        replay=options.replay,
+        replay=options.replay and rejects_folder(options.replay, where),
         parallelism=streams,
         reports=rejects if where.apart else None,
         streams=None if where.local else streams,

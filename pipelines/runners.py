@@ -192,6 +192,11 @@ def _unshared(options: RunOptions, resolved: ResolvedJob) -> list[str]:
     if cache is not None and cache.uri.startswith("sqlite:"):
         path = cache.uri.removeprefix("sqlite:///")
         problems += _local_path("setting.vectorCache", path, options, "a redis:// URI")
+    if options.replay is not None and not options.cluster.shared_files:
+        problems.append(
+            f"--replay {options.replay}: workers elsewhere can't read it: say --shared-files where "
+            "they see this machine's files"
+        )
     if "://" not in options.rejects and not options.cluster.shared_files:
         problems.append(
             f"--rejects {options.rejects}: is a folder of this machine, and workers elsewhere "

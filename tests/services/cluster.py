@@ -11,7 +11,6 @@ from pathlib import Path
 from tests.services.server import Server, free_port
 
 ROOT = Path(__file__).parent.parent.parent
-WORKER = Path(sys.executable).with_name("vecferry-worker")
 
 
 class Part(Server):
