@@ -71,6 +71,24 @@ class Workers:
         assert "vecferry[postgresql]" in error
 
 
+class Secrets:
+    """Claims of a cluster whose workers have secrets of their own."""
+
+    def test_workers_fill_secrets_in(
+        self, runner: Runner, job: Job, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The client's environment and the workers' are two."""
+        secrets = {"FERRY_KEY": "sk-test", "FERRY_PASSWORD": job.sources["Table"]["password"]}
+        job.definition["steps"][2]["parameter"]["apiKey"] = "${FERRY_KEY}"
+        job.sources["Table"]["password"] = "${FERRY_PASSWORD}"
+        for name, value in secrets.items():
+            monkeypatch.setenv(name, value)
+        options = [*runner.options, *process("vecferry-worker", **secrets), "--secrets", "worker"]
+        done = job.run(Runner(runner.name, options, runner.committed))
+        assert done.status == 0, done.err
+        assert job.wrong() == []
+
+
 class Pools:
     """Claims of a cluster whose workers come from a pool."""
 

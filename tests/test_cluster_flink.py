@@ -11,7 +11,7 @@ from tests.cluster_endless import Endless
 from tests.cluster_extra import Extra
 from tests.cluster_following import Following, Leaving
 from tests.cluster_kills import Kills, ancestors, python_workers
-from tests.cluster_workers import Pools, Workers
+from tests.cluster_workers import Pools, Secrets, Workers
 from tests.services.flink import Flink
 from tests.services.server import eventually, running, stop
 
@@ -64,7 +64,7 @@ class TestKills(Kills):
         eventually(lambda: not self.cluster.jobs("RUNNING", "RESTARTING", "CREATED"), 120)
 
 
-class TestWorkers(Workers):
+class TestWorkers(Workers, Secrets):
     """Though Flink would start the job again twenty times."""
 
 
