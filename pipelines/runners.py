@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from vecferry.pipelines.worker import OPTION
 
 if TYPE_CHECKING:
     from vecferry.pipelines.launch import RunOptions
+
+log = logging.getLogger(__name__)
 
 RUNNERS = ("DirectRunner", "FnApiRunner", "FlinkRunner", "SparkRunner", "PrismRunner")
 PORTABLE = "PortableRunner"
@@ -257,7 +260,8 @@ def _on_flink(where: Where, options: PipelineOptions, resolved: ResolvedJob) -> 
     master = str(options.view_as(FlinkRunnerOptions).flink_master)
     flink = None if master.startswith("[") else Flink(master)
     asked, concurrent = _number(where.options, "parallelism"), _concurrent(resolved)
-    slots = int(flink.overview()["slots-total"]) if flink else None
+    overview = flink.overview() if flink else {}
+    slots = int(overview["slots-total"]) if flink else None
     if slots == 0:
         raise JobError(f"--flink_master {master}: no TaskManager has joined this cluster yet")
     if asked and slots and asked > slots:
@@ -267,6 +271,9 @@ def _on_flink(where: Where, options: PipelineOptions, resolved: ResolvedJob) -> 
         )
     parallelism = asked or min(concurrent or slots or STREAMS, slots or STREAMS)
     streams = _streams(parallelism, resolved)
+    free = int(overview.get("slots-available", streams))
+    if free < streams:
+        log.warning("%d slots are free, and the job needs %d: it waits for others", free, streams)
     where = _with(replace(where, flink=flink, parallelism=streams), parallelism=streams)
     if where.endless:
         where = _with(
