@@ -44,6 +44,8 @@ def needs_of(resolved: ResolvedJob, folder: str = "", secrets: str = "job") -> d
     cache = resolved.job.setting.vector_cache
     if cache is not None and not cache.uri.startswith("sqlite:"):
         clients["redis"] = "redis"
+    if "://" in folder:
+        clients |= _file_system(folder)
     return {
         "python": _python(),
         "packages": {name: _version(name) for name in ("vecferry", "apache-beam")},
@@ -51,6 +53,15 @@ def needs_of(resolved: ResolvedJob, folder: str = "", secrets: str = "job") -> d
         "environment": _variables(resolved) if secrets == "worker" else [],
         "reports": folder,
     }
+
+
+def _file_system(url: str) -> dict[str, str]:
+    """The module that fsspec needs for a URL, where it brings none itself; no extra has it."""
+    from fsspec.registry import known_implementations
+
+    known = known_implementations.get(url.partition("://")[0], {})
+    module = str(known.get("class", "fsspec")).partition(".")[0]
+    return {} if module == "fsspec" else {module: ""}
 
 
 def _variables(resolved: ResolvedJob) -> list[str]:
@@ -91,9 +102,8 @@ def missing(needs: dict[str, Any]) -> list[str]:
             )
     for module, extra in needs["clients"].items():
         if not _there(module):
-            problems.append(
-                f"it lacks {module}, which the job needs: pip install 'vecferry[{extra}]' there"
-            )
+            package = f"'vecferry[{extra}]'" if extra else module
+            problems.append(f"it lacks {module}, which the job needs: pip install {package} there")
     return problems
 
 

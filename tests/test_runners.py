@@ -129,6 +129,7 @@ def test_a_worker_says_all_that_it_lacks(bench: Bench) -> None:
     needs = needs_of(resolved(bench))
     assert missing(needs) == []
     assert needs["clients"] == {"pymilvus": "milvus", "wordllama": "local"}
+    assert "s3fs" in needs_of(resolved(bench), "s3://bucket/rejects")["clients"]
     needs["python"] = "2.7"
     needs["packages"]["vecferry"] = "9.9"
     needs["clients"] = {"no_such_client": "milvus"}
