@@ -24,6 +24,7 @@ from vecferry.pipelines.graph import RunPlan, build
 from vecferry.pipelines.launch_cluster import (
     ask_workers,
     how_to_follow,
+    leave_nothing,
     needs_of,
     open_state,
     refuse_detaching,
@@ -116,6 +117,9 @@ def _run(resolved: ResolvedJob, options: RunOptions, on_progress: OnProgress) ->
             settle_rejects(state, plan.rejects)
         report = _conclude(resolved, plan, state, ended, time.monotonic() - started)
         return _last_act(target, report)
+    except JobError:
+        leave_nothing(state)
+        raise
     finally:
         end_run(run)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import Any
@@ -28,6 +29,13 @@ def open_state(resolved: ResolvedJob, where: Where, run: str, rejects: str) -> R
     except Exception as e:
         raise JobError(f"--rejects {rejects}: can't be written to: {redact(str(e))}") from None
     return state
+
+
+def leave_nothing(state: RunState) -> None:
+    """Removes what a run that was refused has written for its workers."""
+    if isinstance(state, Gathered):
+        with contextlib.suppress(Exception):  # why it was refused is what matters
+            state.channel.remove()
 
 
 def needs_of(resolved: ResolvedJob, where: Where, rejects: str, secrets: str) -> dict[str, Any]:

@@ -124,6 +124,18 @@ def test_streams_are_no_more_than_the_job_allows(bench: Bench, listener: int) ->
     assert StepContext(step="s", step_type="t", concurrent=6, parallelism=2).in_flight() == 3
 
 
+def test_a_run_that_is_refused_leaves_nothing_in_the_folder_of_rejects(
+    bench: Bench, listener: int
+) -> None:
+    """What the launcher wrote there for workers goes, since there are none."""
+    bench.sources["Vectors"]["endpoint"] = "http://127.0.0.1:1"
+    at = f"--job_endpoint=127.0.0.1:{listener}"
+    outcome = bench.call("run", "--runner", "SparkRunner", at, "--shared-files")
+    assert outcome.status == 2
+    assert "127.0.0.1:1" in outcome.err
+    assert not list((bench.folder / "rejects").glob("*"))
+
+
 def test_a_worker_says_all_that_it_lacks(bench: Bench) -> None:
     """Each with the remedy."""
     needs = needs_of(resolved(bench))
