@@ -87,8 +87,8 @@ def set_value(job: Any, path: str, text: str) -> None:
     """
     *parents, last = _INDEX.sub(r".\1", path).strip(".").split(".")
     here = job
-    for part in parents:
-        here = _child(here, part, path)
+    for n, part in enumerate(parents, 1):
+        here = _child(here, part, path, ".".join(parents[:n]))
     value = _parse(text)
     if isinstance(here, list):
         here[_position(here, last, path)] = value
@@ -105,13 +105,16 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _child(here: Any, part: str, path: str) -> Any:
+def _child(here: Any, part: str, path: str, so_far: str) -> Any:
     if isinstance(here, list):
         return here[_position(here, part, path)]
     if isinstance(here, dict) and part in here:
         return here[part]
     known = list(here) if isinstance(here, dict) else []
-    raise JobError(f"--set {path}: there is no {part!r} in the job{near(part, known)}")
+    hint = near(part, known)
+    if isinstance(here, dict) and not hint:
+        hint = f"; add it as a whole, as JSON: --set '{so_far}={{…}}'"
+    raise JobError(f"--set {path}: there is no {part!r} in the job{hint}")
 
 
 def _position(items: list[Any], part: str, path: str) -> int:
