@@ -586,14 +586,14 @@ def test_a_token_before_the_host_of_a_url_is_taken_out() -> None:
 def test_a_reject_hides_the_jobs_secrets_and_changes_no_other_value() -> None:
     """A value that is hidden is marked, so that no replay takes it; a short one may be a word."""
     keep_secret("none")
-    keep_secret("a-long-api-key")
+    keep_secret(key := "a-long-api-key")
     row = Change({"id": "none", "at": "http://u:p@h", "deep": ["see a-long-api-key"], "n": 1})
-    reject = Reject("s", "t", "r", "key a-long-api-key, none", row=row, raw="a-long-api-key")
+    reject = Reject("s", "t", "r", f"key {key}, none", row=row, raw=key, key=key)
     line = orjson.loads(to_line(reject, "run"))
     assert line["row"] == {
         "id": "none", "at": "http://u:p@h", "deep": {"$secret": '["see ***"]'}, "n": 1,
     }  # fmt: skip
-    assert line["raw"] == {"$secret": "***"}
+    assert line["raw"] == line["key"] == {"$secret": "***"}
     assert line["message"] == "key ***, ***"
     with pytest.raises(ValueError, match="run the job again over its source"):
         decode_value(line["row"]["deep"])

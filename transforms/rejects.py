@@ -38,7 +38,7 @@ def to_line(reject: Reject, run: str) -> bytes:
         "reason": reject.reason,
         "message": redact(reject.message),
         "origin": reject.origin,
-        "key": encode_value(reject.key),
+        "key": _shown(reject.key),
         "row": None if row is None else {k: _shown(v) for k, v in row.items()},
         "raw": None if reject.raw is None else _shown(reject.raw),
     }
