@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     PipelineOptions,
     PortableOptions,
-    SparkRunnerOptions,
 )
 
 from vecferry.errors import JobError, near
 from vecferry.pipelines.flink import Flink
+from vecferry.pipelines.reachable import unreachable
 from vecferry.pipelines.resolve import ResolvedJob
 from vecferry.pipelines.worker import OPTION
 
@@ -28,7 +26,12 @@ log = logging.getLogger(__name__)
 
 RUNNERS = ("DirectRunner", "FnApiRunner", "FlinkRunner", "SparkRunner", "PrismRunner")
 PORTABLE = "PortableRunner"
-CONNECT_SECONDS = 5.0
+OF_A_CLUSTER = {
+    "flink_master": "FlinkRunner",
+    "spark_master_url": "SparkRunner",
+    "prism_location": "PrismRunner",
+    "job_endpoint": PORTABLE,
+}
 STREAMS = 4
 """How many streams a job has on a cluster where neither it nor the command line says."""
 WORKER_CACHE_MILLIS = 0
@@ -92,7 +95,7 @@ def choose(options: RunOptions, resolved: ResolvedJob) -> Where:
     problems = [
         *_unrunnable(name, where, options),
         *(_unshared(options, resolved) if where.apart else ()),
-        *_unreachable(name, beam_options),
+        *unreachable(name, beam_options),
     ]
     if problems:
         raise JobError(problems)
@@ -117,6 +120,12 @@ def _runner_name(given: str) -> str:
 def _refuse_local(options: RunOptions) -> None:
     if options.cluster.detach:
         raise JobError("--detach: the job would end with this process; it needs a cluster")
+    for option, runner in OF_A_CLUSTER.items():
+        if value_of(options.beam_options, option):
+            raise JobError(
+                f"--{option}: is of {runner}, and this job would run on this machine: add "
+                f"--runner {runner}, or leave it out"
+            )
 
 
 def _environment(name: str, portable: Any) -> list[str]:
@@ -164,8 +173,15 @@ def _unrunnable(name: str, where: Where, options: RunOptions) -> list[str]:
             "--runner SparkRunner: this source has no end, and Spark can neither pause it nor keep "
             "its position: run it on FlinkRunner, or as a catch-up run that ends, again and again"
         )
-    if name == PORTABLE and not value_of(options.beam_options, "job_endpoint"):
-        problems.append("--runner PortableRunner: needs --job_endpoint=HOST:PORT of a job server")
+    if not value_of(options.beam_options, "job_endpoint") and name != "PrismRunner":
+        jar = f"{name.removesuffix('Runner').lower()}_job_server_jar"
+        if name == PORTABLE:
+            problems.append(f"--runner {name}: needs --job_endpoint=HOST:PORT of a job server")
+        elif not value_of(options.beam_options, jar):
+            problems.append(
+                f"--runner {name}: needs --job_endpoint=HOST:PORT of Beam's job server for it, or "
+                f"--{jar}=PATH, from which one is started"
+            )
     if name == "FlinkRunner" and not value_of(options.beam_options, "flink_master"):
         problems.append(
             "--runner FlinkRunner: needs --flink_master=HOST:8081, the REST address of the "
@@ -219,40 +235,6 @@ def _local_path(
         ]
     if not path.startswith("/"):
         return [f"{what} {path}: workers start in another folder: write it from / on"]
-    return []
-
-
-def _unreachable(name: str, options: PipelineOptions) -> list[str]:
-    problems = []
-    endpoint = options.view_as(PortableOptions).job_endpoint
-    if endpoint and endpoint != "embed":
-        problems += _refused("job_endpoint", str(endpoint), "a Beam job server")
-    master = options.view_as(SparkRunnerOptions).spark_master_url
-    if name == "SparkRunner" and master and master.startswith("spark://"):
-        problems += _refused("spark_master_url", str(master), "Spark's master")
-    flink = options.view_as(FlinkRunnerOptions).flink_master
-    if name == "FlinkRunner" and flink and not flink.startswith("["):
-        try:
-            Flink(flink).check()
-        except JobError as e:
-            problems += e.problems
-    return problems
-
-
-def _refused(option: str, given: str, what: str) -> list[str]:
-    """A problem where nobody listens at an address."""
-    parts = urlsplit(given if "://" in given else f"//{given}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or not port:
-        return [f"--{option} {given}: must be HOST:PORT of {what}"]
-    try:
-        socket.create_connection((host, port), CONNECT_SECONDS).close()
-    except OSError as e:
-        why = e.strerror or str(e)
-        return [f"--{option} {given}: {what} can't be reached there ({why}): is it running?"]
     return []
 
 

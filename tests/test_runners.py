@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from tests.endless_source import TickSettings
@@ -33,9 +35,12 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
 
 @pytest.fixture
 def listener() -> Any:
-    """Somebody who listens and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+    """Somebody who speaks gRPC, as a job server does."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield port
+    server.stop(None)
 
 
 def resolved(bench: Bench) -> Any:
@@ -77,7 +82,10 @@ def test_files_that_workers_share_must_be_named_in_full(bench: Bench) -> None:
         (["SparkRunner", "--job_endpoint=127.0.0.1:1"], "a Beam job server can't be reached"),
         (["SparkRunner", "--spark_master_url=spark://127.0.0.1:1"], "Spark's master can't be"),
         (["PortableRunner", "--job_endpoint=nowhere"], "must be HOST:PORT"),
+        (["SparkRunner"], "needs --job_endpoint=HOST:PORT of Beam's job server"),
+        (["PrismRunner", "--prism_location=/no/prism"], "is no program"),
         (["DirectRunner", "--detach"], "it needs a cluster"),
+        (["DirectRunner", "--flink_master=h:8081"], "add --runner FlinkRunner"),
         (["SparkRunner", "--parallelism=many", "--environment_type=LOOPBACK"], "invalid int"),
     ],
 )
@@ -91,6 +99,16 @@ def test_an_address_or_option_that_can_not_work_is_named(
     assert outcome.status == 2
     assert words in outcome.err
     assert time.monotonic() - begun < 15
+
+
+def test_a_server_that_is_no_job_server_is_not_waited_for(bench: Bench) -> None:
+    """Such as the REST port of Flink in its place: Beam alone would wait without end and words."""
+    bench.sources["Vectors"]["endpoint"] = "http://milvus:19530"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        at = f"--job_endpoint=127.0.0.1:{silent.getsockname()[1]}"
+        outcome = bench.call("run", "--shared-files", "--runner", "PortableRunner", at)
+    assert outcome.status == 2
+    assert "does not answer as a Beam job server" in outcome.err
 
 
 def test_a_source_without_an_end_is_refused_on_spark(
