@@ -212,7 +212,8 @@ class SearchTarget:
         if self.context.instead_of and index.is_alias():
             return [f"--into {settings.index}: this is an alias of {info.name!r}: name a new index"]
         if not settings.recreates:
-            return [*mismatches(settings, info), *self._marking(index, info).refusals()]
+            marks = self._marking(index, info).refusals()
+            return [*mismatches(settings, info), *index.blocks(), *marks]
         if info.is_stream or index.is_alias():
             return [
                 f"{settings.index!r} is another name of index {info.name!r}, which would be "

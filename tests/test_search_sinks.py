@@ -304,11 +304,14 @@ def test_an_alias_moves_once_the_job_is_done(store):
 
 
 def test_an_index_that_may_not_be_written_fails_the_job(store):
-    """No row is rejected for it."""
+    """No row is rejected for it, and none is embedded where the check can tell before."""
     target = store.target()
-    store.server.request("PUT", f"/{target.settings.index}/_settings", {"index.blocks.write": True})
+    name = target.settings.index
+    store.server.request("PUT", f"/{name}/_settings", {"index.blocks.write": True})
     with pytest.raises(FatalError, match="cluster_block_exception"):
         write(target, rows(3))
+    with pytest.raises(JobError, match=rf'PUT /{name}/_settings {{"index.blocks.write": null}}'):
+        store.target(index=name, prepared=False).check()
 
 
 def test_a_full_disk_is_waited_for_and_ends_the_job_in_its_own_words(store):
