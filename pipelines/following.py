@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from apache_beam.portability.api import beam_job_api_pb2
 
 from vecferry.errors import JobError, redact, shorten
 from vecferry.pipelines.flink import Flink, FlinkError
+from vecferry.pipelines.interrupts import on_interrupt
 from vecferry.pipelines.runners import Where, value_of
 from vecferry.pipelines.words import last_words
 from vecferry.process import RunState
@@ -63,7 +62,7 @@ class Following:
         """Submits the job and follows it; a second Ctrl-C cancels it and raises."""
         thread = self._start()
         begun = time.monotonic()
-        with self._interruptible():
+        with on_interrupt(self._interrupt):
             while thread.is_alive():
                 thread.join(poll_seconds)
                 self._look()
@@ -225,26 +224,14 @@ class Following:
         )
         return time.monotonic() + 10 * SILENT_SECONDS
 
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Within, the first Ctrl-C asks the readers to stop, the second cancels the job."""
-
-        def interrupt(*_: Any) -> None:
-            self._interrupts += 1
-            if self._interrupts == 1:
-                threading.Thread(target=self._stop, args=("interrupt",), daemon=True).start()
-                log.warning("interrupted: what was read is finished; Ctrl-C again cancels the job")
-            elif self._interrupts > 2:
-                raise KeyboardInterrupt
-
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def _interrupt(self) -> None:
+        """The first Ctrl-C asks the readers to stop, the second cancels the job."""
+        self._interrupts += 1
+        if self._interrupts == 1:
+            threading.Thread(target=self._stop, args=("interrupt",), daemon=True).start()
+            log.warning("interrupted: what was read is finished; Ctrl-C again cancels the job")
+        elif self._interrupts > 2:
+            raise KeyboardInterrupt
 
     def _ended(self) -> Ended:
         state = self.state

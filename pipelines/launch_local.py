@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import apache_beam as beam
 
 from vecferry.pipelines.following import Ended
+from vecferry.pipelines.interrupts import on_interrupt
 from vecferry.pipelines.words import last_words
 from vecferry.process import RunState
 
@@ -30,8 +28,16 @@ def run_here(
         except BaseException as e:
             failure.append(e)
 
+    def interrupt() -> None:
+        """The first Ctrl-C asks the readers to stop, the second ends the run at once."""
+        if state.stopped_by == "interrupt":
+            raise KeyboardInterrupt
+        state.stopped_by = "interrupt"
+        state.stop.set()
+        log.warning("interrupted: what was read is finished; Ctrl-C again stops at once")
+
     thread = threading.Thread(target=work, name="vecferry-pipeline", daemon=True)
-    with _interruptible(state):
+    with on_interrupt(interrupt):
         thread.start()
         while thread.is_alive():
             thread.join(poll_seconds)
@@ -39,24 +45,3 @@ def run_here(
     if not failure:
         return Ended(committed=True)
     return Ended(error=state.failure or last_words(failure[0]))
-
-
-@contextmanager
-def _interruptible(state: RunState) -> Iterator[None]:
-    """Within, the first Ctrl-C asks the readers to stop, the second raises KeyboardInterrupt."""
-
-    def interrupt(*_: Any) -> None:
-        if state.stopped_by == "interrupt":
-            raise KeyboardInterrupt
-        state.stopped_by = "interrupt"
-        state.stop.set()
-        log.warning("interrupted: what was read is finished; Ctrl-C again stops at once")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -25,8 +25,8 @@ def process(command: str, **environment: str) -> list[str]:
     return ["--environment_type=PROCESS", f"--environment_config={config}"]
 
 
-class Workers:
-    """Claims of a cluster; a subclass has a fixture `runner`."""
+class Small:
+    """Claims that a small job tells."""
 
     @pytest.fixture
     def job(self, tmp_path: Path) -> Iterator[Job]:
@@ -35,6 +35,10 @@ class Workers:
             job = Job(tmp_path, endpoint)
             job.write(20, files=2)
             yield job
+
+
+class Workers(Small):
+    """Claims of a cluster; a subclass has a fixture `runner`."""
 
     def failing(self, runner: Runner, job: Job, options: list[str]) -> str:
         """Runs the job, which must fail in time; gives the message."""
@@ -89,16 +93,8 @@ class Secrets:
         assert job.wrong() == []
 
 
-class Pools:
+class Pools(Small):
     """Claims of a cluster whose workers come from a pool."""
-
-    @pytest.fixture
-    def job(self, tmp_path: Path) -> Iterator[Job]:
-        """Twenty rows."""
-        with EndpointServer(max_inputs=10) as endpoint:
-            job = Job(tmp_path, endpoint)
-            job.write(20, files=2)
-            yield job
 
     @pytest.fixture
     def pool(self, request: pytest.FixtureRequest) -> Iterator[Part]:

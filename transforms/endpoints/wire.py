@@ -1,8 +1,9 @@
 """POSTs to one host over connections that stay open; httptools reads the answers.
 
-A call costs a third of what it does through urllib3, which decides whether one process keeps an
-endpoint full (docs/performance.md). What a server may send is bounded: the head by `MAX_HEAD`, the
-body, zipped or not, by `MAX_BODY`, all of it by `timeout` seconds.
+The engine spends two thirds of the processor time that it does over urllib3, which decides on a
+busy machine whether one process keeps an endpoint full (docs/performance.md). What a server may
+send is bounded: the head by `MAX_HEAD`, the body, zipped or not, by `MAX_BODY`, all of it by
+`timeout` seconds.
 """
 
 from __future__ import annotations
