@@ -20,7 +20,6 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.yaml import main as yaml_main
 
 from tests.odps_server import OdpsServer, Table
-from tests.services.cluster import WORKER
 from tests.services.elasticsearch import ElasticsearchServer
 from tests.services.flink import Flink
 from tests.services.mariadb import Mariadb
@@ -62,7 +61,7 @@ def _quiet() -> Iterator[None]:
 
 def on_flink(server: Flink) -> list[str]:
     """What runs a pipeline on a cluster, by workers that vecferry-worker starts."""
-    command = json.dumps({"command": str(WORKER)})
+    command = json.dumps({"command": "vecferry-worker"})
     return [
         "--runner=PortableRunner", f"--job_endpoint={server.job_endpoint}", "--parallelism=1",
         "--environment_type=PROCESS", f"--environment_config={command}",
