@@ -12,6 +12,8 @@ from vecferry.errors import JobError, near
 from vecferry.secrets import PLACEHOLDER as PLACEHOLDER
 from vecferry.secrets import keep_written
 
+ALIKE = 0.85
+"""How near the name of an environment variable must be to be guessed: there are many of them."""
 _INDEX = re.compile(r"\[(\d+)\]")
 
 
@@ -30,7 +32,7 @@ def fill(value: Any, values: Mapping[str, str], path: str = "") -> tuple[Any, li
             return str(default)
         problems.append(
             f"{path or 'job'}: ${{{name}}} has no value: give -p {name}=… or set the environment "
-            f"variable {name}{near(name, values) if len(values) < 200 else ''}"
+            f"variable {name}{near(name, values, ALIKE)}"
         )
         return match.group(0)
 

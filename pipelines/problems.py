@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from vecferry.errors import near, shorten
+from vecferry.errors import near, shorten, without_query
 from vecferry.settings import Settings
 
 S = TypeVar("S", bound=BaseModel)
@@ -36,6 +36,8 @@ def _sentence(error: Any, path: str, model: type[BaseModel]) -> str:
     value = error["input"]
     if isinstance(value, dict | list):  # may hold a secret somewhere, and helps nobody
         return f"{where}: {message[:1].lower()}{message[1:]}"
+    if isinstance(value, str):
+        value = without_query(value)
     shown = "***" if _SECRET_NAME.search(name) else shorten(repr(value), 80)
     return f"{where} is {shown}: {message[:1].lower()}{message[1:]}"
 

@@ -141,6 +141,8 @@ def test_importing_the_settings_loads_nothing_heavy():
         ("http://é.example/v1", "xn--"),
         ("http://bad.example\\.good.example/v1", "holds"),
         ("http://h/v1?api-version=1", "without a query"),
+        ("http://h/v1?word", "without a query"),
+        ("http://h:99999/v1#word", "no URL"),
         ("http://me:pass/word@h/v1", "put the key into apiKey"),
     ],
 )

@@ -171,6 +171,34 @@ def test_an_error_of_the_whole_job_shows_no_key(bench: Bench, form: str) -> None
     assert "steps" in outcome.err or "line 1" in outcome.err
 
 
+@pytest.mark.parametrize(
+    "end", ["?token=sk-SECRET", "?sk-SECRET", "#sk-SECRET", ":99999/?sk-SECRET"]
+)
+def test_a_key_in_the_query_of_an_endpoint_is_not_shown_when_it_is_refused(
+    bench: Bench, end: str
+) -> None:
+    """Some services take their key there; the message shows the rest of the address."""
+    changed = {"modelProvider": "openai", "modelName": "m", "endpoint": f"http://service{end}"}
+    bench.step("Embed").update(changed)
+    outcome = bench.call("check")
+    assert outcome.status == 2
+    assert "http://service" in outcome.err
+    assert "SECRET" not in outcome.err
+
+
+def test_only_a_variable_of_nearly_the_same_name_is_guessed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An environment is full of names that are a little like any other."""
+    monkeypatch.setenv("VECTORS_API_KEY", "sk-one")
+    for name, guessed in (("VECTOR_API_KEY", True), ("EMBED_API_KEY", False)):
+        bench.step("Embed").update(apiKey=f"${{{name}}}")
+        outcome = bench.call("check")
+        assert outcome.status == 2
+        assert ("did you mean 'VECTORS_API_KEY'" in outcome.err) is guessed
+        assert "did you mean" not in outcome.err.replace("did you mean 'VECTORS_API_KEY'", "")
+
+
 def test_a_parameter_that_nobody_asks_for_is_a_warning(bench: Bench) -> None:
     """A slip in a name would leave the default in force."""
     bench.step("Writer")["collection"] = "${collection:-texts}"

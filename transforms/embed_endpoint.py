@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from vecferry.errors import without_query
+
 _ODD = re.compile(r"[^!-~]|[\\?#]")
 """What no base URL holds: white space, other than ASCII, a query or a fragment."""
 
@@ -20,14 +22,14 @@ def checked_endpoint(url: str) -> str:
         good = False
     if not good:
         raise ValueError(
-            f"endpoint {url!r} is no URL: write the base URL, "
+            f"endpoint {without_query(url)!r} is no URL: write the base URL, "
             "such as https://dashscope.aliyuncs.com/compatible-mode/v1"
         )
     odd = _ODD.search(url)
     if odd is not None:
         raise ValueError(
-            f"endpoint {url!r} holds {odd.group()!r}: write the base URL alone, without a query, "
-            "in ASCII (a name of other letters as xn--…)"
+            f"endpoint {without_query(url)!r} holds {odd.group()!r}: write the base URL alone, "
+            "without a query, in ASCII (a name of other letters as xn--…)"
         )
     return url.rstrip("/")
 

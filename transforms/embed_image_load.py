@@ -197,8 +197,7 @@ class ImageLoader:
                 with hold(min(known, self._most_bytes)):
                     content: bytes = file.read(self._most_bytes + 1)
         except JobError as e:
-            reason = "image-not-found" if "\0" in source.value else "image-outside"
-            raise TerminalError(str(e), reason) from e
+            raise TerminalError(str(e), "image-outside") from e
         except PermissionError as e:
             raise TerminalError("the file may not be read", "image-refused") from e
         except (FileNotFoundError, ValueError) as e:

@@ -59,11 +59,19 @@ class FatalError(TerminalError):
     """A failure of every row alike (a wrong key or model): the job fails, no row is rejected."""
 
 
-def near(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` where a known word is near `word`, else an empty text."""
+def near(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """``; did you mean 'x'?`` where a known word is near `word`, else an empty text.
+
+    `likeness`, 0 to 1, is how near it must be: more where `known` holds words of all kinds.
+    """
     folded = {k.casefold(): k for k in known}
-    found = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=likeness)
     return f"; did you mean {folded[found[0]]!r}?" if found else ""
+
+
+def without_query(url: str) -> str:
+    """A URL with stars for what stands behind its first ``?`` or ``#``, where keys may be."""
+    return re.sub(r"(?s)(://[^?#]*[?#]).+", r"\1***", url)
 
 
 def shorten(text: object, most: int = 200) -> str:
@@ -78,6 +86,11 @@ LEAST_IN_ROWS = 8
 _secrets: set[str] = set()
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}")
+_QUERY = re.compile(
+    r"(?i)([?&;#][\w.-]*(?:key|keyid|token|secret|passw(?:or)?d|pwd|auth|credential|signature|sig)=)"
+    r"[^&;#\s'\"]+"
+)
+"""A part of a URL's query that is a secret by its name, such as ``?api_key=…``."""
 
 
 def keep_secret(value: str | None) -> None:
@@ -87,11 +100,11 @@ def keep_secret(value: str | None) -> None:
 
 
 def redact(text: str) -> str:
-    """`text` without the secrets known here, passwords in URLs or bearer tokens."""
+    """`text` without the secrets known here, passwords and keys in URLs, or bearer tokens."""
     for secret in sorted(_secrets, key=len, reverse=True):
         if secret in text:
             text = text.replace(secret, "***")
-    return _BEARER.sub(r"\1***", _USERINFO.sub("***", text))
+    return _BEARER.sub(r"\1***", _QUERY.sub(r"\1***", _USERINFO.sub("***", text)))
 
 
 def hide_secrets(text: str) -> str:
