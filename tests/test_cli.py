@@ -38,6 +38,25 @@ def test_checking_a_job_imports_neither_beam_nor_a_client(bench: Bench) -> None:
     assert "imported []" in out.stdout, out.stdout + out.stderr
 
 
+@pytest.mark.parametrize("module", ["click", "pydantic", "apache_beam"])
+def test_ctrl_c_while_modules_are_imported_ends_quietly(bench: Bench, module: str) -> None:
+    """A person who sees his slip at once gets status 130, and no traceback of somebody's import."""
+    path = bench.save()
+    program = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        f"sys.argv[1:] = ['run', {path!r}, '-d', {str(bench.folder / 'sources.json')!r}]\n"
+        "from vecferry.pipelines.main import main\n"
+        "main()\n"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (out.returncode, out.stdout) == (130, "")
+    assert out.stderr.split() in ([], ["interrupted"])
+
+
 def test_an_unknown_option_is_an_error_with_the_nearest_name(bench: Bench) -> None:
     """Beam's own parser would swallow it."""
     for wrong, right in (

@@ -1,0 +1,29 @@
+"""The program ``vecferry``: the command line, and a quiet end while its modules are imported."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Runs the command line and exits; Ctrl-C ends it at once with status 130 until it has begun.
+
+    Its imports take a moment, in which an interrupt would show where one of them was.
+    """
+    before = signal.signal(signal.SIGINT, _leave)
+    from vecferry.pipelines import cli
+
+    signal.signal(signal.SIGINT, before)
+    cli.main()
+
+
+def _leave(*_: Any) -> None:
+    os._exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
