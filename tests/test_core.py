@@ -204,7 +204,7 @@ def test_known_secrets_are_redacted_longest_first() -> None:
         ("mysql://user:pw@db:3306/shop", "mysql://***@db:3306/shop"),
         ("Authorization: Bearer abcdefgh.123", "Authorization: Bearer ***"),
         ("see http://host:80/a@b", "see http://host:80/a@b"),
-        ("x://h/d?a=1&Password=hid;api_key=hid: no", "x://h/d?a=1&Password=***;api_key=***: no"),
+        ("x://h/d?a=1&Password=hid;api_key=hid end", "x://h/d?a=1&Password=***;api_key=*** end"),
     ],
 )
 def test_passwords_in_urls_and_bearer_tokens_are_redacted(text: str, clean: str) -> None:
