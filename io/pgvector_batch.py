@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from vecferry.io.pgvector_ddl import escaped
 from vecferry.io.pgvector_table import ColumnInfo
 from vecferry.io.pgvector_values import NULL, element_oid, field_of, holds_arrays, is_binary
-from vecferry.io.pgvector_vectors import FLOAT4_OID, float4_elements, vector_elements
+from vecferry.io.pgvector_vectors import FLOAT4_OID, fill, float4_elements, vector_elements
 
 Fields = Sequence[Any]
 """Bytes, or float32 arrays in columns that hold vectors."""
@@ -105,21 +105,40 @@ class Columns:
     def parameters(self, rows: Sequence[Fields]) -> dict[str, Any]:
         """The parameters for these rows, one at least."""
         out: dict[str, Any] = {}
-        for i, (column, fields) in enumerate(
-            zip(self._columns, zip(*rows, strict=True), strict=True)
-        ):
-            arrays = holds_arrays(column)
-            if arrays and (column.dimension is None or any(f is NULL for f in fields)):
-                fields, arrays = tuple(in_bytes(column, fields)), False
-            if is_sliced(column):
-                out |= _vector_slices(i, column, fields) if arrays else _slices(i, column, fields)
-            elif arrays:
-                head = _HEAD.pack(1, 1, column.oid, len(fields), 1)
-                out[f"c{i}"] = Binary(column.array_oid, vector_elements(fields, head))
-            elif is_binary(column.type):
-                out[f"c{i}"] = Binary(column.array_oid, array(column.oid, fields))
-            else:
-                out[f"c{i}"] = Binary(_TEXTS, array(_TEXT, fields))
+        for place, fields in enumerate(zip(*rows, strict=True)):
+            out |= self.column(place, fields)
+        return out
+
+    def column(self, place: int, fields: Fields, count: int | None = None) -> dict[str, Any]:
+        """The parameters for one column; `count` where fields of bytes are in more pieces."""
+        column = self._columns[place]
+        arrays = holds_arrays(column)
+        if arrays and (column.dimension is None or any(f is NULL for f in fields)):
+            fields, arrays = tuple(in_bytes(column, fields)), False
+        if arrays:
+            return self.vectors(place, len(fields), lambda rows: fill(rows, fields))
+        if is_sliced(column):
+            return _slices(place, column, fields)
+        if is_binary(column.type):
+            return {f"c{place}": Binary(column.array_oid, array(column.oid, fields, count))}
+        return {f"c{place}": Binary(_TEXTS, array(_TEXT, fields, count))}
+
+    def vectors(self, place: int, count: int, fill: Callable[[np.ndarray], Any]) -> dict[str, Any]:
+        """The parameters for a column that holds vectors of one dimension.
+
+        `fill` puts them into an array of shape (count, dimension), of big-endian float32.
+        """
+        column = self._columns[place]
+        n = column.dimension or 0
+        if is_sliced(column):
+            head = _HEAD.pack(1, 1, FLOAT4_OID, count * n, 1)
+            raw, rows = float4_elements(count, n, head)
+            out = {f"c{place}": Binary(column.oid, raw), **_bounds(place, count, n)}
+        else:
+            head = _HEAD.pack(1, 1, column.oid, count, 1)
+            raw, rows = vector_elements(count, n, head)
+            out = {f"c{place}": Binary(column.array_oid, raw)}
+        fill(rows)
         return out
 
 
@@ -134,12 +153,11 @@ def is_sliced(column: ColumnInfo) -> bool:
     return column.type.array and is_binary(column.type)
 
 
-def _vector_slices(place: int, column: ColumnInfo, vectors: Any) -> dict[str, Any]:
-    count, n = len(vectors), len(vectors[0])
-    head = _HEAD.pack(1, 1, FLOAT4_OID, count * n, 1)
+def _bounds(place: int, count: int, n: int) -> dict[str, Any]:
+    """Where the slices of `count` rows begin and end, each of `n` elements."""
     bounds = np.empty(count, [("length", ">i4"), ("value", ">i4")])
     bounds["length"] = 4
-    out = {f"c{place}": Binary(column.oid, float4_elements(vectors, head))}
+    out = {}
     for name, last in (("s", 1), ("e", n)):
         bounds["value"] = np.arange(last, last + count * n, n)
         data = _HEAD.pack(1, 1, _INT, count, 1) + bounds.tobytes()

@@ -23,6 +23,21 @@ WRITING, DELETING = "write", "delete"
 a key; and the version."""
 
 
+@dataclasses.dataclass(frozen=True)
+class WrittenColumn:
+    """A column that is written: from which column of the row, and what makes its field.
+
+    `accept` takes a value, `absent` whether it is missing, not None; both raise TerminalError.
+    `read` makes a key of a field.
+    """
+
+    column: ColumnInfo
+    source: str
+    accept: Callable[[Any], Any]
+    absent: Callable[[bool], bytes]
+    read: Callable[[bytes], Any]
+
+
 class RowEncoder:
     """Brings changes into the form of one table. `columns` are those written, in order."""
 
@@ -38,7 +53,7 @@ class RowEncoder:
             settings.write_mode == "update"
             and all(c.name in written or c.computed for c in info.columns)
         )
-        self._plan = []
+        self.plan: list[WrittenColumn] = []
         for column in self.columns:
             job = by_name.get(column.name)
             metric = (job.metric_type if job else None) or column.metric or "COSINE"
@@ -48,7 +63,9 @@ class RowEncoder:
                 if holds_arrays(column)
                 else acceptor(column, metric)
             )
-            self._plan.append((source, accept, _absent(column, source)))
+            absent = _absent(column, source)
+            self.plan.append(WrittenColumn(column, source, accept, absent, _reader(column)))
+        self._plan = [(p.source, p.accept, p.absent) for p in self.plan]
         self._key_plan = [
             (into[c.name], acceptor(c, "L2"), _absent(c, into[c.name]), _reader(c))
             for c in self.keys

@@ -36,7 +36,7 @@ class Statements:
         self._version_name = version
         self._mode, self._info = write_mode, info
         self.tells_stale = bool(version) or write_mode == "ignore"
-        self._sent = Columns(columns)
+        self.sent = Columns(columns)
         self.insert = self._insert()
         self.delete = self._delete()
         self.undeleted = self._undeleted()
@@ -45,14 +45,14 @@ class Statements:
         self, rows: Sequence[Sequence[bytes]], versions: Sequence[int | None]
     ) -> dict[str, Any]:
         """What `insert` is given for rows, each as fields of the columns, and their versions."""
-        given = self._sent.parameters(rows)
+        given = self.sent.parameters(rows)
         if self._version:
             given["v"] = bigints(versions)
         return given
 
     def _insert(self) -> str:
         into = [_quoted(c.name) for c in self._columns]
-        names, given, values = self._sent.names, self._sent.given, self._sent.values
+        names, given, values = self.sent.names, self.sent.given, self.sent.values
         if self._version:
             into.append(self._version)
             names, given, values = [*names, "v"], [*given, "%(v)b"], [*values, "k.v"]
@@ -66,7 +66,7 @@ class Statements:
             return text
         at = [i for i, c in enumerate(self._columns) if c.primary]
         written = ", ".join(f"t.{_quoted(self._columns[i].name)} AS c{i}" for i in at)
-        same = " AND ".join(f"w.c{i} = {self._sent.values[i]}" for i in at)
+        same = " AND ".join(f"w.c{i} = {self.sent.values[i]}" for i in at)
         return (
             f"WITH w AS ({text} RETURNING {written}) SELECT k.n "
             f"FROM unnest({', '.join(f'%(c{i})b' for i in at)}) "

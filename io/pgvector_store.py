@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from vecferry.io.pgvector_batch import Binary, binary_dumper
+from vecferry.io.pgvector_block import BlockEncoder
 from vecferry.io.pgvector_client import Pool, classify
 from vecferry.io.pgvector_rows import DELETING, RowEncoder, key_texts
 from vecferry.io.pgvector_settings import WriterSettings
 from vecferry.io.pgvector_sql import Statements, fixed_copy
 from vecferry.io.pgvector_table import TableInfo
 from vecferry.io.pgvector_values import NULL
-from vecferry.io.sink_store import STALE, WRITTEN, Outcome, Record
+from vecferry.io.sink_store import STALE, WRITTEN, Block, Outcome, Record
 
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END = b"\xff\xff"
@@ -54,7 +56,8 @@ class Graves:
 class TableStore:
     """Writes batches, each in one transaction: an upsert of all its rows, then its deletes.
 
-    `open_one` makes a connection. On Hologres rows go into the table by its own COPY instead.
+    `open_one` makes a connection. On `hologres` rows go into the table by its own COPY instead, and
+    never as blocks.
     """
 
     def __init__(
@@ -72,7 +75,8 @@ class TableStore:
         self._sql = Statements(
             info, encoder.columns, write_mode=settings.write_mode, version=self._version
         )
-        self._hologres = hologres
+        self.encode_block = BlockEncoder(encoder, self._sql.sent).encode
+        self.hologres = hologres
         self._copy, nulls = fixed_copy(info, encoder.columns, settings.write_mode)
         self._row_head = struct.pack("!h", len(encoder.columns) + nulls)
         self._row_tail = NULL * nulls
@@ -88,6 +92,27 @@ class TableStore:
         """See `vecferry.io.pgvector_client.classify`."""
         return classify(error)
 
+    def send_block(self, block: Block) -> list[Outcome] | None:
+        """Writes a block by one statement, which is a transaction; not on Hologres."""
+        if self._graves:
+            return self.send([self.encode(change) for change in block.changes])
+        with self._borrowed() as connection:
+            done = connection.execute(self._sql.insert, block.body)
+        if not self._sql.tells_stale:
+            return None
+        stale = {n - 1 for (n,) in done}
+        return [STALE if i in stale else WRITTEN for i in range(len(block.changes))]
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> Iterator[Any]:
+        try:
+            with self._pool.borrow() as connection:
+                yield connection
+        except Exception as e:
+            if getattr(e, "sqlstate", "") is None:  # the server has gone, for all connections
+                self._pool.drop()
+            raise
+
     def send(self, records: list[Record]) -> list[Outcome] | None:
         """Writes records of different keys in one transaction."""
         stale: set[int] = set()
@@ -95,20 +120,15 @@ class TableStore:
             stale = {i for i, r in enumerate(records) if graves.outlives(r.key, r.body[1])}
         writes = [i for i, r in enumerate(records) if r.op != DELETING and i not in stale]
         deletes = [i for i, r in enumerate(records) if r.op == DELETING and i not in stale]
-        try:
-            with self._pool.borrow() as connection:
-                stale |= self._carry(connection, records, writes, deletes)
-        except Exception as e:
-            if getattr(e, "sqlstate", "") is None:  # the server has gone, for all connections
-                self._pool.drop()
-            raise
+        with self._borrowed() as connection:
+            stale |= self._carry(connection, records, writes, deletes)
         self._bury(records, writes, deletes)
         return [STALE if i in stale else WRITTEN for i in range(len(records))] if stale else None
 
     def _carry(
         self, connection: Any, records: list[Record], writes: list[int], deletes: list[int]
     ) -> set[int]:
-        if self._hologres:  # its COPY has no transaction, and each statement can be repeated
+        if self.hologres:  # its COPY has no transaction, and each statement can be repeated
             if writes:
                 self._copy_in(connection, [records[i] for i in writes])
             return self._delete(connection, records, deletes) if deletes else set()

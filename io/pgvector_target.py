@@ -32,6 +32,7 @@ from vecferry.io.pgvector_table import (
 )
 from vecferry.io.pgvector_vectors import checked
 from vecferry.io.sink import SinkWriter
+from vecferry.io.sink_block import BlockWriter
 from vecferry.io.sink_store import WriteLimits
 from vecferry.io.table_settings import TableConnection
 from vecferry.process import once
@@ -127,7 +128,7 @@ class TableTarget:
             bytes=settings.batch_byte_size,
             in_flight=max(1, WRITES_IN_FLIGHT // context.parallelism),
         )
-        return SinkWriter(store, limits, context)
+        return (SinkWriter if store.hologres else BlockWriter)(store, limits, context)
 
     def search(self, vector: Any, k: int, vector_column: str | None = None) -> list[dict[str, Any]]:
         """The `k` rows nearest to `vector`, nearest first: `score` and every column but vectors.

@@ -17,8 +17,8 @@ FLOAT4_OID = 700
 _ARRAY, _FLOAT32, _INF = np.ndarray, np.dtype(np.float32), math.inf
 _NUMBER = np.dtype([("length", ">i4"), ("value", ">f4")])
 """An element of ``float4[]``."""
-_ARRAY_HEAD = 5
-"""Words before the first element of an array."""
+_BLOCK = 64
+"""Vectors that are checked and copied together, while they are in the processor's cache."""
 
 
 def checked(name: str, dimension: int | None, metric: str) -> Callable[[Any], np.ndarray]:
@@ -82,23 +82,19 @@ def halfvec(name: str, dimension: int | None, metric: str) -> Accept:
     return accept
 
 
-def vector_elements(vectors: Sequence[np.ndarray], head: bytes) -> memoryview:
-    """`head`, and behind it the fields of ``vector`` of vectors of one dimension."""
-    n = len(vectors[0])
+def vector_elements(count: int, n: int, head: bytes) -> tuple[memoryview, np.ndarray]:
+    """`head` and `count` fields of ``vector``, and their numbers, to be filled: (count, n)."""
     cell = np.dtype([("length", ">i4"), ("n", ">u2"), ("unused", ">u2"), ("value", ">f4", (n,))])
-    raw, cells = _behind(head, len(vectors), cell)
+    raw, cells = _behind(head, count, cell)
     cells["length"], cells["n"], cells["unused"] = 4 + 4 * n, n, 0
-    _fill(cells["value"], vectors)
-    return raw
+    return raw, cells["value"]
 
 
-def float4_elements(vectors: Sequence[np.ndarray], head: bytes) -> memoryview:
-    """`head`, and behind it all numbers of vectors of one dimension as elements of ``float4[]``."""
-    n = len(vectors[0])
-    raw, cells = _behind(head, len(vectors) * n, _NUMBER)
+def float4_elements(count: int, n: int, head: bytes) -> tuple[memoryview, np.ndarray]:
+    """`head` and elements of ``float4[]``, and their numbers, to be filled: (count, n)."""
+    raw, cells = _behind(head, count * n, _NUMBER)
     cells["length"] = 4
-    _fill(cells["value"].reshape(-1, n), vectors)
-    return raw
+    return raw, cells["value"].reshape(-1, n)
 
 
 def _behind(head: bytes, count: int, cell: np.dtype) -> tuple[memoryview, np.ndarray]:
@@ -108,7 +104,25 @@ def _behind(head: bytes, count: int, cell: np.dtype) -> tuple[memoryview, np.nda
     return raw.data, np.ndarray(count, cell, raw, len(head))
 
 
-def _fill(rows: np.ndarray, vectors: Sequence[np.ndarray]) -> None:
+def fill(rows: np.ndarray, vectors: Sequence[np.ndarray]) -> None:
+    """Copies vectors, one into each row."""
     # One by one, while each is in the processor's cache: a copy of all at once takes twice as long.
     for i, vector in enumerate(vectors):
         rows[i] = vector
+
+
+def fill_checked(rows: np.ndarray, vectors: list[Any]) -> None:
+    """As `fill`, for vectors that every metric can compare; ValueError where one of them is not."""
+    count, n = rows.shape
+    if (
+        list(map(type, vectors)).count(_ARRAY) != count
+        or [v.dtype for v in vectors].count(_FLOAT32) != count
+        or [v.shape for v in vectors].count((n,)) != count
+    ):
+        raise ValueError
+    for i in range(0, count, _BLOCK):
+        some = np.concatenate(vectors[i : i + _BLOCK]).reshape(-1, n)
+        norms2 = np.einsum("ij,ij->i", some, some)
+        if not (norms2.min() > SMALLEST_NORM2 and norms2.max() < _INF):
+            raise ValueError
+        rows[i : i + _BLOCK] = some

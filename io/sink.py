@@ -114,11 +114,15 @@ class SinkWriter:
         self._abort.set()
 
     def _flush(self) -> list[Emitted]:
-        """Sends the buffer off, once there is room and none of its keys is in flight."""
+        """Sends the buffer off."""
         if not self._entries:
             return []
         batch = Delivery(self._entries, set(self._places))
         self._clear()
+        return self._launch(batch)
+
+    def _launch(self, batch: Delivery) -> list[Emitted]:
+        """Has a batch delivered, once there is room and none of its keys is in flight."""
         emitted: list[Emitted] = []
         while self._in_flight >= self.limits.in_flight or not self._flying.isdisjoint(batch.keys):
             emitted += self._collect(self._arrived.get())
@@ -158,6 +162,9 @@ class SinkWriter:
             if isinstance(batch.error, Aborted):
                 raise RuntimeError(f"step {self._context.step!r} was closed while it wrote")
             raise batch.error
+        if batch.whole and batch.block is not None:
+            self.counts.add("rows-written", len(batch.stamps))
+            return list(zip(batch.block.changes, batch.stamps, strict=True))
         return self._emit(batch.done)
 
     def _emit(self, done: list[tuple[Entry, Outcome]]) -> list[Emitted]:

@@ -14,6 +14,8 @@ from vecferry.io.sink_store import (
     REJECTED_STATE,
     RETRY_STATE,
     WRITTEN,
+    Block,
+    BlockStore,
     Outcome,
     Record,
     Store,
@@ -23,6 +25,8 @@ from vecferry.io.sink_store import (
 from vecferry.retry import Backoff
 from vecferry.rows import Change
 from vecferry.steps import Stamp
+
+Answer = tuple[list[Outcome] | None, Exception | None]
 
 
 class Entry:
@@ -43,7 +47,13 @@ class Delivery:
 
     entries: list[Entry]
     keys: set[Any]
+    block: Block | None = None
+    """What to send at first; `entries` is empty until rows must be looked at one by one."""
+    stamps: list[Stamp] = field(default_factory=list)
+    """Of the changes of `block`."""
     done: list[tuple[Entry, Outcome]] = field(default_factory=list)
+    whole: bool = False
+    """All of `block` was written; nothing is in `done`."""
     requests: int = 0
     retries: int = 0
     msec: list[float] = field(default_factory=list)
@@ -72,11 +82,17 @@ class Courier:
             batch.error = e
 
     def _deliver(self, batch: Delivery) -> None:
+        answer = None
+        if batch.block is not None:
+            answer = self._send_block(batch, batch.block)
+            if batch.whole:
+                return
         todo = [batch.entries]
         backoff: Backoff | None = None
         while todo:
             part = todo.pop()
-            outcomes, error = self._send(batch, part)
+            outcomes, error = answer or self._send(batch, part)
+            answer = None
             if outcomes is None and error is None:
                 batch.done += [(entry, WRITTEN) for entry in part]
                 backoff = None
@@ -107,9 +123,22 @@ class Courier:
             self._wait(backoff, error, len(todo[-1]))
             batch.retries += 1
 
-    def _send(
-        self, batch: Delivery, part: list[Entry]
-    ) -> tuple[list[Outcome] | None, Exception | None]:
+    def _send_block(self, batch: Delivery, block: Block) -> Answer:
+        """The answer for a block; unless all of it was written, its rows are then in `entries`."""
+        store: BlockStore = self.store  # type: ignore[assignment]
+        answer = self._ask(batch, lambda: store.send_block(block))
+        batch.whole = answer == (None, None)
+        if not batch.whole:
+            batch.entries = [
+                Entry(change, stamp, store.encode(change))
+                for change, stamp in zip(block.changes, batch.stamps, strict=True)
+            ]
+        return answer
+
+    def _send(self, batch: Delivery, part: list[Entry]) -> Answer:
+        return self._ask(batch, lambda: self.store.send([e.record for e in part]))
+
+    def _ask(self, batch: Delivery, send: Callable[[], list[Outcome] | None]) -> Answer:
         """The outcomes of one request, or the error it failed with if that can be dealt with.
 
         Neither means that all is written.
@@ -119,7 +148,7 @@ class Courier:
         batch.requests += 1
         began = time.monotonic()
         try:
-            outcomes = self.store.send([e.record for e in part])
+            outcomes = send()
         except Exception as e:
             error = self.store.classify(e)
             if isinstance(error, FatalError) or not isinstance(

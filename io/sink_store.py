@@ -95,6 +95,28 @@ class Store(Protocol):
         """
 
 
+class Block(NamedTuple):
+    """Changes, none a delete and no two of one key, as their store will get them all at once.
+
+    `keys` are theirs, `size` is about how many bytes the block takes in a request.
+    """
+
+    changes: list[Change]
+    keys: set[Any]
+    body: Any
+    size: int
+
+
+class BlockStore(Store, Protocol):
+    """A store that also takes many changes in one piece, which saves the cost of records."""
+
+    def encode_block(self, changes: list[Change]) -> Block | None:
+        """The changes as a block; None where one of them is better encoded by itself."""
+
+    def send_block(self, block: Block) -> list[Outcome] | None:
+        """Writes a block in one request, as `send` does with records."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WriteLimits:
     """How much one request may hold, and how many may be under way from one bundle."""
