@@ -189,6 +189,10 @@ def preview(resolved: ResolvedJob, rows: int, *, source_only: bool, as_json: boo
         raise JobError(resolved.unable())
     try:
         stages = dryrun.preview(resolved, rows, source_only=source_only)
+    except JobError:
+        raise
+    except VecferryError as e:
+        raise JobError(str(e)) from e
     finally:
         end_run(dryrun.RUN)
     if as_json:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -109,8 +110,17 @@ def _write_rejects(outputs: Any, label: str, plan: RunPlan) -> None:
 
 
 def _refusing_steps(resolved: ResolvedJob, folder: str) -> list[ResolvedStep]:
-    """The steps of this job that have rejects in `folder`; JobError for a step it lacks."""
-    names = {r.step for r in read_rejects(folder)}
+    """The steps of this job that have rejects in `folder`; JobError for another job's."""
+    names = set()
+    for replayed in read_rejects(folder):
+        names.add(replayed.step)
+        writer = _job_of(folder, replayed)
+        if writer not in (None, resolved.job.name):
+            raise JobError(
+                f"--replay {folder}: these are rejects of the job {writer!r}, and this one is "
+                f"{resolved.job.name!r}: replay them with their own job, or, where it was only "
+                f"renamed, add --set name={writer}"
+            )
     known = {s.name for s in resolved.steps}
     if names - known:
         raise JobError(
@@ -118,6 +128,12 @@ def _refusing_steps(resolved: ResolvedJob, folder: str) -> list[ResolvedStep]:
             f"{', '.join(s.name for s in resolved.steps)}; replay with the job that wrote them"
         )
     return [s for s in resolved.steps if s.name in names]
+
+
+def _job_of(folder: str, replayed: Replayed) -> str | None:
+    """The job that a folder of rejects is called after; None where it was renamed."""
+    name, run = Path(folder).resolve().name, f"-{replayed.line.get('run')}"
+    return name.removesuffix(run) if name.endswith(run) else None
 
 
 class _ReplayFn(beam.DoFn):

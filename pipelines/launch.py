@@ -34,7 +34,14 @@ from vecferry.pipelines.launch_cluster import (
 )
 from vecferry.pipelines.launch_local import run_here
 from vecferry.pipelines.needs import packed
-from vecferry.pipelines.report import Report, State, make_report, over_budget, over_limit
+from vecferry.pipelines.report import (
+    Report,
+    State,
+    make_report,
+    nothing_written,
+    over_budget,
+    over_limit,
+)
 from vecferry.pipelines.resolve import ResolvedJob, context_of
 from vecferry.pipelines.runners import Where, choose
 from vecferry.process import RunState, end_run
@@ -145,14 +152,21 @@ def _target(resolved: ResolvedJob, run: str) -> Any:
 
 
 def _last_act(target: Any, report: Report) -> Report:
-    """What a target has to do once a job is done, such as moving an alias."""
-    conclude = getattr(target, "conclude", None)
+    """What a target has to do once a job is done, such as moving an alias.
+
+    An alias is not moved to a target into which no row came, as all of them were rejected.
+    """
+    conclude = getattr(target, "conclude", list)
     unfinished = getattr(target, "unfinished", lambda: None)()
-    if conclude is None or report.state != "DONE":
+    if report.state != "DONE":
         update = {"error": f"{report.error}; {unfinished}"} if unfinished else {}
         return report.model_copy(update=update)
+    barren = nothing_written(report)
+    if barren and unfinished:
+        why = f"{barren}; {unfinished}"
+        return report.model_copy(update={"state": "FAILED", "error": why})
     try:
-        notes = conclude() or []
+        notes = [*([barren] if barren else []), *(conclude() or [])]
     except VecferryError as e:
         why = f"all rows are written, but the target's last step failed: {redact(str(e))}"
         return report.model_copy(update={"state": "FAILED", "error": why})

@@ -180,6 +180,19 @@ def over_limit(report: Report, record: int | None, percentage: float | None) -> 
     return None
 
 
+def nothing_written(report: Report) -> str | None:
+    """A warning where rows were read and none is in the target, since they were rejected."""
+    if report.rows_written or report.rows_deleted or not report.rejected_by:
+        return None
+    worst = max(report.rejected_by, key=lambda r: r.rows)
+    return (
+        f"WARNING: no row was written: {report.rows_rejected:,} of the {report.rows_read:,} that "
+        f"were read were rejected, most often by {worst.step!r} as {worst.reason} "
+        f"({worst.rows:,} rows); errorLimit allows it. Look at the rejects, mend the cause, and "
+        "run the job again"
+    )
+
+
 def over_budget(budget: Any, requests: int, tokens: int) -> str:
     """Why a run on a cluster ended early: its workers would have spent more than they may."""
     bounds = {"requests": budget.requests, "tokens": budget.tokens}

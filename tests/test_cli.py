@@ -143,12 +143,15 @@ def test_estimate_counts_a_row_without_text_as_rejected(bench: Bench) -> None:
     assert (estimate["rows"], estimate["rejected"], estimate["texts"]) == (3, 1, 2)
 
 
-def test_estimating_a_damaged_source_is_a_wrong_job(bench: Bench) -> None:
-    """Nothing has run, so the exit status is that of a check; the file is named."""
+@pytest.mark.parametrize("command", [("check", "--estimate"), ("preview", "--source")])
+def test_a_damaged_source_is_a_wrong_job_where_nothing_runs(
+    bench: Bench, command: tuple[str, str]
+) -> None:
+    """No row was written, so the exit status is that of a check; the file is named."""
     step = bench.step("Reader")
     step.pop("column", None)
     step.update(fileFormat="json")
-    outcome = bench.call("check", "--estimate")
+    outcome = bench.call(*command)
     assert (outcome.status, "no sound JSON document" in outcome.err) == (2, True), outcome.err
 
 

@@ -110,6 +110,19 @@ def test_each_kind_of_bad_row_is_rejected_with_its_reason_and_the_rest_is_writte
     assert [r["id"] for r in bench.stored(["id"])] == ["good1", "good2"]
 
 
+def test_a_run_that_writes_nothing_for_all_its_rejects_says_so_and_why(bench: Bench) -> None:
+    """Without errorLimit it is DONE, which nobody shall take for rows in the target."""
+    bench.job["setting"]["errorLimit"] = {}
+    bench.write_lines(["id,text", "1,fine", "2,fine, too", {"id": "3", "text": ""}])
+    report = bench.run()
+    assert (report["state"], report["rows_written"]) == ("DONE", 0)
+    shown = "no row was written: 4 of the 4 that were read were rejected, most often by 'Extract'"
+    assert report["notes"][0].startswith(f"WARNING: {shown} as invalid-json (3 rows)")
+    assert shown in bench.call("run").out
+    bench.write_lines(["id,text", {"id": "4", "text": "fine"}])
+    assert bench.run()["notes"] == []
+
+
 def test_a_replay_writes_the_rows_once_their_cause_is_mended(bench: Bench) -> None:
     """The rows go on from the step that refused them, and land beside the others."""
     bench.job["setting"]["errorLimit"] = {}
@@ -128,6 +141,22 @@ def test_a_replay_writes_the_rows_once_their_cause_is_mended(bench: Bench) -> No
     assert rejects_of(again)[0]["row"]["line"] == "{broken"
     limited = bench.run("--replay", report["rejects"], "--limit", "1")
     assert limited["rows_read"] == 1
+
+
+def test_the_rejects_of_another_job_are_refused_though_its_steps_have_the_same_names(
+    bench: Bench,
+) -> None:
+    """Its rows would land in a target that was never meant for them."""
+    bench.job["setting"]["errorLimit"] = {}
+    bench.write_lines(["{broken", {"id": "a", "text": "fine"}])
+    rejects = bench.run()["rejects"]
+    bench.job["name"] = "other"
+    outcome = bench.call("run", "--replay", rejects)
+    assert outcome.status == 2
+    assert "rejects of the job 'job', and this one is 'other'" in outcome.err
+    assert bench.run("--replay", rejects, "--set", "name=job")["rows_rejected"] == 1
+    moved = Path(rejects).rename(bench.folder / "kept")
+    assert bench.run("--replay", str(moved))["rows_rejected"] == 1
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from vecferry.io.opensearch_settings import OpenSearchConnection, OpenSearchSett
 from vecferry.io.pgvector_mark import mark_in, marked, read_comment, remember
 from vecferry.io.search_client import StatusError
 from vecferry.pipelines.launch import _last_act
-from vecferry.pipelines.report import Report, make_report
+from vecferry.pipelines.report import RejectedBy, Report, make_report
 from vecferry.pipelines.resolve import context_of, read_and_resolve
 from vecferry.pipelines.retarget import TargetOptions
 from vecferry.process import RunState
@@ -408,9 +408,15 @@ def ended(state: Any, error: str | None) -> Report:
 
 
 def test_only_a_run_that_is_done_moves_an_alias() -> None:
-    """A run that was interrupted has written a part."""
+    """One that was interrupted has written a part, and one that rejected all its rows nothing."""
     target = Switching()
     report = _last_act(target, ended("CANCELLED", "interrupted"))
     assert (report.error, target.concluded) == ("interrupted; alias 'a' was not moved", False)
+    lines = [RejectedBy(step="Read", reason="invalid-json", rows=3)]
+    barren = ended("DONE", None).model_copy(update={"rejected_by": lines, "rows_read": 3})
+    report = _last_act(target, barren)
+    assert (report.state, target.concluded) == ("FAILED", False)
+    assert "no row was written" in str(report.error)
+    assert "alias 'a' was not moved" in str(report.error)
     assert _last_act(target, ended("DONE", None)).notes == ["done"]
     assert target.concluded
