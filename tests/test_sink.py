@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from vecferry.errors import FatalError, TerminalError, TransientError
 from vecferry.io import sink_delivery
 from vecferry.io.sink import SinkWriter
+from vecferry.io.sink_block import BlockWriter
 from vecferry.io.sink_store import (
     STALE,
     WRITTEN,
+    Block,
     Record,
     TooLargeError,
     WriteLimits,
@@ -34,6 +36,17 @@ def short_waits():
         yield
 
 
+WRITERS = {"row by row": SinkWriter, "in blocks": BlockWriter}
+chosen = [SinkWriter]
+
+
+@pytest.fixture(scope="module", autouse=True, params=list(WRITERS))
+def kind_of_writer(request):
+    """Each test here is run with both writers."""
+    chosen[0] = WRITERS[request.param]
+    return request.param
+
+
 class MemoryStore:
     """A store in memory that fails on demand, by counts."""
 
@@ -43,6 +56,7 @@ class MemoryStore:
         self.rows = {}
         self.log = []
         self.requests = []
+        self.blocks = []
         self.fail_first, self.error = fail_first, error or TransientError("the server is away")
         self.bad, self.too_many, self.gate = set(bad), too_many, gate
         self.items = items or {}
@@ -55,6 +69,17 @@ class MemoryStore:
         key = change.get("k")
         op = "delete" if change.kind == DELETE else "upsert"
         return Record(op, key, dict(change), change.get("size", 10))
+
+    def encode_block(self, changes):
+        keys = {c.get("k") for c in changes}
+        wrong = any(c.kind == DELETE or c.get("v") == "unfit" for c in changes)
+        if wrong or None in keys or len(keys) < len(changes):
+            return None
+        return Block(changes, keys, None, sum(c.get("size", 10) for c in changes))
+
+    def send_block(self, block):
+        self.blocks.append(len(block.changes))
+        return self.send([self.encode(c) for c in block.changes])
 
     def send(self, records):
         keys = {r.key for r in records if r.key is not None}
@@ -102,7 +127,7 @@ class MemoryStore:
 
 def writer(store, *, deadline=5.0, rows=10, size=1 << 20, in_flight=2):
     context = StepContext(step="Writer", step_type="memory", retry_deadline=deadline)
-    return SinkWriter(store, WriteLimits(rows=rows, bytes=size, in_flight=in_flight), context)
+    return chosen[0](store, WriteLimits(rows=rows, bytes=size, in_flight=in_flight), context)
 
 
 def run(operator, changes):
@@ -148,6 +173,18 @@ def test_a_batch_is_cut_by_bytes():
     store = MemoryStore()
     run(writer(store, size=100), [*numbers(7, size=30), {"k": "big", "v": 0, "size": 500}])
     assert sorted(store.requests) == [1, 1, 3, 3]
+
+
+def test_blocks_shrink_as_rows_grow(kind_of_writer):
+    """From the rows seen so far follows how many are gathered; no request exceeds the limit."""
+    store = MemoryStore()
+    small, large = numbers(200, size=1), [{"k": -1 - i, "v": 0, "size": 50} for i in range(300)]
+    run(writer(store, rows=100, size=1000, in_flight=1), [*small, *large])
+    in_blocks = kind_of_writer == "in blocks"
+    assert store.requests[:2] == ([64, 100] if in_blocks else [100, 100])
+    assert sum(store.requests) == 500
+    assert set(store.requests[-10:-1]) == {20}
+    assert set(store.blocks[-10:-1]) == ({20} if in_blocks else set())
 
 
 def test_rows_without_a_key_are_all_written():
