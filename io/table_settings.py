@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any, ClassVar, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -14,6 +15,8 @@ TLS_MODES = ("off", "prefer", "require", "verify")
 
 _ALIAS = re.compile(r"""(?is).*\sAS\s+(?:`([^`]+)`|"([^"]+)"|([^\W\d]\w*))\s*""")
 _NAME = re.compile(r"[^\W\d][\w$]*")
+_SHARDS = re.compile(r"""([^\[\]`"]*)\[(\d{1,9})-(\d{1,9})\]([^`"]*)""")
+_MOST_SHARDS = 10_000
 _IN_JDBC = {"user": "username", "password": "password"}
 _TLS_IN_JDBC = {
     "disable": "off", "allow": "prefer", "prefer": "prefer", "require": "require",
@@ -119,6 +122,11 @@ class TableGroup(Settings):
     def _one_or_many(cls, value: Any) -> Any:
         return one_or_many(value)
 
+    @field_validator("table", mode="after")
+    @classmethod
+    def _shards(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return with_shards(names)
+
 
 class TableSettings(Settings):
     """A reader of tables, as DataWorks Data Integration and DataX write it.
@@ -165,6 +173,11 @@ class TableSettings(Settings):
     def _one_or_many(cls, value: Any) -> Any:
         return one_or_many(value)
 
+    @field_validator("table", mode="after")
+    @classmethod
+    def _shards(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return with_shards(names)
+
     @field_validator("split_pk", "where", mode="after")
     @classmethod
     def _blank_is_none(cls, value: str | None) -> str | None:
@@ -181,7 +194,7 @@ class TableSettings(Settings):
         if not self.column:
             raise ValueError('column is empty: name columns, or write ["*"] for all')
         for _, tables, queries in self.groups:
-            again = [t for t in (*tables, *queries) if (*tables, *queries).count(t) > 1]
+            again = [name for name, n in Counter((*tables, *queries)).items() if n > 1]
             if again:
                 raise ValueError(
                     f"{again[0]!r} stands twice, and its rows would come twice: leave one out"
@@ -247,6 +260,27 @@ def one_or_many(value: Any) -> Any:
     if value is None or value == "":
         return ()
     return [value] if isinstance(value, str) else value
+
+
+def with_shards(names: tuple[str, ...]) -> tuple[str, ...]:
+    """`names`, with ``t_[08-10]`` as the names t_08, t_09 and t_10; not within quotes.
+
+    As DataX has it: a range that begins with 0 keeps that many digits.
+    """
+    found: list[str] = []
+    for name in names:
+        shards = _SHARDS.fullmatch(name.strip())
+        if shards is None:
+            found.append(name)
+            continue
+        before, *ends, after = shards.groups()
+        low, high = sorted(ends, key=int)
+        digits = len(low) if low.startswith("0") else 0
+        for n in range(int(low), int(high) + 1):
+            found += with_shards((f"{before}{n:0{digits}}{after}",))
+            if len(found) > _MOST_SHARDS:
+                raise ValueError(f"{name!r} stands for more than {_MOST_SHARDS:,} tables")
+    return tuple(found)
 
 
 def name_of(column: str) -> str | None:

@@ -94,6 +94,9 @@ def test_a_jdbc_url_may_hold_the_login_before_its_host() -> None:
         ({"table": "t", "column": ["a", "b AS a"]}, "column 'a' stands twice"),
         ({"table": "t", "column": []}, "column is empty"),
         ({"table": ["t", "u", "t"]}, "'t' stands twice, and its rows would come twice"),
+        ({"table": ["t_[0-3]", "t_2"]}, "'t_2' stands twice"),
+        ({"table": "t_[0-99999999]"}, "stands for more than 10,000 tables"),
+        ({"table": "t_[0-9999]_[0-9999]"}, "stands for more than 10,000 tables"),
         (
             {"connection": [{"datasource": "a", "table": "t"}, {"datasource": "b", "table": "t"}]},
             "several data sources",
@@ -107,6 +110,9 @@ def test_a_jdbc_url_may_hold_the_login_before_its_host() -> None:
         "twice",
         "no column",
         "a table twice",
+        "a table twice, once in a range",
+        "too many tables",
+        "too many by far",
         "data sources",
         "no URL",
         "bad URL",
@@ -116,6 +122,25 @@ def test_a_wrong_step_is_refused(given: dict[str, Any], message: str) -> None:
     """The message says what to do."""
     with pytest.raises(ValidationError, match=message):
         MySqlSettings.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "tables"),
+    [
+        ("t_[0-2]", ["t_0", "t_1", "t_2"]),
+        ("t_[8-10]", ["t_8", "t_9", "t_10"]),
+        ("t_[08-10]", ["t_08", "t_09", "t_10"]),
+        ("s.t_0[10-11]x", ["s.t_010x", "s.t_011x"]),
+        ("t[2-1]", ["t1", "t2"]),
+        (["a", "t_[0-1]_[00-01]"], ["a", "t_0_00", "t_0_01", "t_1_00", "t_1_01"]),
+        (["`t_[0-1]`", '"t_[0-1]"', "t_[a-b]"], ["`t_[0-1]`", '"t_[0-1]"', "t_[a-b]"]),
+    ],
+)
+def test_a_range_of_numbers_names_the_shards_of_a_table(given: Any, tables: list[str]) -> None:
+    """As DataX expands it, in the step and in its connection; a name in quotes stays as it is."""
+    assert list(MySqlSettings.model_validate({"table": given}).table) == tables
+    step = MySqlSettings.model_validate({"connection": [{"datasource": "a", "table": given}]})
+    assert list(step.connection[0].table) == tables
 
 
 def test_dataworks_writes_the_data_source_into_connection() -> None:

@@ -207,6 +207,20 @@ def test_several_tables_are_read_after_each_other(db: Place) -> None:
     assert [r.origin for r in rows] == [f"{t}:id={i}" for t in titles for i in (1, 2)]
 
 
+def test_a_range_of_numbers_reads_the_shards_of_a_table(db: Place) -> None:
+    """Each table in it, in their order; one that is missing is named before the run."""
+    base = db.table("id INT PRIMARY KEY")
+    for n in ("08", "09", "10"):
+        db.server.execute(
+            f"CREATE TABLE {base}_{n} (id INT PRIMARY KEY)", f"INSERT INTO {base}_{n} VALUES ({n})"
+        )
+    titles = [db.title(f"{base}_{n}") for n in ("08", "09", "10")]
+    origins = [f"{title}:id={n}" for title, n in zip(titles, (8, 9, 10), strict=True)]
+    assert [r.origin for r in db.read(table=f"{base}_[08-10]")] == origins
+    with pytest.raises(JobError, match=f"{base}_11"):
+        db.reader({"table": f"{base}_[08-11]"}).check()
+
+
 def test_the_url_of_a_step_takes_the_place_of_a_data_source(db: Place) -> None:
     """DataX's connection with its jdbcUrl, the first that answers, reads the same rows."""
     table = db.table("id INT PRIMARY KEY", "1")
