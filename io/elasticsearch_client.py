@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from vecferry.errors import JobError, TransientError, redact, shorten
+from vecferry.errors import JobError, redact, shorten
 from vecferry.io.elasticsearch_settings import ElasticsearchConnection
 from vecferry.io.search_client import (
     SearchClient,
@@ -16,6 +16,7 @@ from vecferry.io.search_client import (
     readable_ca,
     status_error,
 )
+from vecferry.io.search_reach import undiscovered, unreachable
 from vecferry.io.search_settings import SearchSettings
 from vecferry.process import once
 
@@ -49,7 +50,7 @@ class ElasticsearchClient:
             raise JobError(
                 "the Elasticsearch writer needs its client: pip install 'vecferry[elasticsearch]'"
             ) from e
-        self.where = f"Elasticsearch at {connection.shown}"
+        self.where, self._hosts = f"Elasticsearch at {connection.shown}", connection.hosts
         options: dict[str, Any] = {}
         if connection.ca_cert is not None:
             options["ca_certs"] = readable_ca(connection.ca_cert, self.where)
@@ -86,7 +87,8 @@ class ElasticsearchClient:
         except (OSError, ValueError) as e:
             raise JobError(f"{self.where}: {redact(shorten(e))}") from None
         except TransportError as e:
-            raise TransientError(f"its nodes can't be discovered: {redact(shorten(e))}") from None
+            plain = settings.model_copy(update={"discovery": False})
+            raise undiscovered(ElasticsearchClient(connection, plain), e) from None
 
     def request(
         self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None
@@ -109,7 +111,7 @@ class ElasticsearchClient:
         except elasticsearch.ApiError as e:
             raise status_error(e.meta.status, e.body, e.meta.headers) from None
         except elasticsearch.TransportError as e:
-            raise TransientError(f"can't be reached: {redact(shorten(e, 300))}") from None
+            raise unreachable(e, self.where, self._hosts) from None
         return answer.body
 
     def close(self) -> None:

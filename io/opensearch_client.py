@@ -12,6 +12,7 @@ import orjson
 from vecferry.errors import JobError, TransientError, redact, shorten
 from vecferry.io.opensearch_settings import OpenSearchConnection
 from vecferry.io.search_client import SearchClient, login_header, readable_ca, status_error
+from vecferry.io.search_reach import undiscovered, unreachable
 from vecferry.io.search_settings import SearchSettings
 from vecferry.process import once
 
@@ -37,7 +38,7 @@ class OpenSearchClient:
             raise JobError(
                 "the OpenSearch writer needs its client: pip install 'vecferry[opensearch]'"
             ) from e
-        self.where = f"OpenSearch at {connection.shown}"
+        self.where, self._hosts = f"OpenSearch at {connection.shown}", connection.hosts
         options: dict[str, Any] = {}
         if connection.ca_cert is not None:
             options["ca_certs"] = readable_ca(connection.ca_cert, self.where)
@@ -60,7 +61,8 @@ class OpenSearchClient:
         except (OSError, ValueError) as e:
             raise JobError(f"{self.where}: {redact(shorten(e))}") from None
         except OpenSearchException as e:
-            raise TransientError(f"its nodes can't be discovered: {redact(shorten(e))}") from None
+            plain = settings.model_copy(update={"discovery": False})
+            raise undiscovered(OpenSearchClient(connection, plain), e) from None
 
     def request(
         self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None
@@ -76,7 +78,7 @@ class OpenSearchClient:
                 method, path, params=params, headers=headers, body=data
             )
         except exceptions.ConnectionError as e:  # its status is no number
-            raise TransientError(f"can't be reached: {redact(shorten(e, 300))}") from None
+            raise unreachable(e, self.where, self._hosts) from None
         except exceptions.SerializationError as e:
             raise TransientError(f"its answer is no JSON: {redact(shorten(e, 300))}") from None
         except exceptions.TransportError as e:

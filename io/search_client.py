@@ -148,6 +148,6 @@ def advice(error: StatusError) -> str:
     """A fault with the way out of it, where there is one."""
     if error.status == 401:
         return f"the login is refused: check username and password, or apiKey: {error}"
-    if error.status == 403:
+    if error.status == 403 and "block" not in error.kind:
         return f"this user may not do that: give it the rights: {error}"
     return str(error)

@@ -75,6 +75,8 @@ class SearchColumn(Settings):
 
     def problem(self) -> str | None:
         """What DataX knows of columns, and we can't do; passing it over would change values."""
+        if self.name == "_id" and not self.is_meta:
+            return "column '_id' is the document's id and no field: give it the type id"
         if self.type in ("parent", "version"):
             return f"column {self.name!r}: type {self.type} is not known here: leave the column out"
         for key, way in _REFUSED.items():

@@ -132,25 +132,6 @@ class SearchIndex:
         answer = ask(self.client, read, f"reading {name!r}")
         return None if not answer else "index" if name in answer else "alias"
 
-    def blocks(self) -> list[str]:
-        """A problem for each setting that somebody made so that nothing can be written.
-
-        Not the one that a full disk sets: that one is waited for. Who may not read settings is
-        told in the run.
-        """
-        shut = ("index.blocks.write", "index.blocks.read_only")
-        try:
-            found = self._read(f"{self.path}/_settings?flat_settings=true")
-        except (StatusError, TransientError):
-            return []
-        return [
-            f"index {name!r} may not be written to, as its setting {block} is true: "
-            f'PUT /{name}/_settings {{"{block}": null}} opens it'
-            for name, body in found.items()
-            for block in shut
-            if str((body.get("settings") or {}).get(block)).lower() == "true"
-        ]
-
     def remember(self, info: IndexInfo, mark: Mark) -> None:
         """Writes what made its vectors into its mapping, beside what else stands in `_meta`."""
         body = {"_meta": {**info.meta, NAME: to_json(mark)}}

@@ -9,6 +9,7 @@ import orjson
 
 from vecferry.errors import JobError, TerminalError, TransientError
 from vecferry.io.mark import Marking, mark_of, tell_once
+from vecferry.io.search_blocks import blocks
 from vecferry.io.search_checks import mismatches, notes, uncreatable
 from vecferry.io.search_client import SearchClient, patiently
 from vecferry.io.search_dialect import Dialect, Field
@@ -208,12 +209,12 @@ class SearchTarget:
         """Why the job can't write: the index is missing and can't be made, or doesn't fit."""
         settings = self.settings
         if info is None:
-            return self._missing(index)
+            return [*blocks(index.client, index.path), *self._missing(index)]
         if self.context.instead_of and index.is_alias():
             return [f"--into {settings.index}: this is an alias of {info.name!r}: name a new index"]
         if not settings.recreates:
             marks = self._marking(index, info).refusals()
-            return [*mismatches(settings, info), *index.blocks(), *marks]
+            return [*mismatches(settings, info), *blocks(index.client, index.path), *marks]
         if info.is_stream or index.is_alias():
             return [
                 f"{settings.index!r} is another name of index {info.name!r}, which would be "

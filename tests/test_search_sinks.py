@@ -20,7 +20,7 @@ from tests.services.elasticsearch import (
     TightElasticsearchServer,
 )
 from tests.services.opensearch import OpenSearchServer, TightOpenSearchServer
-from tests.services.server import running, stop
+from tests.services.server import eventually, running
 from tests.sink_contract import DIMENSION, Place, SinkContract, vector
 from vecferry.errors import FatalError, JobError, TransientError
 from vecferry.io.elasticsearch import WriteToElasticsearch
@@ -106,11 +106,15 @@ class Store:
             end_run(run)
 
 
-@pytest.fixture(params=SERVERS, scope="module")
+def one_after_the_other(servers):
+    """Parameters of a fixture: each server takes more than a gigabyte."""
+    return [pytest.param(k, marks=pytest.mark.heavy(server=kind)) for k, kind in servers.items()]
+
+
+@pytest.fixture(params=one_after_the_other(SERVERS), scope="module")
 def kind(request):
-    """One server after the other: each takes more than a gigabyte."""
-    yield request.param
-    stop(SERVERS[request.param])
+    """The name of a server."""
+    return request.param
 
 
 @pytest.fixture
@@ -314,15 +318,55 @@ def test_an_index_that_may_not_be_written_fails_the_job(store):
         store.target(index=name, prepared=False).check()
 
 
-def test_a_full_disk_is_waited_for_and_ends_the_job_in_its_own_words(store):
-    """A node that runs out of room shuts its indices, and opens them once there is some again."""
-    target = store.target(deadline=2)
-    path, name = f"/{target.settings.index}/_settings", "index.blocks.read_only_allow_delete"
-    store.server.request("PUT", path, {name: True})
-    with pytest.raises((FatalError, TransientError), match=r"read-only.*allow delete|flood-stage"):
+def test_a_closed_index_is_told_before_the_run_with_what_opens_it(store):
+    """Its mapping can be read, and looks as if all were well."""
+    target = store.target()
+    name = target.settings.index
+    store.server.request("POST", f"/{name}/_close")
+    with pytest.raises(JobError, match=f"is closed: POST /{name}/_open"):
+        target.check()
+    with pytest.raises(FatalError, match="index_closed_exception"):
         write(target, rows(3))
-    patient = store.target(index=target.settings.index)
-    room = threading.Timer(1, store.server.request, ("PUT", path, {name: None}))
+    store.server.request("POST", f"/{name}/_open")
+    assert target.check() == []
+
+
+@pytest.mark.parametrize("mode", ["ignore", "createIfNotExist"])
+def test_a_cluster_that_is_shut_is_told_before_the_run_with_what_opens_it(store, mode):
+    """Whether the index is there or would be created; it is no matter of this user's rights."""
+    path, shut = "/_cluster/settings", "cluster.blocks.read_only"
+    there = store.target()
+    index = {"index": there.settings.index} if mode == "ignore" else {}
+    store.server.request("PUT", path, {"persistent": {shut: True}})
+    try:
+        with pytest.raises(JobError, match=f'PUT {path} {{"persistent": {{"{shut}": null}}}}'):
+            store.target(prepared=False, schemaCreateMode=mode, **index).check()
+        with pytest.raises(FatalError, match="cluster_block_exception"):
+            write(there, rows(3))
+    finally:
+        store.server.request("PUT", path, {"persistent": {shut: None}})
+    assert there.check() == []
+
+
+@pytest.fixture
+def full_disk(store):
+    """The server's own watermark of a full disk, which it is above; an index from before."""
+    target = store.target(deadline=2)
+    path = f"/{target.settings.index}/_settings"
+    store.server.needs_room("100000gb")
+    eventually(lambda: "read_only_allow_delete" in str(store.server.request("GET", path)), 120)
+    yield target
+    store.server.needs_room("1kb")
+    eventually(lambda: "read_only_allow_delete" not in str(store.server.request("GET", path)), 120)
+    store.server.needs_room(None)
+
+
+def test_a_full_disk_is_waited_for_and_ends_the_job_in_its_own_words(store, full_disk):
+    """A node that runs out of room shuts its indices, and opens them once there is some again."""
+    with pytest.raises((FatalError, TransientError), match=r"read-only.*allow.delete|flood-stage"):
+        write(full_disk, rows(3))
+    patient = store.target(index=full_disk.settings.index)
+    room = threading.Timer(1, store.server.needs_room, ("1kb",))
     room.start()
     written, rejects, counts = write(patient, rows(3))
     room.join()
@@ -503,13 +547,12 @@ def bench_source(store):
     return source
 
 
-@pytest.fixture(params=TIGHT_SERVERS, scope="module")
+@pytest.fixture(params=one_after_the_other(TIGHT_SERVERS), scope="module")
 def tight(request):
-    """A server with little room, alone for the time of these tests."""
+    """A server with little room."""
     store = Store(request.param, tight=True)
     yield store
     store.close()
-    stop(TIGHT_SERVERS[request.param])
 
 
 def test_documents_that_a_busy_server_turns_away_are_sent_again(tight):

@@ -21,6 +21,7 @@ http.port: {port}
 transport.port: {transport}
 discovery.type: single-node
 cluster.routing.allocation.disk.threshold_enabled: false
+cluster.info.update.interval: 10s
 """
 TIGHT = """\
 http.max_content_length: 1mb
@@ -81,6 +82,17 @@ class SearchNode(Server):
     def ready(self) -> None:
         """The cluster is yellow or better."""
         self.request("GET", "/_cluster/health?wait_for_status=yellow&timeout=2s")
+
+    def needs_room(self, free: str | None) -> None:
+        """Lets it think its disk full while less than `free` is left, such as ``100000gb``.
+
+        It looks every ten seconds. None lets it look no more, as it was started.
+        """
+        disk = "cluster.routing.allocation.disk"
+        marks = dict.fromkeys(("low", "high", "flood_stage"), free)
+        settings = {f"{disk}.watermark.{mark}": value for mark, value in marks.items()}
+        settings[f"{disk}.threshold_enabled"] = None if free is None else "true"
+        self.request("PUT", "/_cluster/settings", {"persistent": settings})
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """A call of its REST interface; raises for a status that tells a fault."""
