@@ -98,6 +98,45 @@ def test_a_wrong_size_now_and_then_is_a_bad_answer_not_a_wrong_model():
     assert len(good(out)) == 100
 
 
+def test_a_model_that_is_changed_in_mid_run_fails_the_job():
+    """A batch whose vectors are all of another size, twice, is not taken apart for nothing."""
+    fault = lambda n, _: "wrong-dimension" if n >= 3 else None  # noqa: E731
+    with EndpointServer(fault=fault) as server:
+        engine = embedder(settings_for(server), concurrent=1)
+        with pytest.raises(FatalError, match=r"gives vectors of 32 where .* before, it gave others"):
+            run(engine, rows_of(100))
+        assert server.number == 3 + 2
+
+
+def test_a_request_that_is_refused_whatever_the_text_fails_the_job():
+    """A parameter that the server does not take costs one batch, not two requests for each row."""
+    with EndpointServer(dimensions=(128,)) as server:
+        engine = embedder(settings_for(server), concurrent=1)
+        with pytest.raises(FatalError, match=r"harmless 'vecferry'.*dimensions 64 is not one of"):
+            run(engine, rows_of(100))
+        assert server.number == 19 + 1
+
+
+def test_a_batch_of_nothing_but_poison_is_rejected():
+    """A harmless text tells once that the endpoint is well, and the rows are at fault."""
+    rows = [{"id": i, "text": f"POISON {i}"} for i in range(30)]
+    out, _, server = _outcome(rows, {}, batchSize=10)
+    assert {reject.reason for reject in rejects(out)} == {"refused-input"}
+    assert len(rejects(out)) == 30
+    assert server.sent().count("vecferry") == len(server.sent()) <= 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_endpoint_that_asks_for_a_longer_wait_than_the_deadline_is_not_waited_for(status):
+    """The job fails at once and says why, instead of asking in vain for ten minutes."""
+    with EndpointServer() as server:
+        wish = {"Retry-After": "3600"}
+        server.answer = lambda *_: (status, wish, b"{}")  # type: ignore[method-assign]
+        engine = embedder(settings_for(server), concurrent=1)
+        with pytest.raises(TransientError, match=r"left alone for 3,600 s.*retryDeadlineSeconds"):
+            run(engine, rows_of(10))
+
+
 @pytest.mark.parametrize("place", range(10))
 def test_one_poison_costs_its_row_and_few_requests(place):
     """At most 2 x ceil(log2(batch)) extra requests, wherever in the batch the poison stands."""

@@ -125,6 +125,9 @@ def test_a_status_means_a_kind_of_fault(status, body, kind):
     [
         ("batch size is invalid, it should not be larger than 10.", 10),
         ("This model accepts at most 32 inputs per request", 32),
+        ("batch size 32 > maximum allowed batch size 5", 5),
+        ("Too many inputs. The maximum batch size is 8.", 8),
+        ("Invalid 'input': expected an array with maximum length 2048, but got 2049", 2048),
         ("Range of input length should be [1, 8192]", None),
         ("data_inspection_failed", None),
     ],

@@ -28,6 +28,11 @@ from vecferry.transforms.endpoints.base import (
 LONGEST_WAIT = 10.0
 """Seconds between two tries of one batch at most: an endpoint that is back is soon noticed."""
 
+LEAST_PATIENCE = 120.0
+"""A Retry-After of a 429 up to this many seconds is kept to, however soon the deadline is."""
+HARMLESS = "vecferry"
+"""A text that no endpoint refuses for what it says."""
+
 Fate = Vector | TerminalError
 
 
@@ -81,9 +86,32 @@ class Caller:
         if self._ended is None:
             try:
                 self._embed(inputs, 0, out, None)
+                if not self._fits and len(inputs) > 1:
+                    self._blame(inputs, out)
             except Exception as e:
                 out.error = self._ended = e
         return out
+
+    def _blame(self, inputs: list[str], out: Outcome) -> None:
+        """Raises FatalError where it is the request that is refused, not what a text says.
+
+        Where every text of a batch was refused, and none of another ever taken, a harmless one is
+        asked for: else a wrong parameter would have all rows rejected, at two requests each.
+        """
+        if not all(type(text) is str for text in inputs):
+            return
+        if not all(getattr(fate, "reason", "") == "refused-input" for fate in out.fates):
+            return
+        try:
+            out.tokens += self._send([HARMLESS], out).tokens
+            self._fits = True
+        except PoisonError as e:
+            raise FatalError(
+                f"{self._what}: all {len(inputs)} texts of a batch were refused one by one, and so "
+                f"is the harmless {HARMLESS!r}: check modelName, dimension and sendDimension: {e}"
+            ) from e
+        except (BadResponseError, OverBudgetError):
+            pass
 
     def _embed(self, inputs: list[str], at: int, out: Outcome, known: PoisonError | None) -> bool:
         """Gives inputs their fates, from place `at` on; True where all of them are vectors.
@@ -166,6 +194,8 @@ class Caller:
                 self._sleep(wait)
                 continue
             bad += 1
+            if bad > 1 and isinstance(fault, DimensionError) and len(inputs) > 1:
+                raise FatalError(f"{self._what}: {fault}; before, it gave others") from fault
             if bad > 1:
                 raise fault
             out.retries += 1
@@ -197,15 +227,23 @@ class Caller:
     def _give_up_throttled(self, first: float, e: ThrottledError) -> None:
         """A quota is no outage: only where nothing at all passes any more, the deadline counts."""
         since = max(first, self._pacer.last_success or first)
-        if self._deadline is not None and time.monotonic() - since > self._deadline:
+        if self._deadline is None:
+            return
+        if (e.retry_after or 0) > max(self._deadline, LEAST_PATIENCE):
+            raise self._gave_up(1, first, e) from e
+        if time.monotonic() - since > self._deadline:
             raise TransientError(
                 f"{self._what}: gave up, every request was refused for {self._deadline:g} s: {e}"
             ) from e
 
     def _gave_up(self, tries: int, first: float, e: TransientError) -> TransientError:
-        seconds = time.monotonic() - first
+        assert self._deadline is not None
+        why = f"gave up after {tries} tries in {time.monotonic() - first:.0f} s"
+        if (e.retry_after or 0) > self._deadline:
+            why = (
+                f"the endpoint asks to be left alone for {e.retry_after:,.0f} s, which is too long"
+            )
         return TransientError(
-            f"{self._what}: gave up after {tries} tries in {seconds:.0f} s "
-            f"(retryDeadlineSeconds {self._deadline:g}); run the job again when the endpoint is "
-            f"back: {e}"
+            f"{self._what}: {why} (retryDeadlineSeconds {self._deadline:g}); run the job again "
+            f"when the endpoint is back: {e}"
         )

@@ -24,7 +24,8 @@ FIRST_GROWTH = 0.3
 PROBE_GROWTH = 0.01
 SLOWEST = 1 / 60
 """Requests a second below which the rate never falls: one a minute."""
-LONGEST_HOLD = 120.0
+LONGEST_HOLD = 600.0
+"""Seconds that a Retry-After holds back a process at most."""
 FIRST_FLIGHT = 8
 """Requests that may be under way before any has passed."""
 FULL_FLIGHT = 128

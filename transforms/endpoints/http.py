@@ -34,7 +34,9 @@ FATAL_CODES = frozenset(
 _LIMIT = re.compile(
     r"batch size is invalid, it should not be larger than (\d+)"
     r"|(?:at most|maximum of|no more than|larger than|exceed(?:s|ed)?(?: the)?(?: limit(?: of)?)?) "
-    r"(\d+) (?:inputs?|texts?|items?|rows)",
+    r"(\d+) (?:inputs?|texts?|items?|rows)"
+    r"|maximum (?:allowed )?(?:client )?batch size(?: is| of|:)? (\d+)"
+    r"|array with maximum length (\d+)",
     re.IGNORECASE,
 )
 
@@ -96,7 +98,7 @@ def fault_of(url: str, status: int, headers: Any, body: bytes) -> VecferryError:
         return FatalError(
             f"{url} redirects to {target}, which is not followed: put the final address in endpoint"
         )
-    if code in FATAL_CODES or status in (401, 403):
+    if code in FATAL_CODES or status in (401, 402, 403):
         return FatalError(f"{text}: check apiKey, modelName and the account's rights")
     if status == 429:
         return ThrottledError(text, _wish(headers))
@@ -117,6 +119,13 @@ def _poison(text: str, status: int, said: str) -> PoisonError:
     found = _LIMIT.search(said)
     limit = int(next(g for g in found.groups() if g)) if found else None
     return PoisonError(text, "too-large" if status == 413 else "refused-input", limit or None)
+
+
+def said_in(content: dict[str, Any]) -> str:
+    """What an answer of status 200 that holds no vectors says instead: its message, else keys."""
+    where = content.get("error", content)
+    message = where.get("message") if isinstance(where, dict) else where
+    return redact(shorten(message or sorted(content)))
 
 
 def _said(body: bytes) -> tuple[str, str]:

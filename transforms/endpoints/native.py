@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from vecferry.errors import TransientError, shorten
+from vecferry.errors import TransientError
 from vecferry.transforms.embed_image import Image
 from vecferry.transforms.embed_settings import EmbedSettings
 from vecferry.transforms.endpoints.base import Answer
-from vecferry.transforms.endpoints.http import HttpClient
+from vecferry.transforms.endpoints.http import HttpClient, said_in
 from vecferry.transforms.endpoints.openai import (
     authorization,
     json_body,
@@ -42,7 +42,7 @@ class NativeEndpoint:
         items = inner.get("embeddings") if isinstance(inner, dict) else None
         if not isinstance(items, list):
             raise TransientError(
-                f"{self._client.url} answers 200 without embeddings: {shorten(sorted(content))}"
+                f"{self._client.url} answers 200 without embeddings: {said_in(content)}"
             )
         model, dimension = self._settings.shown_model, self._settings.dimension
         vectors = match_vectors(items, len(inputs), dimension, model=model)

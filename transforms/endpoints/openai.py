@@ -19,7 +19,7 @@ from vecferry.transforms.endpoints.base import (
     PoisonError,
     Vector,
 )
-from vecferry.transforms.endpoints.http import HttpClient
+from vecferry.transforms.endpoints.http import HttpClient, said_in
 
 
 class OpenAiEndpoint:
@@ -55,9 +55,7 @@ class OpenAiEndpoint:
         content = json_object(client.url, data)
         items = content.get("data")
         if not isinstance(items, list):
-            raise TransientError(
-                f"{client.url} answers 200 without data: {shorten(sorted(content))}"
-            )
+            raise TransientError(f"{client.url} answers 200 without data: {said_in(content)}")
         vectors = match_vectors(items, len(inputs), self._dimension, model=self._model)
         return Answer(vectors, tokens_used(content))
 
