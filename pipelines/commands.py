@@ -111,6 +111,12 @@ def describe(report: Report) -> str:
     }
     if any(trouble.values()):
         lines.append("  " + ", ".join(f"{n:,} {name}" for name, n in trouble.items()))
+    changed = {
+        "texts cut to what the model takes": embed.texts_truncated,
+        "texts embedded in pieces, as the mean of their vectors": embed.texts_split,
+        "images scaled down or encoded anew": embed.images_scaled,
+    }
+    lines += [f"  {n:,} {name}" for name, n in changed.items() if n]
     lines += [f"  {r.rows:,} rejected by {r.step}: {r.reason}" for r in report.rejected_by]
     if report.rejects:
         lines.append(f"  rejects: {report.rejects}")

@@ -45,6 +45,9 @@ class EmbedCounts(BaseModel):
     retries: int = 0
     throttled: int = 0
     bisections: int = 0
+    texts_truncated: int = 0
+    texts_split: int = 0
+    images_scaled: int = 0
     most_in_flight: int = 0
     latency_ms: Latency | None = None
 
@@ -160,6 +163,9 @@ _EMBED_COUNTERS = {
     "retries": "embed-retries",
     "throttled": "embed-throttled",
     "bisections": "embed-bisections",
+    "texts_truncated": "texts-truncated",
+    "texts_split": "texts-split",
+    "images_scaled": "images-scaled",
 }
 
 

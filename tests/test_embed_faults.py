@@ -103,7 +103,7 @@ def test_a_model_that_is_changed_in_mid_run_fails_the_job():
     fault = lambda n, _: "wrong-dimension" if n >= 3 else None  # noqa: E731
     with EndpointServer(fault=fault) as server:
         engine = embedder(settings_for(server), concurrent=1)
-        with pytest.raises(FatalError, match=r"gives vectors of 32 where .* before, it gave others"):
+        with pytest.raises(FatalError, match=r"vectors of 32 where .* before, it gave others"):
             run(engine, rows_of(100))
         assert server.number == 3 + 2
 

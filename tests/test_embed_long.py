@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.embed_support import DIMENSION, embedder, good, rejects, rows_of, run, settings_for
 from tests.endpoint_server import EndpointServer, vector_of
+from tests.job_support import Bench
 from vecferry.transforms.embed_long import estimate_tokens, is_long, mean_vector, pieces_of
 
 LONG = "A sentence of some words. " * 2000  # 13,000 tokens, of which 8,192 are allowed
@@ -114,3 +117,24 @@ def test_tokens_per_minute_are_paced_from_the_first_request():
         settings = settings_for(server, tokensPerMinute=120_000, batchSize=1)
         run(embedder(settings), [{"text": f"{i:04}" + "x" * 3996} for i in range(4)])
         assert 1.4 < server.requests[-1].at - server.requests[0].at < 3
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [("truncate", "1 texts cut to what the model takes"), ("split", "1 texts embedded in pieces")],
+)
+def test_a_run_tells_of_texts_that_were_cut_or_split(tmp_path, capsys, how, told):
+    """In its summary and its report: nobody shall take such a vector for that of the whole text."""
+    bench = Bench(tmp_path, capsys)
+    bench.write_lines([{"id": "long", "text": LONG}, {"id": "short", "text": "fine"}])
+    bench.step("Writer")["column"][1]["maxLength"] = 65535
+    with EndpointServer() as server:
+        bench.step("Embed").update(
+            modelProvider="openai", modelName="text-embedding-v4", endpoint=server.url,
+            apiKey="sk-test", overLimit=how,
+        )  # fmt: skip
+        outcome = bench.call("run", "--report", str(tmp_path / "report.json"))
+    assert outcome.status == 0, outcome.err
+    assert told in outcome.out
+    embed = json.loads((tmp_path / "report.json").read_text())["embed"]
+    assert embed["texts_truncated"] + embed["texts_split"] == 1
