@@ -1,4 +1,4 @@
-"""What holds for all tests: in continuous integration no service may be absent."""
+"""What holds for all tests: no service may be absent in continuous integration, and the order."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.lanes import arrange, make_room, turn
 from tests.services.server import stop_all
 from vecferry import errors
 
@@ -25,6 +26,33 @@ def _secrets_of_one_test_only() -> Generator[None]:
     yield
     errors._secrets.clear()
     errors._secrets.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _beside_others_or_alone(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[None]:
+    """Among several processes, tests that measure time run while no other does."""
+    if not hasattr(request.config, "workerinput"):
+        yield
+        return
+    with turn(request.node, tmp_path_factory.getbasetemp().parent / "turn.lock"):
+        yield
+
+
+@pytest.hookimpl(tryfirst=True)  # before the names of groups are read
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a server stand together."""
+    arrange(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    """A heavy server goes with its last test."""
+    yield
+    make_room(item, nextitem)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,7 +25,7 @@ from tests.services.flink import Flink
 from tests.services.mariadb import Mariadb
 from tests.services.opensearch import OpenSearchServer
 from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
-from tests.services.server import running, stop
+from tests.services.server import running
 from vecferry.errors import JobError
 from vecferry.pipelines import beam_yaml, registry
 from vecferry.pipelines.beam_yaml_rows import OF_JOBS, VECTOR, ToRow, fields_of_schema, plain
@@ -344,45 +344,49 @@ def test_a_table_is_written(runner: Runner, kind: str) -> None:
 @pytest.mark.service
 @pytest.mark.parametrize(
     ("kind", "server_kind"),
-    [("WriteToElasticsearch", ElasticsearchServer), ("WriteToOpenSearch", OpenSearchServer)],
+    [
+        pytest.param(
+            "WriteToElasticsearch",
+            ElasticsearchServer,
+            marks=pytest.mark.heavy(server=ElasticsearchServer),
+        ),
+        pytest.param(
+            "WriteToOpenSearch", OpenSearchServer, marks=pytest.mark.heavy(server=OpenSearchServer)
+        ),
+    ],
 )
 def test_an_index_is_written(runner: Runner, kind: str, server_kind: Any) -> None:
     """With an id of its own for each document."""
     server = running(server_kind)
-    try:
-        elastic = kind == "WriteToElasticsearch"
-        source = {"type": "opensearch", "endpoint": server.url}
-        if elastic:
-            login = {"username": server.user, "password": server.password}
-            source |= {"type": "elasticsearch", **login}
-        index = f"t{uuid.uuid4().hex}"
-        vector = {"name": "vector", "type": "dense_vector" if elastic else "knn_vector"}
-        columns = [
-            {"name": "id", "type": "long", "primaryKey": True},
-            {"name": "text", "type": "text"},
-            {**vector, "dimension": 256},
-        ]
-        write = step(
-            kind, datasource=source, index=index, schemaCreateMode="createIfNotExist",
-            column=columns,
-        )  # fmt: skip
-        runner.run(CREATE, EMBED, write)
-        server.request("POST", f"/{index}/_refresh")
-        found = server.request("POST", f"/{index}/_search", {"size": 100})["hits"]["hits"]
-        assert {int(hit["_id"]): hit["_source"]["text"] for hit in found} == WANTED
-    finally:
-        stop(server_kind)
+    elastic = kind == "WriteToElasticsearch"
+    source = {"type": "opensearch", "endpoint": server.url}
+    if elastic:
+        login = {"username": server.user, "password": server.password}
+        source |= {"type": "elasticsearch", **login}
+    index = f"t{uuid.uuid4().hex}"
+    vector = {"name": "vector", "type": "dense_vector" if elastic else "knn_vector"}
+    columns = [
+        {"name": "id", "type": "long", "primaryKey": True},
+        {"name": "text", "type": "text"},
+        {**vector, "dimension": 256},
+    ]
+    write = step(
+        kind, datasource=source, index=index, schemaCreateMode="createIfNotExist",
+        column=columns,
+    )  # fmt: skip
+    runner.run(CREATE, EMBED, write)
+    server.request("POST", f"/{index}/_refresh")
+    found = server.request("POST", f"/{index}/_search", {"size": 100})["hits"]["hits"]
+    assert {int(hit["_id"]): hit["_source"]["text"] for hit in found} == WANTED
 
 
 @pytest.mark.slow
 @pytest.mark.service
+@pytest.mark.heavy(server=Flink)
 def test_a_yaml_pipeline_runs_on_a_flink_cluster(runner: Runner) -> None:
     """Workers that vecferry-worker starts find all that they need by its name."""
     server = running(Flink)
-    try:
-        runner.run(CREATE, EMBED, runner.to_json(), on=on_flink(server))
-    finally:
-        stop(Flink)
+    runner.run(CREATE, EMBED, runner.to_json(), on=on_flink(server))
     assert by_id(runner.rows()) == WANTED
     assert {len(row["vector"]) for row in runner.rows()} == {256}
 

@@ -15,7 +15,7 @@ from tests.cluster_workers import Pools, Secrets, Workers
 from tests.services.flink import Flink
 from tests.services.server import eventually, running, stop
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.heavy(server=Flink)]
 
 
 @pytest.fixture(scope="module")

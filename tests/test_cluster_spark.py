@@ -15,7 +15,7 @@ from tests.cluster_workers import Workers
 from tests.services.server import eventually, running, stop
 from tests.services.spark import Spark
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.heavy(server=Spark)]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.services.cluster import ROOT, Part
 from tests.services.server import free_port, running, stop
 from tests.services.spark import Spark
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.heavy(server=Spark)]
 
 SUBMIT = """#!/usr/bin/env bash
 set -euo pipefail

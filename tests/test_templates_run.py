@@ -11,7 +11,7 @@ import pytest
 from tests.job_support import Bench, counts_add_up
 from tests.odps_server import OdpsServer, Table
 from tests.services.elasticsearch import ElasticsearchServer
-from tests.services.server import running, stop
+from tests.services.server import running
 
 ROWS = [{"id": str(i), "title": f"walk {i}", "about": f"along shore {i * 7}"} for i in range(40)]
 COLUMNS = {"keyColumn": "id", "textColumns": "title,about"}
@@ -109,25 +109,23 @@ def test_odps_to_milvus_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.slow
 @pytest.mark.service
+@pytest.mark.heavy(server=ElasticsearchServer)
 def test_files_to_elasticsearch_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """JSON lines into an index that is made for them; a column of one's own is stored, too."""
     server = running(ElasticsearchServer)
-    try:
-        bench.write_lines([{**row, "km": i} for i, row in enumerate(ROWS)])
-        monkeypatch.setenv("ELASTICSEARCH_PASSWORD", server.password)
-        given = {
-            "folder": str(bench.folder / "in"), "input": "rows.jsonl", "otherColumns": "km",
-            "index": f"t{uuid.uuid4().hex}", "elasticsearchUrl": server.url,
-            "username": server.user,
-        }  # fmt: skip
-        assert done(run(bench, "files-to-elasticsearch", **given), 40)
-        found = server.request("GET", f"/{given['index']}/_doc/7")["_source"]
-        assert (found["title"], found["km"]) == ("walk 7", 7)
-        mapping = server.request("GET", f"/{given['index']}/_mapping")
-        properties = mapping[given["index"]]["mappings"]["properties"]
-        assert (properties["vector"]["type"], properties["vector"]["dims"]) == ("dense_vector", 256)
-        assert properties["title"]["type"] == "text"
-        hits = run(bench, "files-to-elasticsearch", command="query", **given)
-        assert hits[0]["id"] == "3"
-    finally:
-        stop(ElasticsearchServer)
+    bench.write_lines([{**row, "km": i} for i, row in enumerate(ROWS)])
+    monkeypatch.setenv("ELASTICSEARCH_PASSWORD", server.password)
+    given = {
+        "folder": str(bench.folder / "in"), "input": "rows.jsonl", "otherColumns": "km",
+        "index": f"t{uuid.uuid4().hex}", "elasticsearchUrl": server.url,
+        "username": server.user,
+    }  # fmt: skip
+    assert done(run(bench, "files-to-elasticsearch", **given), 40)
+    found = server.request("GET", f"/{given['index']}/_doc/7")["_source"]
+    assert (found["title"], found["km"]) == ("walk 7", 7)
+    mapping = server.request("GET", f"/{given['index']}/_mapping")
+    properties = mapping[given["index"]]["mappings"]["properties"]
+    assert (properties["vector"]["type"], properties["vector"]["dims"]) == ("dense_vector", 256)
+    assert properties["title"]["type"] == "text"
+    hits = run(bench, "files-to-elasticsearch", command="query", **given)
+    assert hits[0]["id"] == "3"

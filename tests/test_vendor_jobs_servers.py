@@ -21,7 +21,7 @@ from tests.services.elasticsearch import ElasticsearchServer
 from tests.services.milvus import MilvusServer
 from tests.services.opensearch import OpenSearchServer
 from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
-from tests.services.server import Server, running, stop
+from tests.services.server import Server, running
 
 JOBS = os.environ.get("VECFERRY_VENDOR_JOBS")
 pytestmark = [
@@ -65,6 +65,7 @@ class Place:
 
     server: type[Server]
     exchanged = True
+    heavy = False
     rows = 150
     """Of each text one, where the text is the key."""
 
@@ -120,7 +121,7 @@ class Milvus(Place):
 
 
 class Elasticsearch(Place):
-    server = ElasticsearchServer
+    server, heavy = ElasticsearchServer, True
 
     def source(self) -> dict[str, Any]:
         login = {"username": self.running.user, "password": self.running.password}
@@ -194,12 +195,15 @@ PLACES = {
 }
 
 
-@pytest.fixture(params=PLACES, scope="module")
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """One server after the other."""
-    kind = PLACES[request.param]
-    yield kind()
-    stop(kind.server)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.heavy(server=kind.server)] if kind.heavy else [])
+        for name, kind in PLACES.items()
+    ]
+)
+def place(request: pytest.FixtureRequest) -> Place:
+    """Each store."""
+    return PLACES[request.param]()
 
 
 @pytest.fixture

@@ -1,0 +1,100 @@
+"""Which tests share a process and in which order: two processes run the suite side by side.
+
+Most tests wait for a server rather than compute. What uses one server is one group, so that a
+single process starts it; heavy servers are one group together, so that never two of them run.
+Whatever has no group goes to the process that is free. The long groups come first, and last of all
+the tests that are marked `alone`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services.server import Server, stop
+
+GROUPS = {
+    "test_milvus_contract": "milvus",
+    "test_milvus_server": "milvus",
+    "test_mark_contract": "milvus",
+    "test_vendor_jobs_servers": "milvus",
+    "test_beam_yaml": "tables",
+    "test_table_contract": "tables",
+    "test_table_faults": "tables",
+    "test_mysql": "tables",
+    "test_postgresql": "tables",
+    "test_pgvector": "tables",
+    "test_pgvector_values": "tables",
+    "test_hologres": "tables",
+    "test_sink_contract": "tables",
+    "test_files_contract_stores": "files",
+    "test_files_store_faults": "files",
+    "test_files_store_jobs": "files",
+    "test_files_store_remote": "files",
+    "test_embed_store_contract": "redis",
+    "test_embed_store_redis": "redis",
+    "test_cache_command": "redis",
+}
+"""Modules whose tests of servers use the same ones; any other module is a group of its own."""
+
+LAST = ("", "alone")
+
+
+def heavy_server(item: pytest.Item | None) -> type[Server] | None:
+    """The server of a gigabyte or more that a test is marked with."""
+    mark = item.get_closest_marker("heavy") if item else None
+    return mark.kwargs["server"] if mark else None
+
+
+def group_of(item: pytest.Item) -> str:
+    """The group of a test; empty for one that needs no server."""
+    if item.get_closest_marker("alone"):
+        return "alone"
+    if heavy_server(item):
+        return "heavy"
+    if item.get_closest_marker("service"):
+        module = item.path.stem
+        return GROUPS.get(module, module)
+    return ""
+
+
+def arrange(items: list[pytest.Item]) -> None:
+    """Puts the tests of a group, and in it those of a heavy server, beside each other."""
+    groups = {item: group_of(item) for item in items}
+    first = ["heavy", *dict.fromkeys(GROUPS.values()), *dict.fromkeys(groups.values())]
+    order = {name: at for at, name in enumerate(dict.fromkeys(n for n in first if n not in LAST))}
+    order |= {name: len(order) + at for at, name in enumerate(LAST)}
+    heavy = list(dict.fromkeys(heavy_server(item) for item in items))
+    items.sort(
+        key=lambda item: (
+            order[groups[item]],
+            heavy.index(heavy_server(item)),
+            not groups[item] and not item.get_closest_marker("slow"),
+        )
+    )
+    for item, group in groups.items():
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def make_room(item: pytest.Item, following: pytest.Item | None) -> None:
+    """Stops the heavy server of a test whose successor uses it no more."""
+    server = heavy_server(item)
+    if server and heavy_server(following) is not server:
+        stop(server)
+
+
+@contextlib.contextmanager
+def turn(item: pytest.Item, lock: Path) -> Iterator[None]:
+    """Lets tests run beside each other, and those that are marked `alone` beside none."""
+    alone = item.get_closest_marker("alone")
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
