@@ -19,6 +19,7 @@ from tests.services.elasticsearch import (
     ElasticsearchServer,
     TightElasticsearchServer,
 )
+from tests.services.mysql8 import Mysql8
 from tests.services.opensearch import OpenSearchServer, TightOpenSearchServer
 from tests.services.server import eventually, running
 from tests.sink_contract import DIMENSION, Place, SinkContract, vector
@@ -437,6 +438,37 @@ def test_a_whole_job_fills_an_index_and_answers_a_query(store, tmp_path, capsys)
         refused = bench.call("run")
         assert (refused.status, "the login is refused" in refused.err) == (2, True)
         assert "not-the-password" not in refused.out + refused.err
+
+
+def test_the_template_for_mysql_makes_an_index_of_a_table(store, tmp_path, capsys, monkeypatch):
+    """The password from the environment; rows of a condition, with a column of one's own."""
+    if store.kind != "opensearch":
+        pytest.skip("not for this store: the template is for OpenSearch")
+    database = running(Mysql8)
+    table, index = f"t{uuid.uuid4().hex}", f"t{uuid.uuid4().hex}"
+    values = ", ".join(f"({i}, 'walk {i}', 'along shore {i * 7}', {i})" for i in range(40))
+    database.execute(
+        f"CREATE TABLE {table} (id INT PRIMARY KEY, title TEXT, about TEXT, km INT)",
+        f"INSERT INTO {table} VALUES {values}",
+    )
+    source = database.source
+    monkeypatch.setenv("MYSQL_PASSWORD", source["password"])
+    given = {
+        "mysqlHost": source["host"], "mysqlPort": source["port"], "where": "id < 30",
+        "mysqlDatabase": source["database"], "mysqlUser": source["username"], "table": table,
+        "keyColumn": "id", "textColumns": "title,about", "otherColumns": "km",
+        "opensearchUrl": store.server.url, "index": index, "engine": "lucene", "errorLimit": "0",
+    }  # fmt: skip
+    options = [word for name, value in given.items() for word in ("-p", f"{name}={value}")]
+    bench, template = Bench(tmp_path, capsys), "template:mysql-to-opensearch"
+    for _ in range(2):
+        ran = bench.line("run", template, "--json", "--rejects", str(tmp_path), *options)
+        assert (ran.status, ran.json["rows_written"]) == (0, 30), ran.err
+    found = store.server.request("GET", f"/{index}/_doc/7")["_source"]
+    assert (found["title"], found["km"]) == ("walk 7", 7)
+    hits = bench.line("query", template, "walk 3\nalong shore 21", "--json", *options).json
+    assert hits[0]["_id"] == "3"
+    assert store.server.request("GET", f"/{index}/_count")["count"] == 30
 
 
 class _WithWindow(beam.DoFn):
