@@ -12,7 +12,7 @@ from vecferry.io.pgvector_columns import PgColumn
 from vecferry.io.pgvector_scalars import INT_BYTES, TEXTS
 from vecferry.io.pgvector_settings import WriterSettings
 from vecferry.io.pgvector_table import ColumnInfo, TableInfo, filled
-from vecferry.io.pgvector_values import NULL, acceptor, holds_arrays
+from vecferry.io.pgvector_values import NULL, acceptor, holds_arrays, plain
 from vecferry.io.pgvector_vectors import checked
 from vecferry.io.sink_store import Record
 from vecferry.io.vectors import bad
@@ -119,12 +119,15 @@ class RowEncoder:
         return b"".join(lines)
 
     def shown(self, change: Change) -> dict[str, Any]:
-        """What the server would get, by name; vectors as they are."""
+        """What the server would hold, by name; raises TerminalError as `encode` does."""
         record = self.encode(change)
         if record.op == DELETING:
             return dict(zip([c.name for c in self.keys], record.body[0], strict=True))
-        values = [change.get(source) for source, _, _ in self._plan]
-        return dict(zip([c.name for c in self.columns], values, strict=True))
+        fields = record.body[0]
+        return {
+            w.column.name: plain(w.column, made, change.get(w.source))
+            for w, made in zip(self.plan, fields, strict=True)
+        }
 
 
 def _sized(column: ColumnInfo, by_name: Mapping[str, PgColumn]) -> ColumnInfo:

@@ -11,10 +11,11 @@ from vecferry.errors import near
 from vecferry.io.pgvector_columns import NO_KEYS, VECTORS, PgColumn, SqlType, sql_type
 from vecferry.io.pgvector_settings import WriterSettings
 
+_RIGHTS = ("SELECT", "INSERT", "UPDATE")
 _TABLE = """
-SELECT c.oid, n.nspname, c.relname, c.relkind,
-       has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'SELECT')
-           AND has_table_privilege(c.oid, 'UPDATE')
+SELECT c.oid, n.nspname, c.relname, c.relkind, current_user,
+       ARRAY(SELECT p FROM unnest(%s::text[]) AS p
+             WHERE NOT has_table_privilege(c.oid, p))
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass(%s)
 """
@@ -74,12 +75,13 @@ class ColumnInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class TableInfo:
-    """A table with its schema. `writable` says whether this user may insert and update."""
+    """A table with its schema. `lacks` are the rights on it that `user`, who asks, has not."""
 
     schema: str | None
     name: str
     columns: tuple[ColumnInfo, ...]
-    writable: bool = True
+    lacks: tuple[str, ...] = ()
+    user: str = ""
     is_table: bool = True
 
     def column(self, name: str) -> ColumnInfo | None:
@@ -108,10 +110,10 @@ def read_table(connection: Any, table: str) -> TableInfo | None:
 
     schema, name = name_parts(table)
     quoted = sql.Identifier(*(p for p in (schema, name) if p)).as_string(connection)
-    row = connection.execute(_TABLE, [quoted]).fetchone()
+    row = connection.execute(_TABLE, [list(_RIGHTS), quoted]).fetchone()
     if row is None:
         return None
-    oid, schema, name, kind, writable = row
+    oid, schema, name, kind, user, lacks = row
     newer = connection.info.server_version >= 120000
     text = _COLUMNS.format(generated="a.attgenerated::text" if newer else "''")
     rows = connection.execute(text, [oid]).fetchall()
@@ -131,7 +133,12 @@ def read_table(connection: Any, table: str) -> TableInfo | None:
     )
     kind = kind if isinstance(kind, str) else bytes(kind).decode()
     return TableInfo(
-        schema=schema, name=name, columns=columns, writable=writable, is_table=kind in ("r", "p")
+        schema=schema,
+        name=name,
+        columns=columns,
+        lacks=tuple(lacks),
+        user=user,
+        is_table=kind in ("r", "p"),
     )
 
 
@@ -213,8 +220,10 @@ def _mismatches(settings: WriterSettings, info: TableInfo) -> Iterator[str]:
     if not info.is_table:
         yield "is a view or something else that can't be written by key"
         return
-    if not info.writable:
-        yield "can't be written by this user: GRANT SELECT, INSERT, UPDATE, DELETE on it"
+    needed = ("SELECT", "INSERT") if settings.write_mode == "ignore" else _RIGHTS
+    if lacks := ", ".join(right for right in needed if right in info.lacks):
+        name = ".".join(f'"{part}"' for part in (info.schema, info.name))
+        yield f'can\'t be written by this user: GRANT {lacks} ON {name} TO "{info.user}"'
     into = filled(settings, info)
     names = [c.name for c in info.columns]
     if not info.keys:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from vecferry.errors import JobError, TerminalError, near
+from vecferry.errors import JobError, TerminalError
 from vecferry.io.mark import Marking, mark_of, tell_once
+from vecferry.io.pgvector_absent import absent, missing
 from vecferry.io.pgvector_client import connect, where_of
 from vecferry.io.pgvector_ddl import creation, is_indexed, quoted_table
 from vecferry.io.pgvector_mark import comment_statement, mark_in, read_comment, remember
@@ -25,7 +26,6 @@ from vecferry.io.pgvector_table import (
     TableInfo,
     filled,
     mismatches,
-    neighbours,
     planned,
     read_table,
     unmapped,
@@ -136,7 +136,7 @@ class TableTarget:
         `vector_column` is the table's column, or the job's that goes into it; by default the first.
         """
         with self._session() as session:
-            info = self._existing(session.connection)
+            info = self._existing(session)
             tell_once(self.context, "mark", self._marking(session, info).strangers())
             column = vector_column_of(self.settings, info, vector_column)
             metric, index = self._metric(column)
@@ -182,7 +182,7 @@ class TableTarget:
             open_one, deadline=self.context.retry_deadline, what=self._where
         )
         with self._session(connection) as session:
-            info = self._existing(session.connection)
+            info = self._existing(session)
             self._refuse([*session.problems(), *mismatches(self.settings, info)])
             self._tell(info, session)
             return TableStore(self.settings, info, open_one, hologres=session.hologres)
@@ -194,36 +194,16 @@ class TableTarget:
     def _table(self) -> str:
         return f"table {self.settings.table!r}"
 
-    def _existing(self, connection: Any) -> TableInfo:
-        info = read_table(connection, self.settings.table)
+    def _existing(self, session: Session) -> TableInfo:
+        info = read_table(session.connection, self.settings.table)
         if info is None:
-            names = neighbours(connection, self.settings.table)
-            raise JobError(f"{self._where}: {self._absent(names)}")
+            raise JobError(f"{self._where}: {absent(self.settings, session)}")
         return info
-
-    def _absent(self, names: list[str]) -> str:
-        there = f" (there are: {', '.join(names[:20])})" if names else ""
-        return f"{self._table} does not exist{near(self.settings.table, names)}{there}"
 
     def _missing(self, session: Session) -> list[str]:
         """Why the job can't do without the table, which is not there."""
-        settings = self.settings
-        what = f"{self._where}: {self._absent(neighbours(session.connection, settings.table))}"
-        problems = settings.creation_problems()
-        if settings.schema_create_mode == "ignore":
-            remedy = "create it, or set schemaCreateMode to createIfNotExist"
-            if not problems:
-                made = "; ".join(self._creation(session))
-                remedy += f". The statement would be: {' '.join(made.split())}"
-            return [f"{what}; {remedy}"]
-        if session.lacks_pgvector() and any(
-            c.sql and c.sql.name in ("vector", "halfvec") for c in settings.column
-        ):
-            problems.append(
-                "the database lacks pgvector: have someone with the right run "
-                "CREATE EXTENSION vector"
-            )
-        return [f"{what} and can't be created: {p}" for p in problems]
+        made = functools.partial(self._creation, session)
+        return missing(self.settings, session, self._where, made)
 
     def _unfit(self, session: Session, info: TableInfo) -> list[str]:
         """Why the job can't have the table as it is."""

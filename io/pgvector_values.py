@@ -8,6 +8,7 @@ value, all big-endian. A type that is not known here travels as text, and the se
 from __future__ import annotations
 
 import struct
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,32 @@ def is_binary(kind: SqlType) -> bool:
 def element_oid(kind: SqlType) -> int:
     """The server's number for the type of an array's elements."""
     return _ELEMENT_OIDS[kind.name]
+
+
+def plain(column: ColumnInfo, made: Any, given: Any) -> Any:
+    """What a column would hold, for people: from a field, or from the vector itself.
+
+    Of a type that travels as text, the text; `given`, from which it was made, where Python has no
+    such value.
+    """
+    if made is NULL or isinstance(made, np.ndarray):
+        return None if made is NULL else made
+    kind, data = column.type, made[4:]
+    if kind.name == "halfvec":
+        return np.frombuffer(data[4:], ">f2").astype(np.float32)
+    if not is_binary(kind):
+        return data.decode()
+    import psycopg
+    from psycopg.adapt import Transformer
+    from psycopg.pq import Format
+
+    known = psycopg.adapters.types[kind.name]
+    oid = known.array_oid if kind.array else known.oid
+    try:
+        value = Transformer().get_loader(oid, Format.BINARY).load(data)
+    except psycopg.DataError:  # a time beyond the year 9999, once it is in UTC
+        return given
+    return str(value) if isinstance(value, uuid.UUID) else value
 
 
 def _framed(inner: Accept) -> Accept:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import sys
 import threading
 
@@ -177,6 +179,30 @@ def test_a_missing_table_is_told_with_its_neighbours_and_the_statement_that_make
     assert "USING hnsw" in text
 
 
+@pytest.mark.parametrize("mode", ["ignore", "createIfNotExist", "recreate"])
+def test_a_schema_that_is_not_there_is_told_with_its_neighbours(tables, mode):
+    """A table could not be created in it either, so that is not what is said."""
+    text = problems(tables.unprepared(table="publik.docs", schemaCreateMode=mode))
+    assert "schema 'publik' of table 'publik.docs' does not exist; did you mean 'public'?" in text
+    assert "createIfNotExist" not in text
+    assert ('have it created (CREATE SCHEMA "publik"), or name another' in text) == (
+        mode != "ignore"
+    )
+
+
+def test_who_may_not_create_tables_is_told_before_the_run(tables):
+    """With what to grant on the schema."""
+    role = f"r{tables.table}"
+    tables.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'reader-pass-99'")
+    limited = tables.connection(username=role, password="reader-pass-99")
+    try:
+        text = problems(tables.unprepared(limited))
+        assert "can't be created: this user may not create tables in schema 'public'" in text
+        assert f'GRANT USAGE, CREATE ON SCHEMA "public" TO "{role}"' in text
+    finally:
+        tables.execute(f"DROP ROLE {role}")
+
+
 def test_everything_that_does_not_fit_is_told_at_once(tables):
     """Types, dimensions, missing and needed columns, the key: one line each, nothing written."""
     tables.execute(
@@ -323,6 +349,28 @@ def test_a_preview_shows_what_would_be_written_and_writes_nothing(tables):
     assert tables.ask(f"SELECT to_regclass('{tables.table}')") == [(None,)]
 
 
+@pytest.mark.parametrize("exists", [True, False], ids=["made", "to be made"])
+def test_a_preview_shows_values_as_the_table_would_hold_them(tables, exists):
+    """Numbers, not the texts that a CSV file has for them; vectors as the type rounds them."""
+    kinds = {"a": "int", "b": "double precision", "c": "boolean", "d": "numeric", "e": "jsonb",
+             "f": "uuid", "g": "int[]", "h": "date", "i": "text", "j": "inet",
+             "k": "timestamptz"}  # fmt: skip
+    half = {"name": "half", "type": "halfvec", "dimension": 2}
+    columns = [KEY, *({"name": n, "type": k} for n, k in kinds.items()), half]
+    target = (tables.target if exists else tables.unprepared)(column=columns)
+    late = "9999-12-31T23:59:59-10:00"
+    given = {"id": "x", "a": "7", "b": "0.5", "c": "true", "d": "1.50", "e": '{"n": 1}',
+             "f": "12345678123456781234567812345678", "g": "[1, 2]", "h": "2024-02-29", "i": 5,
+             "j": "10.0.0.1", "k": late, "half": [0.1, 2]}  # fmt: skip
+    found = target.preview(given)
+    assert found.pop("half").tolist() == [float(np.float16(0.1)), 2.0]
+    assert found == {"id": "x", "a": 7, "b": 0.5, "c": True, "d": decimal.Decimal("1.50"),
+                     "e": {"n": 1}, "f": "12345678-1234-5678-1234-567812345678", "g": [1, 2],
+                     "h": datetime.date(2024, 2, 29), "i": "5", "j": "10.0.0.1",
+                     "k": late}  # fmt: skip
+    assert target.preview({**given, "a": None})["a"] is None
+
+
 def test_a_mapping_fills_other_columns_and_tells_what_stays_empty(tables):
     """Source and target may have different names."""
     mapping = [
@@ -345,14 +393,23 @@ def test_a_user_without_rights_is_told_which_to_grant(tables):
     limited = tables.connection(username=role, password=password)
     try:
         text = problems(tables.unprepared(limited))
-        assert "can't be written by this user: GRANT SELECT, INSERT, UPDATE, DELETE on it" in text
+        grant = f'ON "public"."{tables.table}" TO "{role}"'
+        assert f"can't be written by this user: GRANT INSERT, UPDATE {grant}" in text
+        ignoring = tables.unprepared(limited, writeMode="ignore")
+        assert f"can't be written by this user: GRANT INSERT {grant}" in problems(ignoring)
         tables.execute(
             f"REVOKE TEMPORARY ON DATABASE {DATABASE} FROM PUBLIC",
-            f"GRANT INSERT, UPDATE, DELETE ON @t TO {role}",
+            f"GRANT INSERT ON @t TO {role}",
         )
+        assert (ignoring.check(), len(write(ignoring, rows(2))[0])) == ([], 2)
+        tables.execute(f"GRANT UPDATE ON @t TO {role}")
         allowed = tables.unprepared(limited)
-        log = [*rows(3), Change({"id": "k000001"}, kind=DELETE)]
-        assert (allowed.check(), len(write(allowed, log)[0]), target.row_count()) == ([], 4, 2)
+        assert (allowed.check(), len(write(allowed, rows(3))[0]), target.row_count()) == ([], 3, 3)
+        deletes = [Change({"id": "k000001"}, kind=DELETE)]
+        with pytest.raises(FatalError, match="permission denied for table"):
+            write(allowed, deletes)
+        tables.execute(f"GRANT DELETE ON @t TO {role}")
+        assert (len(write(allowed, deletes)[0]), target.row_count()) == (1, 2)
     finally:
         tables.execute(f"GRANT TEMPORARY ON DATABASE {DATABASE} TO PUBLIC")
         tables.execute(f"REVOKE ALL ON @t FROM {role}", f"DROP ROLE {role}")
