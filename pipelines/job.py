@@ -64,7 +64,11 @@ class Budget(Settings):
     @model_validator(mode="after")
     def _bounds_something(self) -> Budget:
         if self.requests is None and self.tokens is None:
-            raise ValueError("budget bounds nothing; add requests or tokens, or leave it out")
+            known = ("requests", "tokens")
+            hints = "".join(near(key, known) for key in self.model_extra or {})
+            raise ValueError(
+                f"budget bounds nothing: add requests or tokens, or leave it out{hints}"
+            )
         return self
 
 

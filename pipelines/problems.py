@@ -33,6 +33,8 @@ def _sentence(error: Any, path: str, model: type[BaseModel]) -> str:
         about = f" ({field.description})" if field is not None and field.description else ""
         return f"{where} is missing{about}: add it"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "model_type":
+        message = "must be an object of keys and values"
     value = error["input"]
     if isinstance(value, dict | list):  # may hold a secret somewhere, and helps nobody
         return f"{where}: {message[:1].lower()}{message[1:]}"

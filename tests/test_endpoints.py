@@ -11,6 +11,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tests import endpoint_server
 from tests.embed_support import embedder, on_its_own_row, rows_of, run, settings_for
@@ -163,10 +164,9 @@ def test_the_local_provider_gives_wordllamas_own_vectors():
 
 
 def test_the_local_provider_has_one_model():
-    """Another name is refused in words."""
-    settings = settings_for(None, modelProvider="local", modelName="bge-m3", dimension=64)
-    with pytest.raises(FatalError, match="leave modelName out"):
-        LocalEndpoint(settings, 1)
+    """Another name is refused in words, before anything runs."""
+    with pytest.raises(ValidationError, match="leave modelName out"):
+        settings_for(None, modelProvider="local", modelName="bge-m3", dimension=64)
 
 
 def test_pai_gets_its_key_raw_and_no_dimension():

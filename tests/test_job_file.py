@@ -75,6 +75,18 @@ BAD_JOBS: dict[str, tuple[Callable[[Bench], Any], list[str]]] = {
         lambda b: b.step("Writer").update(datasource="Files"),
         ["'Files'", "'local'", "milvus"],
     ),
+    "a model that the provider local lacks": (
+        lambda b: b.step("Embed").update(modelName="bge-m3"),
+        ["steps[2].parameter", "'bge-m3'", "leave modelName out"],
+    ),
+    "a budget in a word": (
+        lambda b: b.job["setting"].update(budget=7),
+        ["job.setting.budget is 7", "object of keys and values"],
+    ),
+    "a budget of a slip": (
+        lambda b: b.job["setting"].update(budget={"request": 7}),
+        ["job.setting.budget", "did you mean 'requests'"],
+    ),
     "a hop to an unknown step": (
         lambda b: b.job.update(order={"hops": [{"from": "Reader", "to": "Wirter"}]}),
         ["order.hops[0]", "'Wirter'", "did you mean 'Writer'"],

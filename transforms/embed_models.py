@@ -163,6 +163,16 @@ def model_of(provider: str, name: str | None) -> Model | None:
     return LOCAL if provider == "local" else MODELS.get((name or "").rsplit("/", 1)[-1].lower())
 
 
+def local_fault(name: str | None) -> str | None:
+    """Why a step of provider local can't have the model `name`; None where it can."""
+    if name in (None, "", LOCAL_MODEL, "wordllama"):
+        return None
+    return (
+        f"modelName {name!r} is not in this process: modelProvider local has only {LOCAL_MODEL}: "
+        "leave modelName out, or name the provider that has it"
+    )
+
+
 def dimension_fault(name: str | None, model: Model, dimension: int) -> str | None:
     """Why `model` can't give vectors of `dimension`, with what it can give; None where it can."""
     given = sorted(set(model.dimensions), reverse=True)

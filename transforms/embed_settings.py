@@ -17,6 +17,7 @@ from vecferry.transforms.embed_models import (
     Model,
     Provider,
     dimension_fault,
+    local_fault,
     model_of,
 )
 from vecferry.transforms.embed_store_settings import VectorCacheSettings
@@ -140,7 +141,7 @@ class EmbedSettings(Settings):
         provider = self.provider
         faults: list[str | None] = []
         if self.model_provider == "local":
-            return []
+            return [local_fault(self.model_name)]
         if not self.model_name:
             faults.append(f"modelName is missing: {self.model_provider} needs one")
         if provider.key_needed and not self.api_key:

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vecferry.errors import FatalError
 from vecferry.process import once
-from vecferry.transforms.embed_models import LOCAL_MODEL
 from vecferry.transforms.embed_settings import EmbedSettings
 from vecferry.transforms.endpoints.base import Answer, PoisonError, Vector
 
@@ -23,11 +21,6 @@ class LocalEndpoint:
     """
 
     def __init__(self, settings: EmbedSettings, connections: int) -> None:
-        if settings.model_name not in (None, LOCAL_MODEL, "wordllama"):
-            raise FatalError(
-                f"modelName {settings.model_name!r} is not in this process: provider local has "
-                f"only {LOCAL_MODEL}, leave modelName out"
-            )
         self._tokenizer, table = once(("wordllama",), _load)
         self._table = np.ascontiguousarray(table[:, : settings.dimension])
 
