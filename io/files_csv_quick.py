@@ -7,17 +7,19 @@ parsers make the same rows; a test holds that.
 
 from __future__ import annotations
 
-import codecs
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
 from vecferry.io.files_columns import CsvReaderConfig
 from vecferry.io.files_csv import CsvDialect, careful_parser
+from vecferry.io.files_csv_checks import CsvChecks
 from vecferry.io.files_parse import FEED_BYTES, Fields, Items, Parser, Rejects
 from vecferry.io.files_quick import Patience, row_maker
 from vecferry.io.files_rows import FieldsToRow
@@ -33,12 +35,20 @@ PARSE_BYTES = 256 << 10
 LONG_LINE = 400
 """Lines of more bytes than this gain nothing from pyarrow."""
 
-FIND_BYTES = 64 << 10
-
 ROWS_AT_ONCE = 256
 """So few rows are made at once that their memory is used again while it is hot."""
 
-_LF, _CR = 10, 13
+
+@dataclass(slots=True)
+class _Block:
+    """Lines from byte `at` on, where their records begin and the last one ends, and their columns,
+    in pieces, as soon as pyarrow has parsed them; None where it is not to.
+    """
+
+    lines: bytes
+    at: int
+    begins: Any = None
+    pieces: Future[list[list[Any]]] | None = None
 
 
 class QuickCsv:
@@ -51,18 +61,17 @@ class QuickCsv:
     ) -> None:
         config: CsvReaderConfig = settings.csv_reader_config
         self._slow, self._prefix, self._to_row = slow, prefix, to_row
-        self._encoding, self._most = settings.encoding, settings.max_line_bytes
-        self._quote = ord(config.text_qualifier) if config.use_text_qualifier else None
-        self._delimiter, self._skip_blank = settings.delimiter, config.skip_empty_records
-        self._multiline = config.spans_lines
+        self._checks = CsvChecks(settings)
         self._patience = Patience()
         self._rest, self._rest_at = b"", 0
+        self._ahead: _Block | None = None
+        self._thread: ThreadPoolExecutor | None = None
         null = settings.null_format
         self._parse: dict[str, Any] = {
-            "delimiter": self._delimiter,
-            "quote_char": config.text_qualifier if self._quote else False,
+            "delimiter": settings.delimiter,
+            "quote_char": config.text_qualifier if config.use_text_qualifier else False,
             "double_quote": True,
-            "newlines_in_values": self._multiline,
+            "newlines_in_values": config.spans_lines,
         }
         self._convert: dict[str, Any] = {
             "null_values": [] if null is None else [null],
@@ -84,40 +93,93 @@ class QuickCsv:
         )
 
     def feed(self, lines: bytes, at: int) -> Items:
-        """The rows of the records that end in `lines`."""
+        """The rows of the records that end in `lines`, and of those that waited."""
         return [item for items in self.feeds(lines, at) for item in items]
 
     def feeds(self, lines: bytes, at: int) -> Iterator[Items]:
-        """The rows of the records that end in `lines`, a few at a time."""
+        """The rows of the block before, a few at a time, while pyarrow parses this one."""
+        before, self._ahead = self._ahead, None
+        if before is not None and not self._is_sound(before):
+            yield from self._carefully(before)
+            before = None
+        block = self._block(lines, at)
+        if before is not None:
+            yield from self._sliced(before)
+        if block.pieces is None:
+            yield from self._carefully(block)
+        else:
+            self._ahead = block
+
+    def finish(self) -> Items:
+        """The records that are left."""
+        items: Items = []
+        if (block := self._ahead) is not None:
+            self._ahead = None
+            made = self._sliced(block) if self._is_sound(block) else self._carefully(block)
+            items = [item for some in made for item in some]
+        if self._rest:
+            items += self._slow.feed(self._rest, self._rest_at)
+            self._rest = b""
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
+        return items + self._slow.finish()
+
+    def _block(self, lines: bytes, at: int) -> _Block:
+        """The block with what is left of the one before, given to pyarrow if it looks sound."""
         if self._rest:
             lines, at, self._rest = self._rest + lines, self._rest_at, b""
-        short = lines.find(b"\n", 0, LONG_LINE) >= 0
-        if short and not self._slow.open_record and self._patience.tries():
-            try:
-                pieces, begins = self._parsed(lines, at)
-            except (ValueError, LookupError, pa.ArrowException):
-                self._rest = b""
-                self._patience.failed()
-            else:
-                self._patience.passed()
-                yield from self._sliced(lines, at, pieces, begins)
-                return
-        begun = 0
+        block = _Block(lines, at)
+        long = lines.find(b"\n", 0, LONG_LINE) < 0
+        if long or self._slow.open_record or not self._patience.tries():
+            return block
+        try:
+            data, begins = self._checks.records(lines)
+        except (ValueError, LookupError):
+            self._failed()
+        else:
+            block.begins = begins + at
+            self._rest, self._rest_at = lines[begins[-1] :], int(block.begins[-1])
+            self._thread = self._thread or ThreadPoolExecutor(1)
+            block.pieces = self._thread.submit(self._columns, data)
+            # The other thread needs the interpreter for a moment, and this one is busy.
+            time.sleep(0)
+        return block
+
+    def _is_sound(self, block: _Block) -> bool:
+        """Whether pyarrow took the block as the careful parser would; waits for it."""
+        assert block.pieces is not None
+        try:
+            rows = sum(len(columns[0]) for columns in block.pieces.result())
+        except (ValueError, LookupError, pa.ArrowException):
+            rows = 0
+        if rows != len(block.begins) - 1:
+            self._failed()
+            return False
+        self._patience.passed()
+        return True
+
+    def _failed(self) -> None:
+        self._rest = b""
+        self._patience.failed()
+
+    def _carefully(self, block: _Block) -> Iterator[Items]:
+        begun, lines = 0, block.lines
         while begun < len(lines):
             end = lines.find(b"\n", begun + FEED_BYTES) + 1 or len(lines)
-            yield self._slow.feed(lines[begun:end], at + begun)
+            yield self._slow.feed(lines[begun:end], block.at + begun)
             begun = end
 
-    def _sliced(
-        self, lines: bytes, at: int, pieces: list[list[Any]], begins: list[int]
-    ) -> Iterator[Items]:
+    def _sliced(self, block: _Block) -> Iterator[Items]:
+        assert block.pieces is not None
         fixed, plan = self._to_row.plan()
         make = row_maker([*fixed, *(label for label, _, _ in plan)])
         given = 0
-        for columns in pieces:
+        for columns in block.pieces.result():
             count = len(columns[0])
             for first in range(0, count, ROWS_AT_ONCE):
-                some = begins[given + first : given + min(first + ROWS_AT_ONCE, count) + 1]
+                last = given + min(first + ROWS_AT_ONCE, count)
+                some = block.begins[given + first : last + 1].tolist()
                 made: list[Any] = list(map(repeat, fixed.values()))
                 try:
                     for column, (_, _, convert) in zip(columns, plan, strict=True):
@@ -127,93 +189,16 @@ class QuickCsv:
                         made.append(values)
                     yield changes(map(make, *made), self._prefix, some)  # type: ignore[misc]
                 except ValueError:  # a type: the careful parser tells which row it is
-                    yield self._slow.feed(lines[some[0] - at : some[-1] - at], some[0])
+                    lines = block.lines[some[0] - block.at : some[-1] - block.at]
+                    yield self._slow.feed(lines, some[0])
             given += count
 
-    def finish(self) -> Items:
-        """The records that are left."""
-        items: Items = []
-        if self._rest:
-            items = self._slow.feed(self._rest, self._rest_at)
-            self._rest = b""
-        return items + self._slow.finish()
-
-    def _parsed(self, lines: bytes, at: int) -> tuple[list[list[Any]], list[int]]:
-        """The columns as Arrow arrays, in pieces, and where records begin and the last one ends.
-
-        Raises an error where the block is not plainly sound.
-        """
-        ends = _find(lines, _LF)
-        data = self._utf8(lines)
-        data_ends = ends if data is lines else _find(data, _LF)
-        if len(ends) != len(data_ends) or b"\0" in data or data.startswith(codecs.BOM_UTF8):
-            raise ValueError("not plain")
-        border = self._borders(data, data_ends)
-        last = int(np.flatnonzero(border)[-1])  # IndexError: no record ends here
-        end = int(ends[last]) + 1
-        if end > self._most:
-            raise ValueError("a record may be too long")
-        self._keep(lines[end:], at + end)
-        size = int(data_ends[last]) + 1
-        begins = np.concatenate(([0], ends[:last][border[:last]] + 1))
-        data_begins = np.concatenate(([0], data_ends[:last][border[:last]] + 1))
-        begins = begins[self._filled(data, data_begins)] + at
-        pieces = self._columns(pa.py_buffer(data).slice(0, size), len(begins))
-        return pieces, [*begins.tolist(), at + end]
-
-    def _keep(self, rest: bytes, at: int) -> None:
-        if len(rest) > self._most:
-            raise ValueError("a record is too long")
-        self._rest, self._rest_at = rest, at
-
-    def _borders(self, data: bytes, ends: Any) -> Any:
-        """Which line feeds end a record; ValueError where quotes or line ends are odd."""
-        codes = np.frombuffer(data, np.uint8)
-        if b"\r" in data and (_next(codes, _find(data, _CR)) != _LF).any():
-            raise ValueError("a carriage return alone")
-        border = np.ones(len(ends), bool)
-        if self._quote is None or data.find(self._quote) < 0:
-            return border
-        quotes = _find(data, self._quote)
-        if self._multiline:
-            border = (np.searchsorted(quotes, ends) & 1) == 0
-        opening, closing = quotes[0::2], quotes[1::2]
-        fine = np.zeros(256, bool)
-        fine[[ord(self._delimiter), _LF, self._quote]] = True
-        if not fine[codes[opening[opening > 0] - 1]].all():
-            raise ValueError("a quote within a field")
-        fine[_CR] = True
-        if not fine[_next(codes, closing)].all():
-            raise ValueError("a text after a closing quote")
-        if not self._multiline and (np.searchsorted(quotes, ends) & 1).any():
-            raise ValueError("a quote is open at the end of a line")
-        return border
-
-    def _filled(self, data: bytes, begins: Any) -> Any:
-        """Which records are not blank; ValueError where blank ones are to be taken."""
-        codes = np.frombuffer(data, np.uint8)
-        first = codes[begins]
-        blank = (first == _LF) | ((first == _CR) & (_next(codes, begins) == _LF))
-        if blank.any() and not self._skip_blank:
-            raise ValueError("blank records are rows")
-        return ~blank
-
-    def _utf8(self, lines: bytes) -> bytes:
-        """The bytes as UTF-8; UnicodeDecodeError where they are not valid in their encoding."""
-        if self._encoding == "utf-8":
-            if not lines.isascii():
-                lines.decode()
-            return lines
-        return lines.decode(self._encoding).encode()
-
-    def _columns(self, data: pa.Buffer, count: int) -> list[list[Any]]:
+    def _columns(self, data: pa.Buffer) -> list[list[Any]]:
         """The columns of the plan as Arrow arrays, in several pieces of equal length each."""
-        if not count:
-            return []
         names = [f"f{index}" for _, index, _ in self._to_row.plan()[1]]
         wanted = list(dict.fromkeys(names))
         exact = self._to_row.exactly
-        with pyarrow.csv.open_csv(
+        table = pyarrow.csv.read_csv(
             pa.BufferReader(data),
             pyarrow.csv.ReadOptions(
                 use_threads=False,
@@ -227,26 +212,8 @@ class QuickCsv:
                 include_columns=wanted,
                 **self._convert,
             ),
-        ) as batches:
-            pieces = list(batches)
-        if sum(piece.num_rows for piece in pieces) != count:
-            raise ValueError("not a record a line")
-        return [[piece.column(name) for name in names] for piece in pieces]
-
-
-def _find(data: bytes, code: int) -> Any:
-    """The places of a byte, looked for in parts that stay in a processor's cache."""
-    codes = np.frombuffer(data, np.uint8)
-    parts = range(0, max(len(codes), 1), FIND_BYTES)
-    return np.concatenate(
-        [np.flatnonzero(codes[at : at + FIND_BYTES] == code) + at for at in parts]
-    )
-
-
-def _next(codes: Any, places: Any) -> Any:
-    """The bytes behind `places`; a line feed behind the last one."""
-    behind = places + 1
-    return np.where(behind < len(codes), codes[np.minimum(behind, len(codes) - 1)], _LF)
+        )
+        return [[piece.column(name) for name in names] for piece in table.to_batches()]
 
 
 def csv_parser(
