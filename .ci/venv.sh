@@ -2,6 +2,9 @@
 # The environment is .venv in the checkout, or $VECFERRY_VENV. It is installed anew only when
 # pyproject.toml or setup.py changed, so that a second run is quick.
 
+# What is imported is compiled once: hundreds of processes import it, and Beam takes three seconds to compile.
+unset PYTHONDONTWRITEBYTECODE
+
 # The first Python of 3.11 to 3.13 on the path, $PYTHON before all others.
 find_python() {
   local candidate
