@@ -112,14 +112,28 @@ def _runner_name(given: str) -> str:
     known = {name.casefold(): name for name in (*RUNNERS, PORTABLE)}
     found = known.get(given.casefold())
     if found is None:
-        names = ", ".join((*RUNNERS, PORTABLE))
-        raise JobError(f"--runner {given}: is no runner{near(given, known.values())} ({names})")
+        meant = near(given, known.values(), 0.9)  # they are all alike at their end
+        raise JobError(
+            f"--runner {given}: jobs are run on {', '.join(RUNNERS)}, or on {PORTABLE} through the "
+            f"job server of another one{meant}"
+        )
     return found
 
 
 def _refuse_local(options: RunOptions) -> None:
-    if options.cluster.detach:
-        raise JobError("--detach: the job would end with this process; it needs a cluster")
+    cluster = options.cluster
+    given = {
+        "--detach": cluster.detach and "the job would end with this process",
+        "--shared-files": cluster.shared_files and "it is about workers elsewhere",
+        "--secrets worker": cluster.secrets == "worker" and "it is about workers elsewhere",
+    }
+    problems = [
+        f"{option}: {why}; it needs a cluster: name one with --runner, or leave it out"
+        for option, why in given.items()
+        if why
+    ]
+    if problems:
+        raise JobError(problems)
     for option, runner in OF_A_CLUSTER.items():
         if value_of(options.beam_options, option):
             raise JobError(

@@ -6,13 +6,16 @@ records are no JSON, some have no text, some texts are refused by the server: ea
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.cluster_bucket import keys, new_folder, objects
 from tests.endpoint_server import EndpointServer, vector_of
+from tests.job_support import main_job
 from tests.services.cluster import ROOT, worker_environment
 from tests.services.postgres import Postgres
 from tests.services.server import running
 
-DIMENSION = 64
+DIMENSION, IN_FLIGHT, KEY = 64, 8, "sk-test"
 CLIENT_SECONDS = 180
 
 
@@ -38,9 +43,19 @@ class Runner:
     committed: bool
     prefix: list[str] = field(default_factory=list)
 
+    def having(self, *options: str) -> Runner:
+        """The runner with more options."""
+        return Runner(self.name, [*self.options, *options], self.committed, self.prefix)
+
 
 HERE = Runner("DirectRunner", [], True)
 COUNTS = ["state", "rows_read", "rows_written", "rows_rejected", "rejected_by"]
+
+
+def process(command: str = "vecferry-worker", **environment: str) -> list[str]:
+    """The options for workers that `command` starts, with more in their environment."""
+    config = json.dumps({"command": command, "env": environment})
+    return ["--environment_type=PROCESS", f"--environment_config={config}"]
 
 
 @dataclass
@@ -61,10 +76,14 @@ class Finished:
 
 
 class Job:
-    """A job in a folder of its own, with rows, a table and the runs that were made of it."""
+    """A job in a folder of its own, with rows, a table and the runs that were made of it.
+
+    `rejects_at` is where its rejects go, `environment` what its client has in its own beside.
+    """
 
     def __init__(self, folder: Path, endpoint: EndpointServer) -> None:
         self.folder, self.endpoint = folder, endpoint
+        self.rejects_at, self.environment = str(folder / "rejects"), dict[str, str]()
         self.server = running(Postgres)
         self.server.execute("CREATE EXTENSION IF NOT EXISTS vector")
         self.table = f"c_{uuid.uuid4().hex[:12]}"
@@ -97,11 +116,12 @@ class Job:
         """The whole command line of a run."""
         (self.folder / "job.json").write_text(json.dumps(self.definition))
         (self.folder / "sources.json").write_text(json.dumps(self.sources))
-        own = ["--data-sources", str(self.folder / "sources.json"), "--json", "--shared-files"]
+        own = ["--data-sources", str(self.folder / "sources.json"), "--json"]
+        there = [] if runner == HERE else ["--shared-files"]
         return [
             *(*runner.prefix, sys.executable, "-m", "vecferry.pipelines.cli", "-v", "run"),
             str(self.folder / "job.json"),
-            *(*own, "--rejects", str(self.folder / "rejects"), "--runner", runner.name),
+            *(*own, *there, "--rejects", self.rejects_at, "--runner", runner.name),
             *(*runner.options, *more),
         ]
 
@@ -110,7 +130,7 @@ class Job:
         return subprocess.Popen(
             self.arguments(runner, *more),
             cwd=ROOT,
-            env={**os.environ, **worker_environment()},
+            env={**os.environ, **worker_environment(), **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -141,13 +161,16 @@ class Job:
         return wrong
 
     def rejects(self, report: dict[str, Any]) -> list[tuple[str, str, str]]:
-        """(step, reason, file) of each line of a run's rejects, sorted."""
-        found = []
-        for part in Path(report["rejects"]).glob("part-*.jsonl"):
-            for text in part.read_text().splitlines():
-                line = json.loads(text)
-                found.append((line["step"], line["reason"], line["origin"]))
-        return sorted(found)
+        """(step, reason, origin) of each line of a run's rejects, sorted."""
+        folder = report["rejects"]
+        parts = (
+            objects(folder)
+            if "://" in folder
+            else {path.name: path.read_text() for path in Path(folder).iterdir()}
+        )
+        assert all(name.startswith("part-") for name in parts), sorted(parts)
+        lines = [json.loads(line) for text in parts.values() for line in text.splitlines()]
+        return sorted((line["step"], line["reason"], line["origin"]) for line in lines)
 
 
 def finished(process: subprocess.Popen[str], begun: float) -> Finished:
@@ -163,110 +186,87 @@ def finished(process: subprocess.Popen[str], begun: float) -> Finished:
 
 def job(table: str, endpoint: str) -> dict[str, Any]:
     """The job itself."""
-    return {
-        "type": "job",
-        "version": "2.0",
-        "name": f"contract-{table}",
-        "steps": [
+    definition = main_job()
+    reader, _, embed, writer = definition["steps"]
+    reader["parameter"]["object"] = ["rows-*.jsonl"]
+    embed["parameter"] |= {
+        "modelProvider": "openai",
+        "modelName": "m",
+        "endpoint": endpoint,
+        "apiKey": KEY,
+        "batchSize": 10,
+        "dimension": DIMENSION,
+    }
+    writer["stepType"] = "postgresql"
+    writer["parameter"] = {
+        "datasource": "Table",
+        "table": table,
+        "schemaCreateMode": "createIfNotExist",
+        "column": [
+            {"name": "id", "type": "varchar(64)", "primaryKey": "true"},
+            {"name": "text", "type": "varchar"},
+            # An index of vectors would take most of the time of these jobs, and tell nothing.
             {
-                "stepType": "file",
-                "category": "reader",
-                "name": "Reader",
-                "parameter": {
-                    "datasource": "Files",
-                    "object": ["rows-*.jsonl"],
-                    "fileFormat": "jsonl",
-                    "column": [{"name": "line", "index": 0, "type": "string"}],
-                },
-            },
-            {
-                "stepType": "json-extracting",
-                "category": "flatmap",
-                "name": "Extract",
-                "parameter": {
-                    "column": [
-                        {"name": n, "fromColumn": "line", "jsonPath": f"$.{n}", "type": "STRING"}
-                        for n in ("id", "text")
-                    ]
-                },
-            },
-            {
-                "stepType": "embedding-transformer",
-                "category": "flatmap",
-                "name": "Embed",
-                "parameter": {
-                    "modelProvider": "openai",
-                    "modelName": "m",
-                    "endpoint": endpoint,
-                    "apiKey": "sk-test",
-                    "batchSize": 10,
-                    "embeddingColumns": {
-                        "sourceColumnNames": ["text"],
-                        "embeddingColumnName": "vector",
-                    },
-                    "dimension": DIMENSION,
-                },
-            },
-            {
-                "stepType": "postgresql",
-                "category": "writer",
-                "name": "Writer",
-                "parameter": {
-                    "datasource": "Table",
-                    "table": table,
-                    "schemaCreateMode": "createIfNotExist",
-                    "column": [
-                        {"name": "id", "type": "varchar(64)", "primaryKey": "true"},
-                        {"name": "text", "type": "varchar"},
-                        {"name": "vector", "type": "vector", "dimension": str(DIMENSION)},
-                    ],
-                },
+                "name": "vector",
+                "type": "vector",
+                "dimension": str(DIMENSION),
+                "indexType": "none",
             },
         ],
-        "setting": {"speed": {"concurrent": "4"}},
     }
+    setting = {"speed": {"concurrent": "4"}}
+    return {**definition, "name": f"contract-{table}", "setting": setting}
+
+
+@contextmanager
+def compared(folder: Path) -> Iterator[Job]:
+    """The job that must come to the same everywhere: 600 good rows and 24 bad ones."""
+    with EndpointServer(max_inputs=10, latency=0.1) as endpoint:
+        job = Job(folder, endpoint)
+        job.definition["setting"]["speed"]["concurrent"] = str(IN_FLIGHT)
+        job.write(600, files=8, bad=True)
+        yield job
+
+
+@functools.cache
+def here() -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
+    """What that job comes to on this machine: its report and its rejects."""
+    with tempfile.TemporaryDirectory() as folder, compared(Path(folder)) as job:
+        report = job.run(HERE).report
+        assert job.wrong() == []
+        return report, job.rejects(report)
 
 
 class Contract:
-    """What every runner must do alike; a subclass has a fixture `runner`."""
+    """What every runner must do alike; there is a fixture `runner`."""
 
     @pytest.fixture
-    def endpoint(self) -> Iterator[EndpointServer]:
-        """An embedding server that refuses texts with POISON, 20 ms a request."""
-        with EndpointServer(max_inputs=10, latency=0.02) as server:
-            yield server
-
-    @pytest.fixture
-    def job(self, tmp_path: Path, endpoint: EndpointServer) -> Job:
-        """A job that works."""
-        return Job(tmp_path, endpoint)
-
-    @pytest.fixture
-    def runner(self) -> Runner:
-        """Where jobs run."""
-        raise NotImplementedError
+    def job(self, tmp_path: Path) -> Iterator[Job]:
+        """A job that works, 20 ms a request."""
+        with EndpointServer(max_inputs=10, latency=0.02) as endpoint:
+            yield Job(tmp_path, endpoint)
 
     def at(self, runner: Runner, job: Job) -> Runner:
         """The runner of one job."""
         return runner
 
-    def test_a_job_comes_to_the_same_as_here(self, runner: Runner, job: Job) -> None:
+    def afar(self, runner: Runner, job: Job) -> Runner:
+        """The runner of the job that is compared."""
+        return self.at(runner, job)
+
+    def test_a_job_comes_to_the_same_as_here(self, runner: Runner, tmp_path: Path) -> None:
         """Same rows, same vectors, same rejects line by line, same counts; within concurrent."""
-        job.write(600, files=8, bad=True)
-        there = job.run(self.at(runner, job))
-        assert there.status == 0, there.err
-        assert job.wrong() == []
-        in_flight = job.endpoint.most_under_way
-        job.definition["steps"][3]["parameter"]["table"] = job.table = f"{job.table}_here"
-        here = job.run(HERE)
-        assert job.wrong() == []
-        assert job.rejects(there.report) == job.rejects(here.report)
+        with compared(tmp_path) as job:
+            there = job.run(self.afar(runner, job))
+            assert there.status == 0, there.err
+            assert job.wrong() == []
+        report, rejects = here()
+        assert job.rejects(there.report) == rejects
         for name in COUNTS:
-            assert there.report[name] == here.report[name], name
-        assert there.report["rows_rejected"] == 24
+            assert there.report[name] == report[name], name
+        assert there.report["rows_rejected"] == len(rejects) == 24
         assert there.report["counts"] == ("committed" if runner.committed else "attempted")
-        assert 1 < in_flight <= 4
-        assert not list(Path(there.report["rejects"]).glob("workers"))
+        assert IN_FLIGHT // 2 < job.endpoint.most_under_way <= IN_FLIGHT
 
     def test_too_many_rejects_end_a_job_once(self, runner: Runner, job: Job) -> None:
         """The runner does not start it again, and most of the source stays unread."""
@@ -291,3 +291,16 @@ class Contract:
         assert "Embed" in there.report["error"]
         assert "sk-wrong-5150" not in there.out + there.err
         assert there.report["seconds"] < 60
+
+
+class Afar(Contract):
+    """A cluster whose rejects are in a bucket, and whose workers have secrets of their own."""
+
+    def afar(self, runner: Runner, job: Job) -> Runner:
+        """What is submitted holds no secret: each worker's environment does."""
+        secrets = {"FERRY_KEY": KEY, "FERRY_PASSWORD": job.sources["Table"]["password"]}
+        job.definition["steps"][2]["parameter"]["apiKey"] = "${FERRY_KEY}"
+        job.sources["Table"]["password"] = "${FERRY_PASSWORD}"
+        job.environment = {**secrets, **keys()}
+        job.rejects_at = new_folder()
+        return runner.having(*process(**job.environment), "--secrets", "worker")

@@ -1,16 +1,24 @@
-"""A package that comes with a job: its workers get it, and nothing else of the client's."""
+"""What the workers of a job get from its client: a package, and a share of its quota."""
 
 from __future__ import annotations
 
 import textwrap
+import time
 import zipfile
+from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.cluster_contract import Job, Runner
+from tests.cluster_contract import Finished, Job, Runner, finished
+from tests.cluster_kills import python_workers
 from tests.endpoint_server import EndpointServer
+from tests.services.server import eventually
+
+BATCH, RATE, SECONDS = 10, 20, 6
+"""Inputs in a request, requests a second, seconds that the job takes at least."""
 
 MODULE = '''
 """A step of one's own, stepType ``loud``: the text in capital letters."""
@@ -91,26 +99,50 @@ class LoudJob(Job):
         return given
 
 
-class Extra:
-    """Claims of a cluster; a subclass has a fixture `runner`."""
+@dataclass
+class Done:
+    """A job and what it came to."""
 
-    @pytest.fixture
-    def job(self, tmp_path: Path) -> Iterator[Job]:
-        """Twenty rows, loud ones."""
-        with EndpointServer(max_inputs=10) as endpoint:
-            job = LoudJob(tmp_path, endpoint)
-            job.write(20, files=2)
-            (tmp_path / "own").mkdir()
-            (tmp_path / "own" / "ferry_loud.py").write_text(textwrap.dedent(MODULE))
+    job: LoudJob
+    outcome: Finished
+
+
+class Extra:
+    """Claims of a cluster that one job tells; there is a fixture `runner` for a whole module."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def done(cls, runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
+        """A job with a step of its own and a quota, on several worker processes."""
+        folder = tmp_path_factory.mktemp("extra")
+        (folder / "own").mkdir()
+        (folder / "own" / "ferry_loud.py").write_text(textwrap.dedent(MODULE))
+        with EndpointServer(max_inputs=BATCH) as endpoint:
+            job = LoudJob(folder, endpoint)
+            job.write(SECONDS * RATE * BATCH, files=8)
             step = {"stepType": "loud", "category": "map", "name": "Loud", "parameter": {}}
             job.definition["steps"].insert(2, step)
-            yield job
+            job.definition["steps"][3]["parameter"]["requestsPerMinute"] = 60 * RATE
+            begun = time.monotonic()
+            process = job.start(runner, f"--extra_package={wheel(folder)}")
+            eventually(lambda: len(python_workers()) > 1 or process.poll() is not None, 90)
+            yield Done(job, finished(process, begun))
 
-    def test_a_package_that_comes_with_a_job_is_installed(
-        self, runner: Runner, job: LoudJob
-    ) -> None:
+    def test_a_package_that_comes_with_a_job_is_installed(self, done: Done) -> None:
         """Workers find its step, which they do not have otherwise."""
-        done = job.run(runner, f"--extra_package={wheel(job.folder)}")
-        assert done.status == 0, done.err
-        job.expected = {key: text.upper() for key, text in job.expected.items()}
-        assert job.wrong() == []
+        assert done.outcome.status == 0, done.outcome.err
+        done.job.expected = {key: text.upper() for key, text in done.job.expected.items()}
+        assert done.job.wrong() == []
+
+    def test_a_quota_is_shared_out_by_the_worker_processes(self, done: Done) -> None:
+        """They ask no more often than it allows in sum, and no less often when all are there."""
+        at = [seen.at for seen in done.job.endpoint.requests]
+        assert len(at) == SECONDS * RATE
+        for seconds in (1.0, 2.0, 4.0):
+            assert most(at, seconds) <= RATE * seconds + 4, seconds  # some come late together
+        assert most(at, 2.0) >= 0.85 * RATE * 2.0
+
+
+def most(at: list[float], seconds: float) -> int:
+    """The most of these moments that are within so many seconds."""
+    return max(bisect_left(at, first + seconds) - i for i, first in enumerate(at))

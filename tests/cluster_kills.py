@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,38 +80,38 @@ class Kills:
     def end_of_orphan(self) -> None:
         """Waits until the job whose client was killed has ended by itself, or ends it."""
 
-    def run_and_kill(self, job: Job, runner: Runner, kill: Callable[[], None]) -> Finished:
-        """Runs the job and kills something when a third of the requests are made."""
-        begun = time.monotonic()
-        process = job.start(runner)
-        eventually(lambda: job.endpoint.number > REQUESTS // 3 or process.poll() is not None, 120)
-        assert process.poll() is None, process.communicate()
-        kill()
-        return finished(process, begun)
-
-    def done(self, job: Job, outcome: Finished) -> None:
+    def done(self, job: Job, outcome: Finished, kills: int) -> None:
         """Each row is there once, and no request was made again but those in flight."""
         assert outcome.status == 0, outcome.err
         assert job.wrong() == []
-        assert job.endpoint.number <= REQUESTS + IN_FLIGHT
+        assert job.endpoint.number <= REQUESTS + kills * IN_FLIGHT
 
-    def test_a_killed_worker_process_costs_no_row(self, runner: Runner, job: Job) -> None:
-        """The runner starts another one, which asks only for what nobody knows yet."""
-        outcome = self.run_and_kill(
-            job, runner, lambda: os.kill(python_workers()[0], signal.SIGKILL)
-        )
-        self.done(job, outcome)
+    def test_a_killed_worker_process_and_a_killed_machine_cost_no_row(
+        self, runner: Runner, job: Job
+    ) -> None:
+        """A worker process, then a TaskManager or an executor: the runner starts others.
 
-    def test_a_killed_machine_costs_no_row(self, runner: Runner, job: Job) -> None:
-        """A TaskManager or an executor, with the worker process in it."""
-        outcome = self.run_and_kill(job, runner, self.kill_host)
-        self.done(job, outcome)
+        They ask only for what nobody knows yet.
+        """
+        begun = time.monotonic()
+        process = job.start(runner)
+        until(job, process, REQUESTS // 4)
+        os.kill(python_workers()[0], signal.SIGKILL)
+        until(job, process, REQUESTS // 2)
+        self.kill_host()
+        self.done(job, finished(process, begun), kills=2)
 
     def test_a_killed_client_costs_no_row(self, runner: Runner, job: Job) -> None:
         """The job goes on; another run completes it, if need be, and asks for nothing twice."""
         process = job.start(runner)
-        eventually(lambda: job.endpoint.number > REQUESTS // 3, 120)
+        until(job, process, REQUESTS // 3)
         process.kill()
         process.communicate()
         self.end_of_orphan()
-        self.done(job, job.run(runner))
+        self.done(job, job.run(runner), kills=1)
+
+
+def until(job: Job, process: subprocess.Popen[str], requests: int) -> None:
+    """Waits until a run that goes on has made so many requests."""
+    eventually(lambda: job.endpoint.number > requests or process.poll() is not None, 120)
+    assert process.poll() is None, process.communicate()

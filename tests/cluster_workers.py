@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -11,18 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster_contract import Job, Runner
+from tests.cluster_contract import Job, Runner, process
 from tests.endpoint_server import EndpointServer
 from tests.services.cluster import ROOT, Part
 from tests.services.server import free_port
 
 IN_TIME = 30.0
-
-
-def process(command: str, **environment: str) -> list[str]:
-    """The options for workers that `command` starts."""
-    config = json.dumps({"command": command, "env": environment})
-    return ["--environment_type=PROCESS", f"--environment_config={config}"]
 
 
 class Small:
@@ -42,7 +35,7 @@ class Workers(Small):
 
     def failing(self, runner: Runner, job: Job, options: list[str]) -> str:
         """Runs the job, which must fail in time; gives the message."""
-        outcome = job.run(Runner(runner.name, [*runner.options, *options], runner.committed))
+        outcome = job.run(runner.having(*options))
         assert outcome.status == 1, outcome.err
         assert outcome.report["state"] == "FAILED"
         assert outcome.report["seconds"] < IN_TIME
@@ -54,43 +47,21 @@ class Workers(Small):
         error = self.failing(runner, job, process("/nowhere/vecferry-worker"))
         assert "/nowhere/vecferry-worker" in error, error
 
-    def test_a_worker_of_another_version(self, runner: Runner, job: Job, tmp_path: Path) -> None:
-        """Both versions are named, and what to do."""
-        info = tmp_path / "old" / "vecferry-0.0.7.dist-info"
+    def test_a_worker_of_another_version_without_a_client(
+        self, runner: Runner, job: Job, tmp_path: Path
+    ) -> None:
+        """Both versions are named, the module and the extra that brings it, and what to do."""
+        info = tmp_path / "poor" / "vecferry-0.0.7.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vecferry\nVersion: 0.0.7\n")
-        folder = f"{info.parent}:{ROOT}"
-        error = self.failing(runner, job, process("vecferry-worker", PYTHONPATH=folder))
-        assert "it has vecferry 0.0.7" in error
-        assert "pip install" in error
-
-    def test_a_worker_without_a_client(self, runner: Runner, job: Job, tmp_path: Path) -> None:
-        """The module is named, and the extra that brings it."""
-        (tmp_path / "poor").mkdir()
         hidden = "import sys\nsys.modules['psycopg'] = None\n"
-        (tmp_path / "poor" / "sitecustomize.py").write_text(hidden)
-        folder = f"{tmp_path / 'poor'}:{ROOT}"
-        error = self.failing(runner, job, process("vecferry-worker", PYTHONPATH=folder))
+        (info.parent / "sitecustomize.py").write_text(hidden)
+        folder = f"{info.parent}:{ROOT}"
+        error = self.failing(runner, job, process(PYTHONPATH=folder))
+        assert "it has vecferry 0.0.7" in error
+        assert "pip install 'vecferry==" in error
         assert "it lacks psycopg" in error
         assert "vecferry[postgresql]" in error
-
-
-class Secrets:
-    """Claims of a cluster whose workers have secrets of their own."""
-
-    def test_workers_fill_secrets_in(
-        self, runner: Runner, job: Job, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The client's environment and the workers' are two."""
-        secrets = {"FERRY_KEY": "sk-test", "FERRY_PASSWORD": job.sources["Table"]["password"]}
-        job.definition["steps"][2]["parameter"]["apiKey"] = "${FERRY_KEY}"
-        job.sources["Table"]["password"] = "${FERRY_PASSWORD}"
-        for name, value in secrets.items():
-            monkeypatch.setenv(name, value)
-        options = [*runner.options, *process("vecferry-worker", **secrets), "--secrets", "worker"]
-        done = job.run(Runner(runner.name, options, runner.committed))
-        assert done.status == 0, done.err
-        assert job.wrong() == []
 
 
 class Pools(Small):
@@ -121,17 +92,17 @@ class Pools(Small):
         begun = time.monotonic()
         arguments = job.arguments(self.pooled(runner, pool))
         i = arguments.index("-m")
-        soon = "from vecferry.pipelines import cli, probe; probe.SECONDS = 8; cli.main()"
+        soon = "from vecferry.pipelines import cli, probe; probe.SECONDS = 3; cli.main()"
         arguments[i : i + 2] = ["-c", soon]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=ROOT)
         assert done.returncode == 2, done.stderr
-        assert "no worker answered within 8 s" in done.stderr
+        assert "no worker answered within 3 s" in done.stderr
         assert time.monotonic() - begun < IN_TIME
 
     def pooled(self, runner: Runner, pool: Part) -> Runner:
         """The runner with workers of the pool, one stream."""
         options = ["--environment_type=EXTERNAL", f"--environment_config=127.0.0.1:{pool.port}"]
-        return Runner(runner.name, [*runner.options, *options, "--parallelism=1"], runner.committed)
+        return runner.having(*options, "--parallelism=1")
 
 
 def program(name: str) -> str:

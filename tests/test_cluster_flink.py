@@ -6,38 +6,37 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster_contract import Contract, Runner
+from tests.cluster_contract import Afar, Runner
 from tests.cluster_endless import Endless
 from tests.cluster_extra import Extra
 from tests.cluster_following import Following, Leaving
 from tests.cluster_kills import Kills, ancestors, python_workers
-from tests.cluster_workers import Pools, Secrets, Workers
+from tests.cluster_templates import Templates
+from tests.cluster_workers import Pools, Workers
 from tests.services.flink import Flink
-from tests.services.server import eventually, running, stop
+from tests.services.server import eventually, running
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.heavy(server=Flink)]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Flink]:
-    """Started once for this module, and stopped to make room for the next."""
-    yield running(Flink)
-    stop(Flink)
+def cluster() -> Flink:
+    """Started once for all tests that are marked with it."""
+    return running(Flink)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def runner(cluster: Flink) -> Runner:
     """Workers are processes that vecferry-worker starts."""
     return Runner("FlinkRunner", cluster.beam_options, committed=True)
 
 
-class TestContract(Contract):
+class TestContract(Afar):
     """What every runner must do."""
 
-    @pytest.fixture
-    def runner(self, runner: Runner) -> Runner:
-        """The cluster."""
-        return runner
+
+class TestTemplates(Templates):
+    """The server of vectors is no part of the cluster."""
 
 
 class TestKills(Kills):
@@ -47,7 +46,7 @@ class TestKills(Kills):
     def runner(self, runner: Runner, cluster: Flink) -> Iterator[Runner]:
         """Both TaskManagers are there before and after."""
         self.cluster = cluster
-        yield Runner(runner.name, [*runner.options, "--parallelism=2"], committed=True)
+        yield runner.having("--parallelism=2")
         for part in cluster.task_managers:
             if part.process is None:
                 part.start()
@@ -64,7 +63,7 @@ class TestKills(Kills):
         eventually(lambda: not self.cluster.jobs("RUNNING", "RESTARTING", "CREATED"), 120)
 
 
-class TestWorkers(Workers, Secrets):
+class TestWorkers(Workers):
     """Though Flink would start the job again twenty times."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.cluster_contract import HERE, Contract, Job, Runner
@@ -35,4 +37,4 @@ class TestPrism(Contract):
     def at(self, runner: Runner, job: Job) -> Runner:
         """In a network of its own, from which the test's servers can be reached."""
         ports = indoors(job.endpoint.port, job.server.port)
-        return Runner(runner.name, runner.options, runner.committed, ports)
+        return replace(runner, prefix=ports)

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster_contract import Contract, Runner
+from tests.cluster_contract import Afar, Runner
 from tests.cluster_following import Following
 from tests.cluster_kills import Kills, processes
+from tests.cluster_templates import SmallElasticsearch, Templates
 from tests.cluster_workers import Workers
 from tests.services.server import eventually, running, stop
 from tests.services.spark import Spark
@@ -20,24 +21,23 @@ pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.heavy(server=Sp
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Spark]:
-    """Started once for this module, and stopped to make room for the next."""
+    """Started once for all tests that are marked with it; the last cluster of these tests."""
     yield running(Spark)
-    stop(Spark)
+    stop(SmallElasticsearch)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def runner(cluster: Spark) -> Runner:
     """Workers are processes that vecferry-worker starts."""
     return Runner("SparkRunner", cluster.beam_options, committed=False)
 
 
-class TestContract(Contract):
+class TestContract(Afar):
     """What every runner must do."""
 
-    @pytest.fixture
-    def runner(self, runner: Runner) -> Runner:
-        """The cluster."""
-        return runner
+
+class TestTemplates(Templates):
+    """The server of vectors is no part of the cluster."""
 
 
 class TestKills(Kills):
