@@ -216,6 +216,8 @@ def preview(resolved: ResolvedJob, rows: int, *, source_only: bool, as_json: boo
         click.echo(f"after {stage.step}:")
         for row in stage.rows:
             click.echo("  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()))
+        if not stage.rows and not stage.rejects:
+            click.echo("  (no rows)")
         for reject in stage.rejects:
             click.echo(f"  rejected ({reject.reason}): {reject.message}")
 

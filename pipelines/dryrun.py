@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,8 @@ from vecferry.pipelines.resolve import ResolvedJob, ResolvedStep, context_of
 from vecferry.rows import Change, Reject
 
 RUN = "preview"
+PATIENCE = 20.0
+"""Seconds that a preview waits for a server which is away: somebody sits before it."""
 
 
 @dataclass
@@ -28,7 +31,9 @@ class StepPreview:
 def read_rows(resolved: ResolvedJob, most: int | None = None) -> Iterator[Change | Reject]:
     """All rows of the job's source, read one after the other; `most` is how many are wanted."""
     context = context_of(resolved, resolved.reader, RUN)
-    reader = resolved.reader.logic(dataclasses.replace(context, row_limit=most))
+    if most is not None:
+        context = dataclasses.replace(context, row_limit=most, retry_deadline=PATIENCE)
+    reader = resolved.reader.logic(context)
     for split in reader.splits():
         yield from reader.read(split)
 
@@ -77,7 +82,12 @@ def _put(item: Change | Reject, stage: StepPreview, rows: list[Change]) -> None:
 def _through(
     resolved: ResolvedJob, step: ResolvedStep, rows: Iterable[Change]
 ) -> Iterator[Change | Reject]:
-    operator = step.logic(context_of(resolved, step, RUN))
+    context = dataclasses.replace(context_of(resolved, step, RUN), retry_deadline=PATIENCE)
+    if getattr(step.settings, "retry_deadline_seconds", None):
+        own = min(step.settings.retry_deadline_seconds, PATIENCE)
+        settings = step.settings.model_copy(update={"retry_deadline_seconds": own})
+        step = dataclasses.replace(step, settings=settings)
+    operator = step.logic(context)
     try:
         for change in rows:
             for item, _ in operator.process(change):
@@ -92,7 +102,8 @@ def _through(
 class Estimate:
     """What a job would read and send: counted, not guessed, but for the tokens.
 
-    `tokens` is what `vecferry.transforms.embed_long.estimate_tokens` makes of the distinct texts.
+    `tokens` is what `vecferry.transforms.embed_long.estimate_tokens` makes of what is sent for the
+    distinct texts, long ones cut, in pieces or alone as `overLimit` says.
     Images are told apart by what the rows say, for none is loaded, and have no tokens here.
     """
 
@@ -150,14 +161,18 @@ class _InputCounter:
     """Counts the texts and images that an embedding step would send."""
 
     def __init__(self, step: ResolvedStep, result: Estimate) -> None:
-        from vecferry.transforms.embed_long import estimate_tokens
+        from vecferry.transforms.embed_long import estimate_tokens, inputs_of
         from vecferry.transforms.embed_text import input_maker
 
         settings = step.settings
         self._makers = [input_maker(c, settings) for c in settings.embedding_columns]
         self._batch_size, self._images_at_once = settings.batch_size, settings.images_at_once
         self._tokens_of, self._may_be_empty = estimate_tokens, settings.skip_empty_value
+        limit = settings.model.tokens if settings.model else None
+        self._inputs_of = functools.partial(inputs_of, limit=limit, over=settings.over_limit)
+        self._alone = 0
         self._result, self._seen, self._images = result, set[bytes](), set[bytes]()
+        self._sent = set[bytes]()
         self._vectors = dict.fromkeys(c.embedding_column_name for c in settings.embedding_columns)
 
     def __call__(self, change: Change) -> Change | Reject | None:
@@ -178,13 +193,21 @@ class _InputCounter:
     def _count(self, text: str) -> None:
         self._result.texts += 1
         digest = _digest(text)
-        if digest not in self._seen:
-            self._seen.add(digest)
-            self._result.tokens += self._tokens_of(text)
+        if digest in self._seen:
+            return
+        self._seen.add(digest)
+        inputs, alone = self._inputs_of(text)
+        self._alone += alone
+        for one in inputs:
+            digest = _digest(one)
+            if digest not in self._sent:
+                self._sent.add(digest)
+                self._result.tokens += self._tokens_of(one)
 
     def finish(self) -> None:
         self._result.distinct_texts += len(self._seen)
-        self._result.requests += math.ceil(len(self._seen) / self._batch_size)
+        packed = len(self._sent) - self._alone
+        self._result.requests += self._alone + math.ceil(packed / self._batch_size)
         self._result.distinct_images += len(self._images)
         self._result.requests += math.ceil(len(self._images) / self._images_at_once)
 

@@ -123,6 +123,27 @@ def test_preview_shows_what_would_be_rejected(bench: Bench) -> None:
     assert not (bench.folder / "rejects").exists()
 
 
+def test_a_preview_does_not_wait_long_for_an_endpoint_that_is_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody sits before it: ten minutes are for runs, whatever the job says."""
+    monkeypatch.setattr("vecferry.pipelines.dryrun.PATIENCE", 0.5)
+    bench.step("Embed").update(
+        modelProvider="openai", modelName="m", endpoint="http://127.0.0.1:9/v1",
+        retryDeadlineSeconds=900,
+    )  # fmt: skip
+    outcome = bench.call("preview")
+    assert outcome.status == 2
+    assert "gave up after" in outcome.err
+    assert "127.0.0.1:9" in outcome.err
+
+
+def test_a_preview_of_nothing_says_so(bench: Bench) -> None:
+    """An empty file has no rows, which is no error."""
+    bench.write_lines([])
+    assert "after Reader:\n  (no rows)" in bench.call("preview").out
+
+
 def test_estimate_counts_what_a_run_would_send(bench: Bench) -> None:
     """Rows, distinct texts and requests are counted, and no endpoint is called."""
     bench.step("Embed").update(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.embed_support import DIMENSION, embedder, good, rejects, rows_of, run, settings_for
 from tests.endpoint_server import EndpointServer, vector_of
-from tests.job_support import Bench
+from tests.job_support import Bench, rows
 from vecferry.transforms.embed_long import estimate_tokens, is_long, mean_vector, pieces_of
 
 LONG = "A sentence of some words. " * 2000  # 13,000 tokens, of which 8,192 are allowed
@@ -119,20 +119,38 @@ def test_tokens_per_minute_are_paced_from_the_first_request():
         assert 1.4 < server.requests[-1].at - server.requests[0].at < 3
 
 
+def _bench(tmp_path, capsys, server, how, short):
+    bench = Bench(tmp_path, capsys)
+    bench.write_lines([{"id": "long", "text": LONG}, *rows(short)])
+    bench.step("Writer")["column"][1]["maxLength"] = 65535
+    bench.job["setting"]["errorLimit"] = {}
+    bench.step("Embed").update(
+        modelProvider="openai", modelName="text-embedding-v4", endpoint=server.url,
+        apiKey="sk-test", overLimit=how,
+    )  # fmt: skip
+    return bench
+
+
+@pytest.mark.parametrize(("how", "requests"), [("reject", 4), ("truncate", 3), ("split", 4)])
+def test_an_estimate_counts_long_texts_as_they_are_sent(tmp_path, capsys, how, requests):
+    """Alone, cut or in pieces: as many requests as the run then makes."""
+    with EndpointServer() as server:
+        bench = _bench(tmp_path, capsys, server, how, short=29)
+        estimate = bench.call("check", "--estimate", "--json").json["estimate"]
+        assert (server.number, estimate["distinct_texts"]) == (0, 30)
+        assert estimate["requests"] == requests
+        bench.run()
+        assert server.number == requests
+
+
 @pytest.mark.parametrize(
     ("how", "told"),
     [("truncate", "1 texts cut to what the model takes"), ("split", "1 texts embedded in pieces")],
 )
 def test_a_run_tells_of_texts_that_were_cut_or_split(tmp_path, capsys, how, told):
     """In its summary and its report: nobody shall take such a vector for that of the whole text."""
-    bench = Bench(tmp_path, capsys)
-    bench.write_lines([{"id": "long", "text": LONG}, {"id": "short", "text": "fine"}])
-    bench.step("Writer")["column"][1]["maxLength"] = 65535
     with EndpointServer() as server:
-        bench.step("Embed").update(
-            modelProvider="openai", modelName="text-embedding-v4", endpoint=server.url,
-            apiKey="sk-test", overLimit=how,
-        )  # fmt: skip
+        bench = _bench(tmp_path, capsys, server, how, short=1)
         outcome = bench.call("run", "--report", str(tmp_path / "report.json"))
     assert outcome.status == 0, outcome.err
     assert told in outcome.out

@@ -50,6 +50,16 @@ def pieces_of(text: str, limit: int) -> list[str]:
     return [piece for piece in (*pieces, text) if piece.strip()] or [text]
 
 
+def inputs_of(text: str, limit: int | None, over: str) -> tuple[list[str], bool]:
+    """The inputs that are sent for a text, as `overLimit` says; True where it goes alone."""
+    if limit is None or not is_long(text, limit):
+        return [text], False
+    if over == "reject":
+        return [text], True
+    pieces = pieces_of(text, limit)
+    return (pieces[:1] if over == "truncate" else pieces), False
+
+
 def _beginning(text: str, most: int) -> str:
     """The longest beginning of about `most` tokens, cut where a reader would."""
     low, high = min(most, len(text)), min(4 * most, len(text))
