@@ -9,11 +9,11 @@ from typing import Any
 
 from vecferry.errors import JobError, redact, shorten
 from vecferry.io.elasticsearch_settings import ElasticsearchConnection
+from vecferry.io.reach import readable_ca
 from vecferry.io.search_client import (
     SearchClient,
     encoded_key,
     login_header,
-    readable_ca,
     status_error,
 )
 from vecferry.io.search_reach import undiscovered, unreachable

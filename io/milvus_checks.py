@@ -13,6 +13,13 @@ LITE_TYPES = frozenset(
      "FloatVector", "SparseFloatVector"}
 )  # fmt: skip
 
+_TYPES_SINCE = dict.fromkeys(("SparseFloatVector", "BFloat16Vector", "Float16Vector"), (2, 4))
+"""https://milvus.io/docs/v2.4.x/release_notes.md; 2.3.5 takes a Float16Vector, and dies of it."""
+
+
+Version = tuple[int, int] | None
+"""Of a server; None for Milvus Lite, and where a server tells none."""
+
 
 def absent(settings: MilvusSettings, existing: list[str]) -> str:
     """That the collection is missing, and which there are."""
@@ -22,17 +29,27 @@ def absent(settings: MilvusSettings, existing: list[str]) -> str:
 
 
 def missing(
-    settings: MilvusSettings, connection: MilvusConnection, existing: list[str], mark: Mark
-) -> list[str]:
+    settings: MilvusSettings, connection: MilvusConnection, existing: list[str], mark: Mark,
+    version: Version,
+) -> list[str]:  # fmt: skip
     """Why the job can't do without the collection, which is not there; what would create it."""
     what = f"Milvus at {connection.endpoint}: {absent(settings, existing)}"
-    problems = settings.creation_problems()
     if settings.schema_create_mode == "ignore":
+        problems = settings.creation_problems()
         way = "" if problems else f"; this would create it: {_program(settings, mark)}"
         return [f"{what}; create it, or set schemaCreateMode to createIfNotExist{way}"]
-    if connection.is_file and not problems:
-        problems = _lite_problems(settings)
+    problems = uncreatable(settings, connection, version)
     return [f"{what} and can't be created: {p}" for p in problems]
+
+
+def uncreatable(
+    settings: MilvusSettings, connection: MilvusConnection, version: Version
+) -> list[str]:
+    """Why the collection can't be created on this server, asked before one is dropped for it."""
+    problems = settings.creation_problems()
+    if connection.is_file and not problems:
+        return _lite_problems(settings)
+    return problems or _too_new(settings, version)
 
 
 def _program(settings: MilvusSettings, mark: Mark) -> str:
@@ -105,3 +122,26 @@ def _lite_problems(settings: MilvusSettings) -> list[str]:
     if len(floats) > 1:
         out.append(f"Milvus Lite takes one FloatVector, not {', '.join(floats)}; use a server")
     return out
+
+
+def _too_new(settings: MilvusSettings, version: Version) -> list[str]:
+    """What a collection of these settings has and a server of this version hasn't.
+
+    Some servers take it all the same, and leave it out or break off halfway.
+    """
+    if version is None:
+        return []
+    vectors = [c for c in settings.column if c.is_vector]
+    asked = [(f"{c.type} (column {c.name!r})", _TYPES_SINCE.get(c.type)) for c in vectors]
+    asked += [(f"nullable (column {c.name!r})", (2, 5)) for c in settings.column if c.nullable]
+    if len(vectors) > 1:
+        asked.append((f"more than one vector ({', '.join(c.name for c in vectors)})", (2, 4)))
+    return [
+        f"the server is version {_dotted(version)}, and {what} needs {_dotted(since)} or newer"
+        for what, since in asked
+        if since is not None and version < since
+    ]
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"

@@ -13,31 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from vecferry.errors import (
-    FatalError,
     JobError,
-    TerminalError,
-    TransientError,
-    redact,
-    shorten,
 )
+from vecferry.io.milvus_errors import StatusError, connect_error, text_of
 from vecferry.io.milvus_settings import MilvusConnection
-from vecferry.io.sink_store import TooLargeError
+from vecferry.io.reach import readable_ca
 from vecferry.process import once
 from vecferry.retry import call_with_retries
 
 WRITE_SECONDS = 120.0
 """How long one write may take before it counts as lost, and is sent again."""
-
-
-class StatusError(Exception):
-    """A request that Milvus answered with an error; `code` is the new one, `legacy` the old."""
-
-    def __init__(self, code: int, legacy: int, reason: str, retriable: bool = False) -> None:
-        super().__init__(code, legacy, reason, retriable)
-        self.code, self.legacy, self.reason, self.retriable = code, legacy, reason, retriable
-
-    def __str__(self) -> str:
-        return f"{shorten(redact(self.reason), 300)} (code {self.code or self.legacy})"
 
 
 class MilvusHandle:
@@ -126,7 +111,7 @@ def handle_of(connection: MilvusConnection, run: str) -> MilvusHandle:
     where = str(Path(connection.endpoint).absolute()) if connection.is_file else connection.endpoint
     login = (connection.token, connection.username, connection.password)
     secret = hashlib.sha256(repr([v and str.__str__(v) for v in login]).encode()).hexdigest()
-    key = ("milvus", run, where, connection.database, secret)
+    key = ("milvus", run, where, connection.database, connection.ca_cert, secret)
     return once(key, lambda: _open(connection))
 
 
@@ -155,6 +140,9 @@ def _open(connection: MilvusConnection) -> MilvusHandle:
         "milvus_lite.adapter.grpc.servicer",
     )
     login: dict[str, str] = {}
+    if connection.ca_cert is not None:
+        where = f"Milvus at {connection.endpoint}"
+        login["server_pem_path"] = readable_ca(connection.ca_cert, where)
     if connection.token is not None:
         login["token"] = str.__str__(connection.token)
     elif connection.username is not None:
@@ -223,74 +211,4 @@ def _why_not_open(
         )
     if Path(path).is_file():
         return f"{path} is a file that Milvus Lite 3 can't open (it keeps a folder); name another"
-    return f"{path} can't be opened as a Milvus Lite file: {_text(cause or error)}"
-
-
-def _text(error: BaseException) -> str:
-    return shorten(redact(str(getattr(error, "message", "") or error)), 300)
-
-
-def connect_error(connection: MilvusConnection, error: Exception) -> Exception:
-    """What an error on connecting to a server means."""
-    text, words = _text(error), _answer(error) or _text(error)
-    if any(w in words.lower() for w in ("unauthenticated", "auth", "permission", "denied")):
-        return JobError(f"Milvus at {connection.endpoint} refuses the login: {words}")
-    if "database" in text.lower() and "not" in text.lower():
-        return JobError(f"Milvus at {connection.endpoint}: {text}")
-    return TransientError(f"Milvus at {connection.endpoint} can't be reached: {text}")
-
-
-def _answer(error: BaseException) -> str | None:
-    """What the server said, which pymilvus hides behind "server unavailable"."""
-    cause = error.__cause__ or error.__context__
-    details = getattr(cause, "details", None)
-    return shorten(redact(str(details())), 300) if callable(details) else None
-
-
-_PASSING_LEGACY = frozenset({45, 46, 48, 49, 52, 53, 54, 55, 56, 57, 100, 1000})
-"""Not leader, no replica, denied by quota, rate limit, memory, disk, time tick, not ready."""
-_PASSING_CODES = frozenset({2, 3, 4, 8, 9})
-"""Unavailable, memory limit, request limit, rate limit, denied by quota."""
-_FATAL_LEGACY = frozenset({3, 4, 200})
-_FATAL_CODES = frozenset({100, 200, 800, 1400, 1401})
-"""No such collection, partition or database; not logged in, not allowed."""
-_PASSING_WORDS = (
-    "connection refused", "deadline exceeded", "unavailable", "not ready", "no available",
-    "not available", "timeout", "timed out", "context canceled", "node offline", "stopping",
-)  # fmt: skip
-_DISK_WORDS = ("no space left", "read-only file system", "[errno")
-
-
-def classify(error: Exception) -> Exception:
-    """What a failed write means; an error that is unknown here comes back as it is."""
-    if isinstance(error, StatusError):
-        return _classify_status(error)
-    if isinstance(error, ValueError) and "closed channel" in str(error):
-        return TransientError("the client is just connecting anew")
-    code = getattr(error, "code", None)
-    if not callable(code):
-        return error
-    from grpc import StatusCode as codes  # type: ignore[import-untyped]
-
-    kind, details = code(), shorten(redact(str(error.details())), 300)  # type: ignore[attr-defined]
-    text = f"{kind.name}: {details}"
-    if kind == codes.RESOURCE_EXHAUSTED and ("larger than" in details or "too large" in details):
-        return TooLargeError(f"the request is too large for the server: {text}")
-    if kind in (codes.UNAUTHENTICATED, codes.PERMISSION_DENIED, codes.UNIMPLEMENTED):
-        return FatalError(f"Milvus refuses to write: {text}", "not-allowed")
-    if kind in (codes.INVALID_ARGUMENT, codes.OUT_OF_RANGE):
-        return TerminalError(f"Milvus refuses the row: {text}")
-    return TransientError(text)
-
-
-def _classify_status(error: StatusError) -> Exception:
-    words = error.reason.lower()
-    if error.code in _FATAL_CODES or error.legacy in _FATAL_LEGACY:
-        return FatalError(f"Milvus refuses to write: {error}", "not-allowed")
-    if any(w in words for w in _DISK_WORDS):
-        return FatalError(f"Milvus can't write: {error}", "no-space")
-    if error.retriable or error.code in _PASSING_CODES or error.legacy in _PASSING_LEGACY:
-        return TransientError(str(error))
-    if any(w in words for w in _PASSING_WORDS):
-        return TransientError(str(error))
-    return TerminalError(f"Milvus refuses the row: {error}")
+    return f"{path} can't be opened as a Milvus Lite file: {text_of(cause or error)}"

@@ -15,31 +15,6 @@ T = TypeVar("T")
 
 BUILD_SECONDS = 300.0
 """How long creating, indexing and loading may take."""
-_TYPES_SINCE = dict.fromkeys(("SparseFloatVector", "BFloat16Vector", "Float16Vector"), (2, 4))
-"""https://milvus.io/docs/v2.4.x/release_notes.md; 2.3.5 takes a Float16Vector, and dies of it."""
-
-
-def too_new(settings: MilvusSettings, version: tuple[int, int] | None) -> list[str]:
-    """What a collection of these settings has and a server of this version hasn't.
-
-    Some servers take it all the same, and leave it out or break off halfway.
-    """
-    if version is None:
-        return []
-    vectors = [c for c in settings.column if c.is_vector]
-    asked = [(f"{c.type} (column {c.name!r})", _TYPES_SINCE.get(c.type)) for c in vectors]
-    asked += [(f"nullable (column {c.name!r})", (2, 5)) for c in settings.column if c.nullable]
-    if len(vectors) > 1:
-        asked.append((f"more than one vector ({', '.join(c.name for c in vectors)})", (2, 4)))
-    return [
-        f"the server is version {_dotted(version)}, and {what} needs {_dotted(since)} or newer"
-        for what, since in asked
-        if since is not None and version < since
-    ]
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"
 
 
 class Collection:
@@ -89,8 +64,6 @@ class Collection:
 
     def create(self, mark: Mark) -> None:
         """Creates it as the job's columns have it, with a mark that says what makes its vectors."""
-        if problems := too_new(self.settings, self.handle.version):
-            raise JobError([f"{self.where}: {problem}" for problem in problems])
         schema = creation(self.settings)
         try:
             self.ask(

@@ -30,6 +30,7 @@ class MilvusConnection(Settings):
     username: str | None = None
     password: SecretText | None = None
     database: str = "default"
+    ca_cert: str | None = Field(default=None, description="path of a CA certificate")
     connect_timeout_ms: int = Field(default=10_000, ge=1)
 
     @field_validator("endpoint")
@@ -49,6 +50,8 @@ class MilvusConnection(Settings):
         if (self.username is None) != (self.password is None) and self.token is None:
             given, missing = ("username", "password") if self.username else ("password", "username")
             raise ValueError(f"{given} is given without {missing}; give both, or a token")
+        if self.ca_cert is not None and not self.endpoint.lower().startswith("https:"):
+            raise ValueError("caCert is given, and the endpoint is not https://")
         return self
 
     @property

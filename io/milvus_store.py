@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from vecferry.io.milvus_client import MilvusHandle, classify
+from vecferry.io.milvus_client import MilvusHandle
+from vecferry.io.milvus_errors import classify
 from vecferry.io.milvus_rows import DELETING, INSERTING, UPSERTING, RowEncoder
 from vecferry.io.milvus_schema import CollectionInfo
 from vecferry.io.milvus_settings import MilvusSettings

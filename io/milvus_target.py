@@ -9,7 +9,7 @@ from typing import Any
 
 from vecferry.errors import JobError, TerminalError, TransientError, near
 from vecferry.io.mark import Marking, mark_of, tell_once
-from vecferry.io.milvus_checks import absent, another_name, misnamed, missing, notes_of
+from vecferry.io.milvus_checks import absent, another_name, misnamed, missing, notes_of, uncreatable
 from vecferry.io.milvus_client import handle_of, handle_with_retries
 from vecferry.io.milvus_collection import Collection
 from vecferry.io.milvus_rows import RowEncoder, acceptor
@@ -55,14 +55,14 @@ class MilvusTarget:
           JobError: with every reason why it can't.
         """
         if not self._may_open():
-            self._refuse(self._missing([]))
+            self._refuse(self._missing(None))
             return self._tell(planned(self.settings))
         collection = self._collection()
         info = collection.describe()
         if info is None:
             self._refuse(
                 [
-                    *self._missing(collection.neighbours()),
+                    *self._missing(collection),
                     *misnamed(self.settings, collection),
                 ]
             )
@@ -87,7 +87,7 @@ class MilvusTarget:
                 info = None
         created = info is None
         if info is None:
-            self._refuse(self._missing(collection.neighbours()))
+            self._refuse(self._missing(collection))
             collection.create(mark_of(self.context, self.settings.sources()))
             info = self._existing(collection)
             self._refuse(mismatches(self.settings, info))
@@ -206,10 +206,12 @@ class MilvusTarget:
             raise JobError(f"{path} can't be written: no permission to write into {folder}")
         return path.is_dir()
 
-    def _missing(self, existing: list[str]) -> list[str]:
+    def _missing(self, collection: Collection | None) -> list[str]:
         """Why the job can't do without the collection, which is not there."""
         mark = mark_of(self.context, self.settings.sources())
-        return missing(self.settings, self.connection, existing, mark)
+        existing = [] if collection is None else collection.neighbours()
+        version = None if collection is None else collection.handle.version
+        return missing(self.settings, self.connection, existing, mark, version)
 
     def _unfit(self, collection: Collection, info: CollectionInfo) -> list[str]:
         """Why the job can't have the collection as it is."""
@@ -217,9 +219,10 @@ class MilvusTarget:
         if info.name != settings.collection and (self.context.instead_of or self._recreates):
             return [another_name(settings, info)]
         if self._recreates:
-            rows = 0 if settings.owns_target else collection.count()
+            problems = uncreatable(settings, self.connection, collection.handle.version)
+            rows = 0 if problems or settings.owns_target else collection.count()
             if not rows:
-                return []
+                return [f"collection {info.name!r} can't be made anew: {p}" for p in problems]
             return [
                 f"collection {info.name!r} holds {rows} rows, which recreate would drop; set "
                 "ownsTarget: true if they may go, or schemaCreateMode to createIfNotExist"

@@ -11,7 +11,8 @@ import orjson
 
 from vecferry.errors import JobError, TransientError, redact, shorten
 from vecferry.io.opensearch_settings import OpenSearchConnection
-from vecferry.io.search_client import SearchClient, login_header, readable_ca, status_error
+from vecferry.io.reach import readable_ca
+from vecferry.io.search_client import SearchClient, login_header, status_error
 from vecferry.io.search_reach import undiscovered, unreachable
 from vecferry.io.search_settings import SearchSettings
 from vecferry.process import once

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -55,15 +54,6 @@ def login_header(username: str | None, password: str | None) -> dict[str, str]:
         return {}
     pair = f"{username}:{str.__str__(password or '')}".encode()
     return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
-
-
-def readable_ca(path: str, where: str) -> str:
-    """The path of a CA certificate, which a client would otherwise miss only once it connects."""
-    try:
-        ssl.create_default_context(cafile=path)
-    except OSError as e:  # what is no certificate is one, too
-        raise JobError(f"{where}: caCert {path}: {e.strerror or e}") from None
-    return path
 
 
 def encoded_key(api_key: str) -> str:

@@ -80,7 +80,7 @@ def ask(request):
 @pytest.mark.parametrize("discovery", [False, True])
 def test_https_to_a_server_of_plain_http_says_so(ask, discovery) -> None:
     """And is not waited for: it won't speak TLS in ten minutes either."""
-    with serving() as place, pytest.raises(JobError, match="speaks plain http: write http://"):
+    with serving() as place, pytest.raises(JobError, match="speaks no TLS: write http://"):
         ask(f"https://{place}", discovery=discovery)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pymilvus import MilvusClient
 
+from tests.services.certificates import make_certificates
 from tests.services.install import Unavailable, package
 from tests.services.server import Server
 
@@ -92,6 +93,41 @@ class LockedMilvusServer(MilvusServer):
     def client(self, **more: Any) -> MilvusClient:
         """A client that has logged in."""
         return MilvusClient(self.uri, token=f"{self.user}:{self.password}", **more)
+
+
+class TlsMilvusServer(MilvusServer):
+    """The same with TLS; `ca` is the authority that signed its certificate."""
+
+    name = "milvus-tls"
+
+    @property
+    def uri(self) -> str:
+        """Where clients find it."""
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def ca(self) -> Path:
+        """The certificate of the authority."""
+        return self.data / "ca.pem"
+
+    def client(self, **more: Any) -> MilvusClient:
+        """A client that trusts it."""
+        return MilvusClient(self.uri, server_pem_path=str(self.ca), **more)
+
+    def prepare(self) -> None:
+        """Makes its certificate."""
+        make_certificates(self.data)
+
+    def options(self) -> list[str]:
+        """Its certificate, and that it shall be used."""
+        given = {
+            "common.security.tlsMode": "1",
+            "tls.serverPemPath": self.data / "server.pem",
+            "tls.serverKeyPath": self.data / "server-key.pem",
+        }
+        return [
+            part for name, value in given.items() for part in ("--extra-config", f"{name}={value}")
+        ]
 
 
 class TightMilvusServer(MilvusServer):
