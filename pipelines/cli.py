@@ -135,6 +135,8 @@ def query(
     """Embed TEXT, or an image, with JOB's model and search JOB's target."""
     if (text is None) == (image is None):
         raise click.UsageError("give either TEXT or --image FILE")
+    if text is not None and not text.strip():
+        raise click.UsageError("TEXT is empty: write what to search for")
     wanted = text if image is None else image.read()
     assert wanted is not None
     commands.query(arguments.resolve(), wanted, k, column, as_json=as_json)

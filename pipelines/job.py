@@ -182,7 +182,8 @@ def parse_job(raw: Any, *, values: Mapping[str, str], stem: str = "job") -> tupl
 def validated(filled: Any, problems: list[str], stem: str) -> tuple[Job, list[str]]:
     """A job from a filled document, with the warnings; JobError holds `problems` and its own."""
     if not isinstance(filled, dict):
-        raise JobError(f"job: must be a JSON object with steps, not a {type(filled).__name__}")
+        given = "an empty file" if filled is None else f"a {type(filled).__name__}"
+        raise JobError(f"job: must be a JSON object with steps, not {given}")
     job, more = validate(Job, filled, "job")
     if job is None or problems:
         raise JobError(problems + more)

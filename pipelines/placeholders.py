@@ -127,4 +127,9 @@ def _position(items: list[Any], part: str, path: str) -> int:
         return named[0]
     if part.isdigit() and int(part) < len(items):
         return int(part)
-    raise JobError(f"--set {path}: {part!r} must be a number from 0 to {len(items) - 1} or a name")
+    names = [str(item["name"]) for item in items if isinstance(item, dict) and "name" in item]
+    known = f" of {', '.join(names)}" if names else ""
+    raise JobError(
+        f"--set {path}: {part!r} must be a number from 0 to {len(items) - 1} or a name{known}"
+        f"{near(part, names)}"
+    )

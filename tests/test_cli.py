@@ -259,6 +259,12 @@ def test_a_replay_of_nothing_is_refused(bench: Bench) -> None:
     assert "line 1 is no reject" in outcome.err
 
 
+def test_a_query_for_nothing_is_refused_before_it_costs_a_call(bench: Bench) -> None:
+    """An empty text has no direction to look in."""
+    outcome = bench.line("query", bench.save(), " ", "-d", str(bench.folder / "sources.json"))
+    assert (outcome.status, "TEXT is empty" in outcome.err) == (2, True)
+
+
 def test_a_query_of_a_target_that_is_not_there_says_so(bench: Bench) -> None:
     """The way out is to run the job first."""
     outcome = bench.call("query", "anything")

@@ -230,6 +230,21 @@ def test_a_job_that_is_no_json_is_told_with_its_line(bench: Bench) -> None:
     assert bench.line("check", str(bench.folder / "absent.json")).status == 2
 
 
+def test_an_empty_job_file_is_told_so(bench: Bench) -> None:
+    """A slip of the shell's redirection, mostly."""
+    path = bench.folder / "empty.yaml"
+    path.write_text("")
+    outcome = bench.line("check", str(path))
+    assert (outcome.status, "not an empty file" in outcome.err) == (2, True)
+
+
+def test_a_step_that_set_misnames_is_told_with_the_names_there_are(bench: Bench) -> None:
+    """The nearest one is guessed."""
+    outcome = bench.call("check", "--set", "steps.Embd.parameter.batchSize=3")
+    assert outcome.status == 2
+    assert "a name of Reader, Extract, Embed, Writer; did you mean 'Embed'?" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("name", "text", "shown"),
     [
