@@ -147,9 +147,11 @@ class SearchPlace(Place):
         self.store, self.step_type = store, store.kind
         self.index = f"t{uuid.uuid4().hex}"
 
-    def target(self, **settings):
+    def target(self, *, indexed=True, **settings):
         *columns, vector_column = self.store.columns
-        if self.store.kind != "opensearch":  # whose default rounds vectors, and scores with them
+        if not indexed:
+            vector_column = {**vector_column, "index": False}
+        elif self.store.kind != "opensearch":  # its default rounds vectors, and scores with them
             vector_column = {**vector_column, "index_options": {"type": "hnsw"}}
         columns += [vector_column, {"name": "number", "type": "long"}]
         return self.store.target(index=self.index, column=columns, **settings)
@@ -178,6 +180,9 @@ class SearchPlace(Place):
             {"endpoint": self.store.server.url, "username": "elastic", "password": password}
         )
         return target, password
+
+    def without_index(self):
+        return {} if self.store.kind == "opensearch" else {"indexed": False}
 
     def kill(self):
         self.store.server.kill()

@@ -6,6 +6,7 @@ It has no ``GET /``, no scripts and no ingest processors; all that a sink needs 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +16,7 @@ from tests.services.search_node import TIGHT, SearchNode
 from tests.services.server import not_root
 
 GROUP = "org.elasticsearch.distribution.integ-test-zip"
+KEYSTORE = "elasticsearch.keystore"
 SECURITY = """\
 xpack.security.enabled: true
 xpack.security.autoconfiguration.enabled: false
@@ -43,8 +45,14 @@ class ElasticsearchServer(SearchNode):
     def prepare(self) -> None:
         """Writes its settings, and the password of its first user."""
         super().prepare()
+        made = package(f"elasticsearch-{self.version}-keystore", self._make_keystore)
+        shutil.copy(made / KEYSTORE, self.data / "config")
+
+    def _make_keystore(self, folder: Path) -> None:
+        """Two programs of Java take longer than the server: its keystore is kept, too."""
         self._keystore("create")
         self._keystore("add", "-x", "bootstrap.password", given=self.password)
+        (self.data / "config" / KEYSTORE).rename(folder / KEYSTORE)
 
     def _unpack(self, folder: Path) -> None:
         artifact(folder, f"{GROUP}:elasticsearch:{self.version}:zip")

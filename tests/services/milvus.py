@@ -36,6 +36,17 @@ class MilvusServer(Server):
     def install(self) -> None:
         """Unpacks the wheel, without what it depends on: the server is a program of its own."""
         self._folder = package("milvus-2.3.5", _unpack)
+        self._programs = package("milvus-2.3.5-programs", self._decompress)
+
+    def prepare(self) -> None:
+        """Puts its programs where it would decompress them at each first start."""
+        (self.data / "milvus").mkdir()
+        (self.data / "milvus" / "bin").symlink_to(self._programs / "bin")
+
+    def _decompress(self, folder: Path) -> None:
+        start = "import sys, milvus; milvus._initialize_data_files(sys.argv[1])"
+        env = {**os.environ, **self.environment()}
+        subprocess.run([sys.executable, "-c", start, str(folder)], env=env, check=True)
 
     def command(self) -> list[str]:
         """The server, in a network namespace: it listens on every interface there is."""

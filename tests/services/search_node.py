@@ -31,6 +31,9 @@ thread_pool.write.queue_size: 1
 """
 """Little room: requests of more than 1 MiB are answered by 413, of more than 400 kB by 429."""
 
+SOON_READY = ["-XX:TieredStopAtLevel=1"]
+"""A server that lives for minutes compiles longer than it gains by it."""
+
 
 class SearchNode(Server):
     """One empty node. `more` are further lines of its settings, `login` what its calls carry.
@@ -65,7 +68,8 @@ class SearchNode(Server):
             options = options.replace(f"{before}logs/", f"{before}{self.data}/logs/")
         (config / "jvm.options").write_text(options)
         (config / "jvm.options.d").mkdir(exist_ok=True)
-        (config / "jvm.options.d/heap.options").write_text(f"-Xms{self.heap}\n-Xmx{self.heap}\n")
+        ours = [f"-Xms{self.heap}", f"-Xmx{self.heap}", *SOON_READY]
+        (config / "jvm.options.d/ours.options").write_text("\n".join(ours) + "\n")
 
     def command(self) -> list[str]:
         """The server, which refuses to run as root."""
