@@ -78,6 +78,19 @@ def test_an_image_is_known_by_its_content_in_bytes_and_in_base64(kind: str) -> N
     assert (prepared.data, prepared.kind, prepared.scaled) == (data, kind.lower(), False)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_base64_is_known_however_it_is_written(kind: str) -> None:
+    """On many lines, with blanks around it, in the alphabet of URLs, without its padding."""
+    data = file_of(pixels(2), kind)
+    plain, safe = base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()
+    lines = base64.encodebytes(data).decode()
+    for text in (f"\n  {plain}\n", lines, safe, plain.rstrip("="), safe.rstrip("=")):
+        source = source_of(text, paths=True)
+        assert (source.kind, content_of(source)) == ("base64", data)
+    assert content_of(source_of(f" data:image/{kind};base64,{safe}", paths=True)) == data
+    assert source_of(" https://example.org/a.png ", paths=True).value == "https://example.org/a.png"
+
+
 def test_a_data_uri_may_be_percent_encoded() -> None:
     """With base64 that is quoted, and without base64."""
     text = base64.b64encode(png(3)).decode()
@@ -106,7 +119,7 @@ def test_a_value_that_is_no_image_is_refused_in_words(value: Any, words: str) ->
     assert words in str(e.value)
 
 
-@pytest.mark.parametrize("value", ["data:image/png;base64", "data:image/png;base64,abc"])
+@pytest.mark.parametrize("value", ["data:image/png;base64", "data:image/png;base64,abcde"])
 def test_a_broken_data_uri_is_refused(value: str) -> None:
     """One without data, and one whose base64 is cut."""
     with pytest.raises(TerminalError) as e:

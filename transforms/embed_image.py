@@ -19,6 +19,7 @@ PATCH = 28
 MOST_TOKENS = 1280
 
 _BASE64_HEAD = 64
+_ALPHABET = bytes.maketrans(b"-_", b"+/")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -97,12 +98,13 @@ def source_of(value: str | bytes, *, paths: bool) -> Source:
     if type(value) is bytes:
         return Source("content", value)
     assert isinstance(value, str)
-    if value[:5].lower() == "data:":
-        return Source("data", value)
-    if value[:8].lower().startswith(("http://", "https://")):
-        return Source("url", value.strip())
-    if _is_base64_image(value):
-        return Source("base64", value)
+    text = value.strip()
+    if text[:5].lower() == "data:":
+        return Source("data", text)
+    if text[:8].lower().startswith(("http://", "https://")):
+        return Source("url", text)
+    if _is_base64_image(text):
+        return Source("base64", text)
     if paths:
         return Source("path", value)
     scheme = _SCHEME.match(value)
@@ -164,7 +166,7 @@ def content_of(source: Source) -> bytes:
         if not head.lower().rstrip().endswith(";base64"):
             return content
     try:
-        return binascii.a2b_base64(text if source.kind == "base64" else content)
+        return _from_base64(text.encode() if source.kind == "base64" else content)
     except ValueError as e:
         raise TerminalError(f"the image is no valid base64: {e}", "bad-image") from e
 
@@ -189,6 +191,12 @@ def kind_of(content: bytes) -> str | None:
 
 def _is_base64_image(text: str) -> bool:
     try:
-        return kind_of(binascii.a2b_base64(text[:_BASE64_HEAD])) is not None
+        return kind_of(_from_base64(text[:_BASE64_HEAD].encode())) is not None
     except ValueError:
         return False
+
+
+def _from_base64(text: bytes) -> bytes:
+    """What base64 holds, of either alphabet (``+/`` or ``-_``), padded or not, on many lines."""
+    plain = text.translate(_ALPHABET, b"= \t\r\n")
+    return binascii.a2b_base64(plain + b"=" * (-len(plain) % 4))
