@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import pickle
+import time
+from email.utils import formatdate
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +148,16 @@ def test_retry_after_is_read_in_seconds_and_milliseconds():
     assert (
         fault_of("u", 429, {"retry-after-ms": "250", "retry-after": "1"}, b"").retry_after == 0.25
     )
+
+
+@pytest.mark.parametrize("hours", [-3, 0, 3])
+def test_a_date_to_retry_after_is_read_by_the_clock_of_its_server(hours):
+    """Else an hour between two clocks would be an hour of waiting, or none."""
+    theirs = time.time() + 3600 * hours
+    dates = {"date": formatdate(theirs, usegmt=True)}
+    dates["retry-after"] = formatdate(theirs + 30, usegmt=True)
+    assert 29 <= fault_of("u", 429, dates, b"").retry_after <= 31
+    assert fault_of("u", 429, {**dates, "date": "yesterday"}, b"").retry_after is not None
 
 
 def test_the_local_provider_gives_wordllamas_own_vectors():

@@ -18,7 +18,8 @@ T = TypeVar("T")
 def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
     """Seconds to wait from a ``Retry-After`` header, a number or an HTTP date (RFC 9110 §10.2.3).
 
-    None where the header is absent or neither; a date in the past gives 0.
+    None where the header is absent or neither; a date in the past gives 0. `now` is the server's
+    own time, where it tells: clocks differ.
     """
     if not value:
         return None
@@ -27,13 +28,19 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
         return max(0.0, seconds) if math.isfinite(seconds) else None
     except ValueError:
         pass
+    when = http_date(value)
+    if when is None:
+        return None
+    return max(0.0, (when - (now or datetime.now(UTC))).total_seconds())
+
+
+def http_date(value: str | None) -> datetime | None:
+    """The time of an HTTP date, such as a ``Date`` header; None where it is none."""
     try:
-        when = email.utils.parsedate_to_datetime(value)
+        when = email.utils.parsedate_to_datetime(value or "")
     except ValueError:
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - (now or datetime.now(UTC))).total_seconds())
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
 
 class Backoff:

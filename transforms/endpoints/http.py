@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from vecferry.errors import FatalError, TransientError, VecferryError, redact, shorten
-from vecferry.retry import parse_retry_after
+from vecferry.retry import http_date, parse_retry_after
 from vecferry.transforms.endpoints.base import AbsentError, PoisonError, ThrottledError
 from vecferry.transforms.endpoints.wire import Wire
 
@@ -112,7 +112,9 @@ def fault_of(url: str, status: int, headers: Any, body: bytes) -> VecferryError:
 
 def _wish(headers: Any) -> float | None:
     in_ms = parse_retry_after(headers.get("retry-after-ms"))
-    return in_ms / 1000 if in_ms is not None else parse_retry_after(headers.get("retry-after"))
+    if in_ms is not None:
+        return in_ms / 1000
+    return parse_retry_after(headers.get("retry-after"), http_date(headers.get("date")))
 
 
 def _poison(text: str, status: int, said: str) -> PoisonError:
