@@ -47,7 +47,7 @@ from vecferry.pipelines.runners import Where, choose
 from vecferry.process import RunState, end_run
 from vecferry.secrets import left_to_workers
 from vecferry.steps import Size
-from vecferry.transforms.embed_budget import ledger_of
+from vecferry.transforms.embed_budget import Ledger, ledger_of
 
 COUNTED_TWICE = (
     "errorLimit: a worker read no further, as it had counted the rejects of a repeated bundle "
@@ -208,6 +208,8 @@ def _left(resolved: ResolvedJob, plan: RunPlan, state: RunState, follow: list[st
 def _conclude(
     resolved: ResolvedJob, plan: RunPlan, state: RunState, ended: Ended, seconds: float
 ) -> Report:
+    ledger = ledger_of(context_of(resolved, resolved.reader, plan.run))
+
     def report(outcome: State, why: str | None) -> Report:
         return make_report(
             job=resolved.job.name,
@@ -218,6 +220,7 @@ def _conclude(
             seconds=seconds,
             error=why,
             committed=ended.committed,
+            requests=ledger.requests,
         )
 
     limit = resolved.job.setting.error_limit
@@ -225,7 +228,7 @@ def _conclude(
         broken = over_limit(report("FAILED", None), limit.record, None) if ended.cancelled else None
         return report("FAILED", broken or ended.error)
     outcome = report("DONE", None)
-    verdict = _budget_verdict(resolved, plan, state)
+    verdict = _budget_verdict(resolved, ledger, state)
     if verdict is not None:
         return report("FAILED", verdict)
     broken = over_limit(outcome, limit.record, limit.percentage)
@@ -242,8 +245,8 @@ def _conclude(
     return outcome
 
 
-def _budget_verdict(resolved: ResolvedJob, plan: RunPlan, state: RunState) -> str | None:
-    verdict = ledger_of(context_of(resolved, resolved.reader, plan.run)).verdict()
+def _budget_verdict(resolved: ResolvedJob, ledger: Ledger, state: RunState) -> str | None:
+    verdict = ledger.verdict()
     if verdict is None and state.stopped_by == "budget":  # a worker's own ledger refused
         counts = state.counts()
         verdict = over_budget(

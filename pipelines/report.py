@@ -97,13 +97,19 @@ def make_report(
     seconds: float,
     error: str | None,
     committed: bool = True,
+    requests: int = 0,
 ) -> Report:
-    """A report from what was counted; `committed` False where a runner may have counted twice."""
+    """A report from what was counted; `committed` False where a runner may have counted twice.
+
+    `requests` is how many this process sent, those of bundles that failed, and count nothing,
+    included.
+    """
     counts: dict[str, int] = run_state.counts()
     rejected = run_state.rejects()
     embed: dict[str, Any] = {
         name: counts.get(counter, 0) for name, counter in _EMBED_COUNTERS.items()
     }
+    embed["requests"] = max(embed["requests"], requests)
     embed["most_in_flight"] = run_state.most("embed-in-flight")
     embed["latency_ms"] = latency_of(run_state.samples("embed-msec"))
     return Report(
