@@ -45,6 +45,8 @@ class OpenSearchClient:
             options["ca_certs"] = readable_ca(connection.ca_cert, self.where)
         if settings.discovery:
             options |= {"sniff_on_start": True, "sniff_on_connection_fail": True}
+            # A node that is found is called as the others are; its address does not say how.
+            options["use_ssl"] = all(host.startswith("https:") for host in connection.hosts)
         # Each answer that is no 200 would be logged, and is told by us already.
         logging.getLogger("opensearch").setLevel(logging.CRITICAL)
         try:

@@ -14,102 +14,18 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from tests.job_support import Bench, counts_add_up, rejects_of
 from tests.job_support import rows as job_rows
 from tests.mark_search import MarkedIndices, SearchMarks
-from tests.services.elasticsearch import (
-    Elasticsearch9Server,
-    ElasticsearchServer,
-    TightElasticsearchServer,
-)
+from tests.search_support import SERVERS, Store, one_after_the_other, rows, write
 from tests.services.mysql8 import Mysql8
-from tests.services.opensearch import OpenSearchServer, TightOpenSearchServer
 from tests.services.server import eventually, running
-from tests.sink_contract import DIMENSION, Place, SinkContract, vector
+from tests.sink_contract import Place, SinkContract, vector
 from vecferry.errors import FatalError, JobError, TransientError
 from vecferry.io.elasticsearch import WriteToElasticsearch
-from vecferry.io.elasticsearch_settings import ElasticsearchConnection, ElasticsearchSettings
-from vecferry.io.elasticsearch_target import ElasticsearchTarget
+from vecferry.io.elasticsearch_settings import ElasticsearchConnection
 from vecferry.io.opensearch import WriteToOpenSearch
-from vecferry.io.opensearch_settings import OpenSearchConnection, OpenSearchSettings
-from vecferry.io.opensearch_target import OpenSearchTarget
-from vecferry.process import end_run
-from vecferry.rows import Change, Reject
+from vecferry.rows import Change
 from vecferry.steps import StepContext
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
-
-SERVERS = {
-    "elasticsearch": ElasticsearchServer,
-    "elasticsearch9": Elasticsearch9Server,
-    "opensearch": OpenSearchServer,
-}
-TIGHT_SERVERS = {"elasticsearch": TightElasticsearchServer, "opensearch": TightOpenSearchServer}
-
-
-def rows(n: int, first: int = 0) -> list[dict]:
-    """Plain rows that fit the index of `Store.columns`."""
-    return [
-        {"id": f"k{i}", "text": f"text {i}", "n": i, "vector": vector(i)}
-        for i in range(first, first + n)
-    ]
-
-
-class Store:
-    """One server, and the targets opened on it."""
-
-    def __init__(self, kind: str, tight: bool = False) -> None:
-        self.kind = kind
-        self._runs: list[str] = []
-        self.server = server = running((TIGHT_SERVERS if tight else SERVERS)[kind])
-        if kind == "opensearch":
-            self.connection = OpenSearchConnection(endpoint=server.url)
-        else:
-            self.connection = ElasticsearchConnection(
-                endpoint=server.url, username=server.user, password=server.password
-            )
-
-    @property
-    def columns(self) -> list[dict]:
-        vector_type = "knn_vector" if self.kind == "opensearch" else "dense_vector"
-        field = {"name": "vector", "type": vector_type, "dimension": str(DIMENSION)}
-        if self.kind == "opensearch":
-            field["engine"] = "lucene"
-        return [
-            {"name": "id", "type": "keyword", "primaryKey": True},
-            {"name": "text", "type": "text"},
-            {"name": "n", "type": "integer"},
-            field,
-        ]
-
-    def settings(self, **more: object):
-        kind = OpenSearchSettings if self.kind == "opensearch" else ElasticsearchSettings
-        given = {"index": f"t{uuid.uuid4().hex}", "column": self.columns}
-        given["schemaCreateMode"] = "createIfNotExist"
-        return kind.model_validate(given | more)
-
-    def target(self, *, prepared: bool = True, deadline: float = 300, **more: object):
-        context = StepContext(step="Writer", step_type=self.kind, retry_deadline=deadline)
-        self._runs.append(context.run)
-        kind = OpenSearchTarget if self.kind == "opensearch" else ElasticsearchTarget
-        target = kind(self.settings(**more), self.connection, context)
-        if prepared:
-            target.prepare()
-        return target
-
-    def document(self, target, key: str) -> dict | None:
-        """The document of an id, without its vector where the server keeps it apart."""
-        path = f"/{target.settings.index}/_doc/{key}"
-        try:
-            return self.server.request("GET", path)["_source"]
-        except Exception:
-            return None
-
-    def close(self) -> None:
-        for run in self._runs:
-            end_run(run)
-
-
-def one_after_the_other(servers):
-    """Parameters of a fixture: each server takes more than a gigabyte."""
-    return [pytest.param(k, marks=pytest.mark.heavy(server=kind)) for k, kind in servers.items()]
 
 
 @pytest.fixture(params=one_after_the_other(SERVERS), scope="module")
@@ -125,18 +41,6 @@ def store(kind):
     store.close()
 
 
-def write(target, changes):
-    """Rows that were written, rejects, and counts, of one bundle."""
-    operator = target.operator()
-    out = []
-    for change in changes:
-        out += operator.process(change if isinstance(change, Change) else Change(change))
-    out += operator.finish()
-    items = [item for item, _ in out]
-    written = [i for i in items if isinstance(i, Change)]
-    return written, [i for i in items if isinstance(i, Reject)], operator.counts.values
-
-
 class SearchPlace(Place):
     """One index of a server."""
 
@@ -149,7 +53,10 @@ class SearchPlace(Place):
 
     def target(self, *, indexed=True, **settings):
         *columns, vector_column = self.store.columns
-        if not indexed:
+        if not indexed and self.store.kind == "opensearch":
+            settings["settings"] = {"index.knn": False}
+            del vector_column["engine"]
+        elif not indexed:
             vector_column = {**vector_column, "index": False}
         elif self.store.kind != "opensearch":  # its default rounds vectors, and scores with them
             vector_column = {**vector_column, "index_options": {"type": "hnsw"}}
@@ -182,7 +89,7 @@ class SearchPlace(Place):
         return target, password
 
     def without_index(self):
-        return {} if self.store.kind == "opensearch" else {"indexed": False}
+        return {"indexed": False}
 
     def kill(self):
         self.store.server.kill()
@@ -582,41 +489,3 @@ def bench_source(store):
         login = {"username": store.server.user, "password": store.server.password}
         source |= {"type": "elasticsearch", **login}
     return source
-
-
-@pytest.fixture(params=one_after_the_other(TIGHT_SERVERS), scope="module")
-def tight(request):
-    """A server with little room."""
-    store = Store(request.param, tight=True)
-    yield store
-    store.close()
-
-
-def test_documents_that_a_busy_server_turns_away_are_sent_again(tight):
-    """Its queue holds one request, and the index has sixteen shards: most items get a 429."""
-    target = tight.target(batchSize=64, settings={"number_of_shards": 16})
-    written, rejects, counts = write(target, rows(600))
-    assert (len(written), rejects) == (600, [])
-    assert counts["write-retries"] > 0
-    assert target.row_count() == 600
-
-
-@pytest.mark.parametrize("text_bytes", [1000, 4000])
-def test_a_request_that_is_too_large_is_cut(tight, text_bytes):
-    """By 429 above what the server's memory allows, by 413 above what it reads at all."""
-    target = tight.target(batchSize=500)
-    batch = [{**row, "text": "x" * text_bytes} for row in rows(500)]
-    written, rejects, counts = write(target, batch)
-    assert (len(written), rejects) == (500, [])
-    assert counts["write-requests"] > 1
-    assert target.row_count() == 500
-
-
-def test_a_document_that_is_too_large_alone_is_a_reject(tight):
-    """Its neighbours are written."""
-    target = tight.target()
-    batch = rows(20)
-    batch[5]["text"] = "x" * (2 << 20)
-    written, (reject,), _ = write(target, batch)
-    assert len(written) == 19
-    assert reject.reason == "too-large"

@@ -23,6 +23,10 @@ xpack.security.autoconfiguration.enabled: false
 xpack.security.http.ssl.enabled: false
 xpack.security.transport.ssl.enabled: false
 """
+TLS = """\
+xpack.security.http.ssl.certificate: server.pem
+xpack.security.http.ssl.key: server-key.pem
+"""
 
 
 class ElasticsearchServer(SearchNode):
@@ -76,7 +80,8 @@ class Elasticsearch9Server(ElasticsearchServer):
 
 
 class TightElasticsearchServer(ElasticsearchServer):
-    """A server that turns much away."""
+    """A server that turns much away, and speaks TLS."""
 
     name = "elasticsearch-tight"
-    more = SECURITY + TIGHT
+    has_tls = True
+    more = SECURITY.replace("http.ssl.enabled: false", "http.ssl.enabled: true") + TLS + TIGHT

@@ -6,8 +6,16 @@ engine faiss: a template keeps every index to exact search, which needs none.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from tests.services.install import artifact, jars, java_home, package, unzip
 from tests.services.search_node import TIGHT, SearchNode
@@ -38,6 +46,36 @@ EXACT_SEARCH = {
             "index.number_of_replicas": 0,
         }
     },
+}
+SECURITY = """\
+plugins.security.allow_default_init_securityindex: true
+plugins.security.nodes_dn: ["CN=127.0.0.1"]
+plugins.security.ssl.transport.enforce_hostname_verification: false
+plugins.security.ssl.http.enabled: true
+""" + "".join(
+    f"plugins.security.ssl.{layer}.{key}_filepath: {name}.pem\n"
+    for layer in ("transport", "http")
+    for key, name in (("pemcert", "server"), ("pemkey", "server-key"), ("pemtrustedcas", "ca"))
+)
+_HASH = "$2b$12$xgUwfkpF3vCgDJ2HWz2A7uXtSxcZsdVRPWy.pHpTjg9ZezEaK5BQy"  # of the password below
+USERS = {
+    "internal_users": f"""\
+_meta: {{type: internalusers, config_version: 2}}
+etl: {{hash: "{_HASH}", backend_roles: [admin]}}
+clerk: {{hash: "{_HASH}"}}
+""",
+    "roles": """\
+_meta: {type: roles, config_version: 2}
+clerks:
+  cluster_permissions: ["indices:data/write/bulk"]
+  index_permissions:
+    - {index_patterns: ["t*"], allowed_actions: [read, write, "indices:admin/mappings/get"]}
+""",
+    "roles_mapping": """\
+_meta: {type: rolesmapping, config_version: 2}
+all_access: {backend_roles: [admin]}
+clerks: {users: [clerk]}
+""",
 }
 
 
@@ -94,7 +132,42 @@ class OpenSearchServer(SearchNode):
 
 
 class TightOpenSearchServer(OpenSearchServer):
-    """A server that turns much away."""
+    """A server that turns much away, speaks TLS, and wants to know who comes."""
 
     name = "opensearch-tight"
-    more = TIGHT
+    has_tls = True
+    user, password = "etl", "a-test's pässword"
+    clerk = "clerk"
+    """Another user, of the same password, who may read and write indices named ``t…``, no more."""
+    login = (user, password.encode())
+    more = SECURITY + TIGHT
+
+    def install(self) -> None:
+        """Adds the security plugin to a copy of the server."""
+        super().install()
+        plain = self.folder
+        self.folder = package(
+            f"opensearch-security-{self.version}", lambda f: self._guard(plain, f)
+        )
+
+    def prepare(self) -> None:
+        """Writes its users."""
+        super().prepare()
+        # The plugin reads keys in this form only.
+        key = self.certificates / "server-key.pem"
+        key.write_bytes(
+            load_pem_private_key(key.read_bytes(), None).private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            )
+        )
+        users = self.certificates / "opensearch-security"
+        shutil.copytree(self.folder / "plugins/opensearch-security/config", users)
+        for name, text in USERS.items():
+            (users / f"{name}.yml").write_text(text)
+
+    def _guard(self, plain: Path, folder: Path) -> None:
+        shutil.copytree(plain, folder, copy_function=os.link, dirs_exist_ok=True)
+        artifact(folder, f"org.opensearch.plugin:opensearch-security:{self.version}.0:zip")
+        plugin = folder / "plugins/opensearch-security"
+        plugin.mkdir()
+        unzip(folder / f"opensearch-security-{self.version}.0.zip", plugin)

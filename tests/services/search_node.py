@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import requests
 
+from tests.services.certificates import make_certificates
 from tests.services.server import Server, free_port, not_root
 
 SETTINGS = """\
@@ -47,18 +48,26 @@ class SearchNode(Server):
     heap: ClassVar[str] = "1g"
     more: ClassVar[str] = ""
     login: ClassVar[tuple[str, bytes] | None] = None
+    has_tls: ClassVar[bool] = False
     folder: Path
     java: Path
 
     @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.has_tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def certificates(self) -> Path:
+        """The folder of its certificate, and of `ca.pem` that signed it: its configuration."""
+        return self.data / "config"
 
     def prepare(self) -> None:
         """Writes its settings."""
         config = self.data / "config"
         shutil.copytree(self.folder / "config", config)
+        if self.has_tls:
+            make_certificates(config)
         (self.data / "tmp").mkdir()
         (self.data / "logs").mkdir()
         filled = SETTINGS.format(data=self.data, port=self.port, transport=free_port())
@@ -101,6 +110,7 @@ class SearchNode(Server):
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """A call of its REST interface; raises for a status that tells a fault."""
         url = self.url + path
-        answer = requests.request(method, url, json=body, auth=self.login, timeout=30)
+        trust = str(self.certificates / "ca.pem") if self.has_tls else True
+        answer = requests.request(method, url, json=body, auth=self.login, timeout=30, verify=trust)
         answer.raise_for_status()
         return answer.json()
