@@ -53,10 +53,7 @@ class SearchPlace(Place):
 
     def target(self, *, indexed=True, **settings):
         *columns, vector_column = self.store.columns
-        if not indexed and self.store.kind == "opensearch":
-            settings["settings"] = {"index.knn": False}
-            del vector_column["engine"]
-        elif not indexed:
+        if not indexed:
             vector_column = {**vector_column, "index": False}
         elif self.store.kind != "opensearch":  # its default rounds vectors, and scores with them
             vector_column = {**vector_column, "index_options": {"type": "hnsw"}}
@@ -89,7 +86,7 @@ class SearchPlace(Place):
         return target, password
 
     def without_index(self):
-        return {"indexed": False}
+        return {} if self.store.kind == "opensearch" else {"indexed": False}
 
     def kill(self):
         self.store.server.kill()
