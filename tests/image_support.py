@@ -37,7 +37,7 @@ def file_of(picture: PIL.Image.Image, kind: str = "PNG", **options: Any) -> byte
 
 def png(seed: int, width: int = 48, height: int = 32) -> bytes:
     """A PNG of noise; it has about 3 bytes a pixel."""
-    return file_of(pixels(seed, width, height))
+    return file_of(pixels(seed, width, height), compress_level=0)  # noise can't be compressed
 
 
 def opened(data: bytes) -> PIL.Image.Image:

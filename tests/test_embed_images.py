@@ -209,6 +209,7 @@ def test_changes_of_images_leave_in_their_order(server: EndpointServer) -> None:
     assert [c["id"] for c in out] == ["first", *range(2, 30), "gone"]
 
 
+@pytest.mark.alone
 def test_loading_keeps_the_endpoint_full(server: EndpointServer) -> None:
     """Images that take 50 ms each come side by side, and requests go out full meanwhile."""
     routes = {f"/{i}": png(i) for i in range(160)}

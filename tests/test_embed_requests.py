@@ -68,6 +68,7 @@ def test_a_bundle_costs_one_request_more_at_most(seed):
         assert server.number <= math.ceil(distinct / 10) + len(borders) + 1
 
 
+@pytest.mark.slow
 def test_a_quota_that_nobody_named_is_found_with_few_refusals():
     """Of 150 batches no more are refused than were under way at first, and a twentieth."""
     with EndpointServer(quota=Quota(rate=50, burst=5, wish="exact")) as server:

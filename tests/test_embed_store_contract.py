@@ -150,6 +150,7 @@ class TestEveryVectorCache:
         assert wrong == []
         assert all(len(_found(place, me * 1000, me * 1000 + 200)) == 200 for me in range(8))
 
+    @pytest.mark.slow
     def test_many_processes_may_share_it(self, place: Place) -> None:
         """Four write at once; everything is there, whole, and counted once."""
         code = (
@@ -217,6 +218,7 @@ class TestEveryVectorCache:
         assert 0.5 * 2 * MIB < place.used_bytes() < 1.4 * 2 * MIB
         assert backend_at(place.uri).stats().entries > 500
 
+    @pytest.mark.slow
     def test_it_keeps_to_its_size_with_many_processes_at_it(self, place: Place) -> None:
         """Four put and prune at once; none of them fails, and not much more goes than must."""
         code = (

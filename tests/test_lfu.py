@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,6 +124,7 @@ def _seconds_of(entries: int) -> float:
     return best
 
 
+@pytest.mark.alone
 def test_reading_and_evicting_take_as_long_with_many_entries_as_with_few():
     """The time of an operation does not grow with the cache (its memory gets colder, no more)."""
     assert _seconds_of(100_000) < 4 * _seconds_of(1_000)

@@ -191,6 +191,7 @@ def test_a_limit_reads_so_many_rows_and_no_more(bench: Bench) -> None:
     assert (report["rows_read"], report["rows_written"]) == (7, 7)
 
 
+@pytest.mark.slow
 def test_a_throttled_job_keeps_to_its_rate(bench: Bench) -> None:
     """With 1,000 records a second, 5,000 rows take 5 ± 0.7 s: on a busy machine once in three."""
     bench.job["setting"]["speed"] = {"throttle": True, "record": "1000", "concurrent": 2}

@@ -123,6 +123,7 @@ def test_a_key_of_bits_is_in_hexadecimal_in_an_origin(db: Place) -> None:
     assert origins == [f"shop.{table}:b={key}" for key in ("0001", "0a01")]
 
 
+@pytest.mark.service
 def test_spatial_columns_are_refused_before_the_run(db: Place) -> None:
     """The message says how to read them."""
     table = db.table("id INT PRIMARY KEY, place POINT", "1, POINT(1, 2)")
