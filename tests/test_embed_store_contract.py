@@ -219,6 +219,7 @@ class TestEveryVectorCache:
         assert backend_at(place.uri).stats().entries > 500
 
     @pytest.mark.slow
+    @pytest.mark.alone
     def test_it_keeps_to_its_size_with_many_processes_at_it(self, place: Place) -> None:
         """Four put and prune at once; none of them fails, and not much more goes than must."""
         code = (
