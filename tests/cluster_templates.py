@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.cluster_contract import CLIENT_SECONDS, HERE, Runner, process
+from tests.services.beam_java import QUICK
 from tests.services.cluster import ROOT, worker_environment
 from tests.services.elasticsearch import ElasticsearchServer
 from tests.services.server import running
@@ -24,6 +26,10 @@ class SmallElasticsearch(ElasticsearchServer):
 
     name = "elasticsearch-small"
     heap = "400m"
+
+    def environment(self) -> Mapping[str, str]:
+        """It has a hundred documents to take."""
+        return {**super().environment(), "ES_JAVA_OPTS": " ".join(QUICK)}
 
 
 SECRET = {"ELASTICSEARCH_PASSWORD": SmallElasticsearch.password}

@@ -89,7 +89,13 @@ _OPENED_SUN = ["nio.ch", "nio.cs", "security.action", "util.calendar"]
 _NAMES = [*(f"java.{name}" for name in _OPENED), *(f"sun.{name}" for name in _OPENED_SUN)]
 OPENS = [f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in _NAMES]
 """What Flink and Spark look into, which newer JDKs keep closed."""
-SMALL = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]
+QUICK = [
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UnlockDiagnosticVMOptions",
+    "-XX:-BytecodeVerificationRemote",
+]
+"""Options of a JVM that shall be up soon, and need not be fast for long."""
+SMALL = ["-XX:+UseSerialGC", *QUICK, "-Djava.net.preferIPv4Stack=true"]
 """Options of a JVM that lives for minutes beside others."""
 
 
