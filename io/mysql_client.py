@@ -140,7 +140,7 @@ class MySqlDatabase:
         """EXPLAIN."""
         self.texts(f"EXPLAIN {sql}")
 
-    def stream(self, sql: str, *, narrow: bool) -> MySqlResult:
+    def stream(self, sql: str, *, narrow: bool | None) -> MySqlResult:
         """Unbuffered: rows wait at the server until they are taken."""
         with self._explained():
             cursor = self._connection.cursor(self._pymysql.cursors.SSCursor)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from vecferry.errors import JobError, VecferryError, near
 from vecferry.io.postgresql_catalog import planned_rows, read_table
 from vecferry.io.postgresql_connect import connect
 from vecferry.io.postgresql_errors import explained
-from vecferry.io.postgresql_types import PgType, Unfit, converter, register, shown
-from vecferry.io.table_database import BATCH_BYTES, BATCH_ROWS, Convert, Refused, Table
+from vecferry.io.postgresql_result import PostgresResult
+from vecferry.io.postgresql_types import PgType, Unfit, register
+from vecferry.io.table_database import Refused, Table
 from vecferry.io.table_settings import TableConnection
 
 QUICK_SECONDS = 30
+PIECE = 8
+"""Rows of a query that come from the socket together, however long they are."""
 READ_SECONDS = 3600
 """A server may sort long before it sends the first row."""
 
@@ -29,9 +32,6 @@ _SESSION = (
     # A slow consumer is no reason to hang up.
     "SET idle_in_transaction_session_timeout = 0",
 )
-_INTEGERS = frozenset({20, 21, 23})
-_LONG = frozenset({"json", "jsonb", "vector", "halfvec"})
-"""Beside arrays, types whose values say nothing of their length."""
 
 
 class PostgresDatabase:
@@ -47,7 +47,7 @@ class PostgresDatabase:
         self._psycopg, self._settings = psycopg, connection
         self._columns: tuple[str, ...] = ()
         self._types: dict[int, PgType] = {}
-        with self._explained():
+        with self.explained():
             self._connection = self._connect(connection.database)
             self._connection.silence = QUICK_SECONDS if quick else READ_SECONDS
             try:
@@ -82,7 +82,7 @@ class PostgresDatabase:
 
     def texts(self, sql: str) -> list[dict[str, str | None]]:
         """All rows, read at once."""
-        with self._explained():
+        with self.explained():
             cursor = self._connection.cursor()
             found = []
             # Not `execute`, which would also run what stands behind a semicolon in a job's SQL.
@@ -95,7 +95,7 @@ class PostgresDatabase:
     def literals(self, sql: str) -> list[tuple[str | None, ...]]:
         """All rows, read at once."""
         self._know_types()
-        with self._explained():
+        with self.explained():
             rows = self._connection.execute(_sent(sql)).fetchall()
         return [tuple(None if v is None else self.literal(v) for v in row) for row in rows]
 
@@ -117,7 +117,7 @@ class PostgresDatabase:
 
     def count(self, sql: str, seconds: float) -> int | None:
         """With the server's own limit for a statement."""
-        with self._explained():
+        with self.explained():
             self._connection.execute(f"SET statement_timeout = {int(seconds * 1000)}")
         try:
             (found,) = self.texts(sql)
@@ -132,10 +132,10 @@ class PostgresDatabase:
         """EXPLAIN."""
         self.texts(f"EXPLAIN {sql}")
 
-    def stream(self, sql: str, *, narrow: bool) -> PostgresResult:
-        """By a cursor at the server; where values may be long, row by row from the socket."""
+    def stream(self, sql: str, *, narrow: bool | None) -> PostgresResult:
+        """By a cursor at the server; where values may be long, few at a time from the socket."""
         self._know_types()
-        with self._explained():
+        with self.explained():
             if narrow:
                 self.rest()
                 self._connection.execute("BEGIN READ ONLY")
@@ -143,11 +143,16 @@ class PostgresDatabase:
                 cursor.execute(_sent(sql))
                 return PostgresResult(self, cursor, None)
             cursor = self._connection.cursor()
-            rows = cursor.stream(_sent(sql))
+            size = 1 if narrow is False else self._piece()
+            rows = cursor.stream(_sent(sql), size=size)
             first = next(rows, None)
             return PostgresResult(
-                self, cursor, rows if first is None else itertools.chain([first], rows)
+                self, cursor, rows if first is None else itertools.chain([first], rows), size
             )
+
+    def _piece(self) -> int:
+        """How many rows of unknown length are taken together: more than one cost far less."""
+        return PIECE if self._psycopg.capabilities.has_stream_chunked() else 1
 
     def rest(self) -> None:
         """Ends the transaction of a cursor."""
@@ -178,7 +183,8 @@ class PostgresDatabase:
         register(self._connection, self._types)
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
+        """Errors of the client within are raised as ours."""
         try:
             yield
         except VecferryError:
@@ -206,73 +212,6 @@ class PostgresDatabase:
         except self._psycopg.Error:
             return []
         return [str(name) for (name,) in rows]
-
-
-class PostgresResult:
-    """The rows of a statement; `rows` is None where a cursor at the server is fetched from."""
-
-    def __init__(self, database: PostgresDatabase, cursor: Any, rows: Iterator[Any] | None) -> None:
-        self._database, self._cursor, self._rows = database, cursor, rows
-        # Without a row the client tells no columns of a stream.
-        described = cursor.description or ()
-        self.names = [d.name for d in described]
-        self.converters: list[Convert | None] = [
-            converter(d.type_code, database.types, d.name) for d in described
-        ]
-        self.int_at = frozenset(i for i, d in enumerate(described) if d.type_code in _INTEGERS)
-        known = [database.types.get(d.type_code) for d in described]
-        self._nested = [i for i, t in enumerate(known) if t and (t.element or t.name in _LONG)]
-
-    def batches(self) -> Iterator[list[Sequence[Any]]]:
-        """Rows as tuples of values, an `Unfit` in place of one that can't be loaded."""
-        while True:
-            rows: list[Sequence[Any]] = []
-            try:
-                with self._database._explained():
-                    if self._rows is None:
-                        rows = self._cursor.fetchmany(BATCH_ROWS)
-                    else:
-                        self._gather(self._rows, rows)
-            except VecferryError:
-                if rows:
-                    yield rows
-                raise
-            if not rows:
-                return
-            yield rows
-
-    def _gather(self, source: Iterator[Any], rows: list[Sequence[Any]]) -> None:
-        size = 0
-        for row in source:
-            rows.append(row)
-            size += sum(len(v) for v in row if isinstance(v, str | bytes))
-            if self._nested:
-                sent = self._cursor.pgresult
-                size += sum(len(sent.get_value(0, i) or b"") for i in self._nested)
-            if size > BATCH_BYTES or len(rows) == BATCH_ROWS:
-                return
-
-    def literal(self, at: int, value: Any) -> str:
-        """Exact; texts in quotes take the type that they are compared with."""
-        return self._database.literal(value)
-
-    def text(self, at: int, value: Any) -> str:
-        """Text, or hexadecimal for bytes."""
-        if type(value) is Unfit:
-            return shown(value.raw)
-        return value.hex() if isinstance(value, bytes) else str(value)
-
-    def raw(self, at: int, value: Any) -> Any:
-        """Text where it is text."""
-        if type(value) is list:
-            return [self.raw(at, v) for v in value]
-        raw = value.raw if type(value) is Unfit else value
-        if not isinstance(raw, bytes):
-            return raw
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            return raw
 
 
 def _text(value: bytes | None) -> str | None:

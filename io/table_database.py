@@ -122,7 +122,7 @@ class Database(Protocol):
     def explain(self, sql: str) -> None:
         """Lets the server check a statement without running it."""
 
-    def stream(self, sql: str, *, narrow: bool) -> Result:
+    def stream(self, sql: str, *, narrow: bool | None) -> Result:
         """Runs a statement whose rows are then taken one after the other."""
 
     def rest(self) -> None:

@@ -38,7 +38,8 @@ class TableSplit:
     of each row; `origin_at` are the places of the columns that end it, none where the row's
     number does. `counted`: those columns are not unique, and rows that share them are numbered.
     `order` are the columns by which rows come, `order_at` their places; a split that has them and
-    isn't `counted` can be taken up again behind any row.
+    isn't `counted` can be taken up again behind any row. `narrow`: whether no value is long; None
+    where nobody knows, as of a query.
     """
 
     group: int
@@ -54,7 +55,7 @@ class TableSplit:
     origin: str = ""
     origin_at: tuple[int, ...] = ()
     counted: bool = False
-    narrow: bool = False
+    narrow: bool | None = False
 
     @property
     def is_query(self) -> bool:

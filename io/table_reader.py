@@ -104,7 +104,7 @@ class TableReader:
                 title = f"query {n}" if several else "query"
                 place = f"{group + 1}." if len(self.settings.groups) > 1 else ""
                 origin = f"query{place}{n}:" if several else "query:"
-                found.append(TableSplit(group, title, sql, origin=origin))
+                found.append(TableSplit(group, title, sql, origin=origin, narrow=None))
             if tables:
                 found += self._patiently(partial(self._cut, group, tables))
         return found

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.services.server import Server, running
+from vecferry.process import end_run
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 
 _numbers = itertools.count()
+_runs: list[str] = []
 
 
 @dataclass
@@ -22,7 +24,9 @@ class Place:
 
     def context(self, **more: Any) -> StepContext:
         """A run of its own."""
-        return StepContext(step="Reader", step_type=self.dialect, **more)
+        context = StepContext(step="Reader", step_type=self.dialect, **more)
+        _runs.append(context.run)
+        return context
 
     def connection(self, **more: Any) -> Any:
         """The data source as settings."""
@@ -72,7 +76,9 @@ class Place:
 
 
 def place(kind: type[Server]) -> Place:
-    """The database `shop` of a server of this session."""
+    """The database `shop` of a server of this session; runs of the last place are over."""
+    while _runs:  # or a server would soon have all the connections that it takes
+        end_run(_runs.pop())
     return Place(running(kind), "postgresql" if kind.name.startswith("postgres") else "mysql")
 
 

@@ -107,6 +107,36 @@ def test_a_column_that_is_computed_may_be_long(db: Place) -> None:
         assert split.narrow is narrow
 
 
+MEGABYTE = "SELECT string_agg(md5(g::text), '') FROM generate_series(1, 31250) g"
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows", "most"),
+    [
+        ("SELECT g FROM generate_series(0, 2499) g", 2500, 1024),
+        (f"SELECT g, ({MEGABYTE}) AS body FROM generate_series(0, 19) g", 20, 8),
+        (f"SELECT g, to_jsonb(({MEGABYTE})) AS body FROM generate_series(0, 19) g", 20, 8),
+        ("SELECT g FROM generate_series(0, 8) g", 9, 9),
+        ("SELECT g FROM generate_series(0, 7) g", 8, 8),
+        ("SELECT 1 AS g WHERE false", 0, 0),
+    ],
+    ids=["numbers", "texts", "JSON", "nine", "eight", "none"],
+)
+def test_the_rows_of_a_query_come_in_order_and_long_ones_a_few_at_a_time(
+    db: Place, sql: str, rows: int, most: int
+) -> None:
+    """Nobody knows beforehand how long they are: at most eight more than 4 MiB are held."""
+    reader = db.reader({"querySql": sql})
+    (split,) = reader.splits()
+    database = reader._open(0)
+    try:
+        batches = list(database.stream(split.sql(), narrow=split.narrow).batches())
+    finally:
+        database.close()
+    assert [row[0] for batch in batches for row in batch] == list(range(rows))
+    assert max(map(len, batches), default=0) == most
+
+
 @pytest.mark.parametrize("where", ["querySql", "where"])
 def test_sql_of_a_job_is_one_statement_in_a_check_and_a_count_too(db: Place, where: str) -> None:
     """What stands behind a semicolon is not run, whatever it says of the transaction."""

@@ -27,7 +27,7 @@ def db(request: pytest.FixtureRequest) -> Place:
 @pytest.fixture
 def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of 10 rows, and no pause before another try."""
-    for module in ("mysql_client", "postgresql_client"):
+    for module in ("mysql_client", "postgresql_result"):
         monkeypatch.setattr(f"vecferry.io.{module}.BATCH_ROWS", 10)
     monkeypatch.setattr("vecferry.retry.random.uniform", lambda low, high: 0.0)
 
