@@ -65,6 +65,10 @@ def test_columns_in_and_out_are_told():
         ({"modelProvider": "bailain"}, "did you mean 'bailian'"),
         ({"modelName": None}, "modelName is missing"),
         ({"apiKey": None}, "apiKey is missing"),
+        (
+            {"apiKey": None, "modelProvider": "openai", "modelName": "m"},
+            "apiKey is missing: openai",
+        ),
         ({"modelProvider": "paiModelGallery", "modelName": "bge-m3"}, "endpoint is missing"),
         ({"modelProvider": "dataworksModelService"}, "endpoint is missing"),
         ({"endpoint": "dashscope.aliyuncs.com"}, "is no URL"),

@@ -123,6 +123,13 @@ def test_a_status_means_a_kind_of_fault(status, body, kind):
     assert (type(again), str(again)) == (kind, str(fault))
 
 
+def test_a_forgotten_v1_is_guessed_where_nothing_is_served():
+    """Most servers of the OpenAI shape have it, and most base URLs are first written without."""
+    assert "want /v1 at the end" in str(fault_of("http://h/embeddings", 404, {}, b""))
+    for url, status in (("http://h/v1/embeddings", 404), ("http://h/embeddings", 400)):
+        assert "/v1 at" not in str(fault_of(url, status, {}, b""))
+
+
 @pytest.mark.parametrize(
     ("message", "limit"),
     [

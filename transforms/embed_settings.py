@@ -144,7 +144,8 @@ class EmbedSettings(Settings):
             return [local_fault(self.model_name)]
         if not self.model_name:
             faults.append(f"modelName is missing: {self.model_provider} needs one")
-        if provider.key_needed and not self.api_key:
+        own_server = self.endpoint is not None or provider.base is None
+        if not self.api_key and (provider.key_needed or not own_server):
             faults.append(f"apiKey is missing: {self.model_provider} needs one")
         faults.append(key_fault(self.api_key or ""))
         if self.protocol == "aiSearch":

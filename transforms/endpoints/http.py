@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -107,7 +108,9 @@ def fault_of(url: str, status: int, headers: Any, body: bytes) -> VecferryError:
     if status >= 500 or status in PASSING or status < 300:
         return TransientError(text, _wish(headers))
     kind = AbsentError if status in (404, 405) else FatalError
-    return kind(f"{text}: check endpoint and modelName")
+    bare = urlsplit(url).path == "/embeddings"
+    hint = ": most servers want /v1 at the end of endpoint" if bare and kind is AbsentError else ""
+    return kind(f"{text}: check endpoint and modelName{hint}")
 
 
 def _wish(headers: Any) -> float | None:
