@@ -67,18 +67,20 @@ class FieldsToRow:
         self._make = row_maker(self._names)
         self._constants = constants(settings, path)
         self._columns: list[tuple[str, int, Convert | None]] = []
+        self._most = len(self._names)
         for column in settings.column:
             if column.in_file:
                 index = column.index
                 if index is None:
                     index = list(header or []).index(column.name)
+                    self._most = len(header or [])
                 convert = column.converter(settings.file_format)
                 self._columns.append((column.label, index, convert))
 
     @property
     def exactly(self) -> int:
-        """How many fields each record must have; 0 where only those of the columns."""
-        return len(self._names)
+        """How many fields a record has by its header; 0 where no column is found by a name."""
+        return self._most
 
     def plan(self) -> tuple[Row, list[tuple[str, int, Convert | None]]]:
         """The columns that are the same in each row; label, field and type of the others."""
@@ -95,6 +97,8 @@ class FieldsToRow:
                 raise RowError(*_wrong_count(len(fields), len(self._names)))
             values = [None if f == null else f for f in fields] if null in fields else fields
             return self._make(*values)
+        if self._most and len(fields) > self._most:  # at a delimiter that belongs to a text
+            raise RowError(*_wrong_count(len(fields), self._most))
         row = self._constants.copy()
         name = ""
         try:

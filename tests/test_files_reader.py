@@ -225,6 +225,22 @@ class TestCsvAndText:
         reasons = [i.reason for i in items if isinstance(i, Reject)]
         assert reasons == ["too-many-columns", "missing-column"]
 
+    @pytest.mark.parametrize("bad", [1, 4000])
+    def test_a_record_cut_at_a_delimiter_of_its_text_is_no_row(
+        self, tmp_path: Path, bad: int
+    ) -> None:
+        """A text with a comma and no quotes would lose its end, were it taken by its name."""
+        lines = ["id,t", "1,fine", *["2,one, two"] * bad, "3", "4,fine"]
+        (tmp_path / "a.csv").write_text("\n".join(lines))
+        how: dict[str, Any] = {"fileFormat": "csv", "skipHeader": True}
+        items = read(reader(tmp_path, column=["t"], **how))
+        reasons = [i.reason for i in items if isinstance(i, Reject)]
+        assert reasons == ["too-many-columns"] * bad + ["missing-column"]
+        assert [i["t"] for i in items if isinstance(i, Change)] == ["fine", "fine"]
+        by_place = read(reader(tmp_path, column=[{"index": 0, "name": "id"}], **how))
+        assert len(by_place) == bad + 3
+        assert not any(isinstance(i, Reject) for i in by_place)
+
     def test_text_is_the_whole_line_unless_a_delimiter_is_given(self, tmp_path: Path) -> None:
         """Blank lines of a text are rows."""
         (tmp_path / "a.txt").write_bytes(b"a,b\r\n\nc,d\n")
