@@ -17,6 +17,8 @@ from vecferry.rows import Change, Reject
 RUN = "preview"
 PATIENCE = 20.0
 """Seconds that a preview waits for a server which is away: somebody sits before it."""
+READING_PATIENCE = 60.0
+"""The same for an estimate, which may have read for long already."""
 
 
 @dataclass
@@ -31,8 +33,8 @@ class StepPreview:
 def read_rows(resolved: ResolvedJob, most: int | None = None) -> Iterator[Change | Reject]:
     """All rows of the job's source, read one after the other; `most` is how many are wanted."""
     context = context_of(resolved, resolved.reader, RUN)
-    if most is not None:
-        context = dataclasses.replace(context, row_limit=most, retry_deadline=PATIENCE)
+    patience = PATIENCE if most is not None else READING_PATIENCE
+    context = dataclasses.replace(context, row_limit=most, retry_deadline=patience)
     reader = resolved.reader.logic(context)
     for split in reader.splits():
         yield from reader.read(split)
