@@ -102,7 +102,7 @@ def resolve(job: Job, sources: DataSources) -> ResolvedJob:
         problems = _follow_columns(steps)
     if problems:
         raise JobError(problems)
-    return ResolvedJob(job, tuple(steps), warnings)
+    return ResolvedJob(job, tuple(steps), [*warnings, *_unused_columns(steps)])
 
 
 def read_and_resolve(
@@ -244,6 +244,22 @@ def _follow_columns(steps: list[ResolvedStep]) -> list[str]:
         else:
             columns = {**columns, **(step.settings.outputs() or {})}
     return problems
+
+
+def _unused_columns(steps: list[ResolvedStep]) -> list[str]:
+    """A warning of columns that a step gives and none takes, as far as they are known."""
+    *givers, writer = steps
+    taken = writer.settings.outputs()
+    if not taken or getattr(writer.settings, "dynamic", False):
+        return []
+    used = {*taken, *(name for step in steps[1:] for name in step.settings.inputs())}
+    idle = [(s, [n for n in s.settings.outputs() or {} if n not in used]) for s in givers]
+    return [
+        f"steps[{step.index}] {step.name!r} gives {', '.join(map(repr, names))}, which no other "
+        "step takes, so it is not written"
+        for step, names in idle
+        if names
+    ]
 
 
 def _wrong_dimensions(where: str, columns: Columns, taken: Columns) -> list[str]:

@@ -95,6 +95,28 @@ def test_a_runner_that_does_not_exist_is_refused(bench: Bench) -> None:
     assert "did you mean 'FlinkRunner'" in outcome.err
 
 
+def test_a_column_that_nothing_takes_is_told_once(bench: Bench) -> None:
+    """It may have been forgotten in the writer; one that a step works on was not."""
+    assert bench.call("check").err == ""
+    reader, writer = bench.job["steps"][0]["parameter"], bench.job["steps"][-1]
+    reader["column"] = [*reader["column"], {"name": "km", "value": "7"}]
+    for _ in range(2):
+        told = bench.call("check")
+        assert told.status == 0
+        assert told.err.count("'km', which no other step takes, so it is not written") == 1
+    writer["parameter"]["columnMapping"] = [{"sourceColName": "id", "dstColName": "id"}]
+    told = bench.call("check")
+    assert "steps[1] 'Extract' gives 'text'" not in told.err, "it is embedded"
+    assert "steps[2] 'Embed' gives 'vector', which no other step takes" in told.err
+    writer["stepType"] = "opensearch"
+    writer["parameter"] = {"datasource": "Open", "index": "i", "dynamic": True, "column": [
+        {"name": "id", "type": "keyword", "primaryKey": True},
+        {"name": "vector", "type": "knn_vector", "dimension": 64},
+    ]}  # fmt: skip
+    bench.sources["Open"] = {"type": "opensearch", "endpoint": "http://127.0.0.1:9"}
+    assert "km" not in bench.call("check").err, "such a writer takes each column"
+
+
 def test_preview_shows_rows_after_each_step_and_writes_nothing(bench: Bench) -> None:
     """The last stage is the record as the server would get it."""
     outcome = bench.call("preview", "--rows", "2", "--json")
