@@ -103,3 +103,13 @@ def test_native_addresses_are_made_of_host_workspace_and_model(server, provider,
     """Whatever path the endpoint has, the vendor's own is used."""
     settings = _settings(server, provider, workspace="mine")
     assert settings.url == f"http://127.0.0.1:{server.port}{path}"
+
+
+def test_a_text_to_search_by_is_called_so_where_the_vendor_asks():
+    """AI Search makes other vectors of queries than of documents."""
+    with EndpointServer() as server:
+        engine = embedder(_settings(server, "aiSearch"))
+        run(engine, rows_of(1))
+        embedder(_settings(server, "aiSearch")).embed_query("where to")
+        kinds = [seen.request["input_type"] for seen in server.good]
+    assert kinds == ["document", "query"]

@@ -128,7 +128,8 @@ class Embedder:
                 raise JobError(f"step {self._context.step!r} embeds no images: only texts")
             content = self._images.one(query)
         if isinstance(content, str | Image):
-            outcome = self._make_caller(CHECK_SECONDS)([content])  # type: ignore[list-item]
+            caller = self._make_caller(CHECK_SECONDS, queries=True)
+            outcome = caller([content])  # type: ignore[list-item]
             fate = outcome.error or outcome.fates[0]
         else:
             fate = content
@@ -141,9 +142,12 @@ class Embedder:
     def _loading(self) -> bool:
         return self._images is not None and self._images.busy
 
-    def _make_caller(self, deadline: float | None) -> Caller:
+    def _make_caller(self, deadline: float | None, *, queries: bool = False) -> Caller:
+        endpoint = self._shared.endpoint
+        if queries and hasattr(endpoint, "for_queries"):
+            endpoint = endpoint.for_queries()
         return Caller(
-            self._shared.endpoint,
+            endpoint,
             self._shared.pacer,
             ledger_of(self._context),
             what=f"step {self._context.step!r}: embedding with {self._settings.shown_model}",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+import copy
+from typing import Any, Self
 
 from vecferry.errors import TransientError
 from vecferry.transforms.embed_image import Image
@@ -27,6 +28,7 @@ class NativeEndpoint:
         self._settings = settings
         self._studio = settings.protocol == "bailian-native"
         self._multimodal = settings.multimodal
+        self._input_type = "document"
         self._client = HttpClient(
             settings.url,
             authorization(settings),
@@ -48,6 +50,12 @@ class NativeEndpoint:
         vectors = match_vectors(items, len(inputs), dimension, model=model)
         return Answer(vectors, tokens_used(content))
 
+    def for_queries(self) -> Self:
+        """The same endpoint for texts to search by; AI Search makes other vectors of those."""
+        other = copy.copy(self)
+        other._input_type = "query"
+        return other
+
     def reach(self) -> None:
         """Connects to the server and leaves."""
         self._client.reach()
@@ -60,7 +68,7 @@ class NativeEndpoint:
         if not self._studio:
             if self._multimodal:
                 return {"input": [self._entry(one) for one in inputs]}
-            return {"input": inputs, "input_type": "document"}
+            return {"input": inputs, "input_type": self._input_type}
         request: dict[str, Any] = {
             "model": self._settings.model_name,
             "input": {"contents": [self._entry(one) for one in inputs]},
