@@ -1,8 +1,8 @@
 """Rows that are written, none deleted, as parameters of one statement: column by column. Pure.
 
 What `RowEncoder` does value by value is done here for all values of a column at once, where they
-are of the usual types. Where a value is wrong, nobody is told which: the rows go through
-`RowEncoder` then, which knows.
+are of the usual types, and one by one where not. Where a value is wrong, nobody is told which: the
+rows go through `RowEncoder` then, which knows.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class BlockEncoder:
             return None
         try:
             given, keys = self._given(changes)
-        except (KeyError, ValueError, OverflowError, TerminalError):
+        except (KeyError, TerminalError):
             return None
         if given is None:
             return None
@@ -74,10 +74,7 @@ class BlockEncoder:
 
 
 def _packer(place: int, written: WrittenColumn, sent: Columns) -> Callable[[Values], Packed]:
-    """A function from the values of a column to its parameters.
-
-    It raises ValueError, OverflowError or TerminalError where the values want a closer look.
-    """
+    """A function from a column's values to its parameters; TerminalError where one is wrong."""
     column = written.column
     one_by_one = functools.partial(_one_by_one, place, written, sent)
     if holds_arrays(column) and column.dimension:
@@ -90,16 +87,21 @@ def _packer(place: int, written: WrittenColumn, sent: Columns) -> Callable[[Valu
         return one_by_one
 
     def pack(values: Values) -> Packed:
-        return one_by_one(values) if None in values else usual(values)
+        try:
+            return usual(values)
+        except (ValueError, OverflowError):  # null, of another type, or wrong
+            return one_by_one(values)
 
-    # What compares arrays with None one by one is no faster than to look at their types.
-    return pack if not holds_arrays(column) else usual
+    return pack
 
 
 def _one_by_one(place: int, written: WrittenColumn, sent: Columns, values: Values) -> Packed:
     accept = written.accept
     fields = [written.absent(False) if v is None else accept(v) for v in values]
     return sent.column(place, fields), map(written.read, fields) if written.column.primary else ()
+
+
+# Those that follow raise ValueError or OverflowError where not all values are as usual.
 
 
 def _vectors(place: int, sent: Columns, values: Values) -> Packed:
