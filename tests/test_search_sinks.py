@@ -339,6 +339,8 @@ def test_a_whole_job_fills_an_index_and_answers_a_query(store, tmp_path, capsys)
     assert counts_add_up(report)
     assert rejects_of(report)[0]["reason"] == "key-too-long"
     assert list(store.server.request("GET", f"/_alias/{alias}")) == [name]
+    mapping = str(store.server.request("GET", f"/{name}/_mapping"))
+    assert ("'engine': 'faiss'" in mapping) == (store.kind == "opensearch")
     found = bench.call("query", lines[42]["text"], "-k", "1", "--json")
     assert found.status == 0, found.err
     assert "r000042" in found.out
