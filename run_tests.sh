@@ -16,7 +16,7 @@ if [ "${1:-}" = fast ]; then
   only=(-m "not service and not slow")
 fi
 if [ $# -eq 0 ]; then
-  only+=(-n 2 --dist loadgroup --no-loadscope-reorder)
+  only+=(-n 2)
 fi
 
 "$PY" -m ruff format --check .

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.lanes import arrange, make_room, turn
+from tests.lanes import arrange, begin, make_room, scheduler, turn
 from tests.services.server import stop_all
 from vecferry import errors
 
@@ -29,18 +29,24 @@ def _secrets_of_one_test_only() -> Generator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _beside_others_or_alone(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Generator[None]:
+def _beside_others_or_alone(request: pytest.FixtureRequest) -> Generator[None]:
     """Among several processes, tests that measure time run while no other does."""
-    if not hasattr(request.config, "workerinput"):
-        yield
-        return
-    with turn(request.node, tmp_path_factory.getbasetemp().parent / "turn.lock"):
+    with turn(request.node):
         yield
 
 
-@pytest.hookimpl(tryfirst=True)  # before the names of groups are read
+def pytest_configure(config: pytest.Config) -> None:
+    """Before other processes are started."""
+    begin(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a server go to one process."""
+    return scheduler(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a server stand together."""
     arrange(items)

@@ -1,4 +1,4 @@
-"""Which tests share a process and in which order: two processes run the suite side by side.
+"""Which tests share a process and in which order: `pytest -n 2` runs the suite in two of them.
 
 Most tests wait for a server rather than compute. What uses one server is one group, so that a
 single process starts it; heavy servers are one group together, so that never two of them run.
@@ -10,8 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +47,41 @@ GROUPS = {
 """Modules whose tests of servers use the same ones; any other module is a group of its own."""
 
 LAST = ("", "alone")
+SHARED = "VECFERRY_TEST_LANES"
+"""Names, for the processes of a session, the folder that they share."""
+
+
+def begin(config: pytest.Config) -> None:
+    """Makes the folder that the processes of a session share, where there are several."""
+    if config.getoption("numprocesses", None):
+        os.environ[SHARED] = folder = tempfile.mkdtemp(prefix="vecferry-lanes-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def is_one_of_several(config: pytest.Config) -> bool:
+    """Whether this process was given its tests by another one."""
+    return hasattr(config, "workerinput")
+
+
+def scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hands out whole groups, in their order.
+
+    xdist's own `loadgroup` would, but writes the group into a node's id, which pytest 9.2 passes
+    over.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    groups: dict[str, str] = {}
+
+    class InGroups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            if not groups:
+                told = (Path(os.environ[SHARED]) / "groups.json").read_text(encoding="utf-8")
+                groups.update(json.loads(told))
+            return groups[nodeid] or nodeid
+
+    config.option.loadscopereorder = False
+    return InGroups(config, log)
 
 
 def heavy_server(item: pytest.Item | None) -> type[Server] | None:
@@ -76,9 +116,11 @@ def arrange(items: list[pytest.Item]) -> None:
             not groups[item] and not item.get_closest_marker("slow"),
         )
     )
-    for item, group in groups.items():
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
+    if items and is_one_of_several(items[0].config):
+        file = Path(os.environ[SHARED]) / "groups.json"
+        own = file.with_suffix(f".{os.getpid()}")
+        own.write_text(json.dumps({i.nodeid: g for i, g in groups.items()}), encoding="utf-8")
+        own.replace(file)
 
 
 def make_room(item: pytest.Item, following: pytest.Item | None) -> None:
@@ -89,10 +131,13 @@ def make_room(item: pytest.Item, following: pytest.Item | None) -> None:
 
 
 @contextlib.contextmanager
-def turn(item: pytest.Item, lock: Path) -> Iterator[None]:
+def turn(item: pytest.Item) -> Iterator[None]:
     """Lets tests run beside each other, and those that are marked `alone` beside none."""
+    if not is_one_of_several(item.config):
+        yield
+        return
     alone = item.get_closest_marker("alone")
-    with lock.open("a") as file:
+    with (Path(os.environ[SHARED]) / "turn.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         try:
             yield
