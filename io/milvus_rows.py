@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 from vecferry.errors import TerminalError, shorten
+from vecferry.io.milvus_json import json_of
 from vecferry.io.milvus_schema import CollectionInfo, FieldInfo, filled
 from vecferry.io.milvus_settings import MilvusSettings
 from vecferry.io.milvus_vectors import (
@@ -70,7 +71,7 @@ def _scalar(name: str, kind: str, max_length: int | None) -> Accept:
     if kind in ("VarChar", "String"):
         return _text(name, max_length)
     if kind == "JSON":
-        return _json(name)
+        return json_of(name)
     raise TerminalError(f"field {name!r}: Milvus's {kind} is not supported", "unsupported-type")
 
 
@@ -174,7 +175,7 @@ def _as_text(name: str, value: Any) -> str:
     if isinstance(value, str):
         return str(value)
     if isinstance(value, dict | list):
-        return str(_json(name)(value), "utf-8")
+        return str(json_of(name)(value), "utf-8")
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -183,18 +184,6 @@ def _as_text(name: str, value: Any) -> str:
     if isinstance(value, np.ndarray):
         raise wrong_type(name, "VarChar", value)
     return str(value)
-
-
-def _json(name: str) -> Accept:
-    def accept(value: Any) -> bytes:
-        if isinstance(value, str):
-            value = parsed(value)
-        try:
-            return orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
-        except (TypeError, ValueError) as e:
-            raise bad(name, "invalid-json", f"the value can't be written as JSON: {e}") from None
-
-    return accept
 
 
 def _array(field: FieldInfo) -> Accept:
@@ -260,7 +249,7 @@ class RowEncoder:
 
     def _meta(self, change: Change) -> bytes:
         values = {d: change[s] for d, s in self._extra if s in change}
-        return _json("$meta")(values)  # type: ignore[no-any-return]
+        return json_of("$meta")(values)
 
     def _delete(self, change: Change) -> Record:
         if self._key_at is None:
