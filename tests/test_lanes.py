@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from itertools import groupby
 from pathlib import Path
 
@@ -12,6 +15,43 @@ from tests.lanes import GROUPS, group_of, heavy_server
 
 HERE = Path(__file__).parent
 HEAVY = re.compile(r"^from tests\.services\.(elasticsearch|opensearch|flink|spark) import", re.M)
+SUITE = """\
+import os
+from pathlib import Path
+import pytest
+
+def note(kind):
+    with Path(__file__).with_name("told").open("a") as file:
+        file.write(f"{kind} {os.getpid()}\\n")
+
+@pytest.mark.alone
+def test_alone(): note("alone")
+
+@pytest.mark.parametrize("n", range(40))
+def test_other(n): note("other")
+
+@pytest.mark.service
+@pytest.mark.parametrize("n", range(9))
+def test_server(n): note("server")
+"""
+
+
+def test_the_tests_of_a_server_share_a_process(tmp_path: Path) -> None:
+    """Whatever pytest makes of xdist's own groups; and what is alone comes at the end."""
+    (tmp_path / "conftest.py").write_text((HERE / "conftest.py").read_text(encoding="utf-8"))
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = service: x\n    alone: y\n")
+    (tmp_path / "test_x.py").write_text(SUITE)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "VECFERRY_"))}
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, str(tmp_path)], env=kept, cwd=HERE.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = (tmp_path / "told").read_text().split("\n")[:-1]
+    assert len(told) == 50
+    assert len({line for line in told if line.startswith("server")}) == 1
+    assert len({line.split()[1] for line in told}) == 2
+    assert "alone" in " ".join(told[-5:])
 
 
 def test_the_groups_are_of_modules_that_there_are() -> None:
