@@ -9,8 +9,9 @@ from pydantic import AliasChoices, Field, field_validator
 from vecferry.settings import Settings
 
 VECTOR_TYPES = ("dense_vector", "knn_vector")
-META_TYPES = ("id", "routing")
-"""DataX's words for columns that are no fields: the document's id, and what it is routed by."""
+META_TYPES = ("id", "routing", "version")
+"""DataX's words for columns that are no fields: the document's id, what it is routed by, and what
+orders the rows of one id."""
 _OF_DATAX = frozenset(
     {"array", "dstArray", "json_array", "jsonArray", "other_params", "otherParams", "origin",
      "dstFormat"}
@@ -77,8 +78,8 @@ class SearchColumn(Settings):
         """What DataX knows of columns, and we can't do; passing it over would change values."""
         if self.name == "_id" and not self.is_meta:
             return "column '_id' is the document's id and no field: give it the type id"
-        if self.type in ("parent", "version"):
-            return f"column {self.name!r}: type {self.type} is not known here: leave the column out"
+        if self.type == "parent":
+            return f"column {self.name!r}: type parent is not known here: leave the column out"
         for key, way in _REFUSED.items():
             if (self.model_extra or {}).get(key):
                 return f"column {self.name!r}: {key} is not known here: {way}"

@@ -36,7 +36,7 @@ class RowEncoder:
     ) -> None:
         self._action = settings.action_type
         self._keys, self._delimiter = settings.keys, settings.key_delimiter
-        self._routing = settings.routing
+        self._routing, self._version = settings.routing, settings.version
         self._null = settings.enable_write_null
         needed = set(settings.inputs())
         columns = {c.name: c for c in settings.column}
@@ -63,9 +63,9 @@ class RowEncoder:
 
     def encode(self, change: Change) -> Record:
         """The change as the server gets it; raises TerminalError for a row that it can't take."""
-        versioned = change.version is not None
+        version = change.version
         action = "delete" if change.kind == DELETE else self._action
-        if versioned and self._action in ("create", "update"):
+        if version is not None and self._action in ("create", "update"):
             raise FatalError(
                 f"actionType {self._action} can't carry versions, so changes would overtake each "
                 "other: use actionType index",
@@ -75,19 +75,22 @@ class RowEncoder:
         meta: dict[str, Any] = {} if key is None else {"_id": key}
         if self._routing:
             meta["routing"] = "".join([_as_key(change, c, "routing") for c in self._routing])
-        if versioned:
-            meta["version"], meta["version_type"] = _version(change), "external_gte"
+        told = version is None and self._version is not None  # by the row, not by its change
+        if told and (action != "delete" or self._version in change):
+            version = _as_version(change, self._version or "")
+        if version is not None:
+            meta["version"], meta["version_type"] = _checked(version), "external_gte"
         body = line({action: meta})
         order = None if key is None else (key, meta.get("routing"))
         if action == "delete":
-            return Record(action, order, body, len(body))
+            return Record(action, order, body, len(body), not told)
         document: Any = self.document(change)
         if action == "update":
             document = {"doc": document, "doc_as_upsert": True}
         body += line(document)
         # A `create` gives way to what is there, an `update` adds to it: neither replaces the change
-        # before it.
-        return Record(action, order, body, len(body), action == "index")
+        # before it. Which of two rows is the newer by a column of theirs, the server says.
+        return Record(action, order, body, len(body), action == "index" and not told)
 
     def shown(self, change: Change) -> dict[str, Any]:
         """What the server would get, for people to read; raises TerminalError."""
@@ -182,8 +185,19 @@ def _as_key(change: Change, name: str, what: str) -> str:
     )
 
 
-def _version(change: Change) -> int:
-    version = change.version
-    if not isinstance(version, int) or not 0 <= version < 2**63:
+def _as_version(change: Change, name: str) -> Any:
+    """A row's own version: a whole number, also as a text."""
+    value = change.get(name, _MISSING)
+    if value is _MISSING:
+        raise TerminalError(f"the row has no column {name!r} for its version", "missing-column")
+    if value is None:
+        raise TerminalError(f"column {name!r}, the document's version, is null", "bad-version")
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    return value.item() if isinstance(value, np.integer) else value
+
+
+def _checked(version: Any) -> int:
+    if type(version) is not int or not 0 <= version < 2**63:
         raise TerminalError(f"version {version!r} is not within 0 to 2^63-1", "bad-version")
     return version

@@ -151,6 +151,15 @@ class SearchSettings(Settings):
             )
         if len(self.keys) > 1 and not self.key_delimiter:
             out.append("fieldDelimiter is empty: ids of different rows would be the same")
+        if len([c for c in self.column if c.type == "version"]) > 1:
+            out.append("two columns are of type version: a document has one")
+        if self.version is not None and self.action_type in ("create", "update"):
+            out.append(
+                f"column {self.version!r} is a version, which actionType {self.action_type} can't "
+                "carry: use actionType index, or leave the column out"
+            )
+        if self.version is not None and not self.keys:
+            out.append("a version needs an id to compare by: set primaryKey: true on a column")
         if self.action_type != "index" and not self.keys:
             out.append(
                 f"actionType {self.action_type} needs an id: set primaryKey: true on a column"
@@ -211,6 +220,11 @@ class SearchSettings(Settings):
         return self._filled_by(self.es_partition_column or typed)
 
     @property
+    def version(self) -> str | None:
+        """The column of the row that orders the rows of one id; none where nothing does."""
+        return next(iter(self._filled_by(c.name for c in self.column if c.type == "version")), None)
+
+    @property
     def key_delimiter(self) -> str:
         """What stands between the columns of an id."""
         info = self.primary_key_info
@@ -225,7 +239,7 @@ class SearchSettings(Settings):
 
     def inputs(self) -> list[str]:
         """The columns that each row must have: those of its id and of its vectors."""
-        needed = [*self.keys, *self.routing]
+        needed = [*self.keys, *self.routing, *filter(None, [self.version])]
         if self.action_type != "delete":
             sources = self.sources()
             needed += [sources.get(c.name, c.name) for c in self.column if c.is_vector]

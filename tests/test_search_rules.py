@@ -27,6 +27,7 @@ from vecferry.steps import StepContext
 
 KEY = {"name": "id", "type": "keyword", "primaryKey": True}
 TEXT = {"name": "text", "type": "text"}
+VERSION = {"name": "at", "type": "version"}
 FIELDS = {
     "id": Field("id", "keyword"),
     "text": Field("text", "text"),
@@ -56,7 +57,7 @@ class Cluster:
 
     def request(self, method: str, path: str, body: bytes, params: object = None) -> dict:
         lines = [orjson.loads(line) for line in body.splitlines()]
-        self.requests.append(lines)
+        self.requests.append([*lines])
         items = []
         while lines:
             ((action, meta),) = lines.pop(0).items()
@@ -252,7 +253,10 @@ def test_what_datax_says_of_a_column_is_no_part_of_its_mapping() -> None:
     [
         ({"deleteBy": [{"status": -1}]}, "the rows that it names would be written"),
         ({"truncate": "true"}, "cleanup drops what the index holds"),
-        ({"column": [KEY, {"name": "x", "type": "version"}]}, "type version is not known"),
+        ({"column": [KEY, {"name": "x", "type": "parent"}]}, "type parent is not known"),
+        ({"column": [KEY, VERSION], "actionType": "update"}, "actionType update can't carry"),
+        ({"column": [TEXT, VERSION]}, "needs an id to compare by"),
+        ({"column": [KEY, VERSION, VERSION | {"name": "w"}]}, "two columns are of type version"),
         ({"column": [KEY, TEXT | {"timezone": "UTC"}]}, "timezone is not known"),
         ({"column": [KEY | {"combineFields": ["a"]}]}, "join the columns of an id"),
         ({"column": [TEXT], "primaryKeyInfo": {"type": "pk"}}, "names no column"),
@@ -334,6 +338,49 @@ def test_a_column_of_type_routing_routes_and_is_no_field() -> None:
         {"index": {"_id": "a", "routing": "5"}},
         {"id": "a"},
     ]
+
+
+def test_a_column_of_type_version_orders_rows_and_is_no_field() -> None:
+    """DataX's word. A change that brings its own version keeps it."""
+    encoder = RowEncoder(settings(column=[KEY, VERSION]), FIELDS)
+    for version in (7, "7", np.int32(7)):
+        record = encoder.encode(Change({"id": "a", "at": version}))
+        assert [orjson.loads(line) for line in record.body.splitlines()] == [
+            {"index": {"_id": "a", "version": 7, "version_type": "external_gte"}},
+            {"id": "a"},
+        ]
+    own = encoder.encode(Change({"id": "a", "at": 7}, version=9))
+    assert b'"version":9' in own.body
+    tombstone = encoder.encode(Change({"id": "a"}, kind="-D"))
+    assert orjson.loads(tombstone.body) == {"delete": {"_id": "a"}}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({}, "missing-column"),
+        ({"at": None}, "bad-version"),
+        ({"at": -1}, "bad-version"),
+        ({"at": 2**63}, "bad-version"),
+        ({"at": 1.5}, "bad-version"),
+        ({"at": True}, "bad-version"),
+        ({"at": "new"}, "bad-version"),
+    ],
+)
+def test_a_row_without_a_version_to_compare_is_a_reject(row: dict, reason: str) -> None:
+    """It must not overwrite what may be newer."""
+    encoder = RowEncoder(settings(column=[KEY, VERSION]), FIELDS)
+    with pytest.raises(TerminalError) as e:
+        encoder.encode(Change({"id": "a", **row}))
+    assert e.value.reason == reason
+
+
+def test_of_two_rows_in_a_batch_the_server_says_which_is_newer() -> None:
+    """Both are sent, one after the other: the loop knows only the versions of changes."""
+    rows = [Change({"id": "a", "at": 5}), Change({"id": "a", "at": 3})]
+    cluster, _ = written(rows, column=[KEY, VERSION])
+    sent = [request[0]["index"]["version"] for request in cluster.requests]
+    assert sent == [5, 3]
 
 
 def test_a_deleting_job_needs_no_vectors() -> None:

@@ -137,6 +137,23 @@ def test_a_stale_change_never_replaces_a_newer_one(store):
     assert len(again) == 1, "an equal version is written: a bundle that is repeated"
 
 
+def test_a_column_of_the_row_can_be_its_version(store):
+    """What is older than the document that is there is stale, in one batch and in another run."""
+    columns = [*store.columns, {"name": "at", "type": "version"}]
+    target = store.target(column=columns)
+    (row,) = rows(1)
+    batch = [{**row, "text": "newest", "at": 9}, {**row, "text": "old", "at": "4"}]
+    written, rejects, counts = write(target, batch)
+    assert ([r["text"] for r in written], rejects, counts["rows-stale"]) == (["newest"], [], 1)
+    later = store.target(index=target.settings.index, column=columns)
+    written, rejects, counts = write(later, [{**row, "text": "older", "at": 8}])
+    assert (written, rejects, counts["rows-stale"]) == ([], [], 1)
+    assert later.check() == []
+    assert later.row_count() == 1
+    found = store.document(later, "k0")
+    assert (found["text"], "at" in found) == ("newest", False)
+
+
 def test_a_missing_index_is_told_with_what_would_create_it(store):
     """And with the names of those that exist."""
     there = store.target()
