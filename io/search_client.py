@@ -137,7 +137,7 @@ def ask(client: SearchClient, call: Callable[[], Any], what: str) -> Any:
 def advice(error: StatusError) -> str:
     """A fault with the way out of it, where there is one."""
     if error.status == 401:
-        return f"the login is refused: check username and password, or apiKey: {error}"
+        return f"the login is refused: correct it in the data source: {error}"
     if error.status == 403 and "block" not in error.kind:
         return f"this user may not do that: give it the rights: {error}"
     return str(error)
