@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster_contract import Afar, Runner
+from tests.cluster_contract import Afar, Job, Runner
 from tests.cluster_endless import Endless
 from tests.cluster_extra import Extra
 from tests.cluster_following import Following, Leaving
@@ -61,6 +61,13 @@ class TestKills(Kills):
     def end_of_orphan(self) -> None:
         """Flink goes on without the client."""
         eventually(lambda: not self.cluster.jobs("RUNNING", "RESTARTING", "CREATED"), 120)
+
+    def test_a_killed_client_costs_no_row(self, runner: Runner, job: Job) -> None:
+        """The job goes on to its end without it; run again, it asks for nothing twice."""
+        super().test_a_killed_client_costs_no_row(runner, job)
+        outcome = job.run(runner)
+        assert outcome.status == 0, outcome.err
+        self.nothing_lost(job, kills=1)
 
 
 class TestWorkers(Workers):
