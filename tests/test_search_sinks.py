@@ -285,6 +285,8 @@ def full_disk(store):
     yield target
     store.server.needs_room("1kb")
     eventually(lambda: "read_only_allow_delete" not in str(store.server.request("GET", path)), 120)
+    state = "/_cluster/state/blocks"  # OpenSearch lets no index be created for a while longer
+    eventually(lambda: "create-index" not in str(store.server.request("GET", state)), 120)
     store.server.needs_room(None)
 
 
