@@ -22,6 +22,7 @@ http.port: {port}
 transport.port: {transport}
 discovery.type: single-node
 cluster.routing.allocation.disk.threshold_enabled: false
+cluster.routing.allocation.disk.reroute_interval: 1s
 cluster.info.update.interval: 10s
 """
 TIGHT = """\
