@@ -13,6 +13,7 @@ from typing import Any
 
 from vecferry.io.files_columns import CsvReaderConfig
 from vecferry.io.files_parse import Fields, Items, Rejects
+from vecferry.io.files_quick import NotPlain
 from vecferry.io.files_rows import FieldsToRow, RowError
 from vecferry.io.files_settings import FilesSettings
 
@@ -100,7 +101,34 @@ class CsvDialect:
         return [f.strip() for f in fields] if self._trim else fields
 
 
-class MultilineCsv(Fields):
+class CsvLines(Fields):
+    """CSV, a record a line."""
+
+    def __init__(
+        self, to_row: FieldsToRow, rejects: Rejects, dialect: CsvDialect, *, skip_blank: bool
+    ) -> None:
+        super().__init__(to_row, rejects, dialect.split, skip_blank=skip_blank)
+        self._dialect = dialect
+        self._quote = (dialect.quote or "").encode(rejects.encoding)
+
+    def _split_all(self, block: bytes, lines: list[bytes], cut: int) -> list[list[str]]:
+        dialect, encoding = self._dialect, self._rejects.encoding
+        if not dialect.bare:
+            return super()._split_all(block, lines, cut)
+        if self._quote in block:
+            found = [dialect.split_quoted(line[:cut].decode(encoding)) for line in lines]
+            if None in found:
+                raise NotPlain("a quote that is not around a field")
+            return found  # type: ignore[return-value]
+        # Looking for what is not there takes a tenth of splitting at it.
+        delimiter, most = dialect.delimiter, self._to_row.exactly - 1  # -1: all of them
+        fields = [line[:cut].decode(encoding).split(delimiter, most) for line in lines]
+        if most >= 0 and [1 for record in fields if delimiter in record[-1]]:
+            raise NotPlain("more fields than columns")
+        return fields
+
+
+class MultilineCsv(CsvLines):
     """CSV whose quoted fields may span lines, at most `most` bytes a record."""
 
     def __init__(
@@ -112,15 +140,12 @@ class MultilineCsv(Fields):
         skip_blank: bool,
         most: int,
     ) -> None:
-        super().__init__(to_row, rejects, dialect.split, skip_blank=skip_blank)
-        self._dialect, self._most = dialect, most
-        quote = dialect.quote
-        assert quote is not None
-        self._closing = quote.encode(rejects.encoding)
+        super().__init__(to_row, rejects, dialect, skip_blank=skip_blank)
+        self._most = most
         self.open_record: list[bytes] = []
         self._open_at = 0
         self._more = 0
-        self._patience = 0
+        self._wait_for = 0
         self._may_close = False
 
     def feed(self, lines: bytes, at: int) -> Items:
@@ -129,14 +154,16 @@ class MultilineCsv(Fields):
         An open record is tried again when as much has come as it had: a long one is parsed a few
         times, not once for each block.
         """
+        if not self.open_record and (items := self._all_good(lines, at)):
+            return items
         new = list(io.BytesIO(lines))
         if not self.open_record:
             return self._records(new, at, ended=False)
         self.open_record += new
         self._more += sum(map(len, new))
-        self._may_close = self._may_close or any(self._closing in line for line in new)
-        if self._more + self._patience <= self._most and (
-            self._more < self._patience or not self._may_close
+        self._may_close = self._may_close or any(self._quote in line for line in new)
+        if self._more + self._wait_for <= self._most and (
+            self._more < self._wait_for or not self._may_close
         ):
             return []
         return self._retry(ended=False)
@@ -153,22 +180,13 @@ class MultilineCsv(Fields):
         items: Items = []
         plain, row, encoding = self._dialect.plain, self.row, self._rejects.encoding
         split_plain, skip_blank = self._dialect.split_plain, self._skip_blank
-        split_quoted, bare = self._dialect.split_quoted, self._dialect.bare
-        quote, delimiter = self._dialect.quote or "", self._dialect.delimiter
-        most = self._to_row.exactly - 1  # -1: all of them
+        split_quoted = self._dialect.split_quoted
         i, n = 0, len(lines)
         while i < n:
             line, taken = lines[i], 1
             try:
                 text = line.rstrip(b"\r\n").decode(encoding)
-                if bare and quote not in text:
-                    if text or not skip_blank:
-                        # Looking for what is not there takes a tenth of splitting at it.
-                        fields = text.split(delimiter, most)
-                        if most >= 0 and delimiter in fields[-1]:
-                            fields = text.split(delimiter)
-                        items.append(row(fields, at))
-                elif plain(text):
+                if plain(text):
                     if text or not skip_blank:
                         items.append(row(split_plain(text), at))
                 else:
@@ -181,7 +199,7 @@ class MultilineCsv(Fields):
             except _MoreNeeded:
                 held = sum(map(len, lines[i:]))
                 if not ended and held <= self._most:
-                    self.open_record, self._open_at, self._patience = lines[i:], at, held
+                    self.open_record, self._open_at, self._wait_for = lines[i:], at, held
                     return items
                 message = f"a quote of the record is not closed within {self._most} bytes"
                 message = "a quote of the record is never closed" if ended else message
@@ -219,7 +237,7 @@ def careful_parser(
     """The parser for the job's kind of CSV, a record at a time."""
     config = settings.csv_reader_config
     if not config.spans_lines:
-        return Fields(to_row, rejects, dialect.split, skip_blank=config.skip_empty_records)
+        return CsvLines(to_row, rejects, dialect, skip_blank=config.skip_empty_records)
     return MultilineCsv(
         to_row,
         rejects,

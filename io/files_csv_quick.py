@@ -20,7 +20,8 @@ import pyarrow.csv
 from vecferry.io.files_columns import CsvReaderConfig
 from vecferry.io.files_csv import CsvDialect, careful_parser
 from vecferry.io.files_csv_checks import CsvChecks
-from vecferry.io.files_parse import FEED_BYTES, Fields, Items, Parser, Rejects
+from vecferry.io.files_lines import LONG_BLOCK_BYTES, LONG_LINE
+from vecferry.io.files_parse import Fields, Items, Parser, Rejects
 from vecferry.io.files_quick import Patience, row_maker
 from vecferry.io.files_rows import FieldsToRow
 from vecferry.io.files_settings import FilesSettings
@@ -31,9 +32,6 @@ BLOCK_BYTES = 1 << 20
 
 PARSE_BYTES = 256 << 10
 """What pyarrow parses at once of a block: so little stays in a processor's cache."""
-
-LONG_LINE = 400
-"""Lines of more bytes than this gain nothing from pyarrow."""
 
 ROWS_AT_ONCE = 256
 """So few rows are made at once that their memory is used again while it is hot."""
@@ -166,7 +164,7 @@ class QuickCsv:
     def _carefully(self, block: _Block) -> Iterator[Items]:
         begun, lines = 0, block.lines
         while begun < len(lines):
-            end = lines.find(b"\n", begun + FEED_BYTES) + 1 or len(lines)
+            end = lines.find(b"\n", begun + LONG_BLOCK_BYTES) + 1 or len(lines)
             yield self._slow.feed(lines[begun:end], block.at + begun)
             begun = end
 

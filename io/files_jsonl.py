@@ -7,14 +7,12 @@ import io
 import msgspec
 import numpy as np
 
+from vecferry.io.files_lines import LONG_LINE
 from vecferry.io.files_parse import AtOnce, Items, Rejects
 from vecferry.io.files_quick import Patience
 from vecferry.io.files_rows import RowError, no_object, object_to_row
 from vecferry.io.files_settings import FilesSettings
 from vecferry.rows import INSERT, Change, Reject, Row, bare, changes
-
-LONG_LINE = 400
-"""Lines of more bytes than this gain nothing from being parsed together."""
 
 _VALUE = msgspec.json.Decoder()
 _OBJECT = msgspec.json.Decoder(dict)

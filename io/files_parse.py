@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Protocol
 
+from vecferry.io.files_quick import Patience, plain_lines
 from vecferry.io.files_rows import FieldsToRow, RowError, constants
 from vecferry.io.files_settings import FilesSettings
 from vecferry.rows import INSERT, Change, Reject, Row, bare, changes
@@ -137,9 +139,33 @@ class Fields(AtOnce):
     ) -> None:
         self._to_row, self._rejects, self._split = to_row, rejects, split
         self._skip_blank, self._prefix = skip_blank, f"{rejects.path}:"
+        self._patience = Patience()
 
     def feed(self, lines: bytes, at: int) -> Items:
         """The rows of `lines`."""
+        return self._all_good(lines, at) or self._one_by_one(lines, at)
+
+    def _all_good(self, block: bytes, at: int) -> Items:
+        """The rows of lines that are a record each; none where any may be none, or was lately."""
+        if not self._patience.tries():
+            return []
+        try:
+            lines, cut = plain_lines(block, blank=not self._skip_blank)
+            rows = self._to_row.many(self._split_all(block, lines, cut))
+            places = accumulate(map(len, lines), initial=at)
+            items: Items = changes(rows, self._prefix, places)  # type: ignore[assignment]
+        except (RowError, ValueError):
+            self._patience.failed()
+            return []
+        self._patience.passed()
+        return items
+
+    def _split_all(self, block: bytes, lines: list[bytes], cut: int) -> list[list[str]]:
+        """The fields of each line; ValueError or RowError where one is no record."""
+        encoding, split = self._rejects.encoding, self._split
+        return [split(line[:cut].decode(encoding)) for line in lines]
+
+    def _one_by_one(self, lines: bytes, at: int) -> Items:
         items: Items = []
         encoding, split = self._rejects.encoding, self._split
         for line in io.BytesIO(lines):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 
 from vecferry.rows import Row
@@ -30,6 +31,27 @@ class Patience:
     def passed(self) -> None:
         """It was tried, and did."""
         self._pause = 0
+
+
+class NotPlain(ValueError):
+    """A block that has to be parsed line by line."""
+
+
+def plain_lines(block: bytes, *, blank: bool) -> tuple[list[bytes], int]:
+    """The lines of a block, and where to cut them to leave out their ends, which are all alike.
+
+    Raises NotPlain where they are not, where the last one has none, and, unless `blank` ones are
+    records, where a line holds nothing.
+    """
+    lines = list(io.BytesIO(block))
+    cut = -1
+    if b"\r" in block:
+        cut = -2
+        if any(line.find(b"\r", 0, cut) >= 0 or line[cut:] != b"\r\n" for line in lines):
+            raise NotPlain("a carriage return alone")
+    if not block.endswith(b"\n") or (not blank and min(map(len, lines)) <= -cut):
+        raise NotPlain("a line that is blank, or has no end")
+    return lines, cut
 
 
 def row_maker(labels: Sequence[str]) -> Callable[..., Row]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
 from typing import Any
 
 from vecferry.io.files_quick import row_maker
@@ -88,6 +89,15 @@ class FieldsToRow:
             (n, i, None) for i, n in enumerate(self._names)
         ]
         return self._constants, every if self._all else self._columns
+
+    def many(self, records: list[list[str]]) -> Iterable[Row]:
+        """The rows of the fields of records; RowError, when its row is asked for, where one is
+        none.
+        """
+        count, null = len(self._names), self._null
+        if not self._all or [1 for r in records if len(r) != count or null in r]:
+            return map(self, records)
+        return starmap(self._make, records)
 
     def __call__(self, fields: list[str]) -> Row:
         """The row of the fields; RowError where one is missing, left over or of a wrong type."""

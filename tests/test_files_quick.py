@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.files_contract import items_of, shown
 from vecferry.io import files_csv_quick
 from vecferry.io.files_connections import LocalConnection
+from vecferry.io.files_parse import Fields
 from vecferry.io.files_reader import FileReader
 from vecferry.io.files_settings import FilesSettings
 from vecferry.rows import Change
@@ -37,6 +38,10 @@ def read(folder: Path, pieces: int = 1, **job: Any) -> list[Any]:
 
 def _no_quick_csv(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(files_csv_quick.QuickCsv, "fits", staticmethod(lambda settings: False))
+
+
+def _line_by_line(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Fields, "_all_good", lambda parser, block, at: [])
 
 
 _LINES = [b'{"a":[{}', b"{}]}", b"{},{}", b'{"a":"x', b'y"}', b"{}", b" {} ", b"1", b"[]", b'""']
@@ -94,7 +99,9 @@ def test_quick_csv_is_careful_csv(
     encoding: str,
     tail: str,
 ) -> None:
-    """The same rows, nulls, types, origins and rejects with their raw records."""
+    """The same rows, nulls, types, origins and rejects with their raw records, from all three ways:
+    columns of a block, lines of a block, and a line at a time.
+    """
     text = ending.join(delimiter.join(r) for r in records) + tail
     folder = tmp_path_factory.mktemp("csv")
     header = delimiter.join("xy") + ending if "skipHeader" in job else ""
@@ -104,6 +111,28 @@ def test_quick_csv_is_careful_csv(
     with pytest.MonkeyPatch.context() as patch:
         _no_quick_csv(patch)
         assert quick == read(folder, **given_job)
+        _line_by_line(patch)
+        assert quick == read(folder, **given_job)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    text=st.text("ab|\r\n 中1", max_size=40),
+    kind=st.sampled_from([None, "long"]),
+    encoding=st.sampled_from(["utf-8", "gbk"]),
+)
+def test_lines_of_text_are_the_same_by_the_block(
+    tmp_path_factory: pytest.TempPathFactory, text: str, kind: str | None, encoding: str
+) -> None:
+    """Fields between delimiters: rows, types, origins and rejects as from a line at a time."""
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "f").write_bytes(text.encode(encoding))
+    column = [{"index": 1, "type": kind}, {"index": 0}]
+    job = {"fileFormat": "text", "fieldDelimiter": "|", "encoding": encoding, "column": column}
+    at_once = read(folder, **job)
+    with pytest.MonkeyPatch.context() as patch:
+        _line_by_line(patch)
+        assert at_once == read(folder, **job)
 
 
 _WORD = st.text("ab 中乂亅|,é\"'{}\\1", max_size=12)
