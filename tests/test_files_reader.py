@@ -200,13 +200,13 @@ class TestCsvAndText:
 
     def test_an_open_quote_holds_no_more_than_the_longest_line(self, tmp_path: Path) -> None:
         """One quote too many does not swallow the rest of a large file."""
-        body = b"".join(b"%d,x\n" % i for i in range(20_000))
+        body = b"".join(b"%d,x\n" % i for i in range(6_000))
         (tmp_path / "a.csv").write_bytes(b'0,"open\n' + body + b'9,"closed"\n')
         column = [{"index": 0, "name": "id"}, {"index": 1, "name": "t"}]
         job: dict[str, Any] = {"fileFormat": "csv", "maxLineBytes": 10_000, "column": column}
         items = read(reader(tmp_path, **job))
         assert [i.reason for i in items if isinstance(i, Reject)] == ["invalid-csv"]
-        assert len(items) == 20_002
+        assert len(items) == 6_002
 
     def test_a_record_of_many_blocks_is_one_row(self, tmp_path: Path) -> None:
         """Line breaks and doubled quotes in it, and rows on both sides."""
