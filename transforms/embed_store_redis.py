@@ -7,6 +7,7 @@ the values, and tells what to remove. Values have no time to live.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from vecferry.transforms.embed_store_settings import plain_uri
 
 PREFIX = "vecferry:v1:"
 SIZES = f"{PREFIX}sizes"
+PRUNING = f"{PREFIX}pruning"
+PRUNING_SECONDS = 60
+"""For so long others leave pruning to a process that may have died at it."""
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
 _WRITTEN_AT_ONCE = 256
@@ -87,6 +91,25 @@ class RedisBackend:
 
     def prune(self, max_bytes: int) -> int:
         """Removes what was not used for longest until it fits; gives how many went."""
+        if _room(self._oldest()) <= max_bytes or not self._is_my_turn():
+            return 0
+        try:
+            return self._shrink(max_bytes)
+        finally:
+            with _faults(writing=True):
+                self._redis.unlink(PRUNING)
+
+    def _is_my_turn(self) -> bool:
+        """Whether nobody else prunes, or is done soon; several at once would remove too much."""
+        until = time.monotonic() + ANSWER_SECONDS
+        with _faults(writing=True):
+            while not self._redis.set(PRUNING, 1, nx=True, ex=PRUNING_SECONDS):
+                if time.monotonic() > until:
+                    return False
+                time.sleep(0.05)
+        return True
+
+    def _shrink(self, max_bytes: int) -> int:
         sizes, gone = self._oldest(), 0
         if _room(sizes) <= max_bytes:
             return gone
