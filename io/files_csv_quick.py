@@ -21,7 +21,7 @@ from vecferry.io.files_columns import CsvReaderConfig
 from vecferry.io.files_csv import CsvDialect, careful_parser
 from vecferry.io.files_csv_checks import CsvChecks
 from vecferry.io.files_lines import LONG_BLOCK_BYTES, LONG_LINE
-from vecferry.io.files_parse import Fields, Items, Parser, Rejects
+from vecferry.io.files_parse import FEED_BYTES, Fields, Items, Parser, Rejects
 from vecferry.io.files_quick import Patience, row_maker
 from vecferry.io.files_rows import FieldsToRow
 from vecferry.io.files_settings import FilesSettings
@@ -128,8 +128,7 @@ class QuickCsv:
         if self._rest:
             lines, at, self._rest = self._rest + lines, self._rest_at, b""
         block = _Block(lines, at)
-        long = lines.find(b"\n", 0, LONG_LINE) < 0
-        if long or self._slow.open_record or not self._patience.tries():
+        if _are_long(lines) or self._slow.open_record or not self._patience.tries():
             return block
         try:
             data, begins = self._checks.records(lines)
@@ -163,8 +162,9 @@ class QuickCsv:
 
     def _carefully(self, block: _Block) -> Iterator[Items]:
         begun, lines = 0, block.lines
+        step = LONG_BLOCK_BYTES if _are_long(lines) else FEED_BYTES
         while begun < len(lines):
-            end = lines.find(b"\n", begun + LONG_BLOCK_BYTES) + 1 or len(lines)
+            end = lines.find(b"\n", begun + step) + 1 or len(lines)
             yield self._slow.feed(lines[begun:end], block.at + begun)
             begun = end
 
@@ -212,6 +212,10 @@ class QuickCsv:
             ),
         )
         return [[piece.column(name) for name in names] for piece in table.to_batches()]
+
+
+def _are_long(lines: bytes) -> bool:
+    return lines.find(b"\n", 0, LONG_LINE) < 0
 
 
 def csv_parser(

@@ -19,7 +19,7 @@ BLOCK_BYTES = 32 << 10
 LONG_LINE = 400
 """Lines of more bytes than this gain nothing from being parsed together in large blocks."""
 
-LONG_BLOCK_BYTES = 128 << 10
+LONG_BLOCK_BYTES = 256 << 10
 """What is read at once of them, so that it stays in a processor's cache until it is parsed."""
 
 HEAD_BYTES = 1024
