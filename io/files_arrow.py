@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -123,6 +124,7 @@ def _vector(numbers: Any) -> Any:
     return np.array(numbers.to_numpy(zero_copy_only=False), dtype=np.float32)
 
 
+@functools.lru_cache(maxsize=1024)
 def _plain_type(kind: Any) -> Any:
     """The type to cast to, so that Python has a value for each value of `kind`."""
     if pa.types.is_timestamp(kind):

@@ -62,9 +62,9 @@ class CsvChecks:
         if self._quote is None or data.find(self._quote) < 0:
             return border
         quotes = _find(data, self._quote)
-        if self._multiline:
-            border = (np.searchsorted(quotes, ends) & 1) == 0
         opening, closing = quotes[0::2], quotes[1::2]
+        if not _one_a_line(opening, closing, ends):
+            border = (np.searchsorted(quotes, ends) & 1) == 0
         fine = np.zeros(256, bool)
         fine[[ord(self._delimiter), _LF, self._quote]] = True
         if not fine[codes[opening[opening > 0] - 1]].all():
@@ -72,7 +72,7 @@ class CsvChecks:
         fine[_CR] = True
         if not fine[_next(codes, closing)].all():
             raise ValueError("a text after a closing quote")
-        if not self._multiline and (np.searchsorted(quotes, ends) & 1).any():
+        if not (self._multiline or border.all()):
             raise ValueError("a quote is open at the end of a line")
         return border
 
@@ -92,6 +92,15 @@ class CsvChecks:
                 lines.decode()
             return lines
         return lines.decode(self._encoding).encode()
+
+
+def _one_a_line(opening: Any, closing: Any, ends: Any) -> bool:
+    """Whether each line has one quoted field, which is common and quick to see."""
+    return bool(
+        len(opening) == len(closing) == len(ends)
+        and (closing < ends).all()
+        and (opening[1:] > ends[:-1]).all()
+    )
 
 
 def _find(data: bytes, code: int) -> Any:

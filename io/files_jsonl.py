@@ -110,12 +110,8 @@ def _require_one_a_line(data: bytes, ends: np.ndarray, count: int) -> None:
     if codes[-1] == _LF:
         ends = ends[:-1]
     before = codes[ends - 1]
-    if (before == _CR).any():
+    if b"\r" in data:
         before = np.where(before == _CR, codes[ends - 2], before)
-    if (
-        codes[0] != _OPEN
-        or len(ends) + 1 != count
-        or (before != _CLOSE).any()
-        or (codes[ends + 1] != _OPEN).any()
-    ):
+    odd = (before ^ _CLOSE) | (codes[ends + 1] ^ _OPEN)
+    if len(ends) + 1 != count or codes[0] != _OPEN or odd.any():
         raise ValueError("not one object a line")

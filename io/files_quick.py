@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from vecferry.rows import Row
 
@@ -54,7 +55,8 @@ def plain_lines(block: bytes, *, blank: bool) -> tuple[list[bytes], int]:
     return lines, cut
 
 
-def row_maker(labels: Sequence[str]) -> Callable[..., Row]:
+@functools.lru_cache(maxsize=256)
+def row_maker(labels: tuple[str, ...]) -> Callable[..., Row]:
     """A function from the values of a row to the row: for ``map(row_maker(labels), *columns)``.
 
     It is compiled as a dict display, which takes less than half the time of ``dict(zip(…))``.

@@ -65,7 +65,7 @@ class FieldsToRow:
         self._null = settings.null_format
         self._names = list(header or []) if not settings.column else []
         self._all = not settings.column
-        self._make = row_maker(self._names)
+        self._make = row_maker(tuple(self._names))
         self._constants = constants(settings, path)
         self._columns: list[tuple[str, int, Convert | None]] = []
         self._most = len(self._names)

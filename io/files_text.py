@@ -125,9 +125,11 @@ class TextFiles:
                 numbers.add(lines, piece.at + begun)
                 for items in feeds(lines, piece.at + begun):
                     numbers.put(items)
-                    yield items, 0
-                yield [], end - begun
-                begun = end
+                    yield items, end - begun
+                    begun = end
+                if begun < end:
+                    yield [], end - begun
+                    begun = end
         items = parser.finish()
         numbers.put(items)
         yield items, 0
