@@ -14,7 +14,9 @@ def main() -> None:
 
     Its imports take a moment, in which an interrupt would show where one of them was.
     """
-    before = signal.signal(signal.SIGINT, _leave)
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # what a shell starts in the background is to go on
+        signal.signal(signal.SIGINT, _leave)
     from vecferry.pipelines import cli
 
     signal.signal(signal.SIGINT, before)

@@ -44,6 +44,7 @@ def test_ctrl_c_while_modules_are_imported_ends_quietly(bench: Bench, module: st
     path = bench.save()
     program = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Interrupting:\n"
         "    def find_spec(self, name, *_):\n"
         f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
@@ -55,6 +56,23 @@ def test_ctrl_c_while_modules_are_imported_ends_quietly(bench: Bench, module: st
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (out.returncode, out.stdout) == (130, "")
     assert out.stderr.split() in ([], ["interrupted"])
+
+
+def test_what_was_started_to_ignore_ctrl_c_ignores_it_from_the_first_import_on() -> None:
+    """As a shell starts what is to run in the background."""
+    program = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "sys.argv[1:] = ['--version']\n"
+        "from vecferry.pipelines.main import main\n"
+        "main()\n"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (out.returncode, out.stderr) == (0, "")
 
 
 def test_an_unknown_option_is_an_error_with_the_nearest_name(bench: Bench) -> None:
