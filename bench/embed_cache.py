@@ -32,8 +32,8 @@ def embed(url: str, uri: str | None, rows: int, *, twice: bool) -> float:
     """Embeds rows with an engine, without Beam, and gives the seconds of the last pass."""
     from vecferry.rows import Change
     from vecferry.steps import StepContext
-    from vecferry.transforms.embed_settings import EmbedSettings
-    from vecferry.transforms.embedder import Embedder
+    from vecferry.transforms.embed import EmbedSettings
+    from vecferry.transforms.embed.engine import Embedder
 
     settings = EmbedSettings(
         model_provider="openai",

@@ -45,7 +45,7 @@ def seen_by(url: str) -> dict[str, Any]:
 
 def engine_settings(url: str, **more: Any) -> Any:
     """The settings of vecferry's step for that server."""
-    from vecferry.transforms.embed_settings import EmbedSettings
+    from vecferry.transforms.embed import EmbedSettings
 
     column = {"sourceColumnNames": ["text"], "embeddingColumnName": "vector"}
     return EmbedSettings(

@@ -55,7 +55,7 @@ def through_urllib3(url: str, rows: int, in_flight: int) -> int:
     """vecferry's engine, but its requests go through urllib3."""
     import urllib3
 
-    from vecferry.transforms.endpoints import http, wire
+    from vecferry.transforms.embed.endpoints import http, wire
 
     class Pool:
         def __init__(

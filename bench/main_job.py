@@ -171,9 +171,10 @@ def run_ours(path: Path, sink: str, folder: Path) -> tuple[int, float]:
     """`vecferry run` of the job; gives the rows and the moment at which it began to work."""
     import counting_sink
 
-    from vecferry.pipelines import cli, launch  # noqa: F401  launch: so that Beam counts as start-up
-    from vecferry.transforms.embed_settings import EmbedSettings
-    from vecferry.transforms.endpoints.local import LocalEndpoint
+    from vecferry.pipelines import cli
+    from vecferry.pipelines.run import launch  # noqa: F401  launch: so that Beam counts as start-up
+    from vecferry.transforms.embed import EmbedSettings
+    from vecferry.transforms.embed.endpoints.local import LocalEndpoint
 
     counting_sink.register()
     job, sources = write_job(path, sink, folder)

@@ -23,9 +23,8 @@ from sinks_common import Result, Rows, compare, make_rows, write_all
 
 from tests.services.milvus import MilvusServer
 from tests.services.server import running
-from vecferry.io.milvus import WriteToMilvus
-from vecferry.io.milvus_settings import MilvusConnection, MilvusSettings
-from vecferry.io.milvus_target import MilvusTarget
+from vecferry.io.milvus import MilvusConnection, MilvusSettings, WriteToMilvus
+from vecferry.io.milvus.target import MilvusTarget
 from vecferry.steps import StepContext
 
 THREADS, CHUNK = 4, 1024

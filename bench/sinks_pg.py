@@ -25,7 +25,7 @@ from sinks_common import Result, Rows, compare, make_rows, write_all
 from tests.pgvector_support import KINDS
 from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
 from tests.services.server import running
-from vecferry.io.pgvector_target import TableTarget
+from vecferry.io.postgresql.target import TableTarget
 from vecferry.steps import StepContext
 
 CONNECTIONS, CHUNK = 4, 512

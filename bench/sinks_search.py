@@ -15,13 +15,13 @@ from sinks_common import Result, Rows, compare, make_rows, write_all
 from tests.services.elasticsearch import Elasticsearch9Server, ElasticsearchServer
 from tests.services.opensearch import OpenSearchServer
 from tests.services.server import running
-from vecferry.io.elasticsearch_settings import (
+from vecferry.io.elasticsearch.settings import (
     ElasticsearchConnection,
     ElasticsearchSettings,
 )
-from vecferry.io.elasticsearch_target import ElasticsearchTarget
-from vecferry.io.opensearch_settings import OpenSearchConnection, OpenSearchSettings
-from vecferry.io.opensearch_target import OpenSearchTarget
+from vecferry.io.elasticsearch.target import ElasticsearchTarget
+from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
+from vecferry.io.opensearch.target import OpenSearchTarget
 from vecferry.steps import StepContext
 
 SERVERS = {

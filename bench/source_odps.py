@@ -19,8 +19,8 @@ from contextlib import closing, contextmanager
 from odps import ODPS
 from odps.tunnel import TableTunnel
 
-from vecferry.io.odps_reader import OdpsReader
-from vecferry.io.odps_settings import OdpsConnection, OdpsSettings
+from vecferry.io.odps import OdpsConnection, OdpsSettings
+from vecferry.io.odps.source import OdpsReader
 from vecferry.steps import StepContext
 
 ROW_BYTES = 130

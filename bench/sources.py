@@ -24,9 +24,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from vecferry.io.files_connections import LocalConnection
-from vecferry.io.files_reader import FileReader
-from vecferry.io.files_settings import FilesSettings
+from vecferry.io.files import FilesSettings, LocalConnection
+from vecferry.io.files.source import FileReader
 from vecferry.steps import StepContext
 
 WIDTHS = {

@@ -30,9 +30,9 @@ from vecferry.pipelines.beam_yaml_rows import (
     reject_row,
     row_type,
 )
-from vecferry.pipelines.datasources import DataSources, read_data_sources
-from vecferry.pipelines.placeholders import fill
-from vecferry.pipelines.problems import unknown_keys, validate
+from vecferry.pipelines.job.datasources import DataSources, read_data_sources
+from vecferry.pipelines.job.placeholders import fill
+from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load
 from vecferry.rows import Reject
 from vecferry.settings import Settings

@@ -17,10 +17,10 @@ def main() -> None:
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:  # what a shell starts in the background is to go on
         signal.signal(signal.SIGINT, _leave)
-    from vecferry.pipelines import cli
+    from vecferry.pipelines.cli import app
 
     signal.signal(signal.SIGINT, before)
-    cli.main()
+    app.main()
 
 
 def _leave(*_: Any) -> None:

@@ -119,7 +119,7 @@ class Job:
         own = ["--data-sources", str(self.folder / "sources.json"), "--json"]
         there = [] if runner == HERE else ["--shared-files"]
         return [
-            *(*runner.prefix, sys.executable, "-m", "vecferry.pipelines.cli", "-v", "run"),
+            *(*runner.prefix, sys.executable, "-m", "vecferry.pipelines.cli.app", "-v", "run"),
             str(self.folder / "job.json"),
             *(*own, *there, "--rejects", self.rejects_at, "--runner", runner.name),
             *(*runner.options, *more),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tests.cluster_workers import program
-from vecferry.pipelines.worker_pool import serve
+from vecferry.pipelines.cluster.worker_pool import serve
 
 if __name__ == "__main__":
     serve(int(sys.argv[1]), "127.0.0.1", program(sys.argv[2]))

@@ -77,7 +77,7 @@ def start(index: str, place: Runner, folder: Path) -> subprocess.Popen[str]:
         "errorLimit": 0,
     }
     options = [word for name, value in given.items() for word in ("-p", f"{name}={value}")]
-    run = ["-m", "vecferry.pipelines.cli", "run", "template:files-to-elasticsearch", "--json"]
+    run = ["-m", "vecferry.pipelines.cli.app", "run", "template:files-to-elasticsearch", "--json"]
     where = ["--rejects", str(folder / "rejects"), "--runner", place.name, *place.options]
     return subprocess.Popen(
         [sys.executable, *run, *options, *where],

@@ -11,8 +11,8 @@ import numpy as np
 import redis
 
 from tests.services.redis_server import RedisServer
-from vecferry.transforms.embed_store import DAY, Backend, VectorStore, open_backend
-from vecferry.transforms.embed_store_settings import cache_settings
+from vecferry.transforms.embed.cache.settings import cache_settings
+from vecferry.transforms.embed.cache.store import DAY, Backend, VectorStore, open_backend
 
 KEY_BYTES = 20
 MIB = 1 << 20

@@ -8,8 +8,8 @@ from typing import Any
 from tests.endpoint_server import EndpointServer, vector_of
 from vecferry.rows import Change, Reject, as_change
 from vecferry.steps import StepContext
-from vecferry.transforms.embed_settings import EmbedSettings
-from vecferry.transforms.embedder import Embedder
+from vecferry.transforms.embed import EmbedSettings
+from vecferry.transforms.embed.engine import Embedder
 
 DIMENSION = 64
 

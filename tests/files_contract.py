@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from vecferry.errors import FatalError, JobError
-from vecferry.io.files_reader import FileReader
-from vecferry.io.files_settings import FilesSettings
+from vecferry.io.files import FilesSettings
+from vecferry.io.files.source import FileReader
 from vecferry.rows import Change, Reject
 from vecferry.settings import Settings
 from vecferry.steps import StepContext

@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 
 from tests.endpoint_server import EndpointServer
-from vecferry.transforms.embed_settings import EmbedSettings
+from vecferry.transforms.embed import EmbedSettings
 
 DIMENSION = 64
 MODEL = "tongyi-embedding-vision-plus"

@@ -14,10 +14,10 @@ from tests.services.elasticsearch import Elasticsearch9Server, ElasticsearchServ
 from tests.services.opensearch import OpenSearchServer
 from tests.services.server import running
 from tests.sink_contract import DIMENSION, write
-from vecferry.io.elasticsearch_settings import ElasticsearchConnection, ElasticsearchSettings
-from vecferry.io.elasticsearch_target import ElasticsearchTarget
-from vecferry.io.opensearch_settings import OpenSearchConnection, OpenSearchSettings
-from vecferry.io.opensearch_target import OpenSearchTarget
+from vecferry.io.elasticsearch import ElasticsearchConnection, ElasticsearchSettings
+from vecferry.io.elasticsearch.target import ElasticsearchTarget
+from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
+from vecferry.io.opensearch.target import OpenSearchTarget
 
 SERVERS = {
     "elasticsearch": ElasticsearchServer,

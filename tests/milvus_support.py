@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from pymilvus import DataType, MilvusClient
 
-from vecferry.io.milvus_settings import MilvusConnection, MilvusSettings
-from vecferry.io.milvus_target import MilvusTarget
+from vecferry.io.milvus import MilvusConnection, MilvusSettings
+from vecferry.io.milvus.target import MilvusTarget
 from vecferry.process import forget
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext

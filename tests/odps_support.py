@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.odps_server import OdpsServer, Table
-from vecferry.io.odps_reader import OdpsReader
-from vecferry.io.odps_settings import OdpsConnection, OdpsSettings
+from vecferry.io.odps import OdpsConnection, OdpsSettings
+from vecferry.io.odps.source import OdpsReader
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 

@@ -8,10 +8,9 @@ from typing import Any
 from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
 from tests.services.server import eventually, running
 from tests.sink_contract import DIMENSION, MOST_TEXT, Place
-from vecferry.io.hologres_settings import HologresConnection, HologresSettings
-from vecferry.io.pgvector_settings import PostgresWriterSettings
-from vecferry.io.pgvector_target import TableTarget
-from vecferry.io.postgresql_settings import PostgresConnection
+from vecferry.io.hologres import HologresConnection, HologresSettings
+from vecferry.io.postgresql import PostgresConnection, PostgresWriterSettings
+from vecferry.io.postgresql.target import TableTarget
 from vecferry.process import end_run
 
 KEY = {"name": "id", "type": "varchar(64)", "primaryKey": "true"}

@@ -14,10 +14,10 @@ from tests.services.elasticsearch import (
 from tests.services.opensearch import OpenSearchServer, TightOpenSearchServer
 from tests.services.server import running
 from tests.sink_contract import DIMENSION, vector
-from vecferry.io.elasticsearch_settings import ElasticsearchConnection, ElasticsearchSettings
-from vecferry.io.elasticsearch_target import ElasticsearchTarget
-from vecferry.io.opensearch_settings import OpenSearchConnection, OpenSearchSettings
-from vecferry.io.opensearch_target import OpenSearchTarget
+from vecferry.io.elasticsearch import ElasticsearchConnection, ElasticsearchSettings
+from vecferry.io.elasticsearch.target import ElasticsearchTarget
+from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
+from vecferry.io.opensearch.target import OpenSearchTarget
 from vecferry.process import end_run
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext

@@ -15,7 +15,7 @@ from tests.services.gcs import Gcs
 from tests.services.hdfs import Hdfs
 from tests.services.server import running
 from tests.services.versitygw import ACCESS_KEY, REGION, SECRET_KEY, Versitygw
-from vecferry.io.files_connections import (
+from vecferry.io.files.connections import (
     GcsConnection,
     HdfsConnection,
     LocalConnection,

@@ -31,9 +31,9 @@ class Place:
     def connection(self, **more: Any) -> Any:
         """The data source as settings."""
         if self.dialect == "mysql":
-            from vecferry.io.mysql_settings import MySqlConnection as Connection
+            from vecferry.io.mysql import MySqlConnection as Connection
         else:
-            from vecferry.io.postgresql_settings import PostgresConnection as Connection
+            from vecferry.io.postgresql import PostgresConnection as Connection
         return Connection.model_validate({**self.server.source, **more})
 
     def reader(
@@ -45,11 +45,11 @@ class Place:
     ) -> Any:
         """A reader with a step's parameters."""
         if self.dialect == "mysql":
-            from vecferry.io.mysql_reader import MySqlReader as Reader
-            from vecferry.io.mysql_settings import MySqlSettings as Settings
+            from vecferry.io.mysql import MySqlSettings as Settings
+            from vecferry.io.mysql.source import MySqlReader as Reader
         else:
-            from vecferry.io.postgresql_reader import PostgresReader as Reader
-            from vecferry.io.postgresql_settings import PostgresSettings as Settings
+            from vecferry.io.postgresql import PostgresSettings as Settings
+            from vecferry.io.postgresql.source import PostgresReader as Reader
         return Reader(
             Settings.model_validate(parameter),
             connection or self.connection(),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.job_support import Bench, rows
-from vecferry.pipelines.progress import progress_text
+from vecferry.pipelines.run.progress import progress_text
 from vecferry.process import RunState
 from vecferry.steps import Size
 
@@ -167,7 +167,7 @@ def test_a_preview_does_not_wait_long_for_an_endpoint_that_is_away(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody sits before it: ten minutes are for runs, whatever the job says."""
-    monkeypatch.setattr("vecferry.pipelines.dryrun.PATIENCE", 0.5)
+    monkeypatch.setattr("vecferry.pipelines.run.dryrun.PATIENCE", 0.5)
     bench.step("Embed").update(
         modelProvider="openai", modelName="m", endpoint="http://127.0.0.1:9/v1",
         retryDeadlineSeconds=900,

@@ -36,6 +36,7 @@ from vecferry.errors import (
     redact,
     shorten,
 )
+from vecferry.pipelines.run.rejects import to_line
 from vecferry.process import GRACE_ROWS, RunState, forget, once, run_state
 from vecferry.retry import Backoff, call_with_retries, parse_retry_after
 from vecferry.rows import (
@@ -51,7 +52,6 @@ from vecferry.rows import (
 )
 from vecferry.settings import Secret, SecretText, Settings
 from vecferry.steps import Counts, StepContext, TokenBucket, paced
-from vecferry.transforms.rejects import to_line
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,8 @@ from packaging.specifiers import SpecifierSet
 
 import vecferry
 from tests.services import flink, spark
-from vecferry.pipelines import cli, worker
+from vecferry.pipelines.cli import app as cli
+from vecferry.pipelines.cluster import worker
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

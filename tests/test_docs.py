@@ -24,9 +24,12 @@ import click
 import pytest
 import yaml
 
-from vecferry.pipelines import cli, job, registry, report
-from vecferry.pipelines.placeholders import fill
-from vecferry.pipelines.problems import unknown_keys, validate
+from vecferry.pipelines import registry
+from vecferry.pipelines.cli import app as cli
+from vecferry.pipelines.job import model as job
+from vecferry.pipelines.job.placeholders import fill
+from vecferry.pipelines.job.problems import unknown_keys, validate
+from vecferry.pipelines.run import report
 from vecferry.rows import _DECODERS
 
 ROOT = Path(__file__).parent.parent

@@ -26,7 +26,7 @@ from tests.endpoint_server import EndpointServer, vector_of
 from vecferry.errors import JobError
 from vecferry.process import forget
 from vecferry.rows import DELETE, UPDATE, Change
-from vecferry.transforms.embedder import Embedder
+from vecferry.transforms.embed.engine import Embedder
 
 DOCS = Path(__file__).parent.parent / "docs" / "embedding.md"
 

@@ -12,9 +12,9 @@ from tests.endpoint_server import EndpointServer, Quota, every, first, tokens_of
 from tests.job_support import Bench, counts_add_up, rejects_of, rows
 from vecferry.errors import TransientError
 from vecferry.process import RunState, end_run, run_state
-from vecferry.transforms.embed_budget import Ledger, OverBudgetError, ledger_of
-from vecferry.transforms.embedder import Embedder
-from vecferry.transforms.endpoints.base import BadResponseError, PoisonError, ThrottledError
+from vecferry.transforms.embed.budget import Ledger, OverBudgetError, ledger_of
+from vecferry.transforms.embed.endpoints.base import BadResponseError, PoisonError, ThrottledError
+from vecferry.transforms.embed.engine import Embedder
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from tests.embed_support import context, good, on_its_own_row, rows_of, run, settings_for
 from tests.endpoint_server import EndpointServer
 from vecferry.rows import Change
-from vecferry.transforms import embed_workers
-from vecferry.transforms.embedder import Embedder
+from vecferry.transforms.embed import workers as embed_workers
+from vecferry.transforms.embed.engine import Embedder
 
 LONG = "A sentence of some words. " * 2000  # more tokens than the model's table allows
 

@@ -14,11 +14,11 @@ import pytest
 from tests.embed_support import context, embedder, good, rejects, run
 from tests.endpoint_server import EndpointServer, first, vector_of
 from tests.image_support import DIMENSION, ImageServer, image_settings, png
-from vecferry.io.files_connections import LocalConnection
+from vecferry.io.files import LocalConnection
 from vecferry.rows import Change
-from vecferry.transforms import embed_images
-from vecferry.transforms.embed_image_load import ImageLoader
-from vecferry.transforms.embedder import Embedder
+from vecferry.transforms.embed.engine import Embedder
+from vecferry.transforms.embed.images import engine as embed_images
+from vecferry.transforms.embed.images.load import ImageLoader
 
 BOTH = [
     {"sourceColumnNames": ["title"], "embeddingColumnName": "text_vector"},
@@ -111,7 +111,7 @@ def test_a_run_with_the_vector_cache_sends_and_decodes_nothing_again(
     def never(*args: object) -> None:
         raise AssertionError("an image was decoded")
 
-    monkeypatch.setattr("vecferry.transforms.embed_image_load.prepare", never)
+    monkeypatch.setattr("vecferry.transforms.embed.images.load.prepare", never)
     out = good(run(embedder(settings), images_of(30)))
     assert len(out) == 30
     assert on_their_rows(out)
@@ -307,7 +307,7 @@ def test_each_multimodal_model_is_sent_images_as_its_vendor_says(
 
 
 def _own_dimension(model: str) -> int:
-    from vecferry.transforms.embed_models import MODELS
+    from vecferry.transforms.embed.models import MODELS
 
     return MODELS[model].dimensions[0] if model in MODELS else 1024
 

@@ -18,12 +18,13 @@ from tests.embed_support import context, good, rejects, run
 from tests.endpoint_server import EndpointServer, vector_of
 from tests.image_support import DIMENSION, ImageServer, image_settings, png
 from vecferry.errors import FatalError, TerminalError, TransientError
-from vecferry.io.files_connections import LocalConnection
+from vecferry.io.files import LocalConnection
 from vecferry.rows import Reject
-from vecferry.transforms import embed_image_address, embed_image_load
-from vecferry.transforms.embed_image import Image, Source
-from vecferry.transforms.embed_image_address import checked_addresses, is_public
-from vecferry.transforms.embedder import Embedder
+from vecferry.transforms.embed.engine import Embedder
+from vecferry.transforms.embed.images import address as embed_image_address
+from vecferry.transforms.embed.images import load as embed_image_load
+from vecferry.transforms.embed.images.address import checked_addresses, is_public
+from vecferry.transforms.embed.images.content import Image, Source
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ from tests.embed_support import context, run
 from tests.endpoint_server import EndpointServer
 from tests.image_support import ImageServer, image_settings, png
 from vecferry.errors import TransientError
-from vecferry.io.files_connections import LocalConnection
+from vecferry.io.files import LocalConnection
 from vecferry.rows import Reject
-from vecferry.transforms import embed_image_address, embed_image_load
-from vecferry.transforms.embed_image_fetch import Fetcher
-from vecferry.transforms.embed_image_prepare import Gate
-from vecferry.transforms.embedder import Embedder
+from vecferry.transforms.embed.engine import Embedder
+from vecferry.transforms.embed.images import address as embed_image_address
+from vecferry.transforms.embed.images import load as embed_image_load
+from vecferry.transforms.embed.images.fetch import Fetcher
+from vecferry.transforms.embed.images.prepare import Gate
 
 
 @pytest.fixture

@@ -16,10 +16,9 @@ from tests.embed_support import embedder
 from tests.endpoint_server import EndpointServer, vector_of
 from tests.image_support import DIMENSION, image_settings, png
 from tests.job_support import Bench, counts_add_up, rejects_of
-from vecferry.io.files_connections import LocalConnection
+from vecferry.io.files import LocalConnection
 from vecferry.rows import decode_value
-from vecferry.transforms.embed import Embed
-from vecferry.transforms.embed_settings import EmbedSettings
+from vecferry.transforms.embed import Embed, EmbedSettings
 
 
 def columns(names: Any, input_type: str) -> dict[str, Any]:

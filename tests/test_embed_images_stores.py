@@ -12,7 +12,7 @@ from tests.endpoint_server import EndpointServer, vector_of
 from tests.files_contract import Place
 from tests.image_support import DIMENSION, image_settings, png
 from tests.store_support import buckets_have_names, gcs_place, hdfs_place, local_place, s3_place
-from vecferry.transforms.embedder import Embedder
+from vecferry.transforms.embed.engine import Embedder
 
 SERVICES = [pytest.param(name, marks=pytest.mark.service) for name in ("s3", "oss", "hdfs", "gcs")]
 

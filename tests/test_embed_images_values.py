@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.image_support import file_of, image_settings, opened, pixels, png
 from vecferry.errors import TerminalError
 from vecferry.steps import StepContext
-from vecferry.transforms.embed_image import (
+from vecferry.transforms.embed.images.content import (
     Image,
     content_of,
     image_key,
@@ -25,10 +25,10 @@ from vecferry.transforms.embed_image import (
     source_maker,
     source_of,
 )
-from vecferry.transforms.embed_image_load import rules_of
-from vecferry.transforms.embed_image_prepare import ImageRules, prepare
-from vecferry.transforms.embed_shared import cache_key, shared_of
-from vecferry.transforms.embed_text import text_of
+from vecferry.transforms.embed.images.load import rules_of
+from vecferry.transforms.embed.images.prepare import ImageRules, prepare
+from vecferry.transforms.embed.shared import cache_key, shared_of
+from vecferry.transforms.embed.text import text_of
 
 pytestmark = [  # a run does not show them either
     pytest.mark.filterwarnings("ignore::UserWarning"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.embed_support import DIMENSION, embedder, good, rejects, rows_of, run, settings_for
 from tests.endpoint_server import EndpointServer, vector_of
 from tests.job_support import Bench, rows
-from vecferry.transforms.embed_long import estimate_tokens, is_long, mean_vector, pieces_of
+from vecferry.transforms.embed.long import estimate_tokens, is_long, mean_vector, pieces_of
 
 LONG = "A sentence of some words. " * 2000  # 13,000 tokens, of which 8,192 are allowed
 

@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from vecferry.transforms.embed_pace import Pacer
+from vecferry.transforms.embed.pace import Pacer
 
 LATENCY = 0.1
 

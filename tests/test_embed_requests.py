@@ -11,7 +11,7 @@ from tests import memory_sink
 from tests.embed_support import context, on_its_own_row, rows_of, run, settings_for
 from tests.endpoint_server import EndpointServer, Quota
 from tests.job_support import Bench, rows
-from vecferry.transforms.embedder import Embedder
+from vecferry.transforms.embed.engine import Embedder
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from vecferry.transforms.embed_settings import EmbedSettings
+from vecferry.transforms.embed import EmbedSettings
 
 COLUMNS = {"sourceColumnNames": ["text"], "embeddingColumnName": "vector"}
 STUDIO = {"modelProvider": "bailian", "modelName": "text-embedding-v4", "apiKey": "sk-secret-1"}
@@ -127,7 +127,7 @@ def test_the_key_is_not_shown_and_survives_pickling():
 def test_importing_the_settings_loads_nothing_heavy():
     """`vecferry check` stays quick: no Beam, no numpy, no HTTP client."""
     code = (
-        "import sys, vecferry.transforms.embed_settings\n"
+        "import sys, vecferry.transforms.embed.settings\n"
         "print([m for m in ('apache_beam', 'numpy', 'urllib3', 'wordllama') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

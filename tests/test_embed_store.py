@@ -17,7 +17,7 @@ from tests.embed_support import (
 )
 from tests.endpoint_server import EndpointServer, every
 from vecferry.errors import TransientError
-from vecferry.transforms.embedder import Embedder
+from vecferry.transforms.embed.engine import Embedder
 
 
 def _in_threads(makers):

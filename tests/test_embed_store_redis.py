@@ -23,8 +23,9 @@ from tests.job_support import Bench, counts_add_up, rows
 from tests.services.redis_server import RedisServer
 from tests.services.server import eventually, free_port, running
 from vecferry.errors import JobError
-from vecferry.transforms import embed_store, embed_store_redis
-from vecferry.transforms.embed_store_redis import entry_bytes
+from vecferry.transforms.embed.cache import redis as embed_store_redis
+from vecferry.transforms.embed.cache import store as embed_store
+from vecferry.transforms.embed.cache.redis import entry_bytes
 
 service = pytest.mark.service
 PASSWORD = "p@ss/w?rd#1"
@@ -384,8 +385,8 @@ def test_an_absent_client_is_named_with_the_extra_to_install() -> None:
     """Before a run, in words."""
     program = (
         "import sys; sys.modules['redis'] = None\n"
-        "from vecferry.transforms.embed_store import VectorStore\n"
-        "from vecferry.transforms.embed_store_settings import cache_settings\n"
+        "from vecferry.transforms.embed.cache.store import VectorStore\n"
+        "from vecferry.transforms.embed.cache.settings import cache_settings\n"
         "from vecferry.errors import JobError\n"
         "try: VectorStore(cache_settings('redis://127.0.0.1:1/0')).check()\n"
         "except JobError as e: print(e)\n"

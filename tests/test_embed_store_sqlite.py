@@ -14,15 +14,15 @@ from tests.embed_store_support import MIB, SqlitePlace, key_of, pairs, store_at
 from tests.embed_support import context, good, rows_of, run, settings_for
 from tests.endpoint_server import EndpointServer
 from vecferry.errors import JobError, redact
-from vecferry.transforms import embed_store_sqlite
-from vecferry.transforms.embed_store import open_backend
-from vecferry.transforms.embed_store_settings import (
+from vecferry.transforms.embed.cache import sqlite as embed_store_sqlite
+from vecferry.transforms.embed.cache.settings import (
     VectorCacheSettings,
     cache_settings,
     shown_uri,
     sqlite_path,
 )
-from vecferry.transforms.embedder import Embedder
+from vecferry.transforms.embed.cache.store import open_backend
+from vecferry.transforms.embed.engine import Embedder
 
 
 @pytest.fixture

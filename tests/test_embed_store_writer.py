@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.services.server import eventually
-from vecferry.transforms.embed_store_writer import MOST_BYTES, Items, Writer
+from vecferry.transforms.embed.cache.store import MOST_BYTES, Items, Writer
 
 
 class Gate:

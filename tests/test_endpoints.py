@@ -19,17 +19,17 @@ from tests import endpoint_server
 from tests.embed_support import embedder, on_its_own_row, rows_of, run, settings_for
 from tests.endpoint_server import EndpointServer
 from vecferry.errors import FatalError, TransientError
-from vecferry.transforms.endpoints.base import (
+from vecferry.transforms.embed.endpoints.base import (
     AbsentError,
     BadResponseError,
     DimensionError,
     PoisonError,
     ThrottledError,
 )
-from vecferry.transforms.endpoints.choose import open_endpoint
-from vecferry.transforms.endpoints.http import fault_of
-from vecferry.transforms.endpoints.local import LocalEndpoint
-from vecferry.transforms.endpoints.openai import match_vectors
+from vecferry.transforms.embed.endpoints.choose import open_endpoint
+from vecferry.transforms.embed.endpoints.http import fault_of
+from vecferry.transforms.embed.endpoints.local import LocalEndpoint
+from vecferry.transforms.embed.endpoints.openai import match_vectors
 
 
 def _item(index, vector):

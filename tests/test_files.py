@@ -13,7 +13,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from vecferry.errors import JobError
 from vecferry.io.files import ReadFiles
-from vecferry.io.files_settings import FilesSettings, LocalConnection
+from vecferry.io.files.settings import FilesSettings, LocalConnection
 from vecferry.process import run_state
 from vecferry.settings import Settings
 from vecferry.steps import StepContext

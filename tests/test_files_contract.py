@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.files_contract import FormatCases, Place
-from vecferry.io.files_settings import LocalConnection
+from vecferry.io.files.settings import LocalConnection
 
 
 class TestLocal(FormatCases):
@@ -29,6 +29,6 @@ class TestLocal(FormatCases):
 def test_the_claims_cover_every_format() -> None:
     """A new format joins the table."""
     from tests.files_contract import FORMATS
-    from vecferry.io.files_settings import FORMATS as KNOWN
+    from vecferry.io.files.settings import FORMATS as KNOWN
 
     assert {case.parameters["fileFormat"] for case in FORMATS} == set(KNOWN)

@@ -16,9 +16,8 @@ import pytest
 
 from tests.files_contract import PACKED, items_of
 from vecferry.errors import FatalError, JobError
-from vecferry.io.files_connections import LocalConnection
-from vecferry.io.files_reader import FileReader
-from vecferry.io.files_settings import FilesSettings
+from vecferry.io.files import FilesSettings, LocalConnection
+from vecferry.io.files.source import FileReader
 from vecferry.rows import Reject
 from vecferry.steps import StepContext
 

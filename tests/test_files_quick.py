@@ -10,11 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.files_contract import items_of, shown
-from vecferry.io import files_csv_quick
-from vecferry.io.files_connections import LocalConnection
-from vecferry.io.files_parse import Fields
-from vecferry.io.files_reader import FileReader
-from vecferry.io.files_settings import FilesSettings
+from vecferry.io.files import FilesSettings, LocalConnection
+from vecferry.io.files.formats import csv_blocks as files_csv_quick
+from vecferry.io.files.formats.records import Fields
+from vecferry.io.files.source import FileReader
 from vecferry.rows import Change
 from vecferry.steps import StepContext
 

@@ -15,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vecferry.errors import FatalError, JobError
-from vecferry.io.files_reader import FileReader
-from vecferry.io.files_settings import FilesSettings, LocalConnection
+from vecferry.io.files.settings import FilesSettings, LocalConnection
+from vecferry.io.files.source import FileReader
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 

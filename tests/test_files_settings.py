@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from vecferry.io.files_settings import FilesSettings
-from vecferry.io.files_types import json_converter, strptime_format, text_converter
+from vecferry.io.common.types import json_converter, strptime_format, text_converter
+from vecferry.io.files import FilesSettings
 
 JSONL: dict[str, Any] = {"object": "a", "fileFormat": "jsonl"}
 CSV: dict[str, Any] = {"object": "a", "fileFormat": "csv", "column": [{"index": 0}]}

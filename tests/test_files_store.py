@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from vecferry.errors import JobError
-from vecferry.io.files_reader import FileReader
-from vecferry.io.files_settings import FilesSettings, LocalConnection
-from vecferry.io.files_store import FileInfo, FileStore, Listed, filesystem
+from vecferry.io.files.settings import FilesSettings, LocalConnection
+from vecferry.io.files.source import FileReader
+from vecferry.io.files.stores.base import FileInfo, FileStore, Listed, filesystem
 from vecferry.settings import Settings
 from vecferry.steps import StepContext
 

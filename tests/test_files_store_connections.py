@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from vecferry.io.files_connections import (
+from vecferry.io.files.connections import (
     FileConnection,
     GcsConnection,
     HdfsConnection,
@@ -16,7 +16,7 @@ from vecferry.io.files_connections import (
     OssConnection,
     S3Connection,
 )
-from vecferry.io.files_store import filesystem
+from vecferry.io.files.stores.base import filesystem
 from vecferry.pipelines.registry import connection_types, kind_of, load
 
 OSS = {"endpoint": "oss-cn-hangzhou.aliyuncs.com", "bucket": "b"}

@@ -27,9 +27,12 @@ from tests.store_support import (
     s3_source,
 )
 from vecferry.errors import FatalError, JobError, TransientError, VecferryError
-from vecferry.io import files_store_gcs, files_store_hdfs, files_store_remote, files_store_s3
-from vecferry.io.files_connections import GcsConnection, HdfsConnection, OssConnection, S3Connection
-from vecferry.io.files_store import filesystem
+from vecferry.io.files import GcsConnection, HdfsConnection, OssConnection, S3Connection
+from vecferry.io.files.stores import gcs as files_store_gcs
+from vecferry.io.files.stores import hdfs as files_store_hdfs
+from vecferry.io.files.stores import remote as files_store_remote
+from vecferry.io.files.stores import s3 as files_store_s3
+from vecferry.io.files.stores.base import filesystem
 from vecferry.settings import Settings
 
 pytestmark = pytest.mark.service

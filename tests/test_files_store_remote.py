@@ -25,10 +25,11 @@ from tests.store_support import (
     s3_place,
 )
 from vecferry.errors import FatalError, JobError
-from vecferry.io import files_store_gcs, files_store_s3
-from vecferry.io.files_connections import HdfsConnection
-from vecferry.io.files_store import FileStore, NoFile, filesystem
-from vecferry.io.files_store_ranges import LEAST_AHEAD, MOST_AHEAD, ResumingFile
+from vecferry.io.files import HdfsConnection
+from vecferry.io.files.stores import gcs as files_store_gcs
+from vecferry.io.files.stores import s3 as files_store_s3
+from vecferry.io.files.stores.base import FileStore, NoFile, filesystem
+from vecferry.io.files.stores.remote import LEAST_AHEAD, MOST_AHEAD, ResumingFile
 
 SERVICES = [pytest.param(name, marks=pytest.mark.service) for name in ("s3", "oss", "hdfs", "gcs")]
 STRANGE = ["a b.jsonl", "ü%20+#&;=中文.jsonl", "a[1].jsonl", "q'\"$@!~.jsonl"]

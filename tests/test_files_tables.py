@@ -17,10 +17,9 @@ import pytest
 
 from tests.files_contract import items_of
 from vecferry.errors import FatalError, JobError
-from vecferry.io import files_columnar
-from vecferry.io.files_connections import LocalConnection
-from vecferry.io.files_reader import FileReader
-from vecferry.io.files_settings import FilesSettings
+from vecferry.io.files import FilesSettings, LocalConnection
+from vecferry.io.files.formats import columnar as files_columnar
+from vecferry.io.files.source import FileReader
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 

@@ -11,8 +11,8 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner, translation
 from apache_beam.transforms import environments
 
 from tests.job_support import Bench, rows
-from vecferry.pipelines.graph import RunPlan, build
-from vecferry.pipelines.resolve import ResolvedJob, read_and_resolve
+from vecferry.pipelines.job.resolve import ResolvedJob, read_and_resolve
+from vecferry.pipelines.run.graph import RunPlan, build
 
 FORBIDDEN = ("GroupIntoBatches", "BatchElements", "Flatten")
 

@@ -14,16 +14,13 @@ from tests.job_support import Bench, counts_add_up, rejects_of, rows
 from tests.pgvector_support import KEY, NUMBER, TEXT, Tables
 from tests.services.postgres import DATABASE, PASSWORD, USER
 from tests.sink_contract import rows as sink_rows
-from vecferry.io import pgvector_store
-from vecferry.io.hologres import WriteToHologres
-from vecferry.io.hologres_settings import HologresConnection, HologresSettings
-from vecferry.io.pgvector_client import connect
-from vecferry.io.pgvector_ddl import creation
-from vecferry.io.pgvector_search import query_text, search_statement
-from vecferry.io.pgvector_settings import PostgresWriterSettings
-from vecferry.io.pgvector_sql import fixed_copy
-from vecferry.io.pgvector_store import TableStore
-from vecferry.io.pgvector_table import planned, read_table
+from vecferry.io.hologres import HologresConnection, HologresSettings, WriteToHologres
+from vecferry.io.postgresql import PostgresWriterSettings
+from vecferry.io.postgresql import target as pgvector_store
+from vecferry.io.postgresql.catalog import creation, planned, read_table
+from vecferry.io.postgresql.client import connect
+from vecferry.io.postgresql.statements import fixed_copy, query_text, search_statement
+from vecferry.io.postgresql.target import TableStore
 from vecferry.rows import Change
 
 VECTOR = {"name": "v", "type": "float4[]", "dimension": "256"}

@@ -11,9 +11,9 @@ import pytest
 
 from tests.job_support import Bench, rows
 from vecferry.errors import JobError
-from vecferry.pipelines.documents import parse_document
-from vecferry.pipelines.job import parse_job
-from vecferry.pipelines.placeholders import fill, parse_assignments, set_value
+from vecferry.pipelines.job.documents import parse_document
+from vecferry.pipelines.job.model import parse_job
+from vecferry.pipelines.job.placeholders import fill, parse_assignments, set_value
 
 
 @pytest.fixture

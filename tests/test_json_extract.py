@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from vecferry.rows import DELETE, Change, Reject
 from vecferry.steps import StepContext
 from vecferry.transforms.json_extract import ExtractJson
-from vecferry.transforms.json_extractor import JsonExtractor, find_plain
-from vecferry.transforms.json_settings import JsonExtractSettings, plain_path
+from vecferry.transforms.json_extract.extractor import JsonExtractor, find_plain
+from vecferry.transforms.json_extract.settings import JsonExtractSettings, plain_path
 
 CONTEXT = StepContext(step="extract", step_type="json-extracting")
 
@@ -72,7 +72,7 @@ def test_each_source_is_parsed_once_a_row(monkeypatch: pytest.MonkeyPatch) -> No
         parsed.append(text)
         return orjson.loads(text)
 
-    import vecferry.transforms.json_extractor as module
+    import vecferry.transforms.json_extract.extractor as module
 
     spy = type("Spy", (), {"loads": staticmethod(loads), "JSONDecodeError": ValueError})
     monkeypatch.setattr(module, "orjson", spy)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vecferry.transforms.json_settings import JsonExtractSettings, plain_path
+from vecferry.transforms.json_extract.settings import JsonExtractSettings, plain_path
 
 
 def settings(*columns: dict[str, Any]) -> JsonExtractSettings:
@@ -100,7 +100,7 @@ def test_plain_paths_need_no_library() -> None:
     """Checking a job with plain paths imports neither Beam nor the JSONPath library."""
     code = (
         "import sys\n"
-        "from vecferry.transforms.json_settings import JsonExtractSettings as S\n"
+        "from vecferry.transforms.json_extract import JsonExtractSettings as S\n"
         "S.model_validate({'column': [{'name': 'a', 'fromColumn': 'b', 'jsonPath': '$.a.b[0]'}]})\n"
         "print('apache_beam' in sys.modules, 'jsonpath' in sys.modules)"
     )

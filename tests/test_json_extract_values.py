@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecferry.transforms.json_values import CONVERTERS
+from vecferry.transforms.json_extract.values import CONVERTERS
 
 
 def day(*parts: int) -> datetime.datetime:

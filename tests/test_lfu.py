@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecferry.transforms.lfu import ENTRY_BYTES, LfuCache
+from vecferry.transforms.embed.cache.memory import ENTRY_BYTES, LfuCache
 
 
 class NaiveLfu:

@@ -272,7 +272,7 @@ def test_a_second_job_on_one_lite_file_is_told_so_before_it_runs(bench: Bench) -
 def _start(bench: Bench, *arguments: str) -> subprocess.Popen[bytes]:
     path = bench.save()
     return subprocess.Popen(
-        [sys.executable, "-m", "vecferry.pipelines.cli", "run", path, "--json",
+        [sys.executable, "-m", "vecferry.pipelines.cli.app", "run", path, "--json",
          "--data-sources", str(bench.folder / "sources.json"),
          "--rejects", str(bench.folder / "rejects"), *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "COLUMNS": "200"},

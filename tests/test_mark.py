@@ -14,15 +14,15 @@ from tests import memory_sink
 from tests.endpoint_server import EndpointServer
 from tests.job_support import Bench, rows
 from tests.test_search_index import Index, Target
-from vecferry.io.hologres_settings import HologresSettings
-from vecferry.io.mark import Marking, from_json, to_json, to_text
-from vecferry.io.opensearch_settings import OpenSearchConnection, OpenSearchSettings
-from vecferry.io.pgvector_mark import mark_in, marked, read_comment, remember
-from vecferry.io.search_client import StatusError
-from vecferry.pipelines.launch import _last_act
-from vecferry.pipelines.report import RejectedBy, Report, make_report
-from vecferry.pipelines.resolve import context_of, read_and_resolve
-from vecferry.pipelines.retarget import TargetOptions
+from vecferry.io.hologres import HologresSettings
+from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
+from vecferry.io.postgresql.checks import mark_in, marked, read_comment, remember
+from vecferry.io.search.client import StatusError
+from vecferry.io.sink.mark import Marking, from_json, to_json, to_text
+from vecferry.pipelines.job.resolve import context_of, read_and_resolve
+from vecferry.pipelines.job.retarget import TargetOptions
+from vecferry.pipelines.run.launch import _last_act
+from vecferry.pipelines.run.report import RejectedBy, Report, make_report
 from vecferry.process import RunState
 from vecferry.settings import Maker
 from vecferry.steps import StepContext

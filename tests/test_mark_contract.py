@@ -14,9 +14,9 @@ from tests.services.milvus import MilvusServer
 from tests.services.server import running
 from tests.sink_contract import DIMENSION
 from vecferry.errors import JobError
-from vecferry.io.milvus_settings import MilvusConnection, MilvusSettings
-from vecferry.io.milvus_target import MilvusTarget
-from vecferry.io.pgvector_target import TableTarget
+from vecferry.io.milvus import MilvusConnection, MilvusSettings
+from vecferry.io.milvus.target import MilvusTarget
+from vecferry.io.postgresql.target import TableTarget
 
 
 class TablePlace(MarkPlace):

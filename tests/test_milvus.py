@@ -9,8 +9,7 @@ import pytest
 
 from tests.milvus_support import KEY, TEXT, VECTOR, Lite, rows, vector, write
 from vecferry.errors import JobError
-from vecferry.io.milvus_client import handle_of
-from vecferry.io.milvus_errors import StatusError
+from vecferry.io.milvus.client import StatusError, handle_of
 from vecferry.rows import DELETE, UPDATE, Change, Reject
 
 AUTO = {"name": "pk", "type": "Int64", "primaryKey": True, "autoId": True}

@@ -13,9 +13,9 @@ from tests.services.server import running, stop
 from tests.sink_contract import DIMENSION, MOST_TEXT, Place, SinkContract, write
 from tests.sink_contract import rows as sink_rows
 from vecferry.errors import JobError
-from vecferry.io.milvus_client import handle_of
-from vecferry.io.milvus_settings import MilvusConnection, MilvusSettings
-from vecferry.io.milvus_target import WRITES_IN_FLIGHT, MilvusTarget
+from vecferry.io.milvus import MilvusConnection, MilvusSettings
+from vecferry.io.milvus.client import handle_of
+from vecferry.io.milvus.target import WRITES_IN_FLIGHT, MilvusTarget
 from vecferry.process import end_run
 from vecferry.steps import StepContext
 

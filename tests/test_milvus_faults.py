@@ -10,11 +10,10 @@ import pytest
 
 from tests.milvus_support import KEY, TEXT, VECTOR, Lite, rows, vector, write
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError
-from vecferry.io.milvus_client import handle_of
-from vecferry.io.milvus_errors import StatusError, classify
-from vecferry.io.milvus_settings import MilvusConnection
-from vecferry.io.milvus_target import MilvusTarget
-from vecferry.io.sink_store import TooLargeError
+from vecferry.io.milvus import MilvusConnection
+from vecferry.io.milvus.client import StatusError, classify, handle_of
+from vecferry.io.milvus.target import MilvusTarget
+from vecferry.io.sink import TooLargeError
 from vecferry.steps import StepContext
 
 

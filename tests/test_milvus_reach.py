@@ -8,8 +8,8 @@ from tests.services.milvus import MilvusServer, TlsMilvusServer
 from tests.services.server import running, stop
 from tests.sink_contract import rows, write
 from vecferry.errors import JobError, TransientError
-from vecferry.io.milvus_settings import MilvusConnection, MilvusSettings
-from vecferry.io.milvus_target import MilvusTarget
+from vecferry.io.milvus import MilvusConnection, MilvusSettings
+from vecferry.io.milvus.target import MilvusTarget
 from vecferry.process import end_run
 from vecferry.steps import StepContext
 

@@ -12,10 +12,10 @@ from pymilvus import DataType
 from pymilvus.client.prepare import Prepare
 
 from vecferry.errors import TerminalError
-from vecferry.io.milvus_rows import RowEncoder, acceptor
-from vecferry.io.milvus_schema import CollectionInfo, FieldInfo
-from vecferry.io.milvus_settings import MilvusSettings
-from vecferry.io.milvus_wire import RequestMaker
+from vecferry.io.milvus import MilvusSettings
+from vecferry.io.milvus.catalog import CollectionInfo, FieldInfo
+from vecferry.io.milvus.values import RowEncoder, acceptor
+from vecferry.io.milvus.wire import RequestMaker
 from vecferry.rows import Change
 
 
@@ -148,7 +148,7 @@ FIELDS = [
 
 
 def as_pymilvus_knows_them():
-    from vecferry.io.milvus_schema import CODES
+    from vecferry.io.milvus.catalog import CODES
 
     known = []
     for f in FIELDS:

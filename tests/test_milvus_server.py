@@ -18,9 +18,9 @@ from tests.milvus_support import Lite, rows, vector, write
 from tests.services.milvus import MilvusServer
 from tests.services.server import running
 from vecferry.errors import JobError, TransientError
-from vecferry.io.milvus_client import handle_of
-from vecferry.io.milvus_settings import MilvusConnection
-from vecferry.io.milvus_target import MilvusTarget
+from vecferry.io.milvus import MilvusConnection
+from vecferry.io.milvus.client import handle_of
+from vecferry.io.milvus.target import MilvusTarget
 from vecferry.process import forget
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
@@ -135,8 +135,8 @@ def test_two_processes_write_to_one_server(server, tmp_path):
     program = f"""
 from pathlib import Path
 from tests.milvus_support import Lite, rows, write
-from vecferry.io.milvus_settings import MilvusConnection
-from vecferry.io.milvus_target import MilvusTarget
+from vecferry.io.milvus import MilvusConnection
+from vecferry.io.milvus.target import MilvusTarget
 from vecferry.steps import StepContext
 target = MilvusTarget(Lite(Path("/nowhere")).settings(),
     MilvusConnection(endpoint={server.connection.endpoint!r}),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from vecferry.io.milvus_settings import MilvusConnection, MilvusSettings
+from vecferry.io.milvus import MilvusConnection, MilvusSettings
 
 KEY = {"name": "id", "type": "Int64", "primaryKey": "true"}
 VECTOR = {"name": "vector", "type": "FloatVector", "dimension": "128", "elementType": "None"}
@@ -127,7 +127,7 @@ def test_an_editor_is_offered_the_choices():
 def test_settings_load_neither_beam_nor_the_client():
     """`vecferry check` validates in half a second."""
     code = (
-        "import sys, vecferry.io.milvus_settings\n"
+        "import sys, vecferry.io.milvus.settings\n"
         "print([m for m in ('apache_beam', 'pymilvus', 'grpc', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,8 +16,8 @@ from tests.services.mariadb import Mariadb
 from tests.services.mysql8 import Mysql8
 from tests.table_support import Place, by_origin, place, read_all
 from vecferry.errors import FatalError, JobError
-from vecferry.io.mysql_types import converter
-from vecferry.io.table_database import Refused, UnfitValue
+from vecferry.io.mysql.values import converter
+from vecferry.io.tables.database import Refused, UnfitValue
 from vecferry.rows import Reject
 
 PAGE = Path(__file__).parent.parent / "docs" / "mysql.md"
@@ -257,8 +257,7 @@ def test_the_transform_reads_in_a_plain_pipeline(mysql: Place) -> None:
     import apache_beam as beam
     from apache_beam.testing.util import assert_that, equal_to
 
-    from vecferry.io.mysql import ReadFromMySQL
-    from vecferry.io.mysql_settings import MySqlSettings
+    from vecferry.io.mysql import MySqlSettings, ReadFromMySQL
 
     table = mysql.table("id INT PRIMARY KEY, t TIME", "1, '10:00:00'", "2, '99:00:00'")
     with beam.Pipeline(runner="FnApiRunner") as pipeline:

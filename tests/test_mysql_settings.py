@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from vecferry.io.mysql_settings import MySqlConnection, MySqlSettings
-from vecferry.io.postgresql_settings import PostgresConnection
-from vecferry.io.table_database import Table
-from vecferry.io.table_plan import Range, TableSplit, wanted
-from vecferry.io.table_settings import name_of
+from vecferry.io.mysql import MySqlConnection, MySqlSettings
+from vecferry.io.postgresql import PostgresConnection
+from vecferry.io.tables.database import Table
+from vecferry.io.tables.plan import Range, TableSplit, wanted
+from vecferry.io.tables.settings import name_of
 
 LOGIN = {"username": "u", "password": "secret-word-9"}
 URL = "jdbc:mysql://h:3307/shop?useSSL=false&user=w"

@@ -28,10 +28,9 @@ from tests.job_support import Bench, counts_add_up
 from tests.odps_server import OdpsServer, Rows, Table
 from tests.odps_support import ROWS, ids, read_all, reader, talks
 from vecferry.errors import JobError
-from vecferry.io.odps import ReadFromOdps
-from vecferry.io.odps_client import OdpsClient
-from vecferry.io.odps_plan import OdpsSplit
-from vecferry.io.odps_settings import OdpsConnection, OdpsSettings
+from vecferry.io.odps import OdpsConnection, OdpsSettings, ReadFromOdps
+from vecferry.io.odps.client import OdpsClient
+from vecferry.io.odps.plan import OdpsSplit
 from vecferry.retry import Backoff
 from vecferry.rows import Change, Reject
 
@@ -524,7 +523,7 @@ def test_what_is_wrong_is_told_by_the_check_without_a_secret(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, source: Any, parameter: Any, told: str
 ) -> None:
     """Exit status 2, with what to correct."""
-    monkeypatch.setattr("vecferry.io.odps_reader.CHECK_SECONDS", 0.5)
+    monkeypatch.setattr("vecferry.io.odps.source.CHECK_SECONDS", 0.5)
     bench.sources["MaxCompute"].update(source)
     bench.step("Reader").update(parameter)
     outcome = bench.call("check", "--connect")

@@ -14,7 +14,7 @@ import pytest
 from tests.odps_server import OdpsServer, Table
 from tests.odps_support import ROWS, ids, read_all, reader, talks
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError
-from vecferry.io.odps_errors import QuotaRefused, SessionLost, translate
+from vecferry.io.odps.client import QuotaRefused, SessionLost, translate
 from vecferry.process import run_state
 
 ALL = list(range(ROWS))
@@ -69,8 +69,8 @@ def test_a_server_that_takes_connections_and_never_answers_fails_the_check(
     server: OdpsServer, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Soon, and with the address to correct; making the client asks for nothing."""
-    monkeypatch.setattr("vecferry.io.odps_client.QUICK_SECONDS", 1)
-    monkeypatch.setattr("vecferry.io.odps_reader.CHECK_SECONDS", 0.5)
+    monkeypatch.setattr("vecferry.io.odps.client.QUICK_SECONDS", 1)
+    monkeypatch.setattr("vecferry.io.odps.source.CHECK_SECONDS", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

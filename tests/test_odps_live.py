@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from vecferry.io.odps_reader import OdpsReader
-from vecferry.io.odps_settings import OdpsConnection, OdpsSettings
+from vecferry.io.odps import OdpsConnection, OdpsSettings
+from vecferry.io.odps.source import OdpsReader
 from vecferry.steps import StepContext
 
 GIVEN = {

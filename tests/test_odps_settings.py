@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from vecferry.io.odps_partitions import choose, parse_pattern, spec_of
-from vecferry.io.odps_settings import OdpsConnection, OdpsSettings
-from vecferry.pipelines.schema import job_schema
+from vecferry.io.odps import OdpsConnection, OdpsSettings
+from vecferry.io.odps.partitions import choose, parse_pattern, spec_of
+from vecferry.pipelines.job.schema import job_schema
 
 DAYS = [{"pt": p, "ds": d} for p in ("1", "2", "b") for d in ("20240101", "20240102", "20240201")]
 
@@ -102,7 +102,7 @@ def test_an_editor_takes_what_a_job_may_say_of_a_column() -> None:
 
 def test_settings_import_neither_the_client_nor_beam() -> None:
     """So checking a job takes no time."""
-    code = "import sys, vecferry.io.odps_settings; print({'odps', 'apache_beam'} & {*sys.modules})"
+    code = "import sys, vecferry.io.odps.settings; print({'odps', 'apache_beam'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -20,11 +20,10 @@ from tests.services.postgres import DATABASE, PASSWORD, USER, PostgresTls
 from tests.services.server import running
 from tests.sink_contract import rows, vector, write
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError
-from vecferry.io.pgvector import WriteToPostgres
-from vecferry.io.pgvector_client import classify, connect
-from vecferry.io.pgvector_store import Graves
-from vecferry.io.postgresql_settings import PostgresConnection
-from vecferry.io.sink_store import TooLargeError
+from vecferry.io.postgresql import PostgresConnection, WriteToPostgres
+from vecferry.io.postgresql.client import classify, connect
+from vecferry.io.postgresql.target import Graves
+from vecferry.io.sink import TooLargeError
 from vecferry.rows import DELETE, Change, Reject
 
 pytestmark = pytest.mark.service

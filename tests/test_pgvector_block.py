@@ -8,12 +8,11 @@ import uuid
 import numpy as np
 import pytest
 
-from vecferry.io.pgvector_block import BlockEncoder
-from vecferry.io.pgvector_columns import sql_type
-from vecferry.io.pgvector_rows import RowEncoder
-from vecferry.io.pgvector_settings import PostgresWriterSettings
-from vecferry.io.pgvector_sql import Statements
-from vecferry.io.pgvector_table import ColumnInfo, TableInfo
+from vecferry.io.postgresql import PostgresWriterSettings
+from vecferry.io.postgresql.catalog import ColumnInfo, TableInfo
+from vecferry.io.postgresql.rows import BlockEncoder, RowEncoder
+from vecferry.io.postgresql.settings import sql_type
+from vecferry.io.postgresql.statements import Statements
 from vecferry.rows import DELETE, Change
 
 N = 130  # more than two of the pieces in which vectors are checked

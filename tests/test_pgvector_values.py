@@ -12,9 +12,9 @@ import pytest
 from tests.pgvector_support import Tables
 from tests.sink_contract import write
 from vecferry.errors import TerminalError
-from vecferry.io.pgvector_columns import sql_type
-from vecferry.io.pgvector_table import ColumnInfo
-from vecferry.io.pgvector_values import acceptor
+from vecferry.io.postgresql.catalog import ColumnInfo
+from vecferry.io.postgresql.encode import acceptor
+from vecferry.io.postgresql.settings import sql_type
 
 UTC = datetime.UTC
 MOMENT = datetime.datetime(1969, 7, 20, 20, 17, 40, 123456)

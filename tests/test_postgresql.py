@@ -13,7 +13,7 @@ from tests.services.postgres import Postgres, PostgresTls
 from tests.table_support import Place, by_origin, place, read_all
 from tests.test_mysql import types_of, value_of
 from vecferry.errors import FatalError, JobError, TransientError
-from vecferry.io.table_database import ConnectionLost
+from vecferry.io.tables.database import ConnectionLost
 from vecferry.rows import Reject
 
 pytestmark = pytest.mark.service
@@ -156,7 +156,7 @@ def test_sql_of_a_job_is_one_statement_in_a_check_and_a_count_too(db: Place, whe
 
 def test_a_silent_server_counts_as_away(db: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is left, and the run fails within its deadline, where the client would wait for ever."""
-    monkeypatch.setattr("vecferry.io.postgresql_client.READ_SECONDS", 0.2)
+    monkeypatch.setattr("vecferry.io.postgresql.source.READ_SECONDS", 0.2)
     reader = db.reader({"querySql": "SELECT pg_sleep(30)::text AS s"}, retry_deadline=0.3)
     begun = time.monotonic()
     with pytest.raises(TransientError, match=r"does not answer: it was silent for 0\.2 s"):
@@ -243,8 +243,7 @@ def test_the_transform_reads_in_a_plain_pipeline(db: Place) -> None:
     import apache_beam as beam
     from apache_beam.testing.util import assert_that, equal_to
 
-    from vecferry.io.postgresql import ReadFromPostgres
-    from vecferry.io.postgresql_settings import PostgresSettings
+    from vecferry.io.postgresql import PostgresSettings, ReadFromPostgres
 
     table = db.table("id INT PRIMARY KEY", "1", "2")
     with beam.Pipeline(runner="FnApiRunner") as pipeline:

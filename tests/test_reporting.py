@@ -11,9 +11,9 @@ import fsspec
 import pytest
 
 from tests.services.server import eventually
+from vecferry.pipelines.run.rejects import ONCE, tidy_rejects
 from vecferry.process import RunState, end_run, run_state
 from vecferry.reporting import Gathered, complain, told
-from vecferry.transforms.rejects_once import ONCE, tidy_rejects
 
 
 @pytest.fixture(params=["local", "memory"])

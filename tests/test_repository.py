@@ -22,6 +22,7 @@ SHARED = {
         "retry",
         "process",
         "reporting",
+        "lazy",
         "secrets",
         "steps",
         "settings",
@@ -129,9 +130,8 @@ def test_arrows_go_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
-def test_modules_stay_small(path: Path) -> None:
-    """A module has at most 300 lines, a function at most 60."""
-    assert lines(path) <= 300
+def test_functions_stay_small(path: Path) -> None:
+    """A function has at most 60 lines; a module holds one idea, and is as long as that takes."""
     long = [
         f"{f.name} ({f.end_lineno - f.lineno + 1})"
         for f in functions(parsed(path))
@@ -184,7 +184,7 @@ def test_checking_a_job_imports_no_beam_and_no_client() -> None:
     settings = [
         "vecferry." + ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in MODULES
-        if path.stem.endswith("_settings")
+        if path.stem == "settings" and "src" not in path.parts
     ]
     assert len(settings) >= 3
     heavy = [

@@ -14,12 +14,13 @@ import pytest
 from tests.endless_source import TickSettings
 from tests.job_support import Bench, rows
 from vecferry.errors import JobError
-from vecferry.pipelines import registry, runners
-from vecferry.pipelines.cluster_options import ClusterOptions
-from vecferry.pipelines.launch import RunOptions
-from vecferry.pipelines.needs import complaint, missing, needs_of
-from vecferry.pipelines.resolve import read_and_resolve
-from vecferry.pipelines.words import last_words
+from vecferry.pipelines import registry
+from vecferry.pipelines.cluster import runners
+from vecferry.pipelines.cluster.needs import complaint, missing, needs_of
+from vecferry.pipelines.cluster.options import ClusterOptions
+from vecferry.pipelines.job.resolve import read_and_resolve
+from vecferry.pipelines.run.launch import RunOptions
+from vecferry.pipelines.run.words import last_words
 from vecferry.steps import StepContext
 
 SPARK = ("--runner", "SparkRunner", "--job_endpoint=127.0.0.1:1")

@@ -10,17 +10,20 @@ import threading
 import pytest
 
 from vecferry.errors import JobError, TransientError
-from vecferry.io.elasticsearch import WriteToElasticsearch
-from vecferry.io.elasticsearch_client import ElasticsearchClient
-from vecferry.io.elasticsearch_settings import ElasticsearchConnection, ElasticsearchSettings
-from vecferry.io.opensearch_client import OpenSearchClient
-from vecferry.io.opensearch_settings import OpenSearchConnection, OpenSearchSettings
-from vecferry.io.opensearch_target import OpenSearchTarget
-from vecferry.io.search_checks import mismatches, notes
-from vecferry.io.search_client import StatusError, patiently
-from vecferry.io.search_connection import SearchConnection
-from vecferry.io.search_dialect import Field
-from vecferry.io.search_index import IndexInfo
+from vecferry.io.elasticsearch import (
+    ElasticsearchConnection,
+    ElasticsearchSettings,
+    WriteToElasticsearch,
+)
+from vecferry.io.elasticsearch.client import ElasticsearchClient
+from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
+from vecferry.io.opensearch.client import OpenSearchClient
+from vecferry.io.opensearch.target import OpenSearchTarget
+from vecferry.io.search.catalog import IndexInfo
+from vecferry.io.search.checks import mismatches, notes
+from vecferry.io.search.client import StatusError, patiently
+from vecferry.io.search.dialect import Field
+from vecferry.io.search.settings import SearchConnection
 from vecferry.rows import Change
 from vecferry.steps import StepContext
 

@@ -14,10 +14,10 @@ import pytest
 
 from tests.services.certificates import make_certificates
 from vecferry.errors import JobError, TransientError
-from vecferry.io.elasticsearch_client import ElasticsearchClient
-from vecferry.io.elasticsearch_settings import ElasticsearchConnection, ElasticsearchSettings
-from vecferry.io.opensearch_client import OpenSearchClient
-from vecferry.io.opensearch_settings import OpenSearchConnection, OpenSearchSettings
+from vecferry.io.elasticsearch import ElasticsearchConnection, ElasticsearchSettings
+from vecferry.io.elasticsearch.client import ElasticsearchClient
+from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
+from vecferry.io.opensearch.client import OpenSearchClient
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -12,16 +12,15 @@ import orjson
 import pytest
 
 from vecferry.errors import FatalError, TerminalError, TransientError
-from vecferry.io.elasticsearch_dialect import ElasticsearchDialect
-from vecferry.io.elasticsearch_settings import ElasticsearchSettings
-from vecferry.io.search_client import StatusError, classify
-from vecferry.io.search_dialect import Field
-from vecferry.io.search_index import SearchIndex
-from vecferry.io.search_rows import RowEncoder
-from vecferry.io.search_store import SearchStore
-from vecferry.io.sink import SinkWriter
-from vecferry.io.sink_store import STALE, WriteLimits
-from vecferry.pipelines.problems import unknown_keys, validate
+from vecferry.io.elasticsearch import ElasticsearchSettings
+from vecferry.io.elasticsearch.target import ElasticsearchDialect
+from vecferry.io.search.catalog import SearchIndex
+from vecferry.io.search.client import StatusError, classify
+from vecferry.io.search.dialect import Field
+from vecferry.io.search.target import SearchStore
+from vecferry.io.search.values import RowEncoder
+from vecferry.io.sink import STALE, SinkWriter, WriteLimits
+from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.rows import Change
 from vecferry.steps import StepContext
 

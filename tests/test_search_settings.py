@@ -12,16 +12,16 @@ import orjson
 import pytest
 
 from vecferry.errors import FatalError, TerminalError, TransientError
-from vecferry.io.elasticsearch_dialect import ElasticsearchDialect
-from vecferry.io.elasticsearch_settings import ElasticsearchConnection, ElasticsearchSettings
-from vecferry.io.opensearch_dialect import OpenSearchDialect
-from vecferry.io.opensearch_settings import OpenSearchSettings
-from vecferry.io.search_client import StatusError, classify
-from vecferry.io.search_dialect import Field
-from vecferry.io.search_rows import RowEncoder
-from vecferry.io.search_store import SearchStore
-from vecferry.io.sink_store import STALE, WRITTEN, TooLargeError
-from vecferry.pipelines.problems import unknown_keys, validate
+from vecferry.io.elasticsearch import ElasticsearchConnection, ElasticsearchSettings
+from vecferry.io.elasticsearch.target import ElasticsearchDialect
+from vecferry.io.opensearch import OpenSearchSettings
+from vecferry.io.opensearch.target import OpenSearchDialect
+from vecferry.io.search.client import StatusError, classify
+from vecferry.io.search.dialect import Field
+from vecferry.io.search.target import SearchStore
+from vecferry.io.search.values import RowEncoder
+from vecferry.io.sink import STALE, WRITTEN, TooLargeError
+from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.rows import Change
 
 KEY = {"name": "id", "type": "keyword", "primaryKey": True}

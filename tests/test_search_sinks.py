@@ -19,8 +19,7 @@ from tests.services.mysql8 import Mysql8
 from tests.services.server import eventually, running
 from tests.sink_contract import Place, SinkContract, vector
 from vecferry.errors import FatalError, JobError, TransientError
-from vecferry.io.elasticsearch import WriteToElasticsearch
-from vecferry.io.elasticsearch_settings import ElasticsearchConnection
+from vecferry.io.elasticsearch import ElasticsearchConnection, WriteToElasticsearch
 from vecferry.io.opensearch import WriteToOpenSearch
 from vecferry.rows import Change
 from vecferry.steps import StepContext

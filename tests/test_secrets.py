@@ -13,8 +13,8 @@ import pytest
 
 from tests.job_support import Bench
 from vecferry.errors import JobError
-from vecferry.io.postgresql_settings import PostgresConnection
-from vecferry.pipelines.placeholders import fill
+from vecferry.io.postgresql import PostgresConnection
+from vecferry.pipelines.job.placeholders import fill
 from vecferry.secrets import left_to_workers, names_of
 from vecferry.settings import secrets_in
 

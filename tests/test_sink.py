@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vecferry.errors import FatalError, TerminalError, TransientError
-from vecferry.io import sink_delivery
-from vecferry.io.sink import SinkWriter
-from vecferry.io.sink_block import BlockWriter
-from vecferry.io.sink_store import (
+from vecferry.io.sink import BlockWriter, SinkWriter
+from vecferry.io.sink import delivery as sink_delivery
+from vecferry.io.sink.store import (
     STALE,
     WRITTEN,
     Block,

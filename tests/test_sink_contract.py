@@ -7,7 +7,7 @@ import pytest
 from tests.milvus_support import Lite
 from tests.pgvector_support import Tables
 from tests.sink_contract import DIMENSION, MOST_TEXT, Place, SinkContract
-from vecferry.io.milvus_settings import MilvusSettings
+from vecferry.io.milvus import MilvusSettings
 
 
 @pytest.mark.service

@@ -14,7 +14,7 @@ from tests.services.mysql8 import Mysql8
 from tests.services.postgres import Postgres
 from tests.table_support import Place, by_origin, place, read_all
 from vecferry.errors import FatalError, JobError
-from vecferry.io import table_database
+from vecferry.io.tables import database as table_database
 from vecferry.process import run_state
 from vecferry.rows import Change, Reject
 

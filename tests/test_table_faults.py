@@ -12,7 +12,7 @@ from tests.services.postgres import Postgres
 from tests.table_support import Place, by_origin, place, read_all
 from tests.test_table_contract import TABLES, made
 from vecferry.errors import FatalError
-from vecferry.io.table_database import ConnectionLost
+from vecferry.io.tables.database import ConnectionLost
 
 pytestmark = pytest.mark.service
 
@@ -27,7 +27,7 @@ def db(request: pytest.FixtureRequest) -> Place:
 @pytest.fixture
 def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of 10 rows, and no pause before another try."""
-    for module in ("mysql_client", "postgresql_result"):
+    for module in ("mysql.client", "postgresql.source"):
         monkeypatch.setattr(f"vecferry.io.{module}.BATCH_ROWS", 10)
     monkeypatch.setattr("vecferry.retry.random.uniform", lambda low, high: 0.0)
 

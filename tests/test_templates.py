@@ -14,13 +14,13 @@ import yaml
 
 from tests.job_support import Bench, Outcome
 from vecferry.errors import JobError
-from vecferry.pipelines.documents import parse_document
-from vecferry.pipelines.placeholders import fill
-from vecferry.pipelines.templates import OWN_FOLDER, load_template, read_template
-from vecferry.pipelines.templates_insert import insert
-from vecferry.pipelines.templates_job import render_template, resolve_template
-from vecferry.pipelines.templates_metadata import Parameter
-from vecferry.pipelines.templates_values import choose_values
+from vecferry.pipelines.job.documents import parse_document
+from vecferry.pipelines.job.placeholders import fill
+from vecferry.pipelines.templates.insert import insert
+from vecferry.pipelines.templates.job import render_template, resolve_template
+from vecferry.pipelines.templates.library import OWN_FOLDER, load_template, read_template
+from vecferry.pipelines.templates.metadata import Parameter
+from vecferry.pipelines.templates.values import choose_values
 from vecferry.secrets import left_to_workers
 
 NAMES = sorted(p.stem for p in OWN_FOLDER.glob("*.yaml"))

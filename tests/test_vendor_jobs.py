@@ -14,7 +14,7 @@ from pymilvus import DataType, MilvusClient
 from tests.endpoint_server import EndpointServer, vector_of
 from tests.job_support import Bench
 from tests.odps_server import OdpsServer, Table
-from vecferry.pipelines.resolve import read_and_resolve
+from vecferry.pipelines.job.resolve import read_and_resolve
 
 JOBS = os.environ.get("VECFERRY_VENDOR_JOBS")
 pytestmark = [

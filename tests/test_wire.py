@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from vecferry.errors import FatalError, JobError
-from vecferry.transforms.endpoints.http import HttpClient
-from vecferry.transforms.endpoints.wire import Wire
+from vecferry.transforms.embed.endpoints.http import HttpClient
+from vecferry.transforms.embed.endpoints.wire import Wire
 
 
 class Scripted:

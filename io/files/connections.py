@@ -1,0 +1,225 @@
+"""Data sources that hold files: a folder, an OSS, S3 or GCS bucket, an HDFS.
+
+Each has `open_files`, the store behind it. A step's paths stay inside the data source's `path`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
+
+from vecferry.settings import SecretText, Settings
+
+if TYPE_CHECKING:
+    from vecferry.io.files.stores.base import FileStore
+
+_OSS_HOST = re.compile(r"(?:s3\.)?(oss-[\w-]+?)(-internal)?\.aliyuncs\.com")
+
+
+def _url(given: str) -> str:
+    """An http or https address without a path; https where no scheme is written."""
+    url = given.strip().rstrip("/")
+    parts = urlsplit(url if "://" in url else f"https://{url}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        bare = url.rpartition("@")[2].partition("?")[0]
+        raise ValueError(f"endpoint {bare!r} is no address: write one such as https://host:port")
+    if parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(
+            "the endpoint holds more than scheme, host and port: bucket, path and keys are "
+            "parameters of their own"
+        )
+    try:
+        _ = parts.port
+    except ValueError as e:
+        raise ValueError(f"endpoint {url!r} has a wrong port") from e
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _inside(given: str) -> str:
+    """A folder within a store, without slashes around it."""
+    names = [n for n in given.split("/") if n not in ("", ".")]
+    if ".." in names:
+        raise ValueError(f"{given!r} leads out of the store; write the folder without ..")
+    return "/".join(names)
+
+
+def _given(key: str | None) -> str | None:
+    if key is not None and not key.strip():
+        raise ValueError('the key is empty: write it, or name its variable, such as "${AK}"')
+    return key
+
+
+Url = Annotated[str, AfterValidator(_url)]
+Folder = Annotated[str, AfterValidator(_inside)]
+Key = Annotated[SecretText, AfterValidator(_given)]
+Bucket = Annotated[str, Field(pattern=r"^[^/\s:]+$")]
+
+
+class FileConnection(Settings):
+    """The base of all data sources that hold files."""
+
+    def open_files(self) -> FileStore:
+        """The store; its clients are made once in each process. Nothing is connected to yet."""
+        from vecferry.io.files.stores.base import filesystem
+
+        return filesystem(self)
+
+
+class LocalConnection(FileConnection):
+    """A data source that is a folder of this machine; paths of a step stay inside it."""
+
+    type: Literal["local"] = "local"
+    path: str = Field(min_length=1)
+
+
+class _BucketConnection(FileConnection):
+    """A bucket, or the folder `path` of it; `prefix` is another name for `path`."""
+
+    bucket: Bucket
+    path: Folder = Field(default="", validation_alias=AliasChoices("path", "prefix"))
+
+
+class S3Connection(_BucketConnection):
+    """A bucket of any service that speaks S3.
+
+    Without an endpoint it is Amazon's. Without keys boto3 looks for them in its own places:
+    environment, profile, role of the machine.
+    """
+
+    type: Literal["s3"] = "s3"
+    endpoint: Url | None = None
+    region: str = "us-east-1"
+    access_key_id: Key | None = None
+    access_key_secret: Key | None = Field(
+        default=None,
+        validation_alias=AliasChoices("accessKeySecret", "secretAccessKey", "access_key_secret"),
+    )
+    session_token: SecretText | None = None
+    path_style: bool = False
+    ca_cert: str | None = None
+
+    @model_validator(mode="after")
+    def _both_keys(self) -> S3Connection:
+        if (self.access_key_id is None) != (self.access_key_secret is None):
+            raise ValueError("accessKeyId and accessKeySecret go together: give both, or neither")
+        return self
+
+    @property
+    def service(self) -> str | None:
+        """The address of the S3 API."""
+        return self.endpoint
+
+
+class OssConnection(_BucketConnection):
+    """A bucket of Alibaba Cloud OSS, reached by its S3-compatible API, as virtual host.
+
+    The endpoint is the one of OSS itself (``oss-cn-hangzhou.aliyuncs.com``, ``…-internal…``).
+    """
+
+    type: Literal["oss"] = "oss"
+    endpoint: Url
+    region: str = ""
+    access_key_id: Key
+    access_key_secret: Key
+    session_token: SecretText | None = Field(
+        default=None,
+        validation_alias=AliasChoices("securityToken", "sessionToken", "session_token"),
+    )
+    ca_cert: str | None = None
+
+    path_style: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _bucket_apart(self) -> OssConnection:
+        if (urlsplit(self.endpoint).hostname or "").startswith(f"{self.bucket}."):
+            raise ValueError(
+                f"the endpoint names the bucket already: leave '{self.bucket}.' out of it"
+            )
+        if not self.region:
+            found = _OSS_HOST.fullmatch(urlsplit(self.endpoint).hostname or "")
+            region = found[1].removeprefix("oss-") if found else "us-east-1"
+            object.__setattr__(self, "region", region)
+        return self
+
+    @property
+    def service(self) -> str:
+        """The address of the S3 API: Alibaba Cloud has a host of its own for it."""
+        parts = urlsplit(self.endpoint)
+        if _OSS_HOST.fullmatch(parts.hostname or "") and not parts.netloc.startswith("s3."):
+            return f"{parts.scheme}://s3.{parts.netloc}"
+        return self.endpoint
+
+
+class HdfsConnection(FileConnection):
+    """An HDFS, or the folder `path` of it, reached by WebHDFS or HttpFS.
+
+    `endpoint` is the HTTP address of the name node, ``http://nn:9870``; `defaultFS` the name under
+    which jobs know the file system, ``hdfs://nn:8020``, where its host is another.
+    """
+
+    type: Literal["hdfs"] = "hdfs"
+    endpoint: Url
+    user: str | None = None
+    path: Folder = ""
+    default_fs: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("defaultFS", "default_fs"),
+        pattern=r"^hdfs://[^/]+/?$",
+    )
+    ca_cert: str | None = None
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"haveKerberos", "hadoopConfig"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_kerberos(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        kerberos = [k for k in ("kerberosPrincipal", "kerberosKeytabFilePath") if given.get(k)]
+        if str(given.get("haveKerberos", "")).lower() == "true" or kerberos:
+            raise ValueError(
+                "Kerberos is not known here, only the simple authentication of a user's name: "
+                "reach the cluster by an HttpFS gateway that allows it, or copy the files to a "
+                "store of another kind"
+            )
+        if str(given.get("endpoint", "")).startswith("hdfs://"):
+            raise ValueError(
+                "the endpoint is the name node's RPC address: write its HTTP address, such as "
+                "http://namenode:9870"
+            )
+        return given
+
+
+def _credentials(given: Any) -> Any:
+    """A key as a mapping becomes JSON text, as which it is pickled and kept secret."""
+    return json.dumps(given) if isinstance(given, dict) else given or None
+
+
+def _service_key(given: str | None) -> str | None:
+    if given and given.lstrip().startswith("{"):
+        try:
+            kind = json.loads(str.__str__(given)).get("type")
+        except ValueError:
+            raise ValueError("credentials: the JSON is not complete") from None
+        if not kind:
+            raise ValueError("credentials: the JSON has no `type`, so it is no key of a service")
+    return given
+
+
+class GcsConnection(_BucketConnection):
+    """A bucket of Google Cloud Storage.
+
+    `credentials` is the key of a service account: a path, or the JSON itself; ``anonymous`` sends
+    none. Without it, Google's default credentials are looked for, but none where `endpoint` names
+    another service, such as an emulator.
+    """
+
+    type: Literal["gcs"] = "gcs"
+    endpoint: Url | None = None
+    credentials: Annotated[
+        SecretText | None, BeforeValidator(_credentials), AfterValidator(_service_key)
+    ] = None

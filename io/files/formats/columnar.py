@@ -1,0 +1,327 @@
+"""Reads parquet and orc files: by row group, by stripe, and of them only the columns asked for.
+
+A split has the row groups whose share of the file begins in its bytes. Of a parquet file a few
+pages and a batch of rows are held at once, of an orc file one stripe.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+import pyarrow as pa
+
+from vecferry.errors import FatalError, near, shorten
+from vecferry.io.common.arrow import Unfit, column_values, value_converter
+from vecferry.io.common.types import Convert
+from vecferry.io.files.formats.base import FileSplit, Opener
+from vecferry.io.files.formats.records import Items, constants, row_maker, wrong_type
+from vecferry.io.files.formats.unpack import Damaged
+from vecferry.io.files.settings import FilesSettings
+from vecferry.rows import Change, Reject, Row, changes, decode_value, encode_value
+from vecferry.steps import StepContext
+
+BATCH_BYTES = 1 << 20
+MOST_ROWS = 4096
+PAGE_BUFFER = 256 << 10
+LEAST_REPEATED, MOST_REPEATED_BYTES = 256, 64 << 20
+"""A value that is stored once for many rows takes its place in each row of a batch."""
+
+
+class Table(Protocol):
+    """A file of columns that is cut into units: row groups, or stripes.
+
+    `names` are those of its columns; `twice` is one that several of them have, else empty.
+    """
+
+    names: list[str]
+    twice: str
+    units: int
+
+    def rows(self, unit: int) -> int:
+        """How many rows the unit has; 0 where that is not known before it has been read."""
+
+    def batches(self, unit: int, names: list[str] | None) -> Iterator[Any]:
+        """The unit's rows as Arrow record batches of the columns `names`; None: of all."""
+
+
+class Parquet:
+    """A parquet file; its pages are read as rows are asked for."""
+
+    def __init__(self, raw: Any) -> None:
+        import pyarrow.parquet as pq
+
+        self._file = pq.ParquetFile(
+            raw,
+            buffer_size=PAGE_BUFFER,
+            pre_buffer=False,
+            coerce_int96_timestamp_unit="us",  # nanoseconds overflow outside the years 1677 to 2262
+            page_checksum_verification=True,
+        )
+        self.names = list(self._file.schema_arrow.names)
+        self.twice = _twice(self.names)
+        self.units = self._file.metadata.num_row_groups
+
+    def rows(self, unit: int) -> int:
+        """As the footer says."""
+        return int(self._file.metadata.row_group(unit).num_rows)
+
+    def batches(self, unit: int, names: list[str] | None) -> Iterator[Any]:
+        """Batches of about a megabyte; of more where a few long values come over and over."""
+        group = self._file.metadata.row_group(unit)
+        width = max(1, group.total_byte_size // max(1, group.num_rows))
+        rows = min(MOST_ROWS, max(1, BATCH_BYTES // width))
+        rows = min(rows, max(LEAST_REPEATED, MOST_REPEATED_BYTES // self._longest(group)))
+        yield from self._file.iter_batches(
+            rows, row_groups=[unit], columns=names, use_threads=False
+        )
+
+    def _longest(self, group: Any) -> int:
+        """About the most bytes that a value may have which is stored once for many rows."""
+        longest = 1
+        for i in range(group.num_columns):
+            chunk = group.column(i)
+            if chunk.has_dictionary_page and chunk.dictionary_page_offset is not None:
+                packed = chunk.data_page_offset - chunk.dictionary_page_offset
+                ratio = chunk.total_uncompressed_size / max(1, chunk.total_compressed_size)
+                size = min(packed * ratio, chunk.total_uncompressed_size)
+                longest = max(longest, int(size))
+        return longest
+
+
+class Orc:
+    """An orc file; a stripe is read at once."""
+
+    def __init__(self, raw: Any) -> None:
+        import pyarrow.orc
+
+        self._file = pyarrow.orc.ORCFile(raw)
+        self.names = list(self._file.schema.names)
+        self.twice = _twice(self.names)
+        self.units = self._file.nstripes
+        self._rows: dict[int, int] = {}
+
+    def rows(self, unit: int) -> int:
+        """As the stripe says: pyarrow does not give the footer's numbers."""
+        return self._rows.get(unit, 0)
+
+    def batches(self, unit: int, names: list[str] | None) -> Iterator[Any]:
+        """One batch."""
+        # Of no column pyarrow gives no rows.
+        batch = self._file.read_stripe(unit, columns=self.names[:1] if names == [] else names)
+        self._rows = {unit: batch.num_rows}
+        yield batch
+
+
+def _twice(names: list[str]) -> str:
+    return next((n for n in names if names.count(n) > 1), "")
+
+
+ROWS_AT_ONCE = 256
+"""So few rows are made at once that their memory is used again while it is hot."""
+
+
+UNREADABLE = "$unreadable"
+"""In a reject, instead of a value that the file's library could not read: why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    label: str
+    index: int
+    field: str
+    convert: Convert | None
+
+
+class TableFiles:
+    """The formats parquet and orc; see `vecferry.io.files.formats.base.Format`.
+
+    The origin of a row is ``path:group/row``: the row group or stripe and the row in it, from 0.
+    """
+
+    def __init__(self, settings: FilesSettings, context: StepContext, opener: Opener) -> None:
+        self.settings, self.context, self._open = settings, context, opener
+        self._numbers = [c.label for c in settings.column if c.source == "lineNumber"]
+
+    def check(self, path: str, raw: Any) -> None:
+        """Reads the file's footer; FatalError where it lacks a column of the job."""
+        self._columns(path, self._table(raw))
+
+    def batches(self, split: FileSplit, raw: Any) -> Iterator[tuple[Items, int]]:
+        """Rows and rejects of a few rows at a time; their bytes are a share of the file."""
+        table = self._table(raw)
+        columns = self._columns(split.path, table)
+        names = sorted({c.field for c in columns}) if not table.twice else None
+        end = split.size if split.end is None else split.end
+        borders = [i * split.size // table.units for i in range(table.units)] or [split.size]
+        borders.append(split.size)
+        if not table.units and split.start == 0:
+            yield [], split.size
+        number = 1
+        for unit in range(table.units):
+            if not split.start <= borders[unit] < end:
+                continue
+            done, counted = 0, 0
+            share = borders[unit + 1] - borders[unit]
+            for batch in self._read(table, unit, names):
+                items = self._items(split.path, unit, done, batch, columns)
+                self._count(items, number)
+                number += len(items)
+                done += len(items)
+                size = share * done // max(table.rows(unit), done) - counted
+                counted += size
+                yield items, size
+            yield [], share - counted
+
+    def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
+        """The row of a record that was rejected earlier, or a reject again.
+
+        A column by its index and the number of the row need the file, which must still be there.
+        """
+        path, _, place = origin.rpartition(":")
+        unit, _, row = place.partition("/")
+        found = {k: _kept(v) for k, v in orjson.loads(raw).items()}
+        numbers: Row = {}
+        if self._numbers or any(c.index is not None for c in self.settings.column):
+            with self._open(path) as file:
+                table = self._table(file)
+                columns = self._columns(path, table)
+                if self._numbers:
+                    above = sum(self._rows_of(table, u) for u in range(int(unit)))
+                    numbers = dict.fromkeys(self._numbers, above + int(row) + 1)
+        else:
+            wanted = [c for c in self.settings.column if c.in_file]
+            columns = [
+                _Column(c.label, 0, c.name, value_converter(c.type, c.format)) for c in wanted
+            ] or [_Column(k, 0, k, None) for k in found]
+        values: Row = {}
+        for c in columns:
+            value = found.get(c.field)
+            try:
+                if c.convert and value is not None and not isinstance(value, Unfit):
+                    value = c.convert(value)
+                values[c.label] = value
+            except ValueError as e:
+                values[c.label] = Unfit(str(e))
+        return self._item(path, int(unit), int(row), {**values, **numbers}, lambda: found)
+
+    def _rows_of(self, table: Table, unit: int) -> int:
+        return table.rows(unit) or sum(b.num_rows for b in self._read(table, unit, []))
+
+    def _table(self, raw: Any) -> Table:
+        kind = Parquet if self.settings.file_format == "parquet" else Orc
+        try:
+            return kind(raw)
+        except (pa.ArrowException, OSError, ValueError) as e:
+            raise self._damaged(e) from e
+
+    def _read(self, table: Table, unit: int, names: list[str] | None) -> Iterator[Any]:
+        try:
+            for batch in table.batches(unit, names):
+                for at in range(0, batch.num_rows, ROWS_AT_ONCE):
+                    yield batch.slice(at, ROWS_AT_ONCE)
+        except (pa.ArrowException, OSError, ValueError) as e:
+            raise self._damaged(e) from e
+
+    def _damaged(self, error: Exception) -> Exception:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error
+        kind = self.settings.file_format
+        if "nanosecond resolution" in str(error):
+            return Damaged(
+                "has a timestamp outside the years 1677 to 2262, which can't be read from an orc "
+                f"file ({shorten(error)}): leave its column out, or write the file as parquet"
+            )
+        return Damaged(f"is no sound {kind} file ({shorten(error)}); write it anew")
+
+    def _columns(self, path: str, table: Table) -> list[_Column]:
+        where = f"step {self.context.step!r}: {path}"
+        listed = shorten(", ".join(table.names))
+        if not self.settings.column:
+            if table.twice:
+                raise FatalError(
+                    f"{where} has the column {table.twice!r} twice ({listed}); "
+                    "take columns by their index"
+                )
+            return [_Column(n, i, n, None) for i, n in enumerate(table.names)]
+        columns = []
+        for c in self.settings.column:
+            if not c.in_file:
+                continue
+            if c.index is not None and c.index >= len(table.names):
+                raise FatalError(
+                    f"{where} has {len(table.names)} columns ({listed}), so there is none of "
+                    f"the index {c.index}; they count from 0"
+                )
+            if c.index is None and c.name not in table.names:
+                raise FatalError(
+                    f"{where} has no column {c.name!r}{near(c.name, table.names)}; "
+                    f"it has {listed}; correct the name"
+                )
+            index = table.names.index(c.name) if c.index is None else c.index
+            convert = value_converter(c.type, c.format)
+            columns.append(_Column(c.label, index, table.names[index], convert))
+        return columns
+
+    def _items(self, path: str, unit: int, first: int, batch: Any, columns: list[_Column]) -> Items:
+        names = batch.schema.names
+        alike = len(set(names)) < len(names)
+        data: dict[str, list[Any]] = {}
+        any_unfit = False
+        for c in columns:
+            column = batch.column(c.index if alike else names.index(c.field))
+            data[c.label], unfit = column_values(column, c.convert)
+            any_unfit = any_unfit or unfit
+        rows = self._rows(path, batch.num_rows, data)
+        if not any_unfit:
+            places = range(first, first + len(rows))
+            return changes(rows, f"{path}:{unit}/", places)  # type: ignore[return-value]
+
+        def raw(i: int) -> Row:
+            cells = (column.slice(i, 1) for column in batch.columns)
+            return {n: column_values(c, None)[0][0] for n, c in zip(names, cells, strict=True)}
+
+        return [
+            self._item(path, unit, first + i, row, functools.partial(raw, i))
+            for i, row in enumerate(rows)
+        ]
+
+    def _rows(self, path: str, count: int, data: dict[str, list[Any]]) -> list[Row]:
+        fixed = constants(self.settings, path)
+        if not data:
+            return [fixed] * count
+        for label, value in fixed.items():
+            data[label] = [value] * count
+        return list(map(row_maker(tuple(data)), *data.values()))
+
+    def _item(self, path: str, unit: int, row: int, values: Row, raw: Any) -> Change | Reject:
+        origin = f"{path}:{unit}/{row}"
+        bad = next(((k, v) for k, v in values.items() if isinstance(v, Unfit)), None)
+        if bad is None:
+            return Change({**constants(self.settings, path), **values}, origin=origin)
+        error = wrong_type(bad[0], ValueError(bad[1].message))
+        kept = {k: _shown(v) for k, v in raw().items()}
+        text = orjson.dumps(kept).decode()
+        group = "row group" if self.settings.file_format == "parquet" else "stripe"
+        message = f"{path}, {group} {unit}, row {row}: {error}"
+        return self.context.reject(error.reason, message, raw=text, origin=origin)
+
+    def _count(self, items: Items, number: int) -> None:
+        if self._numbers:
+            for n, item in enumerate(items, number):
+                if isinstance(item, Change):
+                    item.update(dict.fromkeys(self._numbers, n))
+
+
+def _shown(value: Any) -> Any:
+    return {UNREADABLE: value.message} if isinstance(value, Unfit) else encode_value(value)
+
+
+def _kept(value: Any) -> Any:
+    """What `_shown` was given: a value that could not be read is still none in a replay."""
+    if isinstance(value, dict) and list(value) == [UNREADABLE]:
+        return Unfit(str(value[UNREADABLE]))
+    return decode_value(value)

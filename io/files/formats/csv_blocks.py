@@ -1,0 +1,339 @@
+"""CSV by the block: pyarrow parses what is plainly sound, the careful parser all the rest.
+
+A block is sound where its quotes stand only around whole fields and, doubled, in them, where it is
+valid in its encoding, and where all its records have equally many fields. Of such a block both
+parsers make the same rows; a test holds that.
+"""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from vecferry.io.files.formats.csv import CsvDialect, careful_parser
+from vecferry.io.files.formats.lines import LONG_BLOCK_BYTES, LONG_LINE
+from vecferry.io.files.formats.records import (
+    FEED_BYTES,
+    Fields,
+    FieldsToRow,
+    Items,
+    Parser,
+    Patience,
+    Rejects,
+    row_maker,
+)
+from vecferry.io.files.settings import CsvReaderConfig, FilesSettings
+from vecferry.rows import changes
+
+FIND_BYTES = 64 << 10
+
+_LF, _CR = 10, 13
+
+
+class CsvChecks:
+    """Finds the records of blocks in the job's kind of CSV."""
+
+    def __init__(self, settings: FilesSettings) -> None:
+        config: CsvReaderConfig = settings.csv_reader_config
+        self._encoding, self._most = settings.encoding, settings.max_line_bytes
+        self._quote = ord(config.text_qualifier) if config.use_text_qualifier else None
+        self._delimiter, self._skip_blank = settings.delimiter, config.skip_empty_records
+        self._multiline = config.spans_lines
+
+    def records(self, lines: bytes) -> tuple[pa.Buffer, Any]:
+        """The records that end in `lines` as UTF-8; where they begin in `lines`, and the last ends.
+
+        Raises ValueError or LookupError where they are not plainly sound.
+        """
+        ends = _find(lines, _LF)
+        data = self._utf8(lines)
+        data_ends = ends if data is lines else _find(data, _LF)
+        if len(ends) != len(data_ends) or b"\0" in data or data.startswith(codecs.BOM_UTF8):
+            raise ValueError("not plain")
+        border = self._borders(data, data_ends)
+        last = int(np.flatnonzero(border)[-1])  # IndexError: no record ends here
+        end = int(ends[last]) + 1
+        if max(end, len(lines) - end) > self._most:
+            raise ValueError("a record may be too long")
+        size = int(data_ends[last]) + 1
+        begins = np.concatenate(([0], ends[:last][border[:last]] + 1))
+        data_begins = np.concatenate(([0], data_ends[:last][border[:last]] + 1))
+        begins = begins[self._filled(data, data_begins)]
+        if not len(begins):
+            raise ValueError("no record")
+        return pa.py_buffer(data).slice(0, size), np.append(begins, end)
+
+    def _borders(self, data: bytes, ends: Any) -> Any:
+        """Which line feeds end a record; ValueError where quotes or line ends are odd."""
+        codes = np.frombuffer(data, np.uint8)
+        if b"\r" in data and (_next(codes, _find(data, _CR)) != _LF).any():
+            raise ValueError("a carriage return alone")
+        border = np.ones(len(ends), bool)
+        if self._quote is None or data.find(self._quote) < 0:
+            return border
+        quotes = _find(data, self._quote)
+        opening, closing = quotes[0::2], quotes[1::2]
+        if not _one_a_line(opening, closing, ends):
+            border = (np.searchsorted(quotes, ends) & 1) == 0
+        fine = np.zeros(256, bool)
+        fine[[ord(self._delimiter), _LF, self._quote]] = True
+        if not fine[codes[opening[opening > 0] - 1]].all():
+            raise ValueError("a quote within a field")
+        fine[_CR] = True
+        if not fine[_next(codes, closing)].all():
+            raise ValueError("a text after a closing quote")
+        if not (self._multiline or border.all()):
+            raise ValueError("a quote is open at the end of a line")
+        return border
+
+    def _filled(self, data: bytes, begins: Any) -> Any:
+        """Which records are not blank; ValueError where blank ones are to be taken."""
+        codes = np.frombuffer(data, np.uint8)
+        first = codes[begins]
+        blank = (first == _LF) | ((first == _CR) & (_next(codes, begins) == _LF))
+        if blank.any() and not self._skip_blank:
+            raise ValueError("blank records are rows")
+        return ~blank
+
+    def _utf8(self, lines: bytes) -> bytes:
+        """The bytes as UTF-8; UnicodeDecodeError where they are not valid in their encoding."""
+        if self._encoding == "utf-8":
+            if not lines.isascii():
+                lines.decode()
+            return lines
+        return lines.decode(self._encoding).encode()
+
+
+def _one_a_line(opening: Any, closing: Any, ends: Any) -> bool:
+    """Whether each line has one quoted field, which is common and quick to see."""
+    return bool(
+        len(opening) == len(closing) == len(ends)
+        and (closing < ends).all()
+        and (opening[1:] > ends[:-1]).all()
+    )
+
+
+def _find(data: bytes, code: int) -> Any:
+    """The places of a byte, looked for in parts that stay in a processor's cache."""
+    codes = np.frombuffer(data, np.uint8)
+    parts = range(0, max(len(codes), 1), FIND_BYTES)
+    return np.concatenate(
+        [np.flatnonzero(codes[at : at + FIND_BYTES] == code) + at for at in parts]
+    )
+
+
+def _next(codes: Any, places: Any) -> Any:
+    """The bytes behind `places`; a line feed behind the last one."""
+    behind = places + 1
+    return np.where(behind < len(codes), codes[np.minimum(behind, len(codes) - 1)], _LF)
+
+
+BLOCK_BYTES = 1 << 20
+"""So much is worth the fifth of a millisecond that a call of pyarrow takes."""
+
+PARSE_BYTES = 256 << 10
+"""What pyarrow parses at once of a block: so little stays in a processor's cache."""
+
+ROWS_AT_ONCE = 384
+"""So few rows are made at once that their memory is used again while it is hot."""
+
+
+@dataclass(slots=True)
+class _Block:
+    """Lines from byte `at` on, where their records begin and the last one ends, and their columns,
+    in pieces, as soon as pyarrow has parsed them; None where it is not to.
+    """
+
+    lines: bytes
+    at: int
+    begins: Any = None
+    pieces: Future[list[list[Any]]] | None = None
+
+
+class QuickCsv:
+    """Puts the quick way before the careful parser `slow`; gives what that one gives."""
+
+    feed_bytes = BLOCK_BYTES
+
+    def __init__(
+        self, settings: FilesSettings, to_row: FieldsToRow, slow: Fields, prefix: str
+    ) -> None:
+        config: CsvReaderConfig = settings.csv_reader_config
+        self._slow, self._prefix, self._to_row = slow, prefix, to_row
+        self._checks = CsvChecks(settings)
+        self._patience = Patience()
+        self._rest, self._rest_at = b"", 0
+        self._ahead: _Block | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        null = settings.null_format
+        self._parse: dict[str, Any] = {
+            "delimiter": settings.delimiter,
+            "quote_char": config.text_qualifier if config.use_text_qualifier else False,
+            "double_quote": True,
+            "newlines_in_values": config.spans_lines,
+        }
+        self._convert: dict[str, Any] = {
+            "null_values": [] if null is None else [null],
+            "strings_can_be_null": null is not None,
+            "quoted_strings_can_be_null": null is not None,
+        }
+
+    @staticmethod
+    def fits(settings: FilesSettings) -> bool:
+        """Whether pyarrow can read the job's kind of CSV."""
+        config = settings.csv_reader_config
+        quoted = config.use_text_qualifier
+        return (
+            settings.delimiter.isascii()
+            and settings.delimiter not in "\r\n\0"
+            and settings.delimiter != config.text_qualifier
+            and not config.trim_whitespace
+            and not (quoted and config.escape_mode == 2)
+        )
+
+    def feed(self, lines: bytes, at: int) -> Items:
+        """The rows of the records that end in `lines`, and of those that waited."""
+        return [item for items in self.feeds(lines, at) for item in items]
+
+    def feeds(self, lines: bytes, at: int) -> Iterator[Items]:
+        """The rows of the block before, a few at a time, while pyarrow parses this one."""
+        before, self._ahead = self._ahead, None
+        if before is not None and not self._is_sound(before):
+            yield from self._carefully(before)
+            before = None
+        block = self._block(lines, at)
+        if before is not None:
+            yield from self._sliced(before)
+        if block.pieces is None:
+            yield from self._carefully(block)
+        else:
+            self._ahead = block
+
+    def finish(self) -> Items:
+        """The records that are left."""
+        items: Items = []
+        if (block := self._ahead) is not None:
+            self._ahead = None
+            made = self._sliced(block) if self._is_sound(block) else self._carefully(block)
+            items = [item for some in made for item in some]
+        if self._rest:
+            items += self._slow.feed(self._rest, self._rest_at)
+            self._rest = b""
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
+        return items + self._slow.finish()
+
+    def _block(self, lines: bytes, at: int) -> _Block:
+        """The block with what is left of the one before, given to pyarrow if it looks sound."""
+        if self._rest:
+            lines, at, self._rest = self._rest + lines, self._rest_at, b""
+        block = _Block(lines, at)
+        if _are_long(lines) or self._slow.open_record or not self._patience.tries():
+            return block
+        try:
+            data, begins = self._checks.records(lines)
+        except (ValueError, LookupError):
+            self._failed()
+        else:
+            block.begins = begins + at
+            self._rest, self._rest_at = lines[begins[-1] :], int(block.begins[-1])
+            self._thread = self._thread or ThreadPoolExecutor(1)
+            block.pieces = self._thread.submit(self._columns, data)
+            # The other thread needs the interpreter for a moment, and this one is busy.
+            time.sleep(0)
+        return block
+
+    def _is_sound(self, block: _Block) -> bool:
+        """Whether pyarrow took the block as the careful parser would; waits for it."""
+        assert block.pieces is not None
+        try:
+            rows = sum(len(columns[0]) for columns in block.pieces.result())
+        except (ValueError, LookupError, pa.ArrowException):
+            rows = 0
+        if rows != len(block.begins) - 1:
+            self._failed()
+            return False
+        self._patience.passed()
+        return True
+
+    def _failed(self) -> None:
+        self._rest = b""
+        self._patience.failed()
+
+    def _carefully(self, block: _Block) -> Iterator[Items]:
+        begun, lines = 0, block.lines
+        step = LONG_BLOCK_BYTES if _are_long(lines) else FEED_BYTES
+        while begun < len(lines):
+            end = lines.find(b"\n", begun + step) + 1 or len(lines)
+            yield self._slow.feed(lines[begun:end], block.at + begun)
+            begun = end
+
+    def _sliced(self, block: _Block) -> Iterator[Items]:
+        assert block.pieces is not None
+        fixed, plan = self._to_row.plan()
+        make = row_maker((*fixed, *(label for label, _, _ in plan)))
+        given = 0
+        for columns in block.pieces.result():
+            count = len(columns[0])
+            for first in range(0, count, ROWS_AT_ONCE):
+                last = given + min(first + ROWS_AT_ONCE, count)
+                some = block.begins[given + first : last + 1].tolist()
+                made: list[Any] = list(map(repeat, fixed.values()))
+                try:
+                    for column, (_, _, convert) in zip(columns, plan, strict=True):
+                        values = column.slice(first, ROWS_AT_ONCE).to_pylist()
+                        if convert is not None:
+                            values = [v if v is None else convert(v) for v in values]
+                        made.append(values)
+                    yield changes(map(make, *made), self._prefix, some)  # type: ignore[misc]
+                except ValueError:  # a type: the careful parser tells which row it is
+                    lines = block.lines[some[0] - block.at : some[-1] - block.at]
+                    yield self._slow.feed(lines, some[0])
+            given += count
+
+    def _columns(self, data: pa.Buffer) -> list[list[Any]]:
+        """The columns of the plan as Arrow arrays, in several pieces of equal length each."""
+        names = [f"f{index}" for _, index, _ in self._to_row.plan()[1]]
+        wanted = list(dict.fromkeys(names))
+        exact = self._to_row.exactly
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(data),
+            pyarrow.csv.ReadOptions(
+                use_threads=False,
+                block_size=PARSE_BYTES,
+                column_names=[f"f{i}" for i in range(exact)],
+                autogenerate_column_names=not exact,
+            ),
+            pyarrow.csv.ParseOptions(**self._parse),
+            pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(wanted, pa.string()),
+                include_columns=wanted,
+                **self._convert,
+            ),
+        )
+        return [[piece.column(name) for name in names] for piece in table.to_batches()]
+
+
+def _are_long(lines: bytes) -> bool:
+    return lines.find(b"\n", 0, LONG_LINE) < 0
+
+
+def csv_parser(
+    settings: FilesSettings, dialect: CsvDialect, to_row: FieldsToRow, rejects: Rejects
+) -> Parser:
+    """The parser for the job's kind of CSV: the quick one before the careful one, if it fits."""
+    slow = careful_parser(settings, dialect, to_row, rejects)
+    # Without a field of the file there are no columns to count rows by.
+    if not QuickCsv.fits(settings) or not to_row.plan()[1]:
+        return slow
+    return QuickCsv(settings, to_row, slow, f"{rejects.path}:")

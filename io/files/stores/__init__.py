@@ -1,0 +1,1 @@
+"""Where files lie: each store lists, opens and reads them."""

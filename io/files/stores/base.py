@@ -1,0 +1,217 @@
+"""Where files lie: the store behind a data source, and the files of a pattern in it.
+
+A reader knows nothing but `FileStore`; how a kind of store is reached is in a module of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from vecferry.errors import JobError, VecferryError, near, shorten
+from vecferry.io.files.connections import (
+    GcsConnection,
+    HdfsConnection,
+    LocalConnection,
+    OssConnection,
+    S3Connection,
+)
+from vecferry.settings import Settings
+
+MOST_NEIGHBOURS = 1000
+"""So many names are looked at to find one near to a pattern that matches nothing."""
+
+RETRY_SECONDS = 600.0
+"""So long a store that has answered before is waited for."""
+
+_MAGIC = re.compile(r"[*?]")
+
+
+class NoFile(JobError):
+    """No file matches a pattern; a job may say that this is no error."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A file: `path` within the data source's folder, `size` in bytes, `version` as it was listed.
+
+    `version` is the entity tag or the time of change; it differs once the file was rewritten.
+    """
+
+    path: str
+    size: int
+    version: str
+
+
+Listed = tuple[str, FileInfo | None]
+"""A name in a folder, with None for a folder."""
+
+
+def filesystem(connection: Settings, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
+    """The store behind a data source; JobError for a kind that no file reader knows.
+
+    Nothing is connected to. `retry_seconds` is how long a call may be repeated while the service
+    is away; None never gives up.
+    """
+    if isinstance(connection, LocalConnection):
+        from vecferry.io.files.stores.local import LocalStore
+
+        return LocalStore(connection.path)
+    if isinstance(connection, OssConnection | S3Connection):
+        from vecferry.io.files.stores.s3 import S3Store
+
+        return S3Store(connection, retry_seconds)
+    if isinstance(connection, HdfsConnection):
+        from vecferry.io.files.stores.hdfs import HdfsStore
+
+        return HdfsStore(connection, retry_seconds)
+    if isinstance(connection, GcsConnection):
+        from vecferry.io.files.stores.gcs import GcsStore
+
+        return GcsStore(connection, retry_seconds)
+    kind = getattr(connection, "type", type(connection).__name__)
+    raise JobError(
+        f"a data source of type {kind!r} holds no files that can be read: "
+        "use one of local, oss, s3, hdfs, gcs"
+    )
+
+
+class FileStore:
+    """The files below one folder of a store; nothing outside can be reached.
+
+    `name` is how the folder is called in messages, `root` its path from the top of the store.
+    `reads_one_version` says that a file opened as it was listed gives that version, or an error.
+    """
+
+    reads_one_version = False
+
+    def __init__(self, name: str, root: str) -> None:
+        self.name, self.root = name, root.rstrip("/") or "/"
+
+    def relative(self, pattern: str, *, rooted: bool = False) -> str:
+        """`pattern` within the folder; JobError where it leads out.
+
+        An absolute path may name something inside the folder. With `rooted`, as for HDFS whose
+        paths are all absolute, a leading slash means the folder itself.
+        """
+        if "\0" in pattern:
+            raise JobError(f"{pattern!r} holds a zero byte, which no path does: correct it")
+        path = posixpath.normpath(pattern)
+        if rooted:
+            path = path.lstrip("/") or "."
+        if path.startswith("/"):
+            path = posixpath.relpath("/" + path.lstrip("/"), self.root)
+        if path == ".." or path.startswith("../"):
+            raise JobError(self._outside(pattern))
+        return path
+
+    def find(self, pattern: str) -> list[FileInfo]:
+        """The files of a relative pattern, sorted; NoFile where there is none.
+
+        `*` and `?` stay within one name, `**` takes any number of folders. A folder stands for the
+        files right in it. Names that begin with a dot or an underscore are passed over, as Hadoop
+        does, unless the pattern spells that character.
+        """
+        self._require_root()
+        found = self._match(pattern) if _MAGIC.search(pattern) else self._named(pattern)
+        if not found:
+            raise NoFile(self._nothing(pattern))
+        return sorted(found, key=lambda f: f.path)
+
+    def info(self, path: str) -> FileInfo:
+        """The file as it is now; FileNotFoundError where it is gone."""
+        raise NotImplementedError
+
+    def open(self, path: str, file: FileInfo | None = None) -> Any:
+        """The file, opened for reading bytes; it can be sought in.
+
+        `file` is what was listed of it, which spares asking again.
+        """
+        raise NotImplementedError
+
+    def require_here(self, url: str) -> None:
+        """Raises JobError where a URL names another store than this."""
+
+    def _require_root(self) -> None:
+        """Raises JobError where the folder itself is not there."""
+        raise NotImplementedError
+
+    def _named(self, path: str) -> list[FileInfo]:
+        """The file of that path, or the files right in that folder."""
+        raise NotImplementedError
+
+    def _match(self, pattern: str) -> list[FileInfo]:
+        """The files of a pattern."""
+        return list(self._below("", pattern.split("/")))
+
+    def _below(self, folder: str, parts: list[str]) -> Iterator[FileInfo]:
+        """The files of a pattern in a folder: only folders that match are listed."""
+        part, rest = parts[0], parts[1:]
+        magic = _MAGIC.search(part)
+        if not magic and rest:
+            yield from self._below(posixpath.join(folder, part), rest)
+            return
+        deep = part == "**"
+        head = "" if deep else part[: magic.start()] if magic else part
+        matches = regex(parts if deep else [part]).fullmatch
+        for name, file in self._list(folder, head, deep):
+            if not name or not matches(name):
+                continue
+            if file is None:
+                if rest and not deep:
+                    yield from self._below(posixpath.join(folder, name), rest)
+            elif deep or not rest:
+                yield file
+
+    def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:
+        """What is in a folder with a name that begins with `head`; `deep`: all files below it."""
+        raise NotImplementedError
+
+    def _some_paths(self) -> Iterable[str]:
+        """Paths of some files, to tell what is there."""
+        raise NotImplementedError
+
+    def _outside(self, pattern: str) -> str:
+        return (
+            f"{pattern!r} leads out of the data source's folder {self.name!r}; "
+            "name a path inside, or a data source whose folder holds it"
+        )
+
+    def _no_root(self) -> str:
+        return (
+            f"the folder {self.name!r} of the data source does not exist or is no folder; "
+            "create it, or correct the data source's `path`"
+        )
+
+    def _nothing(self, pattern: str) -> str:
+        names: list[str] = []
+        hint = "; what there is may not be listed"
+        with contextlib.suppress(VecferryError, OSError):  # of a folder that is not the job's
+            names = list(islice(self._some_paths(), MOST_NEIGHBOURS))
+            hint = near(pattern, names)
+        if not hint and names:
+            hint = f"; there are {shorten(', '.join(sorted(names)[:5]))}"
+        return f"no file matches {pattern!r} in {self.name!r}{hint or '; the folder is empty'}"
+
+
+def regex(parts: list[str]) -> re.Pattern[str]:
+    """A regular expression for path parts with ``*``, ``?`` and ``**``."""
+    text = ""
+    for last, part in ((i == len(parts) - 1, p) for i, p in enumerate(parts)):
+        if part == "**":
+            text += r"(?:(?:[^/._][^/]*/)*[^/._][^/]*)" if last else r"(?:[^/._][^/]*/)*"
+            continue
+        visible = r"(?![._])" if part[0] in "*?" else ""
+        body = re.sub(r"[*]+|[?]|[^*?]+", _regex_piece, part)
+        text += visible + body + ("" if last else "/")
+    return re.compile(text, re.DOTALL)
+
+
+def _regex_piece(match: re.Match[str]) -> str:
+    piece = match.group()
+    return "[^/]*" if piece[0] == "*" else "[^/]" if piece == "?" else re.escape(piece)

@@ -1,0 +1,183 @@
+"""Buckets of Google Cloud Storage, by google-cloud-storage."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from vecferry.errors import FatalError, JobError, TransientError, shorten
+from vecferry.io.files.connections import GcsConnection
+from vecferry.io.files.stores.base import FileInfo, Listed
+from vecferry.io.files.stores.remote import (
+    CONNECT_SECONDS,
+    READ_SECONDS,
+    Changed,
+    RemoteStore,
+    broken_off,
+    require_whole,
+    unreachable,
+)
+from vecferry.process import once
+
+PAGE_SIZE = 1000
+
+_TIMEOUT: dict[str, Any] = {"timeout": (CONNECT_SECONDS, READ_SECONDS), "retry": None}
+"""For each call: calls are repeated by the store."""
+
+_FIELDS = "items(name,size,generation),prefixes,nextPageToken"
+
+
+class GcsStore(RemoteStore):
+    """A folder of a bucket. A version is an object's generation, and a read asks for that one."""
+
+    schemes = ("gs", "gcs")
+
+    def __init__(self, connection: GcsConnection, retry_seconds: float | None) -> None:
+        self._bucket_name = connection.bucket
+        super().__init__(connection, f"gs://{self._bucket_name}", retry_seconds)
+        self._prefix = f"{connection.path}/" if connection.path else ""
+        # An emulator may give any generation, whatever was asked for.
+        self.reads_one_version = connection.endpoint is None
+
+    @property
+    def _client(self) -> Any:
+        return once(("files gcs", self.connection), lambda: _client(self.connection))
+
+    def _is_here(self, authority: str) -> bool:
+        return authority == self._bucket_name
+
+    def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:
+        base = f"{folder}/" if folder else ""
+        prefix = f"{self._prefix}{base}{head}"
+        token: str | None = None
+        cut = len(self._prefix) + len(base)
+        while True:
+            page = functools.partial(self._page, prefix, deep, token)
+            blobs, folders, token = self._call(folder, page)
+            for name in sorted(folders):
+                yield name[cut:-1], None
+            for blob in blobs:
+                name = blob.name[cut:]
+                if name and not name.endswith("/"):  # else it marks a folder
+                    yield name, _info(base + name, blob)
+            if not token:
+                return
+
+    def _page(
+        self, prefix: str, deep: bool, token: str | None, size: int = PAGE_SIZE
+    ) -> tuple[list[Any], set[str], str | None]:
+        found = self._client.list_blobs(
+            self._bucket_name,
+            prefix=prefix,
+            delimiter=None if deep else "/",
+            page_token=token,
+            page_size=size,
+            fields=_FIELDS,
+            **_TIMEOUT,
+        )
+        page = next(found.pages, ())
+        return list(page), set(found.prefixes), found.next_page_token
+
+    def _stat(self, path: str) -> FileInfo:
+        key = self._prefix + path
+        blob = self._client.bucket(self._bucket_name).get_blob(key, **_TIMEOUT)
+        if blob is None:
+            if self._any(f"{key}/"):
+                raise IsADirectoryError(path)
+            raise FileNotFoundError(path)
+        return _info(path, blob)
+
+    def _fetch(self, file: FileInfo, start: int, end: int) -> bytes:
+        from google.api_core import exceptions as google
+
+        blob = self._client.bucket(self._bucket_name).blob(self._prefix + file.path)
+        try:
+            data = blob.download_as_bytes(
+                start=start,
+                end=end - 1,
+                if_generation_match=int(file.version),
+                raw_download=True,  # as it is stored, so that sizes hold
+                checksum=None,
+                **_TIMEOUT,
+            )
+        except google.NotFound as e:
+            raise FileNotFoundError(file.path) from e
+        except (google.PreconditionFailed, google.RequestRangeNotSatisfiable) as e:
+            raise Changed from e
+        return require_whole(data, start, end)
+
+    def _has_root(self) -> bool:
+        return self._any(self._prefix) or not self._prefix
+
+    def _any(self, prefix: str) -> bool:
+        blobs, _, _ = self._page(prefix, True, None, 1)
+        return bool(blobs)
+
+    def _explain(self, error: Exception) -> Exception:
+        import requests
+        from google.api_core import exceptions as google
+        from google.auth import exceptions as auth
+
+        endpoint = self.connection.endpoint or "Google Cloud Storage"
+        if isinstance(error, google.NotFound):
+            return FatalError(
+                f"there is no bucket {self._bucket_name!r}: correct `bucket`, or the endpoint"
+            )
+        if isinstance(error, google.Unauthorized | google.Forbidden):
+            return FatalError(
+                "it may not be read with these credentials: grant them the role Storage Object "
+                f"Viewer on the bucket ({shorten(error.message)})"
+            )
+        if isinstance(error, google.TooManyRequests | google.ServerError):
+            return TransientError(f"the service is busy or broken ({shorten(error.message)})")
+        if isinstance(error, google.GoogleAPICallError):
+            return FatalError(f"the service refuses ({shorten(error.message)})")
+        if isinstance(error, auth.DefaultCredentialsError):
+            return FatalError(
+                "no credentials were found: give a key's path as `credentials`, or 'anonymous' "
+                "for a public bucket"
+            )
+        if isinstance(error, auth.TransportError):
+            return unreachable("Google's sign-in", error)
+        if isinstance(error, auth.GoogleAuthError):
+            return FatalError(
+                f"Google does not take the credentials: give a key that is valid ({shorten(error)})"
+            )
+        if isinstance(error, requests.exceptions.SSLError):
+            return FatalError(f"the certificate of {endpoint} is not trusted ({shorten(error)})")
+        if isinstance(error, requests.exceptions.JSONDecodeError):
+            return FatalError(f"{endpoint} does not speak Google's API: correct the endpoint")
+        if broken_off(error):
+            return unreachable(endpoint, error)
+        return FatalError(f"{type(error).__name__}: {shorten(error)}")
+
+
+def _client(connection: GcsConnection) -> Any:
+    try:
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud import storage
+    except ImportError as e:
+        raise JobError(
+            "a data source of type 'gcs' needs google-cloud-storage: pip install 'vecferry[gcs]'"
+        ) from e
+    options = {"api_endpoint": connection.endpoint} if connection.endpoint else None
+    key = str.__str__(connection.credentials) if connection.credentials else None
+    if key == "anonymous" or (key is None and connection.endpoint):
+        return storage.Client("none", AnonymousCredentials(), client_options=options)
+    if key is None:
+        return storage.Client(client_options=options)
+    try:
+        if key.lstrip().startswith("{"):
+            made = storage.Client.from_service_account_info(json.loads(key), client_options=options)
+        else:
+            made = storage.Client.from_service_account_json(key, client_options=options)
+    except (OSError, ValueError) as e:
+        what = e.strerror if isinstance(e, OSError) else "it is no key of a service account"
+        raise JobError(f"the credentials of the data source can't be used: {what}") from e
+    return made
+
+
+def _info(path: str, blob: Any) -> FileInfo:
+    return FileInfo(path, int(blob.size or 0), str(blob.generation))

@@ -1,0 +1,179 @@
+"""HDFS by WebHDFS, or an HttpFS gateway: three GET requests, by requests.
+
+fsspec has a file system for it. Its reads don't look at the data node's status, so that an error
+page would be taken for the file's bytes, and it has no timeouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from vecferry.errors import FatalError, TransientError, shorten
+from vecferry.io.files.connections import HdfsConnection
+from vecferry.io.files.stores.base import FileInfo, Listed
+from vecferry.io.files.stores.remote import (
+    CONNECT_SECONDS,
+    READ_SECONDS,
+    Changed,
+    RemoteStore,
+    broken_off,
+    require_certificates,
+    require_whole,
+    unreachable,
+)
+from vecferry.process import once
+
+POOL_SIZE = 64
+
+
+class _Refused(Exception):
+    """An answer of WebHDFS that is no success: status, kind of exception, its words."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message = status, kind, message
+
+
+class HdfsStore(RemoteStore):
+    """A folder of an HDFS. A version is the time of change in milliseconds."""
+
+    schemes = ("hdfs", "webhdfs", "swebhdfs")
+
+    def __init__(self, connection: HdfsConnection, retry_seconds: float | None) -> None:
+        parts = urlsplit(connection.endpoint)
+        self._host = parts.hostname or ""
+        name = (connection.default_fs or f"hdfs://{parts.netloc}").rstrip("/")
+        super().__init__(connection, name, retry_seconds)
+        self._authority = urlsplit(name).netloc
+
+    def _is_here(self, authority: str) -> bool:
+        host = urlsplit(f"//{authority}").hostname or ""
+        return authority in ("", self._authority) or host == self._host
+
+    def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:
+        base = f"{folder}/" if folder else ""
+        try:
+            answer = self._call(folder, lambda: self._ask("LISTSTATUS", folder).json())
+        except FileNotFoundError:
+            return
+        for entry in answer["FileStatuses"]["FileStatus"]:
+            name = entry["pathSuffix"]
+            if not name:
+                return  # `folder` is a file
+            if entry["type"] == "FILE" and name.startswith(head):
+                yield name, _info(base + name, entry)
+            elif entry["type"] == "DIRECTORY" and deep:
+                if name[0] not in "._":
+                    for below, file in self._list(base + name, "", True):
+                        yield f"{name}/{below}", file
+            elif entry["type"] == "DIRECTORY" and name.startswith(head):
+                yield name, None
+
+    def _stat(self, path: str) -> FileInfo:
+        entry = self._ask("GETFILESTATUS", path).json()["FileStatus"]
+        if entry["type"] != "FILE":
+            raise IsADirectoryError(path)
+        return _info(path, entry)
+
+    def _fetch(self, file: FileInfo, start: int, end: int) -> bytes:
+        answer = self._ask("OPEN", file.path, offset=start, length=end - start)
+        return require_whole(answer.content, start, end)
+
+    def _has_root(self) -> bool:
+        try:
+            entry = self._ask("GETFILESTATUS", "").json()["FileStatus"]
+        except FileNotFoundError:
+            return False
+        return bool(entry["type"] == "DIRECTORY")
+
+    def _ask(self, operation: str, path: str, **query: Any) -> Any:
+        """A GET; redirects to data nodes are followed."""
+        connection = self.connection
+        session = once(("files hdfs", connection), lambda: _session(connection))
+        full = f"{self.root.rstrip('/')}/{path}" if path else self.root
+        query = {"op": operation, **query}
+        if connection.user is not None:
+            query["user.name"] = connection.user
+        answer = session.get(
+            f"{connection.endpoint}/webhdfs/v1{quote(full)}",
+            params=query,
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+            verify=session.verify,  # else a variable of the environment would win
+        )
+        if answer.status_code == 200:
+            return answer
+        try:
+            told = answer.json()["RemoteException"]
+        except (ValueError, KeyError, TypeError):
+            raise _Refused(answer.status_code, "", shorten(answer.text, 100)) from None
+        kind, message = str(told.get("exception", "")), str(told.get("message", ""))
+        if kind == "FileNotFoundException":
+            raise FileNotFoundError(path)
+        if operation == "OPEN" and "out of the range" in message:
+            raise Changed
+        raise _Refused(answer.status_code, kind, message)
+
+    def _explain(self, error: Exception) -> Exception:
+        import requests
+
+        endpoint = self.connection.endpoint
+        if isinstance(error, _Refused):
+            return self._refused(error)
+        if isinstance(error, requests.exceptions.SSLError):
+            return FatalError(
+                f"the certificate of {endpoint} is not trusted ({shorten(error)}): name its "
+                "authority's file as `caCert`, or correct the endpoint"
+            )
+        if isinstance(error, requests.exceptions.JSONDecodeError | KeyError | TypeError):
+            return FatalError(f"{endpoint} does not speak WebHDFS: correct the endpoint")
+        if isinstance(error, requests.exceptions.ConnectionError) and error.request is not None:
+            asked = urlsplit(str(error.request.url))
+            if f"{asked.scheme}://{asked.netloc}" != endpoint:
+                return TransientError(
+                    f"{unreachable(f'the data node {asked.netloc}', error)}; it must be reachable "
+                    "from this machine under that name, or use an HttpFS gateway"
+                )
+        if broken_off(error):
+            return unreachable(endpoint, error)
+        return FatalError(f"{type(error).__name__}: {shorten(error)}")
+
+    def _refused(self, error: _Refused) -> Exception:
+        said = shorten(f"{error.kind}: {error.message}".strip(": "))
+        user = self.connection.user or "nobody in particular"
+        if error.kind == "AccessControlException":
+            return FatalError(f"user {user!r} may not read it: grant r, and x on folders ({said})")
+        if error.kind == "StandbyException":
+            return TransientError(f"the name node stands by: name the active one ({said})")
+        if error.status == 401 or error.kind == "SecurityException":
+            return FatalError(
+                f"the cluster wants a proof of who the user is, and only the simple kind, `user`, "
+                f"is known here; reach it by an HttpFS gateway that takes it ({said})"
+            )
+        if error.kind in ("IOException", "RetriableException", "BlockMissingException"):
+            return TransientError(f"the cluster can't give it now ({said})")
+        if error.status >= 500 or error.status == 429:
+            return TransientError(f"the service is busy or broken ({said or error.status})")
+        if not error.kind:
+            return FatalError(
+                f"{self.connection.endpoint} does not speak WebHDFS (status {error.status}): "
+                "correct the endpoint; it is the name node's HTTP address"
+            )
+        return FatalError(f"the service refuses ({said})")
+
+
+def _session(connection: HdfsConnection) -> Any:
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    require_certificates(connection.ca_cert)
+    session = requests.Session()
+    session.verify = connection.ca_cert or True
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE))
+    return session
+
+
+def _info(path: str, entry: dict[str, Any]) -> FileInfo:
+    return FileInfo(path, entry["length"], str(entry["modificationTime"]))

@@ -1,0 +1,116 @@
+"""A folder of this machine as a store of files, by fsspec."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from vecferry.errors import JobError
+from vecferry.io.files.stores.base import FileInfo, FileStore, Listed
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*/*")
+_LINK = "link"
+
+
+class LocalStore(FileStore):
+    """A folder of this machine: symbolic links are followed as long as they stay inside.
+
+    A version is the time of change.
+    """
+
+    def __init__(self, folder: str) -> None:
+        from fsspec.implementations.local import LocalFileSystem
+
+        root = os.path.abspath(folder)
+        super().__init__(root, root)
+        self.fs, self._real_root = LocalFileSystem(), os.path.realpath(root)
+
+    def relative(self, pattern: str, *, rooted: bool = False) -> str:
+        """As elsewhere; the folder stands in for the store that a URL names."""
+        if url := _URL.match(pattern):
+            pattern, rooted = pattern[url.end() :], True
+        return super().relative(pattern, rooted=rooted)
+
+    def info(self, path: str) -> FileInfo:
+        """The file as it is now; FileNotFoundError where it is gone."""
+        return self._info(path, self.fs.info(self._locate(path)))
+
+    def open(self, path: str, file: FileInfo | None = None) -> Any:
+        """The file, opened for reading bytes."""
+        return self.fs.open(self._locate(path), "rb")
+
+    def _locate(self, path: str) -> str:
+        """The full path of a relative one."""
+        real = os.path.realpath(os.path.join(self.root, path))
+        if os.path.commonpath([self._real_root, real]) != self._real_root:
+            raise JobError(self._outside(path))
+        return real
+
+    def _require_root(self) -> None:
+        if not self.fs.isdir(self.root):
+            raise JobError(self._no_root())
+
+    def _info(self, path: str, info: dict[str, Any]) -> FileInfo:
+        return FileInfo(path, int(info["size"] or 0), str(info["mtime"]))
+
+    def _named(self, path: str) -> list[FileInfo]:
+        try:
+            info = self.fs.info(self._locate(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        if info["type"] == "directory":
+            return self._match(f"{path}/*" if path != "." else "*")
+        if info["type"] != "file":
+            raise JobError(f"{path!r} in {self.root!r} is a pipe or a device: name a file")
+        return [self._spelt(self._info(path, info))]
+
+    def _match(self, pattern: str) -> list[FileInfo]:
+        found = []
+        for file in super()._match(pattern):
+            if file.version != _LINK:
+                found.append(self._spelt(file))
+            elif target := self._target(file.path):
+                found.append(self._spelt(target))
+        return found
+
+    def _spelt(self, file: FileInfo) -> FileInfo:
+        """The file, where its path is a text that an origin can be made of."""
+        if not file.path.isprintable() and any("\ud800" <= c <= "\udfff" for c in file.path):
+            raise JobError(
+                f"{file.path!r} in {self.root!r} has a name that is not UTF-8: rename the file"
+            )
+        return file
+
+    def _target(self, path: str) -> FileInfo | None:
+        """The file that a link leads to; None for anything else."""
+        try:
+            info = self.fs.info(self._locate(path))
+        except FileNotFoundError as e:
+            raise JobError(f"{path!r} in {self.root!r} is a link to a file that is gone") from e
+        return self._info(path, info) if info["type"] == "file" else None
+
+    def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:
+        try:
+            with os.scandir(self._locate(folder)) as entries:
+                known = [e for e in entries if e.name.startswith(head)]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in known:
+            path = posixpath.join(folder, entry.name)
+            if entry.is_symlink():
+                yield entry.name, FileInfo(path, 0, _LINK)
+            elif entry.is_file():
+                yield entry.name, self._info(path, self.fs.info(entry))
+            elif entry.is_dir() and not deep:
+                yield entry.name, None
+            elif entry.is_dir() and entry.name[0] not in "._":
+                for below, file in self._list(path, "", True):
+                    yield f"{entry.name}/{below}", file
+
+    def _some_paths(self) -> Iterable[str]:
+        for folder, _, files in self.fs.walk(self.root, maxdepth=4):
+            for name in files:
+                yield posixpath.relpath(posixpath.join(folder, name), self.root)

@@ -1,0 +1,281 @@
+"""What the stores behind a service share: patterns by listing, calls repeated, files in ranges.
+
+A kind of store adds five things: `_list`, `_stat`, `_fetch`, `_has_root` and `_explain`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import logging
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeVar
+
+from vecferry.errors import FatalError, JobError, TransientError, redact, shorten
+from vecferry.io.files.stores.base import FileInfo, FileStore
+from vecferry.process import once
+from vecferry.retry import call_with_retries
+
+LEAST_AHEAD, MOST_AHEAD = 256 << 10, 8 << 20
+"""What a request brings beyond what was asked for; it doubles as long as reading goes on."""
+
+
+class ResumingFile(io.BufferedIOBase):
+    """A file of `size` bytes read by ranges, each of which `fetch` can repeat.
+
+    It holds one block: what is read on, grows it to `MOST_AHEAD`; a seek begins with
+    `LEAST_AHEAD` again, so that neither a footer nor a preview brings more than it needs.
+    `failure` is what it raised last.
+    """
+
+    failure: Exception | None = None
+
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
+        self.size = size
+        self._fetch = fetch
+        self._at = self._start = 0
+        self._block = b""
+        self._ahead = LEAST_AHEAD // 2
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """To any byte, without a request."""
+        return True
+
+    def tell(self) -> int:
+        """The place of the next byte."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Goes to a place."""
+        base = (0, self._at, self.size)[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """So many bytes, fewer at the end only; all that are left without `size`."""
+        end = self.size if size is None or size < 0 else min(self.size, self._at + size)
+        parts = []
+        while self._at < end:
+            parts.append(self._piece(end))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """What one request brings at most."""
+        end = self.size if size < 0 else min(self.size, self._at + size)
+        return self._piece(end) if self._at < end else b""
+
+    def close(self) -> None:
+        """Lets go of the block."""
+        self._block = b""
+        super().close()
+
+    def _piece(self, end: int) -> bytes:
+        """What the block has of the bytes up to `end`, at least one."""
+        within = self._at - self._start
+        if not 0 <= within < len(self._block):
+            self._load(end)
+            within = 0
+        piece = self._block[within : within + end - self._at]
+        self._at += len(piece)
+        return piece
+
+    def _load(self, end: int) -> None:
+        if self.closed:
+            raise ValueError("the file is closed")
+        on = self._at == self._start + len(self._block)
+        self._ahead = min(MOST_AHEAD, self._ahead * 2) if on else LEAST_AHEAD
+        self._block = b""
+        stop = min(self.size, self._at + max(self._ahead, min(end - self._at, MOST_AHEAD)))
+        try:
+            self._block, self._start = self._fetch(self._at, stop), self._at
+        except Exception as e:
+            self.failure = e
+            raise
+
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+"""A service that sends no byte for so long counts as away."""
+
+FIRST_SECONDS = 5.0
+"""So long a call is repeated to a service that has never answered in this process."""
+
+log = logging.getLogger(__name__)
+
+
+class Changed(Exception):
+    """The file is another one than that which was asked for."""
+
+
+class _Contact:
+    """Whether a service has answered in this process."""
+
+    answered = False
+
+
+class RemoteStore(FileStore):
+    """A folder of a store that is reached by requests; safe for use by several threads.
+
+    Failures that may pass are repeated: for `retry_seconds` where the service has answered before
+    in this process, else for `FIRST_SECONDS`, since its address may be wrong.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, connection: Any, name: str, retry_seconds: float | None) -> None:
+        folder = connection.path
+        super().__init__(f"{name}/{folder}".rstrip("/") if folder else name, f"/{folder}")
+        self.connection, self._retry_seconds = connection, retry_seconds
+        self._contact = once(("files answered", connection), _Contact)
+
+    def relative(self, pattern: str, *, rooted: bool = False) -> str:
+        """`pattern` within the folder; JobError where it leads out.
+
+        A leading slash is the top of the store. A URL must name the data source's own store.
+        """
+        _, mark, rest = pattern.partition("://")
+        if mark:
+            self.require_here(pattern)
+            return super().relative("/" + rest.partition("/")[2])
+        return super().relative(pattern)
+
+    def require_here(self, url: str) -> None:
+        """Raises JobError where a URL names another store than this."""
+        scheme, _, rest = url.partition("://")
+        if scheme.lower() not in self.schemes or not self._is_here(rest.partition("/")[0]):
+            raise JobError(
+                f"{url!r} names another place than the data source, which is {self.name!r}: "
+                "write the path within it, or name another data source"
+            )
+
+    def info(self, path: str) -> FileInfo:
+        """The file as it is now; FileNotFoundError where it is gone."""
+        return self._call(path, lambda: self._stat(path))
+
+    def open(self, path: str, file: FileInfo | None = None) -> Any:
+        """The file, opened for reading bytes; FatalError once another is read than that."""
+        opened = file or self.info(path)
+
+        def fetch(start: int, end: int) -> bytes:
+            return self._call(path, lambda: self._fetch(opened, start, end))
+
+        return ResumingFile(fetch, opened.size)
+
+    def _is_here(self, authority: str) -> bool:
+        """Whether a URL's host or bucket is the data source's."""
+        raise NotImplementedError
+
+    def _stat(self, path: str) -> FileInfo:
+        """One file; FileNotFoundError, or IsADirectoryError."""
+        raise NotImplementedError
+
+    def _fetch(self, file: FileInfo, start: int, end: int) -> bytes:
+        """Bytes `start` to `end` of that version of a file; `Changed` where there is another."""
+        raise NotImplementedError
+
+    def _has_root(self) -> bool:
+        """Whether the folder is there."""
+        raise NotImplementedError
+
+    def _explain(self, error: Exception) -> Exception:
+        """A `TransientError` for what may pass, a `FatalError` for what the user must correct."""
+        raise NotImplementedError
+
+    def _call(self, path: str, make: Callable[[], T]) -> T:
+        """What `make` gives, repeated while it fails for a time."""
+        where = f"{self.name}/{path}" if path not in ("", ".") else self.name
+        contact, since = self._contact, time.monotonic()
+
+        def attempt() -> T:
+            try:
+                made = make()
+            except (FileNotFoundError, IsADirectoryError):
+                contact.answered = True
+                raise
+            except Changed as e:
+                raise FatalError(
+                    f"{where} changed since it was listed; run the job again when nobody writes "
+                    "to its files"
+                ) from e
+            except (JobError, FatalError, TransientError):
+                raise
+            except Exception as e:
+                told = self._explain(e)
+                if isinstance(told, FatalError):
+                    raise FatalError(redact(f"{where}: {told}")) from e
+                raise told from e
+            contact.answered = True
+            return made
+
+        def repeated() -> None:
+            if time.monotonic() - since > 5:
+                log.warning("%s does not answer; it is tried again", where)
+
+        known = contact.answered
+        try:
+            return call_with_retries(
+                attempt,
+                deadline=self._retry_seconds if known else FIRST_SECONDS,
+                what=where,
+                on_retry=repeated,
+            )
+        except TransientError as e:
+            way = (
+                "run the job again when it does" if known else "correct the data source's endpoint"
+            )
+            raise TransientError(redact(f"{e}; {way}"), e.retry_after) from e
+
+    def _require_root(self) -> None:
+        if not self._call(".", self._has_root):
+            raise JobError(self._no_root())
+
+    def _named(self, path: str) -> list[FileInfo]:
+        try:
+            return [self.info(path)] if path != "." else list(self._below("", ["*"]))
+        except IsADirectoryError:
+            return list(self._below(path, ["*"]))
+        except FileNotFoundError:
+            return []
+
+    def _some_paths(self) -> Iterable[str]:
+        return (file.path for _, file in self._list("", "", True) if file is not None)
+
+
+def require_certificates(file: str | None) -> None:
+    """JobError where `caCert` can't be used, which clients take for a lost connection."""
+    if file is None:
+        return
+    try:
+        ssl.create_default_context(cafile=file)
+    except OSError as e:
+        raise JobError(f"caCert {file!r} can't be read as certificates in PEM: {e}") from e
+
+
+def require_whole(data: bytes, start: int, end: int) -> bytes:
+    """`data` where it is bytes `start` to `end`; else TransientError, as a connection broke off."""
+    if len(data) != end - start:
+        raise TransientError(f"{len(data)} bytes came of the {end - start} from byte {start} on")
+    return data
+
+
+def broken_off(error: Exception) -> bool:
+    """Whether a connection failed, or broke off in the middle of an answer."""
+    import urllib3
+
+    return isinstance(error, OSError | http.client.HTTPException | urllib3.exceptions.HTTPError)
+
+
+def unreachable(endpoint: str, error: BaseException) -> TransientError:
+    """The error for a service that does not answer; tells what lies at its bottom."""
+    bottom = error
+    while (under := bottom.__cause__ or bottom.__context__) is not None:
+        bottom = under
+    return TransientError(f"{endpoint} does not answer: {shorten(bottom) or type(bottom).__name__}")

@@ -1,0 +1,238 @@
+"""Buckets that speak S3, Alibaba Cloud's OSS among them, by boto3.
+
+pyarrow's client would do without an extra. It tells no entity tag in a listing, can't ask for one
+version of an object, and on Linux has no limit on how long an answer takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from vecferry.errors import FatalError, JobError, TransientError, shorten
+from vecferry.io.files.connections import OssConnection, S3Connection
+from vecferry.io.files.stores.base import FileInfo, Listed
+from vecferry.io.files.stores.remote import (
+    CONNECT_SECONDS,
+    READ_SECONDS,
+    Changed,
+    RemoteStore,
+    broken_off,
+    require_certificates,
+    require_whole,
+    unreachable,
+)
+from vecferry.process import once
+
+PAGE_SIZE = 1000
+POOL_SIZE = 64
+
+_KEY_CODES = {
+    "InvalidAccessKeyId": "accessKeyId is not known there",
+    "SignatureDoesNotMatch": "accessKeySecret does not belong to accessKeyId",
+    "InvalidToken": "the security token is not valid",
+    "InvalidSecurityToken": "the security token is not valid",
+    "ExpiredToken": "the security token has expired",
+    "SecurityTokenExpired": "the security token has expired",
+}
+_PLACE_CODES = {
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "InvalidRegion",
+    "301",
+    "307",
+}
+_TRANSIENT_CODES = {
+    "RequestTimeout",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "TooManyRequests",
+    "InternalError",
+    "ServiceUnavailable",
+}
+
+
+class S3Store(RemoteStore):
+    """A folder of a bucket. A version is an entity tag, and a read asks for that one."""
+
+    schemes = ("oss", "s3", "s3a", "s3n")
+    reads_one_version = True
+
+    def __init__(
+        self, connection: S3Connection | OssConnection, retry_seconds: float | None
+    ) -> None:
+        self._bucket = connection.bucket
+        super().__init__(connection, f"{connection.type}://{self._bucket}", retry_seconds)
+        self._prefix = f"{connection.path}/" if connection.path else ""
+
+    @property
+    def _client(self) -> Any:
+        return once(("files s3", self.connection), lambda: _client(self.connection))
+
+    def _is_here(self, authority: str) -> bool:
+        return authority == self._bucket
+
+    def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:
+        base = f"{folder}/" if folder else ""
+        ask = {
+            "Bucket": self._bucket,
+            "Prefix": f"{self._prefix}{base}{head}",
+            "MaxKeys": PAGE_SIZE,
+        }
+        if not deep:
+            ask["Delimiter"] = "/"
+        cut = len(self._prefix) + len(base)
+        while True:
+            page = self._call(folder, lambda: self._client.list_objects_v2(**ask))
+            for entry in page.get("CommonPrefixes", ()):
+                yield entry["Prefix"][cut:-1], None
+            for entry in page.get("Contents", ()):
+                name = entry["Key"][cut:]
+                if name and not name.endswith("/"):  # else it marks a folder
+                    yield name, FileInfo(base + name, entry["Size"], _version(entry))
+            if not page.get("IsTruncated"):
+                return
+            ask["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _stat(self, path: str) -> FileInfo:
+        from botocore.exceptions import ClientError
+
+        key = self._prefix + path
+        try:
+            found = self._client.head_object(Bucket=self._bucket, Key=key)
+        except ClientError as e:
+            if e.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
+                if e.response["Error"]["Code"] in ("400", "403"):  # an answer to HEAD has no words
+                    self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")
+                raise
+            if self._any(f"{key}/"):
+                raise IsADirectoryError(path) from e
+            raise FileNotFoundError(path) from e
+        return FileInfo(path, found["ContentLength"], _version(found))
+
+    def _fetch(self, file: FileInfo, start: int, end: int) -> bytes:
+        from botocore.exceptions import ClientError
+
+        ask = {"Bucket": self._bucket, "Key": self._prefix + file.path}
+        if file.version.startswith('"'):
+            ask["IfMatch"] = file.version
+        try:
+            answer = self._client.get_object(Range=f"bytes={start}-{end - 1}", **ask)
+        except ClientError as e:
+            code = e.response["Error"]["Code"]
+            if code == "NoSuchKey":
+                raise FileNotFoundError(file.path) from e
+            if code in ("412", "PreconditionFailed", "InvalidRange", "416"):
+                raise Changed from e
+            raise
+        with answer["Body"] as body:
+            if _version(answer) != file.version:
+                raise Changed
+            return require_whole(body.read(), start, end)
+
+    def _has_root(self) -> bool:
+        return self._any(self._prefix) or not self._prefix
+
+    def _any(self, prefix: str) -> bool:
+        found = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=1)
+        return bool(found.get("KeyCount") or found.get("Contents"))
+
+    def _explain(self, error: Exception) -> Exception:
+        from botocore import exceptions as boto
+        from botocore.parsers import ResponseParserError
+
+        endpoint = self.connection.service or "Amazon S3"
+        if isinstance(error, boto.ClientError):
+            return self._refused(error)
+        if isinstance(error, boto.SSLError):
+            return FatalError(
+                f"the certificate of {endpoint} is not trusted ({shorten(error)}): name its "
+                "authority's file as `caCert`, or correct the endpoint"
+            )
+        if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
+            return FatalError(
+                "no keys were found: give accessKeyId and accessKeySecret in the data source"
+            )
+        if isinstance(error, ResponseParserError):
+            return FatalError(f"{endpoint} does not speak S3: correct the endpoint")
+        passing = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError)
+        if isinstance(error, passing) or broken_off(error):
+            return unreachable(endpoint, error)
+        return FatalError(f"{type(error).__name__}: {shorten(error)}")
+
+    def _refused(self, error: Any) -> Exception:
+        """The error for an answer that is none of 2xx."""
+        told = error.response["Error"]
+        code, status = told.get("Code", ""), error.response["ResponseMetadata"]["HTTPStatusCode"]
+        said = shorten(f"{code}: {told.get('Message', '')}".rstrip(": "))
+        if code in _KEY_CODES:
+            return FatalError(f"{_KEY_CODES[code]}: correct the keys of the data source ({said})")
+        if "access key" in said.lower() and code != "AccessDenied":
+            words = _KEY_CODES["InvalidAccessKeyId"]
+            return FatalError(f"{words}: correct the keys of the data source ({said})")
+        if code == "RequestTimeTooSkewed":
+            return FatalError(f"this machine's clock is wrong: set it ({said})")
+        if code == "NoSuchBucket":
+            return FatalError(f"there is no bucket {self._bucket!r}: correct `bucket` ({said})")
+        if code in _PLACE_CODES:
+            region = told.get("Region") or told.get("Endpoint")
+            hint = f" to {region}" if region else ""
+            return FatalError(f"the bucket is elsewhere: correct endpoint or region{hint} ({said})")
+        if code == "InvalidObjectState":
+            return FatalError(f"the object is archived: restore it first ({said})")
+        if code in _TRANSIENT_CODES or status >= 500 or status == 429:
+            return TransientError(f"the service is busy or broken ({said})")
+        if status in (401, 403):
+            return FatalError(
+                "it may not be read with these keys: grant them the reading of objects and the "
+                f"listing of the bucket ({said})"
+            )
+        return FatalError(f"the service refuses ({said}): correct endpoint and bucket")
+
+
+def _client(connection: S3Connection | OssConnection) -> Any:
+    try:
+        from boto3.session import Session
+        from botocore.config import Config
+    except ImportError as e:
+        raise JobError(
+            f"a data source of type {connection.type!r} needs boto3: pip install 'vecferry[s3]'"
+        ) from e
+    require_certificates(connection.ca_cert)
+    style = "path" if connection.path_style else "virtual"
+    keys = {
+        "aws_access_key_id": connection.access_key_id,
+        "aws_secret_access_key": connection.access_key_secret,
+        "aws_session_token": connection.session_token,
+    }
+    return Session().client(
+        "s3",
+        endpoint_url=connection.service,
+        region_name=connection.region,
+        verify=connection.ca_cert,
+        config=Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            max_pool_connections=POOL_SIZE,
+            retries={"total_max_attempts": 1},  # calls are repeated by the store
+            s3={"addressing_style": style},
+            signature_version="s3v4",
+            # Services other than Amazon's don't know the checksums that it has added since.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+        **{name: str.__str__(key) for name, key in keys.items() if key is not None},
+    )
+
+
+def _version(found: dict[str, Any]) -> str:
+    """The entity tag in quotes, as If-Match takes it; without one the time of change, in seconds.
+
+    Some services leave the quotes out of listings, or tell fractions of seconds there only.
+    """
+    tag = (found.get("ETag") or "").strip('"')
+    return f'"{tag}"' if tag else str(found["LastModified"].replace(microsecond=0))

@@ -1,0 +1,41 @@
+"""Reads files in an own Beam pipeline."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from vecferry.beam import MakeReader, ReaderTransform
+from vecferry.io.files.settings import FilesSettings
+from vecferry.io.files.source import FileReader
+from vecferry.settings import Settings
+from vecferry.steps import StepContext
+
+
+@dataclass(kw_only=True, eq=False)
+class ReadFiles(ReaderTransform):
+    """Reads the files of a pattern as rows, in parallel.
+
+    Takes the beginning of a pipeline; gives `rows` (dicts that know their origin) and `rejected`
+    (`vecferry.rows.Reject`, records that are no rows).
+
+    Raises JobError at construction where the data source holds no files.
+
+    Args:
+      settings: which files, of what format, with which columns.
+      connection: the data source, such as `LocalConnection`.
+      context: the run that this step is part of; needed for throttling only.
+    """
+
+    settings: FilesSettings
+    connection: Settings
+
+    step_type = "file"
+
+    def __post_init__(self) -> None:
+        context = self.context or StepContext(step="Read", step_type=self.step_type)
+        FileReader(self.settings, self.connection, context)
+
+    def reader(self, context: StepContext) -> MakeReader:
+        """Makes a `FileReader`."""
+        return functools.partial(FileReader, self.settings, self.connection, context)

@@ -1,0 +1,24 @@
+"""Collections of Milvus, written.
+
+A public name is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vecferry.lazy import hands_on
+
+if TYPE_CHECKING:
+    from vecferry.io.milvus.settings import MilvusConnection as MilvusConnection
+    from vecferry.io.milvus.settings import MilvusSettings as MilvusSettings
+    from vecferry.io.milvus.transform import WriteToMilvus as WriteToMilvus
+
+__getattr__ = hands_on(
+    __name__,
+    {
+        "WriteToMilvus": "transform",
+        "MilvusConnection": "settings",
+        "MilvusSettings": "settings",
+    },
+)

@@ -1,0 +1,461 @@
+"""One collection on one server or file: what is asked of it and made of it, outside of writing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from vecferry.errors import JobError, near, redact, shorten
+from vecferry.io.milvus.client import MilvusHandle
+from vecferry.io.milvus.settings import (
+    MAX_CAPACITY,
+    MAX_VARCHAR,
+    VECTOR_TYPES,
+    MilvusColumn,
+    MilvusConnection,
+    MilvusSettings,
+)
+from vecferry.io.sink.mark import NAME, Mark, from_json, to_text
+
+CODES = {
+    "Bool": 1, "Int8": 2, "Int16": 3, "Int32": 4, "Int64": 5, "Float": 10, "Double": 11,
+    "String": 20, "VarChar": 21, "Array": 22, "JSON": 23, "BinaryVector": 100, "FloatVector": 101,
+    "Float16Vector": 102, "BFloat16Vector": 103, "SparseFloatVector": 104,
+}  # fmt: skip
+"""Our names of types -> the numbers that Milvus's protocol gives them."""
+
+NAMES = {code: name for name, code in CODES.items()}
+DYNAMIC = "$meta"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldInfo:
+    """A field as the server has it. `metric` is that of its index, None where it has no index."""
+
+    name: str
+    type: str
+    primary: bool = False
+    auto_id: bool = False
+    partition_key: bool = False
+    nullable: bool = False
+    has_default: bool = False
+    dimension: int | None = None
+    max_length: int | None = None
+    max_capacity: int | None = None
+    element_type: str | None = None
+    metric: str | None = None
+    computed: bool = False
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it is a vector of any kind."""
+        return self.type in VECTOR_TYPES
+
+    @property
+    def optional(self) -> bool:
+        """Whether a row may leave it out."""
+        return self.nullable or self.has_default or self.auto_id or self.computed
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionInfo:
+    """A collection as the server has it, or as we would create it.
+
+    `mark` is what made its vectors; None where it does not say.
+    """
+
+    name: str
+    fields: tuple[FieldInfo, ...]
+    dynamic: bool = False
+    mark: Mark | None = None
+
+    @property
+    def key(self) -> FieldInfo:
+        """The primary key."""
+        return next(f for f in self.fields if f.primary)
+
+    def field(self, name: str) -> FieldInfo | None:
+        """The field of that name."""
+        return next((f for f in self.fields if f.name == name), None)
+
+    def vectors(self) -> list[FieldInfo]:
+        """The vector fields."""
+        return [f for f in self.fields if f.is_vector]
+
+
+def described(description: dict[str, Any], metrics: dict[str, str]) -> CollectionInfo:
+    """The collection that ``describe_collection`` told of; `metrics` by name of vector field."""
+    return CollectionInfo(
+        name=description["collection_name"],
+        fields=tuple(_described_field(f, metrics) for f in description["fields"]),
+        dynamic=bool(description.get("enable_dynamic_field")),
+        mark=from_json((description.get("properties") or {}).get(NAME)),
+    )
+
+
+def _described_field(field: dict[str, Any], metrics: dict[str, str]) -> FieldInfo:
+    params = field.get("params") or {}
+    code, element = int(field["type"]), int(field.get("element_type") or 0)
+    default = field.get("default_value")
+
+    def number(key: str) -> int | None:
+        return int(params[key]) if params.get(key) is not None else None
+
+    return FieldInfo(
+        name=field["name"],
+        type=NAMES.get(code, f"type {code}"),
+        primary=bool(field.get("is_primary")),
+        auto_id=bool(field.get("auto_id")),
+        partition_key=bool(field.get("is_partition_key")),
+        nullable=bool(field.get("nullable")),
+        has_default=default is not None and _is_set(default),
+        dimension=number("dim"),
+        max_length=number("max_length"),
+        max_capacity=number("max_capacity"),
+        element_type=NAMES.get(element),
+        metric=metrics.get(field["name"]),
+        computed=bool(field.get("is_function_output")),
+    )
+
+
+def _is_set(default: Any) -> bool:
+    which = getattr(default, "WhichOneof", None)
+    return which is None or which("data") is not None
+
+
+def planned(settings: MilvusSettings) -> CollectionInfo:
+    """The collection that these settings would create."""
+    fields = tuple(
+        FieldInfo(
+            name=c.name,
+            type=c.type,
+            primary=c.primary_key,
+            auto_id=c.auto_id,
+            partition_key=c.partition_key,
+            nullable=c.nullable,
+            has_default=c.default_value is not None,
+            dimension=c.dimension if c.is_vector else None,
+            max_length=_max_length(c),
+            max_capacity=(c.max_capacity or MAX_CAPACITY) if c.type == "Array" else None,
+            element_type=c.element_type if c.type == "Array" else None,
+            metric=c.metric if c.is_vector else None,
+        )
+        for c in settings.column
+    )
+    return CollectionInfo(
+        name=settings.collection, fields=fields, dynamic=settings.enable_dynamic_schema
+    )
+
+
+def _max_length(column: MilvusColumn) -> int | None:
+    if column.type == "VarChar" or (column.type == "Array" and column.element_type == "VarChar"):
+        return column.max_length or MAX_VARCHAR
+    return None
+
+
+def creation(settings: MilvusSettings) -> Any:
+    """pymilvus's ``CollectionSchema`` for these settings."""
+    from pymilvus import DataType, MilvusClient
+
+    schema = MilvusClient.create_schema(
+        auto_id=False,
+        enable_dynamic_field=settings.enable_dynamic_schema,
+        description="created by vecferry",
+    )
+    for name, type_name, options in field_options(settings):
+        element = options.get("element_type")
+        if element is not None:
+            options["element_type"] = DataType(CODES[element])
+        schema.add_field(name, DataType(CODES[type_name]), **options)
+    return schema
+
+
+def field_options(settings: MilvusSettings) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Name, type and options of each field, as ``add_field`` takes them but for names of types."""
+    for c in settings.column:
+        options: dict[str, Any] = {}
+        if c.is_vector and c.type != "SparseFloatVector":
+            options["dim"] = c.dimension
+        if (longest := _max_length(c)) is not None:
+            options["max_length"] = longest
+        if c.type == "Array":
+            options["element_type"] = c.element_type or ""
+            options["max_capacity"] = c.max_capacity or MAX_CAPACITY
+        if c.primary_key:
+            options |= {"is_primary": True, "auto_id": c.auto_id}
+        if c.partition_key:
+            options["is_partition_key"] = True
+        if c.nullable:
+            options["nullable"] = True
+        if c.default_value is not None:
+            options["default_value"] = _default(c)
+        yield c.name, c.type, options
+
+
+def _default(column: MilvusColumn) -> Any:
+    """The default as the field's own type; jobs write numbers as strings."""
+    value = column.default_value
+    if column.type == "Bool":
+        return str(value).strip().casefold() in ("true", "1")
+    if column.type.startswith("Int"):
+        return int(value)
+    if column.type in ("Float", "Double"):
+        return float(value)
+    return value if isinstance(value, str) or column.type == "JSON" else str(value)
+
+
+INDEX_PARAMETERS: dict[str, dict[str, int]] = {
+    "HNSW": {"M": 16, "efConstruction": 200},
+    "IVF_FLAT": {"nlist": 1024},
+    "IVF_SQ8": {"nlist": 1024},
+    "SCANN": {"nlist": 1024},
+    "BIN_IVF_FLAT": {"nlist": 1024},
+}
+
+
+def index_of(field: FieldInfo, settings: MilvusSettings) -> dict[str, Any]:
+    """The index that we make for a vector field, as ``add_index`` takes it."""
+    column = next((c for c in settings.column if c.name == field.name), None)
+    if column is None:
+        column = MilvusColumn(name=field.name, type=field.type)
+    return {
+        "field_name": field.name,
+        "index_name": field.name,
+        "index_type": column.index,
+        "metric_type": column.metric,
+        "params": INDEX_PARAMETERS.get(column.index, {}),
+    }
+
+
+def filled(settings: MilvusSettings, info: CollectionInfo) -> dict[str, str]:
+    """Field -> column of the row, for all that is sent: without an automatic key."""
+    sources = settings.sources()
+    if not sources and settings.column_mapping is None:
+        sources = {f.name: f.name for f in info.fields if not f.computed}
+    return {d: s for d, s in sources.items() if not ((f := info.field(d)) and f.auto_id)}
+
+
+def mismatches(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
+    """Why the rows of this job don't fit the collection that is there; empty if they do."""
+    where = f"collection {settings.collection!r}"
+    out: list[str] = []
+    for column in settings.column:
+        field = info.field(column.name)
+        if field is not None:
+            out += [f"{where}: {p}" for p in _differences(column, field)]
+    into = filled(settings, info)
+    names = [f.name for f in info.fields]
+    if not info.dynamic:
+        out += [
+            f"{where} has no field {name!r}{near(name, names)} (it has {', '.join(names)})"
+            for name in into
+            if name not in names
+        ]
+    for field in info.fields:
+        if field.name in into and field.computed:
+            out.append(f"{where} computes the field {field.name!r} itself; leave it out")
+        if field.name in into or field.optional:
+            continue
+        out.append(
+            f"{where} needs the field {field.name!r} ({field.type}), which this job does not fill; "
+            "add it to column and columnMapping"
+        )
+    return out
+
+
+def _differences(column: MilvusColumn, field: FieldInfo) -> Iterable[str]:
+    if column.type != field.type and (column.type, field.type) != ("VarChar", "String"):
+        yield f"field {field.name!r} is a {field.type} there and a {column.type} in the job"
+        return
+    if column.is_vector and column.dimension and field.dimension != column.dimension:
+        yield (
+            f"field {field.name!r} has dimension {field.dimension} there and "
+            f"{column.dimension} in the job; change dimension, or write into another collection"
+        )
+    if column.type == "Array" and column.element_type != field.element_type:
+        yield (
+            f"field {field.name!r} is an Array of {field.element_type} there and of "
+            f"{column.element_type} in the job"
+        )
+    if column.primary_key and not field.primary:
+        yield f"field {field.name!r} is not the primary key there, as the job has it"
+
+
+def unmapped(settings: MilvusSettings) -> list[str]:
+    """The columns of the job that nothing fills."""
+    if settings.column_mapping is None:
+        return []
+    into = settings.sources()
+    return [c.name for c in settings.column if c.name not in into and not c.auto_id]
+
+
+T = TypeVar("T")
+
+BUILD_SECONDS = 300.0
+"""How long creating, indexing and loading may take."""
+
+
+class Collection:
+    """The collection of a step. Each call raises JobError where the server refuses it."""
+
+    def __init__(
+        self, settings: MilvusSettings, connection: MilvusConnection, handle: MilvusHandle
+    ) -> None:
+        self.settings, self.handle = settings, handle
+        self.where = f"Milvus at {connection.endpoint}"
+        self._seconds = connection.connect_timeout_ms / 1000
+        self._client = handle.client
+        self._name = settings.collection
+
+    def ask(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """The answer to a call of the client."""
+        from grpc import RpcError  # type: ignore[import-untyped]
+        from pymilvus.exceptions import MilvusException
+
+        kwargs.setdefault("timeout", self._seconds)
+        try:
+            return call(*args, **kwargs)
+        except (MilvusException, RpcError) as e:
+            text = getattr(e, "message", "") or str(e)
+            raise JobError(f"{self.where}: {shorten(redact(text), 300)}") from e
+
+    def neighbours(self) -> list[str]:
+        """The names of the collections in the database."""
+        return sorted(self.ask(self._client.list_collections))
+
+    def exists(self) -> bool:
+        """Whether the collection is there."""
+        return bool(self.ask(self._client.has_collection, self._name))
+
+    def describe(self) -> CollectionInfo | None:
+        """Its schema, with the metrics of its indexes; None where it does not exist."""
+        client, name = self._client, self._name
+        if not self.exists():
+            return None
+        description = self.ask(client.describe_collection, name)
+        metrics: dict[str, str] = {}
+        for index in self.ask(client.list_indexes, name):
+            told = self.ask(client.describe_index, name, index_name=index)
+            if told and told.get("metric_type"):
+                metrics[told["field_name"]] = told["metric_type"]
+        return described(description, metrics)
+
+    def create(self, mark: Mark) -> None:
+        """Creates it as the job's columns have it, with a mark that says what makes its vectors."""
+        schema = creation(self.settings)
+        try:
+            self.ask(
+                self._client.create_collection,
+                self._name,
+                schema=schema,
+                properties={NAME: to_text(mark)},
+                timeout=BUILD_SECONDS,
+            )
+        except JobError:
+            if not self.exists():  # another process may have been faster
+                raise
+
+    def remember(self, mark: Mark) -> None:
+        """Writes what made its vectors into a property of its own."""
+        properties = {NAME: to_text(mark)}
+        self.ask(self._client.alter_collection_properties, self._name, properties=properties)
+
+    def is_empty(self, *, unknown: bool) -> bool:
+        """Whether it holds no row; `unknown` where it is not loaded, and so can't be asked.
+
+        A server's statistics tell of a row only once it has been flushed.
+        """
+        try:
+            found = self.ask(
+                self._client.query, self._name, filter="", limit=1, consistency_level="Strong"
+            )
+        except JobError:
+            return unknown
+        return not found
+
+    def named(self, alias: str) -> str | None:
+        """The collection that a name stands for: its own, or an alias'; None where it is free."""
+        if not self.ask(self._client.has_collection, alias):
+            return None
+        found = self.ask(self._client.describe_collection, alias)
+        return str(found["collection_name"])
+
+    def point_alias(self, alias: str) -> None:
+        """Lets an alias name this collection; what it named before is reached by it no more."""
+        change = self._client.alter_alias if self.named(alias) else self._client.create_alias
+        self.ask(change, self._name, alias)
+
+    def drop(self) -> None:
+        """Drops it with all its rows."""
+        self.ask(self._client.drop_collection, self._name)
+
+    def add_partition(self) -> None:
+        """Creates the job's partition where it is missing."""
+        name, partition = self._name, self.settings.partition
+        if not partition or self.ask(self._client.has_partition, name, partition):
+            return
+        try:
+            self.ask(self._client.create_partition, name, partition)
+        except JobError:
+            if not self.ask(self._client.has_partition, name, partition):
+                raise
+
+    def make_searchable(self, info: CollectionInfo) -> None:
+        """An index on each vector field that has none, and the collection loaded."""
+        missing = [f for f in info.vectors() if f.metric is None]
+        if missing:
+            params = self._client.prepare_index_params()
+            for field in missing:
+                params.add_index(**index_of(field, self.settings))
+            self.ask(self._client.create_index, self._name, params, timeout=BUILD_SECONDS)
+        self.load()
+
+    def load(self) -> None:
+        """Loads it, which searching and counting need."""
+        self.ask(self._client.load_collection, self._name, timeout=BUILD_SECONDS)
+
+    def count(self) -> int:
+        """How many rows it, or the job's partition of it, holds now."""
+        self.load()
+        partition = self.settings.partition
+        if partition and self.handle.is_file:  # Milvus Lite counts all partitions in a query
+            stats = self.ask(self._client.get_partition_stats, self._name, partition)
+            return int(stats["row_count"])
+        answer = self.ask(
+            self._client.query, self._name, filter="", output_fields=["count(*)"],
+            consistency_level="Strong", **self._partition(),
+        )  # fmt: skip
+        return int(answer[0]["count(*)"])
+
+    def search(
+        self, info: CollectionInfo, field: FieldInfo, value: Any, k: int
+    ) -> list[dict[str, Any]]:
+        """The rows nearest to a value of `field`: `score` and every field but vectors."""
+        self.load()
+        scalars = [f.name for f in info.fields if not f.is_vector]
+        hits = self.ask(
+            self._client.search,
+            self._name,
+            data=[value],
+            anns_field=field.name,
+            limit=k,
+            output_fields=scalars + (["$meta"] if info.dynamic else []),
+            consistency_level="Strong",
+            **self._partition(),
+        )
+        return [{"score": float(hit["distance"]), **_entity(hit, info)} for hit in hits[0]]
+
+    def _partition(self) -> dict[str, Any]:
+        partition = self.settings.partition
+        return {"partition_names": [partition]} if partition else {}
+
+
+def _entity(hit: Any, info: CollectionInfo) -> dict[str, Any]:
+    """The fields of a hit; dynamic ones as fields of their own."""
+    entity = dict(hit["entity"])
+    extra = entity.pop("$meta", None)
+    if isinstance(extra, dict):
+        entity |= extra
+    entity.setdefault(info.key.name, hit.get(info.key.name, hit.get("id")))
+    return entity

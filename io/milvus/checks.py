@@ -1,0 +1,146 @@
+"""Why a job can't have a collection as it is named, or can't have it made; what may surprise."""
+
+from __future__ import annotations
+
+from vecferry.errors import near
+from vecferry.io.milvus.catalog import CODES, Collection, CollectionInfo, field_options, unmapped
+from vecferry.io.milvus.settings import MilvusConnection, MilvusSettings
+from vecferry.io.sink.mark import NAME, Mark, to_text
+
+LITE_TYPES = frozenset(
+    {"Bool", "Int8", "Int16", "Int32", "Int64", "Float", "Double", "VarChar", "Array", "JSON",
+     "FloatVector", "SparseFloatVector"}
+)  # fmt: skip
+
+_TYPES_SINCE = dict.fromkeys(("SparseFloatVector", "BFloat16Vector", "Float16Vector"), (2, 4))
+"""https://milvus.io/docs/v2.4.x/release_notes.md; 2.3.5 takes a Float16Vector, and dies of it."""
+
+
+Version = tuple[int, int] | None
+"""Of a server; None for Milvus Lite, and where a server tells none."""
+
+
+def absent(settings: MilvusSettings, existing: list[str]) -> str:
+    """That the collection is missing, and which there are."""
+    name = settings.collection
+    there = f" (there are: {', '.join(existing[:20])})" if existing else ""
+    return f"collection {name!r} does not exist{near(name, existing)}{there}"
+
+
+def missing(
+    settings: MilvusSettings, connection: MilvusConnection, existing: list[str], mark: Mark,
+    version: Version,
+) -> list[str]:  # fmt: skip
+    """Why the job can't do without the collection, which is not there; what would create it."""
+    what = f"Milvus at {connection.endpoint}: {absent(settings, existing)}"
+    if settings.schema_create_mode == "ignore":
+        problems = settings.creation_problems()
+        way = "" if problems else f"; this would create it: {_program(settings, mark)}"
+        return [f"{what}; create it, or set schemaCreateMode to createIfNotExist{way}"]
+    problems = uncreatable(settings, connection, version)
+    return [f"{what} and can't be created: {p}" for p in problems]
+
+
+def uncreatable(
+    settings: MilvusSettings, connection: MilvusConnection, version: Version
+) -> list[str]:
+    """Why the collection can't be created on this server, asked before one is dropped for it."""
+    problems = settings.creation_problems()
+    if connection.is_file and not problems:
+        return _lite_problems(settings)
+    return problems or _too_new(settings, version)
+
+
+def _program(settings: MilvusSettings, mark: Mark) -> str:
+    """What creates the collection by pymilvus, marked, in one line of Python."""
+    dynamic = settings.enable_dynamic_schema
+    lines = [f"schema = client.create_schema(auto_id=False, enable_dynamic_field={dynamic})"]
+    for name, type_name, options in field_options(settings):
+        given = "".join(
+            f", {k}={_type(v) if k == 'element_type' else repr(v)}" for k, v in options.items()
+        )
+        lines.append(f"schema.add_field({name!r}, {_type(type_name)}{given})")
+    properties = {NAME: to_text(mark)}
+    name = settings.collection
+    lines.append(f"client.create_collection({name!r}, schema=schema, properties={properties!r})")
+    return "; ".join(lines)
+
+
+def _type(name: str) -> str:
+    return f"DataType({CODES[name]})"
+
+
+def another_name(settings: MilvusSettings, info: CollectionInfo) -> str:
+    """That the job names an alias where it must name the collection itself."""
+    name = settings.collection
+    if settings.schema_create_mode == "recreate":
+        return (
+            f"{name!r} is an alias of collection {info.name!r}, which would be dropped: name the "
+            "collection itself, or create it anew by hand"
+        )
+    return f"--into {name}: this is an alias of collection {info.name!r}: name a new one"
+
+
+def misnamed(settings: MilvusSettings, collection: Collection) -> list[str]:
+    """Why the alias can't be moved: it is the name of a collection."""
+    alias, name = settings.alias, settings.collection
+    if alias is None or collection.named(alias) != alias:
+        return []
+    return [
+        f"alias {alias!r} is the name of a collection already, and can't be both: choose another "
+        f"alias; or fill {name!r} without moving one, then let it take that collection's place: "
+        f"client.rename_collection({alias!r}, {alias + '_old'!r}) and "
+        f"client.create_alias({name!r}, {alias!r})"
+    ]
+
+
+def notes_of(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
+    """What is no fault, and may surprise."""
+    out = []
+    if info.key.auto_id:
+        out.append(
+            f"collection {info.name!r} makes its own ids, so every row is inserted: "
+            "a run that is repeated writes its rows twice"
+        )
+    elif settings.write_mode == "insert":
+        out.append(
+            "writeMode insert: a run that is repeated writes its rows twice; upsert would not"
+        )
+    if left := unmapped(settings):
+        out.append(f"columnMapping fills nothing into {', '.join(left)}")
+    return out
+
+
+def _lite_problems(settings: MilvusSettings) -> list[str]:
+    out = [
+        f"Milvus Lite has no {c.type} (column {c.name!r}); use a Milvus server"
+        for c in settings.column
+        if c.type not in LITE_TYPES
+    ]
+    floats = [c.name for c in settings.column if c.type == "FloatVector"]
+    if len(floats) > 1:
+        out.append(f"Milvus Lite takes one FloatVector, not {', '.join(floats)}; use a server")
+    return out
+
+
+def _too_new(settings: MilvusSettings, version: Version) -> list[str]:
+    """What a collection of these settings has and a server of this version hasn't.
+
+    Some servers take it all the same, and leave it out or break off halfway.
+    """
+    if version is None:
+        return []
+    vectors = [c for c in settings.column if c.is_vector]
+    asked = [(f"{c.type} (column {c.name!r})", _TYPES_SINCE.get(c.type)) for c in vectors]
+    asked += [(f"nullable (column {c.name!r})", (2, 5)) for c in settings.column if c.nullable]
+    if len(vectors) > 1:
+        asked.append((f"more than one vector ({', '.join(c.name for c in vectors)})", (2, 4)))
+    return [
+        f"the server is version {_dotted(version)}, and {what} needs {_dotted(since)} or newer"
+        for what, since in asked
+        if since is not None and version < since
+    ]
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"

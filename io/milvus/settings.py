@@ -1,0 +1,346 @@
+"""What a job may say about Milvus: the connection and the writer."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from vecferry.errors import near
+from vecferry.settings import SecretText, Settings, pick
+
+VECTOR_TYPES = (
+    "FloatVector",
+    "Float16Vector",
+    "BFloat16Vector",
+    "BinaryVector",
+    "SparseFloatVector",
+)
+SCALAR_TYPES = (
+    "Bool", "Int8", "Int16", "Int32", "Int64", "Float", "Double", "VarChar", "Array", "JSON",
+)  # fmt: skip
+TYPES = (*SCALAR_TYPES, *VECTOR_TYPES)
+ELEMENT_TYPES = tuple(t for t in SCALAR_TYPES if t not in ("Array", "JSON"))
+METRICS = {
+    "FloatVector": ("COSINE", "IP", "L2"),
+    "Float16Vector": ("COSINE", "IP", "L2"),
+    "BFloat16Vector": ("COSINE", "IP", "L2"),
+    "BinaryVector": ("HAMMING", "JACCARD"),
+    "SparseFloatVector": ("IP", "BM25"),
+}
+INDEXES = {
+    "FloatVector": ("AUTOINDEX", "HNSW", "IVF_FLAT", "IVF_SQ8", "FLAT", "SCANN", "DISKANN"),
+    "Float16Vector": ("AUTOINDEX", "HNSW", "IVF_FLAT", "IVF_SQ8", "FLAT"),
+    "BFloat16Vector": ("AUTOINDEX", "HNSW", "IVF_FLAT", "IVF_SQ8", "FLAT"),
+    "BinaryVector": ("BIN_IVF_FLAT", "BIN_FLAT"),
+    "SparseFloatVector": ("SPARSE_INVERTED_INDEX", "SPARSE_WAND"),
+}
+MAX_DIMENSION = 32768
+MAX_VARCHAR = 65535
+MAX_CAPACITY = 4096
+
+
+class MilvusColumn(Settings):
+    """A field of the collection."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"description", "comment"})
+
+    name: str = Field(min_length=1)
+    type: str = Field(json_schema_extra={"enum": [*TYPES]})
+    primary_key: bool = False
+    auto_id: bool = False
+    partition_key: bool = False
+    dimension: int | None = None
+    max_length: int | None = None
+    max_capacity: int | None = None
+    element_type: str | None = None
+    nullable: bool = False
+    default_value: Any = None
+    metric_type: str | None = None
+    index_type: str | None = None
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _type(cls, value: Any) -> Any:
+        if str(value).casefold() in ("string", "text"):
+            return "VarChar"
+        return pick(value, TYPES, "Milvus type")
+
+    @field_validator("element_type", mode="before")
+    @classmethod
+    def _element_type(cls, value: Any) -> Any:
+        if value is None or str(value).strip().casefold() in ("none", ""):
+            return None
+        if str(value).casefold() == "string":
+            return "VarChar"
+        return pick(value, ELEMENT_TYPES, "type of an Array's elements")
+
+    @field_validator("dimension", "max_length", "max_capacity", mode="before")
+    @classmethod
+    def _blank(cls, value: Any) -> Any:
+        return (
+            None if isinstance(value, str) and value.strip().casefold() in ("", "none") else value
+        )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        problems = [p for p in self._problems() if p]
+        if problems:
+            raise ValueError(f"column {self.name!r}: " + "; ".join(problems))
+        return self
+
+    def _problems(self) -> list[str]:
+        out = [_range("maxLength", self.max_length, MAX_VARCHAR) if self.type == "VarChar" else ""]
+        vector = self.is_vector
+        if vector and self.type != "SparseFloatVector":
+            out.append(_range("dimension", self.dimension, MAX_DIMENSION))
+            if self.type == "BinaryVector" and (self.dimension or 0) % 8:
+                out.append(f"dimension {self.dimension} of a BinaryVector must be a multiple of 8")
+        if self.type == "Array":
+            out.append(_range("maxCapacity", self.max_capacity, MAX_CAPACITY))
+            out.append("" if self.element_type else "an Array needs elementType, such as VarChar")
+        if self.primary_key and self.type not in ("Int64", "VarChar"):
+            out.append(f"a primary key is Int64 or VarChar, not {self.type}")
+        if self.primary_key and self.nullable:
+            out.append("a primary key can't be nullable")
+        if self.auto_id and not self.primary_key:
+            out.append("autoId needs primaryKey: true")
+        if self.partition_key and (self.primary_key or self.type not in ("Int64", "VarChar")):
+            out.append("a partitionKey is Int64 or VarChar, and not the primary key")
+        if self.default_value is not None and (vector or self.primary_key):
+            out.append("a vector or a primary key can't have a defaultValue")
+        out += [self._choice("metricType", METRICS), self._choice("indexType", INDEXES)]
+        return out
+
+    def _choice(self, key: str, choices: dict[str, tuple[str, ...]]) -> str:
+        value = self.metric_type if key == "metricType" else self.index_type
+        if value is None:
+            return ""
+        if not self.is_vector:
+            return f"{key} is for vectors, not for {self.type}"
+        try:
+            pick(value, choices[self.type], f"{key} of a {self.type}")
+        except ValueError as e:
+            return str(e)
+        return ""
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether its values are vectors of any kind."""
+        return self.type in VECTOR_TYPES
+
+    @property
+    def metric(self) -> str:
+        """The metric of the index that we create: COSINE, HAMMING or IP unless the job says."""
+        choices = METRICS[self.type]
+        return pick(self.metric_type, choices, "metric") if self.metric_type else choices[0]
+
+    @property
+    def index(self) -> str:
+        """The kind of index that we create."""
+        choices = INDEXES[self.type]
+        return pick(self.index_type, choices, "index") if self.index_type else choices[0]
+
+
+def _range(key: str, value: int | None, most: int) -> str:
+    if value is None or 1 <= value <= most:
+        return ""
+    return f"{key} {value} is not within 1 to {most}"
+
+
+WRITE_MODES = ("upsert", "insert")
+CREATE_MODES = ("createIfNotExist", "ignore", "recreate")
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,254}")  # https://milvus.io/docs/limitations.md
+
+
+class MilvusConnection(Settings):
+    """A Milvus server, or a file that Milvus Lite opens in this process."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"name", "description"})
+
+    type: Literal["milvus"] = "milvus"
+    endpoint: str = Field(
+        description="http://host:19530, or the path of a Milvus Lite file: ./x.db"
+    )
+    token: SecretText | None = None
+    username: str | None = None
+    password: SecretText | None = None
+    database: str = "default"
+    ca_cert: str | None = Field(default=None, description="path of a CA certificate")
+    connect_timeout_ms: int = Field(default=10_000, ge=1)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        value = value.strip()
+        scheme = value.split("://", 1)[0].lower() if "://" in value else ""
+        if scheme in ("http", "https", "tcp") or (not scheme and value.endswith(".db")):
+            return value
+        raise ValueError(
+            f"endpoint {value!r} is neither a server nor a Milvus Lite file: "
+            "give http://host:19530, or a path that ends in .db"
+        )
+
+    @model_validator(mode="after")
+    def _login(self) -> Self:
+        if (self.username is None) != (self.password is None) and self.token is None:
+            given, missing = ("username", "password") if self.username else ("password", "username")
+            raise ValueError(f"{given} is given without {missing}; give both, or a token")
+        if self.ca_cert is not None and not self.endpoint.lower().startswith("https:"):
+            raise ValueError("caCert is given, and the endpoint is not https://")
+        return self
+
+    @property
+    def is_file(self) -> bool:
+        """Whether Milvus Lite serves it, in one process at a time."""
+        return "://" not in self.endpoint
+
+
+class ColumnMapping(Settings):
+    """Which column of a row goes into which field."""
+
+    source_col_name: str = Field(min_length=1)
+    dst_col_name: str = Field(min_length=1)
+
+
+class MilvusSettings(Settings):
+    """What the step `milvus` may say."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"envType"})
+
+    datasource: str | None = None
+    collection: str
+    partition: str | None = None
+    write_mode: str = Field(default="upsert", json_schema_extra={"enum": [*WRITE_MODES]})
+    batch_size: int = Field(default=1024, ge=1)
+    schema_create_mode: str = Field(
+        default="createIfNotExist", json_schema_extra={"enum": [*CREATE_MODES]}
+    )
+    enable_dynamic_schema: bool = False
+    column: list[MilvusColumn] = Field(default_factory=list)
+    column_mapping: list[ColumnMapping] | None = None
+    owns_target: bool = Field(
+        default=False, description="the job may drop what the collection holds (recreate)"
+    )
+    alias: str | None = Field(
+        default=None, description="another name, which the collection gets once the job is done"
+    )
+
+    @field_validator("write_mode", mode="before")
+    @classmethod
+    def _write_mode(cls, value: Any) -> Any:
+        return pick(value, WRITE_MODES, "writeMode")
+
+    @field_validator("schema_create_mode", mode="before")
+    @classmethod
+    def _create_mode(cls, value: Any) -> Any:
+        return pick(value, CREATE_MODES, "schemaCreateMode")
+
+    @field_validator("collection", "alias")
+    @classmethod
+    def _collection(cls, value: str | None) -> str | None:
+        if value is not None and not _NAME.fullmatch(value):
+            raise ValueError(
+                f"{value!r} is no name that Milvus takes: letters, digits and underscores, not "
+                "beginning with a digit, 255 at most"
+            )
+        return value
+
+    @field_validator("partition")
+    @classmethod
+    def _partition(cls, value: str | None) -> str | None:
+        return value or None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        problems = [*self._column_problems(), *self._mapping_problems()]
+        if self.alias == self.collection:
+            problems.append(f"alias {self.alias!r} is the collection itself: give one another name")
+        if self.schema_create_mode == "recreate":
+            problems += self.creation_problems()
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _column_problems(self) -> list[str]:
+        names = [c.name for c in self.column]
+        out = [f"column {n!r} is given twice" for n in _doubles(names)]
+        for flag, key in (("primary_key", "primaryKey"), ("partition_key", "partitionKey")):
+            having = [c.name for c in self.column if getattr(c, flag)]
+            if len(having) > 1:
+                out.append(f"{key} is set on {' and '.join(having)}; a collection has one at most")
+            if having and flag == "partition_key" and self.partition:
+                out.append(
+                    f"partition {self.partition!r} can't be named where {having[0]!r} is the "
+                    "partitionKey: Milvus chooses the partition; leave one of them out"
+                )
+        return out
+
+    def _mapping_problems(self) -> list[str]:
+        mapped = [m.dst_col_name for m in self.column_mapping or []]
+        out = [f"columnMapping fills {n!r} twice" for n in _doubles(mapped)]
+        names = [c.name for c in self.column]
+        if names and not self.enable_dynamic_schema:
+            out += [
+                f"columnMapping fills {n!r}, which is not in column{near(n, names)}; "
+                "add it there, or set enableDynamicSchema"
+                for n in mapped
+                if n not in names
+            ]
+        return out
+
+    def creation_problems(self) -> list[str]:
+        """Why a collection can't be created from these settings; an empty list if it can."""
+        if not self.column:
+            return ["column is missing: it must list the fields of a collection that is created"]
+        out = []
+        if not any(c.primary_key for c in self.column):
+            out.append(
+                "no column has primaryKey: true; add one, such as "
+                '{"name": "id", "type": "Int64", "primaryKey": true, "autoId": true}'
+            )
+        if not any(c.is_vector for c in self.column):
+            out.append("no column is a vector; a collection needs one, such as a FloatVector")
+        out += [
+            f"column {c.name!r} is a {c.type} without dimension"
+            for c in self.column
+            if c.is_vector and c.type != "SparseFloatVector" and c.dimension is None
+        ]
+        return out
+
+    def moved(self, name: str, *, switch: bool) -> dict[str, Any]:
+        """What to change in the step's parameters for it to fill a new collection instead.
+
+        With `switch` the step's alias, or else its collection's name, becomes the alias of that.
+        """
+        alias = (self.alias or self.collection) if switch else None
+        return {"collection": name, "schemaCreateMode": "createIfNotExist", "alias": alias}
+
+    def sources(self) -> dict[str, str]:
+        """Field of the collection -> column of the row, for what the job lists."""
+        if self.column_mapping is not None:
+            return {m.dst_col_name: m.source_col_name for m in self.column_mapping}
+        return {c.name: c.name for c in self.column if not c.auto_id}
+
+    def inputs(self) -> list[str]:
+        """The columns that each row must have."""
+        spare = {c.name for c in self.column if c.nullable or c.default_value is not None}
+        explicit = self.column_mapping is not None
+        return list(
+            dict.fromkeys(s for d, s in self.sources().items() if explicit or d not in spare)
+        )
+
+    def outputs(self) -> dict[str, int | None]:
+        """Source column -> the vector dimension expected of it, None where it is no vector."""
+        by_name = {c.name: c for c in self.column}
+        out: dict[str, int | None] = {}
+        for field, source in self.sources().items():
+            column = by_name.get(field)
+            out[source] = column.dimension if column is not None and column.is_vector else None
+        return out
+
+
+def _doubles(names: list[str]) -> list[str]:
+    return sorted({n for n in names if names.count(n) > 1})

@@ -1,0 +1,38 @@
+"""Reads MySQL tables in an own Beam pipeline."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from vecferry.beam import MakeReader, ReaderTransform
+from vecferry.io.mysql.settings import MySqlConnection, MySqlSettings
+from vecferry.io.mysql.source import MySqlReader
+from vecferry.steps import StepContext
+
+
+@dataclass(kw_only=True, eq=False)
+class ReadFromMySQL(ReaderTransform):
+    """Reads tables of MySQL, MariaDB, PolarDB or RDS as rows, in parallel by ranges of a key.
+
+    Takes the beginning of a pipeline; gives `rows` (dicts that know their origin) and `rejected`
+    (`vecferry.rows.Reject`, rows with a value that Python can't hold).
+
+    Args:
+      settings: which tables or queries, with which columns.
+      connection: the database; None where `settings.connection` says where the tables are.
+      context: the run that this step is part of; needed for throttling only.
+    """
+
+    settings: MySqlSettings
+    connection: MySqlConnection | None = None
+
+    step_type = "mysql"
+
+    def __post_init__(self) -> None:
+        context = self.context or StepContext(step="Read", step_type=self.step_type)
+        MySqlReader(self.settings, self.connection, context)
+
+    def reader(self, context: StepContext) -> MakeReader:
+        """Makes a `MySqlReader`."""
+        return functools.partial(MySqlReader, self.settings, self.connection, context)

@@ -1,0 +1,98 @@
+"""One connection to OpenSearch per process, through its own client."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from vecferry.errors import JobError, TransientError, redact, shorten
+from vecferry.io.common.reach import readable_ca
+from vecferry.io.opensearch.settings import OpenSearchConnection
+from vecferry.io.search.client import (
+    SearchClient,
+    login_header,
+    status_error,
+    undiscovered,
+    unreachable,
+)
+from vecferry.io.search.settings import SearchSettings
+from vecferry.process import once
+
+CONNECT_THREADS = 16
+
+
+def client_of(connection: OpenSearchConnection, settings: SearchSettings, run: str) -> SearchClient:
+    """The client that everything of one run in this process shares."""
+    login = (connection.username, connection.password)
+    secret = hashlib.sha256(repr([v and str.__str__(v) for v in login]).encode()).hexdigest()
+    options = (settings.timeout, settings.compress, settings.discovery, connection.ca_cert)
+    key = ("opensearch", run, *connection.hosts, secret, options)
+    return once(key, lambda: OpenSearchClient(connection, settings))
+
+
+class OpenSearchClient:
+    """OpenSearch's own client without its retries, which would hide what became of a row."""
+
+    def __init__(self, connection: OpenSearchConnection, settings: SearchSettings) -> None:
+        try:
+            from opensearchpy import OpenSearch, OpenSearchException
+        except ImportError as e:
+            raise JobError(
+                "the OpenSearch writer needs its client: pip install 'vecferry[opensearch]'"
+            ) from e
+        self.where, self._hosts = f"OpenSearch at {connection.shown}", connection.hosts
+        options: dict[str, Any] = {}
+        if connection.ca_cert is not None:
+            options["ca_certs"] = readable_ca(connection.ca_cert, self.where)
+        if settings.discovery:
+            options |= {"sniff_on_start": True, "sniff_on_connection_fail": True}
+            # A node that is found is called as the others are; its address does not say how.
+            options["use_ssl"] = all(host.startswith("https:") for host in connection.hosts)
+        # Each answer that is no 200 would be logged, and is told by us already.
+        logging.getLogger("opensearch").setLevel(logging.CRITICAL)
+        try:
+            self._client = OpenSearch(
+                connection.hosts,
+                headers=login_header(connection.username, connection.password),
+                timeout=settings.timeout / 1000,
+                http_compress=settings.compress,
+                pool_maxsize=CONNECT_THREADS,
+                max_retries=0,
+                retry_on_timeout=False,
+                retry_on_status=(),
+                **options,
+            )
+        except (OSError, ValueError) as e:
+            raise JobError(f"{self.where}: {redact(shorten(e))}") from None
+        except OpenSearchException as e:
+            plain = settings.model_copy(update={"discovery": False})
+            raise undiscovered(OpenSearchClient(connection, plain), e) from None
+
+    def request(
+        self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None
+    ) -> Any:
+        """See `SearchClient`."""
+        from opensearchpy import exceptions
+
+        kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
+        headers = {"content-type": kind} if body is not None else {}
+        data = body if isinstance(body, bytes) or body is None else orjson.dumps(body)
+        try:
+            return self._client.transport.perform_request(
+                method, path, params=params, headers=headers, body=data
+            )
+        except exceptions.ConnectionError as e:  # its status is no number
+            raise unreachable(e, self.where, self._hosts) from None
+        except exceptions.SerializationError as e:
+            raise TransientError(f"its answer is no JSON: {redact(shorten(e, 300))}") from None
+        except exceptions.TransportError as e:
+            told = e.info if isinstance(e.info, dict) and e.info.get("error") else e.error
+            raise status_error(int(e.status_code), told, {}) from None
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._client.close()

@@ -1,0 +1,28 @@
+"""Tables of PostgreSQL, read and written, vectors of pgvector included.
+
+A public name is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vecferry.lazy import hands_on
+
+if TYPE_CHECKING:
+    from vecferry.io.postgresql.settings import PostgresConnection as PostgresConnection
+    from vecferry.io.postgresql.settings import PostgresSettings as PostgresSettings
+    from vecferry.io.postgresql.settings import PostgresWriterSettings as PostgresWriterSettings
+    from vecferry.io.postgresql.transform import ReadFromPostgres as ReadFromPostgres
+    from vecferry.io.postgresql.transform import WriteToPostgres as WriteToPostgres
+
+__getattr__ = hands_on(
+    __name__,
+    {
+        "ReadFromPostgres": "transform",
+        "WriteToPostgres": "transform",
+        "PostgresConnection": "settings",
+        "PostgresSettings": "settings",
+        "PostgresWriterSettings": "settings",
+    },
+)

@@ -1,0 +1,93 @@
+"""Why a job can't have an index as it is, or can't have it made; and what a person should know."""
+
+from __future__ import annotations
+
+from vecferry.errors import near
+from vecferry.io.search.catalog import IndexInfo
+from vecferry.io.search.dialect import Field, metric_of
+from vecferry.io.search.settings import SearchColumn, SearchSettings
+
+MOST_NAMES = 20
+
+
+def uncreatable(settings: SearchSettings) -> list[str]:
+    """Why the index can't be created."""
+    if not any(not c.is_meta for c in settings.column):
+        return ["column must list its fields, with their types"]
+    return [f"column {c.name!r} has no type" for c in settings.column if c.type is None]
+
+
+def mismatches(settings: SearchSettings, info: IndexInfo) -> list[str]:
+    """What the job says otherwise than the index: types, dimensions, names; and its own rules."""
+    problems = [*_rules(settings, info)]
+    for column in settings.column:
+        field = info.fields.get(column.name)
+        if not column.is_meta and field is not None:
+            problems += filter(None, [_otherwise(info.name, column, field)])
+    known = info.fields.values() if not settings.sources() else ()
+    if not settings.sources() and not known and not settings.dynamic:
+        problems.append(
+            f"index {info.name!r} has no fields yet, so every document would be empty: list the "
+            "fields in column, or set dynamic: true"
+        )
+    if settings.dynamic and not info.strict:
+        return problems
+    meta = {c.name for c in settings.column if c.is_meta}
+    for name in settings.sources():
+        if name not in info.fields and name not in meta:
+            problems.append(
+                f"index {info.name!r} has no field {name!r}{near(name, info.fields)}; it has "
+                f"{', '.join(sorted(info.fields)[:MOST_NAMES]) or 'none'}"
+            )
+    return problems
+
+
+def notes(settings: SearchSettings, info: IndexInfo | None) -> list[str]:
+    """What is no fault, and may surprise."""
+    out = []
+    if not settings.keys:
+        out.append(
+            "no column has primaryKey: true, so the store gives each document an id, and a row "
+            "that is written twice is there twice"
+        )
+    sources = settings.sources()
+    left = [c.name for c in settings.column if not c.is_meta and c.name not in sources]
+    if left:
+        out.append(f"columnMapping fills nothing into {', '.join(left)}")
+    if info is not None and not settings.column and settings.column_mapping is None:
+        names = ", ".join(sorted(info.fields)[:MOST_NAMES])
+        out.append(f"no column is listed: only columns of these names are written: {names}")
+    return out
+
+
+def _rules(settings: SearchSettings, info: IndexInfo) -> list[str]:
+    out = []
+    if info.is_stream and settings.action_type != "create":
+        out.append(
+            f"{settings.index!r} is a data stream, which takes new documents only: set actionType "
+            "to create, or write into an index"
+        )
+    if info.routed and not settings.routing:
+        out.append(
+            f"index {info.name!r} needs a routing for each document: name its column as "
+            "esPartitionColumn"
+        )
+    return out
+
+
+def _otherwise(index: str, column: SearchColumn, field: Field) -> str | None:
+    what = f"field {field.name!r} of index {index!r}"
+    if field.type == "alias":
+        return f"{what} is an alias of another field, which can't be written: name that field"
+    if column.type is not None and column.type != field.type:
+        return f"{what} is a {field.type}, and the job says {column.type}: make both the same"
+    if column.dimension and field.dimension and column.dimension != field.dimension:
+        return (
+            f"{what} has {field.dimension} dimensions, and the job says {column.dimension}: "
+            "make both the same"
+        )
+    extra = column.mapping
+    word = extra.get("similarity") or extra.get("spaceType") or extra.get("space_type")
+    if word and field.metric in ("cosine", "dot", "l2") and metric_of(str(word)) != field.metric:
+        return f"{what} compares by {field.metric}, and the job says {word}: make both the same"
+    return None

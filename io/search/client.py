@@ -1,0 +1,173 @@
+"""What it means that a cluster can't be reached."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from vecferry.errors import FatalError, JobError, TerminalError, TransientError, redact, shorten
+from vecferry.io.common.reach import fault_of, way_out, words
+from vecferry.io.sink.store import TooLargeError
+from vecferry.retry import parse_retry_after
+
+T = TypeVar("T")
+
+_PRESSURE = re.compile(r"operation_bytes=(\d+), max_\w+=(\d+)")
+
+
+class StatusError(Exception):
+    """An answer with a status of 400 or more; `kind` and `reason` are the server's."""
+
+    def __init__(
+        self, status: int, kind: str, reason: str, retry_after: float | None = None
+    ) -> None:
+        super().__init__(status, kind, reason, retry_after)
+        self.status, self.kind, self.reason = status, kind, reason
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        what = f"{self.kind}: {self.reason}" if self.kind else self.reason
+        return f"{shorten(redact(what), 400) or 'no reason given'} (status {self.status})"
+
+
+class SearchClient(Protocol):
+    """A cluster, called by many threads; nothing is retried in here."""
+
+    where: str
+
+    def request(
+        self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None
+    ) -> Any:
+        """The answer of one call, from JSON; `body` is an object, or lines of JSON as bytes.
+
+        Raises StatusError, and TransientError where the cluster can't be reached.
+        """
+
+    def close(self) -> None:
+        """Closes its connections."""
+
+
+def login_header(username: str | None, password: str | None) -> dict[str, str]:
+    """HTTP's basic login in UTF-8 (RFC 7617), which neither client can write beyond ASCII."""
+    if username is None:
+        return {}
+    pair = f"{username}:{str.__str__(password or '')}".encode()
+    return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
+
+
+def encoded_key(api_key: str) -> str:
+    """An API key as the header has it: `id:key` is encoded, what is encoded already stays."""
+    return base64.b64encode(api_key.encode()).decode() if ":" in api_key else api_key
+
+
+def status_error(status: int, body: Any, headers: Mapping[str, str]) -> StatusError:
+    """The fault that an answer tells."""
+    error = body.get("error") if isinstance(body, dict) else None
+    after = parse_retry_after(headers.get("retry-after"))
+    if isinstance(error, dict):
+        kind, reason = told(error)
+        return StatusError(status, kind, reason, after)
+    return StatusError(status, "", str(error or body or ""), after)
+
+
+def told(error: Mapping[str, Any]) -> tuple[str, str]:
+    """The kind of a fault and its reason, with its causes, which name the value at fault."""
+    kind, reason = str(error.get("type") or ""), str(error.get("reason") or "")
+    cause = error.get("caused_by")
+    while isinstance(cause, dict):
+        more = str(cause.get("reason") or "")
+        if more and more not in reason:
+            reason = f"{reason}: {more}"
+        cause = cause.get("caused_by")
+    return kind, reason
+
+
+def classify(error: Exception) -> Exception:
+    """What a failed bulk request means; an error that is unknown here comes back as it is."""
+    if not isinstance(error, StatusError):
+        return error
+    status = error.status
+    if status == 413:
+        return TooLargeError(f"the request is too large for the server: {error}")
+    if status == 429:
+        pressure = _PRESSURE.search(error.reason)
+        if pressure and int(pressure.group(1)) > int(pressure.group(2)):
+            return TooLargeError(str(error), passing=True)  # it won't pass at this size, ever
+        return TransientError(str(error), error.retry_after)
+    if status in (401, 403):
+        return FatalError(f"the cluster refuses to write: {error}", "not-allowed")
+    if status == 404:
+        return FatalError(f"the index is gone: {error}", "no-index")
+    if is_passing(status):
+        return TransientError(str(error), error.retry_after)
+    if status != 400:
+        return FatalError(f"the cluster refuses such requests: {error}", "not-allowed")
+    return TerminalError(f"the server refuses the row: {error}")
+
+
+def is_passing(status: int) -> bool:
+    """Whether an answer of this status may be another one later."""
+    return status in (408, 425, 429) or status >= 500
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """What `call` gives; what may pass is a `TransientError`, whatever a person was to be told."""
+    try:
+        return call()
+    except JobError as e:
+        if isinstance(e.__cause__, TransientError):
+            raise e.__cause__ from None
+        raise
+
+
+def ask(client: SearchClient, call: Callable[[], Any], what: str) -> Any:
+    """What `call` gives; its failure as the JobError that a person can act on."""
+    try:
+        return call()
+    except TransientError as e:
+        raise JobError(f"{client.where}: {e}: check the endpoint and the network") from e
+    except StatusError as e:
+        message = f"{client.where}: {what}: {advice(e)}"
+        if is_passing(e.status):
+            raise JobError(message) from TransientError(message, e.retry_after)
+        raise JobError(message) from e
+
+
+def advice(error: StatusError) -> str:
+    """A fault with the way out of it, where there is one."""
+    if error.status == 401:
+        return f"the login is refused: correct it in the data source: {error}"
+    if error.status == 403 and "block" not in error.kind:
+        return f"this user may not do that: give it the rights: {error}"
+    return str(error)
+
+
+def unreachable(error: BaseException, where: str, hosts: Sequence[str]) -> Exception:
+    """What it means that a client could not speak with any of `hosts`, such as ``http://h:9200``.
+
+    A `JobError` where waiting can't help: the server wants TLS and the job does not, or the other
+    way round, or its certificate is not trusted. Else a `TransientError`, which names no place.
+    """
+    fault = fault_of(error)
+    text = redact(shorten(words(fault), 300))
+    way = way_out(fault, hosts)
+    return (
+        JobError(f"{where}: {text}: {way}") if way else TransientError(f"can't be reached: {text}")
+    )
+
+
+def undiscovered(client: SearchClient, error: BaseException) -> Exception:
+    """What it means that a library found no nodes of a cluster; `client` asks it without that."""
+    what = f"{client.where}: its nodes can't be discovered"
+    try:
+        client.request("GET", "/_nodes/http")
+    except TransientError as e:
+        return TransientError(f"{what}, as it {e}")
+    except StatusError as e:
+        message = f"{what}: {advice(e)}"
+        return TransientError(message) if is_passing(e.status) else JobError(message)
+    except JobError as e:
+        return e
+    return TransientError(f"{what}: {redact(shorten(error))}")

@@ -1,0 +1,429 @@
+"""What a job may say of an index of Elasticsearch or OpenSearch; what both have in common."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AliasChoices, Field, field_validator, model_validator
+
+from vecferry.errors import near
+from vecferry.settings import SecretText, Settings, pick
+
+VECTOR_TYPES = ("dense_vector", "knn_vector")
+META_TYPES = ("id", "routing", "version")
+"""DataX's words for columns that are no fields: the document's id, what it is routed by, and what
+orders the rows of one id."""
+_OF_DATAX = frozenset(
+    {"array", "dstArray", "json_array", "jsonArray", "other_params", "otherParams", "origin",
+     "dstFormat"}
+)  # fmt: skip
+"""What DataX says of a column that does not belong into its mapping as it is."""
+_REFUSED = {
+    "combineFields": "join the columns of an id by primaryKeyInfo",
+    "timezone": "write times with their zone, such as 2026-01-02T03:04:05+08:00, before this step",
+}
+
+
+class SearchColumn(Settings):
+    """A field of the index. What else is written here goes into its mapping as it is."""
+
+    passes_on: ClassVar[bool] = True
+
+    name: str = Field(min_length=1)
+    type: str | None = None
+    primary_key: bool = False
+    dimension: int | None = Field(
+        default=None, ge=1, validation_alias=AliasChoices("dimension", "dims")
+    )
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def is_key(self) -> bool:
+        """Whether the document's id comes from this column."""
+        return self.primary_key or self.type == "id"
+
+    @property
+    def is_meta(self) -> bool:
+        """Whether this column goes beside the document, not into it."""
+        return self.type in META_TYPES
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether this is a vector field, in either store's word."""
+        return self.type in VECTOR_TYPES
+
+    @property
+    def is_split(self) -> bool:
+        """Whether its texts are lists, written with the job's `splitter` between the values."""
+        return self._says("array")
+
+    @property
+    def is_json(self) -> bool:
+        """Whether its texts are JSON."""
+        return self._says("json_array") or self._says("jsonArray")
+
+    @property
+    def mapping(self) -> dict[str, Any]:
+        """What else its mapping holds, beside the type."""
+        extra = self.model_extra or {}
+        out = {k: v for k, v in extra.items() if k not in _OF_DATAX}
+        if "dstFormat" in extra:
+            out["format"] = extra["dstFormat"]
+        return out | (extra.get("other_params") or extra.get("otherParams") or {})
+
+    def problem(self) -> str | None:
+        """What DataX knows of columns, and we can't do; passing it over would change values."""
+        if self.name == "_id" and not self.is_meta:
+            return "column '_id' is the document's id and no field: give it the type id"
+        if self.type == "parent":
+            return f"column {self.name!r}: type parent is not known here: leave the column out"
+        for key, way in _REFUSED.items():
+            if (self.model_extra or {}).get(key):
+                return f"column {self.name!r}: {key} is not known here: {way}"
+        return None
+
+    def _says(self, key: str) -> bool:
+        return str((self.model_extra or {}).get(key)).lower() == "true"
+
+
+class ColumnMapping(Settings):
+    """Which column of the row goes into which field."""
+
+    source_col_name: str = Field(min_length=1)
+    dst_col_name: str = Field(min_length=1)
+
+
+class PrimaryKeyInfo(Settings):
+    """DataWorks' way to say which columns make up the id; several are joined."""
+
+    type: Literal["pk", "specific", "nouse"] = "specific"
+    field_delimiter: str | None = None
+    column: tuple[str, ...] = ()
+
+    @field_validator("column", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return column_names(value)
+
+
+def column_names(value: Any) -> Any:
+    """Names of columns, given as one, as a list, or as objects with a `name`."""
+    given = [value] if isinstance(value, str | dict) else value or ()
+    return [v.get("name") if isinstance(v, dict) else v for v in given]
+
+
+class SearchConnection(Settings):
+    """A cluster: one address or several, and a login."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"name", "description"})
+
+    endpoint: str | list[str] = Field(description="https://host:9200, or a list of such")
+    username: str | None = None
+    password: SecretText | None = None
+    ca_cert: str | None = Field(default=None, description="path of a CA certificate")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _addresses(cls, value: str | list[str]) -> str | list[str]:
+        given = value.split(",") if isinstance(value, str) else value
+        if not given:
+            raise ValueError("endpoint is empty: write https://host:9200")
+        return [_address(one.strip()) for one in given]
+
+    @model_validator(mode="after")
+    def _login(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            given, missing = ("username", "password") if self.username else ("password", "username")
+            raise ValueError(f"{given} is given without {missing}: give both")
+        if self.ca_cert is not None and not any(h.startswith("https:") for h in self.hosts):
+            raise ValueError("caCert is given, and the endpoint is http://, which is not encrypted")
+        return self
+
+    @property
+    def hosts(self) -> list[str]:
+        """The addresses, with their ports."""
+        return [_with_port(urlsplit(one)) for one in self.endpoint]
+
+    @property
+    def shown(self) -> str:
+        """The addresses, as a message names them."""
+        return ", ".join(self.endpoint)
+
+
+def _address(text: str) -> str:
+    shown = f"***@{text.rpartition('@')[2]}" if "@" in text else text  # a login may be in there
+    try:
+        parts = urlsplit(text)
+        wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
+    except ValueError:
+        wrong = True
+    if wrong:
+        raise ValueError(f"endpoint {shown!r} is no address: write https://host:9200")
+    if parts.username or parts.password:
+        raise ValueError("endpoint holds a login: write it as username and password")
+    if parts.query or parts.fragment:
+        raise ValueError(f"endpoint {shown!r} ends with a query: leave it out")
+    return text.rstrip("/")
+
+
+def _with_port(parts: SplitResult) -> str:
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{host}:{port}{parts.path}"
+
+
+ACTIONS = ("index", "create", "update", "delete")
+CREATE_MODES = ("createIfNotExist", "ignore", "recreate")
+LOGINS = {"accessKey", "password", "apiKey", "token"}
+MOST_NAME_BYTES = 255
+_NOT_IN_NAMES = set(' "*\\<|,>/?#:')
+
+
+class SearchSettings(Settings):
+    """What both writers may say."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset(
+        {
+            "envType", "indexType", "type", "esVersion", "multiThread", "ignoreParseError",
+            "trySize", "tryInterval", "discoveryInterval",
+        }
+    )  # fmt: skip
+
+    datasource: str | None = None
+    index: str
+    action_type: str = Field(default="index", json_schema_extra={"enum": [*ACTIONS]})
+    batch_size: int = Field(default=1000, ge=1)
+    timeout: int = Field(default=600_000, ge=1, description="of one request, in milliseconds")
+    compress: bool = False
+    discovery: bool = False
+    schema_create_mode: str = Field(default="ignore", json_schema_extra={"enum": [*CREATE_MODES]})
+    cleanup: bool = Field(default=False, validation_alias=AliasChoices("cleanup", "truncate"))
+    owns_target: bool = Field(
+        default=False, description="the job may drop what the index holds (recreate, cleanup)"
+    )
+    column: list[SearchColumn] = Field(default_factory=list)
+    column_mapping: list[ColumnMapping] | None = None
+    primary_key_info: PrimaryKeyInfo | None = None
+    field_delimiter: str | None = Field(
+        default=None, description="between the columns of an id, where primaryKeyInfo says nothing"
+    )
+    es_partition_column: tuple[str, ...] = Field(
+        default=(), description="the columns by which documents are routed to shards"
+    )
+    splitter: str = Field(
+        default="-,-", min_length=1, description="between the values of a column with array: true"
+    )
+    dynamic: bool = Field(default=False, description="write columns that the mapping lacks, too")
+    dst_dynamic: str | bool | None = Field(
+        default=None, description="what an index that is created does with fields it doesn't know"
+    )
+    enable_write_null: bool = True
+    settings: dict[str, Any] = Field(default_factory=dict, description="of an index to be created")
+    alias: str | None = None
+    alias_mode: Literal["append", "exclusive"] = "append"
+
+    @field_validator("index", "alias")
+    @classmethod
+    def _index(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        wrong = sorted(_NOT_IN_NAMES & set(value))
+        if (
+            not value
+            or wrong
+            or value != value.lower()
+            or value[0] in "-_+"
+            or value in (".", "..")
+        ):
+            raise ValueError(
+                f"{value!r} is no name for an index: lower case, none of "
+                f"{' '.join(sorted(_NOT_IN_NAMES - {' '}))} or a blank, not beginning with - _ or +"
+            )
+        if len(value.encode()) > MOST_NAME_BYTES:
+            raise ValueError(f"index {value[:40]!r}… is longer than {MOST_NAME_BYTES} bytes")
+        return value
+
+    @field_validator("action_type", mode="before")
+    @classmethod
+    def _action(cls, value: Any) -> Any:
+        return pick(value, ACTIONS, "actionType")
+
+    @field_validator("schema_create_mode", mode="before")
+    @classmethod
+    def _create_mode(cls, value: Any) -> Any:
+        return pick(value, CREATE_MODES, "schemaCreateMode")
+
+    @field_validator("es_partition_column", mode="before")
+    @classmethod
+    def _routing(cls, value: Any) -> Any:
+        return column_names(value)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        problems = [*self._column_problems(), *self._mapping_problems(), *self._key_problems()]
+        if self.recreates and not self.owns_target:
+            word = "cleanup" if self.cleanup else "schemaCreateMode recreate"
+            problems.append(f"{word} drops what the index holds: set ownsTarget: true if it may go")
+        if self.alias == self.index:
+            problems.append(f"alias {self.alias!r} is the index itself: give one another name")
+        for word in sorted(LOGINS & set(self.model_extra or {})):
+            problems.append(f"{word} belongs into a data source, which keeps it secret")
+        if (self.model_extra or {}).get("deleteBy"):
+            problems.append(
+                "deleteBy is not known here, and the rows that it names would be written: leave it "
+                "out, and write deletes by a step with actionType delete"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _column_problems(self) -> list[str]:
+        names = [c.name for c in self.column]
+        out = [
+            f"column {n!r} is given twice" for n in sorted({n for n in names if names.count(n) > 1})
+        ]
+        out += filter(None, (c.problem() for c in self.column))
+        if self.creates:
+            out += [
+                f"column {c.name!r} is a {c.type} without dimension"
+                for c in self.column
+                if c.is_vector and c.dimension is None
+            ]
+        return out
+
+    def _key_problems(self) -> list[str]:
+        info = self.primary_key_info
+        marked = [c.name for c in self.column if c.is_key]
+        out = []
+        if len(marked) > 1:
+            out.append(
+                f"primaryKey is set on {' and '.join(marked)}: a document has one id; join several "
+                "columns by primaryKeyInfo"
+            )
+        if info is None or not marked:
+            if info is not None and not info.column and info.type != "nouse":
+                out.append(
+                    f"primaryKeyInfo of type {info.type} names no column: list those of the id in "
+                    "its column, or write type nouse for ids made by the store"
+                )
+        elif info.type == "nouse" or (info.column and marked[0] not in info.column):
+            out.append(
+                f"column {marked[0]!r} is marked as the id, and primaryKeyInfo says "
+                f"{'nouse' if info.type == 'nouse' else ', '.join(info.column)}: leave one out"
+            )
+        if len(self.keys) > 1 and not self.key_delimiter:
+            out.append("fieldDelimiter is empty: ids of different rows would be the same")
+        if len([c for c in self.column if c.type == "version"]) > 1:
+            out.append("two columns are of type version: a document has one")
+        if self.version is not None and self.action_type in ("create", "update"):
+            out.append(
+                f"column {self.version!r} is a version, which actionType {self.action_type} can't "
+                "carry: use actionType index, or leave the column out"
+            )
+        if self.version is not None and not self.keys:
+            out.append("a version needs an id to compare by: set primaryKey: true on a column")
+        if self.action_type != "index" and not self.keys:
+            out.append(
+                f"actionType {self.action_type} needs an id: set primaryKey: true on a column"
+            )
+        return out
+
+    def _mapping_problems(self) -> list[str]:
+        mapped = [m.dst_col_name for m in self.column_mapping or []]
+        out = [
+            f"columnMapping fills {n!r} twice"
+            for n in sorted({n for n in mapped if mapped.count(n) > 1})
+        ]
+        names = [c.name for c in self.column]
+        if names and not self.dynamic:
+            out += [
+                f"columnMapping fills {n!r}, which is not in column{near(n, names)}; add it there"
+                for n in mapped
+                if n not in names
+            ]
+        return out
+
+    def moved(self, name: str, *, switch: bool) -> dict[str, Any]:
+        """What to change in the step's parameters for it to fill a new index instead.
+
+        With `switch` the step's alias, or else its index's name, becomes the alias of the new one;
+        what else a step's alias names, as its `aliasMode` allows, it goes on to name.
+        """
+        return {
+            "index": name,
+            "schemaCreateMode": "createIfNotExist",
+            "cleanup": False,
+            "alias": (self.alias or self.index) if switch else None,
+            "aliasMode": self.alias_mode if self.alias else "exclusive",
+        }
+
+    @property
+    def creates(self) -> bool:
+        """Whether a missing index is made."""
+        return self.schema_create_mode != "ignore" or self.cleanup
+
+    @property
+    def recreates(self) -> bool:
+        """Whether an index that is there is dropped first."""
+        return self.schema_create_mode == "recreate" or self.cleanup
+
+    @property
+    def keys(self) -> list[str]:
+        """The columns of the row that make up the document's id; none where the store gives one."""
+        info = self.primary_key_info
+        if info is not None and info.column and info.type != "nouse":
+            return self._filled_by(info.column)
+        return self._filled_by(c.name for c in self.column if c.is_key)
+
+    @property
+    def routing(self) -> list[str]:
+        """The columns of the row by which its document is routed."""
+        typed = (c.name for c in self.column if c.type == "routing")
+        return self._filled_by(self.es_partition_column or typed)
+
+    @property
+    def version(self) -> str | None:
+        """The column of the row that orders the rows of one id; none where nothing does."""
+        return next(iter(self._filled_by(c.name for c in self.column if c.type == "version")), None)
+
+    @property
+    def key_delimiter(self) -> str:
+        """What stands between the columns of an id."""
+        info = self.primary_key_info
+        given = (info.field_delimiter if info else None, self.field_delimiter, ",")
+        return next(d for d in given if d is not None)
+
+    def sources(self) -> dict[str, str]:
+        """Field of the index -> column of the row, for what the job lists."""
+        if self.column_mapping is not None:
+            return {m.dst_col_name: m.source_col_name for m in self.column_mapping}
+        return {c.name: c.name for c in self.column}
+
+    def inputs(self) -> list[str]:
+        """The columns that each row must have: those of its id and of its vectors."""
+        needed = [*self.keys, *self.routing, *filter(None, [self.version])]
+        if self.action_type != "delete":
+            sources = self.sources()
+            needed += [sources.get(c.name, c.name) for c in self.column if c.is_vector]
+            needed += sources.values() if self.column_mapping is not None else ()
+        return list(dict.fromkeys(needed))
+
+    def outputs(self) -> dict[str, int | None]:
+        """Source column -> the vector dimension expected of it, None where it is no vector."""
+        by_name = {c.name: c for c in self.column}
+        return {
+            source: by_name[field].dimension
+            if field in by_name and by_name[field].is_vector
+            else None
+            for field, source in self.sources().items()
+        }
+
+    def _filled_by(self, names: Any) -> list[str]:
+        """The columns of the row that fill these fields; another name is a column's own."""
+        into = self.sources()
+        return [into.get(name, name) for name in names]

@@ -1,0 +1,251 @@
+"""Brings one batch into a store: retries, halves, and finds the rows at fault. Runs in a thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vecferry.errors import FatalError, TerminalError, TransientError, redact, shorten
+from vecferry.io.sink.store import (
+    REJECTED_STATE,
+    RETRY_STATE,
+    WRITTEN,
+    Block,
+    BlockStore,
+    Outcome,
+    Record,
+    Store,
+    TooLargeError,
+    rejected,
+)
+from vecferry.retry import Backoff
+from vecferry.rows import Change
+from vecferry.steps import Stamp
+
+Answer = tuple[list[Outcome] | None, Exception | None]
+
+
+class Entry:
+    """A change on its way, and the earlier change of the same key that it supersedes."""
+
+    __slots__ = ("change", "earlier", "record", "stamp")
+
+    earlier: Entry | None
+
+    def __init__(self, change: Change, stamp: Stamp, record: Record) -> None:
+        self.change, self.stamp, self.record = change, stamp, record
+        self.earlier = None
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A batch: what is to be sent, and afterwards what became of it."""
+
+    entries: list[Entry]
+    keys: set[Any]
+    block: Block | None = None
+    """What to send at first; `entries` is empty until rows must be looked at one by one."""
+    stamps: list[Stamp] = field(default_factory=list)
+    """Of the changes of `block`."""
+    done: list[tuple[Entry, Outcome]] = field(default_factory=list)
+    whole: bool = False
+    """All of `block` was written; nothing is in `done`."""
+    requests: int = 0
+    retries: int = 0
+    msec: list[float] = field(default_factory=list)
+    too_large: tuple[int, int] | None = None
+    """Rows and bytes of the smallest request that was too large."""
+    error: BaseException | None = None
+
+
+class Aborted(Exception):
+    """The bundle has failed; this batch will come again."""
+
+
+class Courier:
+    """Delivers batches to one store on behalf of one operator."""
+
+    def __init__(
+        self, store: Store, what: str, deadline: float | None, abort: threading.Event
+    ) -> None:
+        self.store, self.what, self.deadline, self.abort = store, what, deadline, abort
+
+    def deliver(self, batch: Delivery) -> None:
+        """Sends a batch until every entry is done; what can't be overcome goes to its `error`."""
+        try:
+            self._deliver(batch)
+        except BaseException as e:  # handed to the bundle's thread, which raises it
+            batch.error = e
+
+    def _deliver(self, batch: Delivery) -> None:
+        answer = None
+        if batch.block is not None:
+            answer = self._send_block(batch, batch.block)
+            if batch.whole:
+                return
+        todo = [batch.entries]
+        backoff: Backoff | None = None
+        while todo:
+            part = todo.pop()
+            outcomes, error = answer or self._send(batch, part)
+            answer = None
+            if outcomes is None and error is None:
+                batch.done += [(entry, WRITTEN) for entry in part]
+                backoff = None
+                continue
+            if outcomes is not None:
+                again = self._sort(batch, part, outcomes)
+                if len(again) < len(part):
+                    backoff = None  # something got through: the server is there
+                if not again:
+                    continue
+                todo.append(again)
+                error = _why(part, outcomes)
+                if error is None:  # earlier changes in place of rejected ones: no wait
+                    continue
+            elif _splits(error, len(part)):
+                self._note_size(batch, part, error)
+                half = (len(part) + 1) // 2
+                todo += [part[half:], part[:half]]
+                continue
+            elif isinstance(error, TerminalError) and not _passing(error):
+                batch.done.append((part[0], rejected(error.reason, str(error))))
+                if part[0].earlier is not None:
+                    todo.append([part[0].earlier])
+                continue
+            else:
+                todo.append(part)
+            backoff = backoff or Backoff(deadline=self.deadline)
+            self._wait(backoff, error, len(todo[-1]))
+            batch.retries += 1
+
+    def _send_block(self, batch: Delivery, block: Block) -> Answer:
+        """The answer for a block; unless all of it was written, its rows are then in `entries`."""
+        store: BlockStore = self.store  # type: ignore[assignment]
+        answer = self._ask(batch, lambda: store.send_block(block))
+        batch.whole = answer == (None, None)
+        if not batch.whole:
+            batch.entries = [
+                Entry(change, stamp, store.encode(change))
+                for change, stamp in zip(block.changes, batch.stamps, strict=True)
+            ]
+        return answer
+
+    def _send(self, batch: Delivery, part: list[Entry]) -> Answer:
+        return self._ask(batch, lambda: self.store.send([e.record for e in part]))
+
+    def _ask(self, batch: Delivery, send: Callable[[], list[Outcome] | None]) -> Answer:
+        """The outcomes of one request, or the error it failed with if that can be dealt with.
+
+        Neither means that all is written.
+        """
+        if self.abort.is_set():
+            raise Aborted
+        batch.requests += 1
+        began = time.monotonic()
+        try:
+            outcomes = send()
+        except Exception as e:
+            error = self.store.classify(e)
+            if isinstance(error, FatalError) or not isinstance(
+                error, TransientError | TerminalError
+            ):
+                raise error from e
+            return None, error
+        finally:
+            batch.msec.append((time.monotonic() - began) * 1000)
+        return outcomes, None
+
+    def _sort(self, batch: Delivery, part: list[Entry], outcomes: list[Outcome]) -> list[Entry]:
+        """Puts aside what is done; gives what is to be sent again."""
+        if len(outcomes) != len(part):
+            raise FatalError(
+                f"{self.what}: the store answered for {len(outcomes)} of {len(part)} rows"
+            )
+        again: list[Entry] = []
+        for entry, outcome in zip(part, outcomes, strict=True):
+            if outcome.state == RETRY_STATE:
+                again.append(entry)
+                continue
+            batch.done.append((entry, outcome))
+            if outcome.state == REJECTED_STATE and entry.earlier is not None:
+                again.append(entry.earlier)
+        return again
+
+    def _note_size(self, batch: Delivery, part: list[Entry], error: Exception | None) -> None:
+        if isinstance(error, TooLargeError):
+            size = (len(part), sum(e.record.size for e in part))
+            batch.too_large = min(batch.too_large or size, size)
+
+    def _wait(self, backoff: Backoff, error: Exception | None, rows: int) -> None:
+        wait = backoff.next_wait(getattr(error, "retry_after", None))
+        why = shorten(redact(str(error)), 300)
+        if wait is None:
+            raise TransientError(
+                f"{self.what}: gave up writing {rows} rows after {backoff.tries} tries "
+                f"within {self.deadline:.0f} s: {why}"
+            ) from error
+        if self.abort.wait(wait):
+            raise Aborted
+
+
+def _splits(error: Exception | None, rows: int) -> bool:
+    return rows > 1 and isinstance(error, TerminalError)
+
+
+def _passing(error: TerminalError) -> bool:
+    return isinstance(error, TooLargeError) and error.passing
+
+
+def _why(part: list[Entry], outcomes: list[Outcome]) -> TransientError | None:
+    """The error that stands for the records to be retried, with the longest wait asked for."""
+    waits = [o for o in outcomes if o.state == RETRY_STATE]
+    if not waits:
+        return None
+    asked = [o.retry_after for o in waits if o.retry_after is not None]
+    return TransientError(
+        f"{len(waits)} of {len(part)} rows: {waits[0].message}", max(asked) if asked else None
+    )
+
+
+class Crew:
+    """Daemon threads that carry out calls, started as they are needed, at most `most` of them.
+
+    Unlike those of an executor they never hold up the end of a process: a batch that waits for a
+    server that is away is given up with it, and comes again with the next run.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self.most, self.name = most, name
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._threads = 0
+
+    def do(self, call: Callable[[], None]) -> None:
+        """Has a call carried out by the next thread that is free; it must not raise."""
+        with self._lock:
+            self._pending += 1
+            starts = self._pending > self._threads and self._threads < self.most
+            self._threads += starts
+        self._calls.put(call)
+        if starts:
+            threading.Thread(target=self._work, name=self.name, daemon=True).start()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            del call  # or the last batch would live until the next one comes
+            with self._lock:
+                self._pending -= 1
+
+    def close(self) -> None:
+        """Ends the threads once they are through."""
+        with self._lock:
+            threads, self._threads = self._threads, 0
+        for _ in range(threads):
+            self._calls.put(None)

@@ -1,0 +1,267 @@
+"""The write loop for stores that encode many changes at once, which costs less than one by one."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Any
+
+from vecferry.errors import FatalError, TerminalError
+from vecferry.io.sink.delivery import Aborted, Courier, Crew, Delivery, Entry
+from vecferry.io.sink.store import (
+    REJECTED_STATE,
+    STALE_STATE,
+    WRITTEN,
+    BlockStore,
+    Outcome,
+    Store,
+    WriteLimits,
+)
+from vecferry.process import once
+from vecferry.rows import DELETE, Change
+from vecferry.steps import Counts, Emitted, Stamp, StepContext
+
+
+class SinkWriter:
+    """An operator that writes changes to a store.
+
+    Of several changes of one key in a batch only the last is sent; those that it supersedes come
+    out as written with it. Two requests with the same key are never in flight together. Emits each
+    row, as it came in, once it is written; a row that a newer version in the store outlives is only
+    counted (``rows-stale``).
+
+    Counts ``rows-written, rows-deleted, rows-stale, write-requests, write-retries, write-msec``.
+    """
+
+    def __init__(self, store: Store, limits: WriteLimits, context: StepContext) -> None:
+        self.counts = Counts()
+        self._store, self.limits, self._context = store, limits, context
+        self._encode = store.encode
+        self._max_rows, self._max_bytes = limits.rows, limits.bytes
+        self._abort = threading.Event()
+        self._courier = Courier(
+            store, f"step {context.step!r}", context.retry_deadline, self._abort
+        )
+        threads = limits.in_flight * max(1, context.parallelism)
+        name = f"write-{context.step}"
+        self._crew = once(("sink", context.run, context.step), lambda: Crew(threads, name))
+        self._arrived: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self._in_flight = 0
+        self._flying: set[Any] = set()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._entries: list[Entry] = []
+        self._places: dict[Any, int] = {}
+        self._bytes = 0
+
+    def process(self, change: Change, stamp: Stamp = None) -> list[Emitted]:
+        """Takes a change; gives those written or rejected meanwhile. Waits where the store does."""
+        try:
+            record = self._encode(change)
+        except FatalError:
+            raise
+        except TerminalError as e:
+            reject = self._context.reject(e.reason, str(e), row=change)
+            return [(reject, stamp), *self._ready()]
+        emitted: list[Emitted] = []
+        _, key, _, size, whole = record
+        entries, places = self._entries, self._places
+        if (self._bytes + size > self._max_bytes and entries) or (not whole and key in places):
+            emitted = self._flush()
+            entries, places = self._entries, self._places
+        self._bytes += size
+        entry = Entry(change, stamp, record)
+        if key is None:
+            entries.append(entry)
+        elif key in places:
+            self._supersede(places[key], entry)
+        else:
+            places[key] = len(entries)
+            entries.append(entry)
+        if len(entries) >= self._max_rows:
+            emitted += self._flush()
+        if self._in_flight and not self._arrived.empty():
+            emitted += self._ready()
+        return emitted
+
+    def _supersede(self, place: int, entry: Entry) -> None:
+        """Buffers an entry in the place of an earlier one of its key."""
+        entries = self._entries
+        before = entries[place]
+        if not _newer(before.change, entry.change):
+            entry.earlier = before
+            entries[place] = entry
+            return
+        # It arrived late, and is superseded already.
+        while before.earlier is not None and _newer(before.earlier.change, entry.change):
+            before = before.earlier
+        entry.earlier, before.earlier = before.earlier, entry
+
+    def finish(self) -> list[Emitted]:
+        """Writes what is buffered and waits for everything in flight."""
+        emitted = self._flush()
+        while self._in_flight:
+            emitted += self._collect(self._arrived.get())
+        return emitted
+
+    def close(self) -> None:
+        """Gives up what is still in flight; after `finish` there is nothing."""
+        self._abort.set()
+
+    def _flush(self) -> list[Emitted]:
+        """Sends the buffer off."""
+        if not self._entries:
+            return []
+        batch = Delivery(self._entries, set(self._places))
+        self._clear()
+        return self._launch(batch)
+
+    def _launch(self, batch: Delivery) -> list[Emitted]:
+        """Has a batch delivered, once there is room and none of its keys is in flight."""
+        emitted: list[Emitted] = []
+        while self._in_flight >= self.limits.in_flight or not self._flying.isdisjoint(batch.keys):
+            emitted += self._collect(self._arrived.get())
+        self._in_flight += 1
+        self._flying |= batch.keys
+        courier, arrived = self._courier, self._arrived
+
+        def carry() -> None:
+            courier.deliver(batch)
+            arrived.put(batch)
+
+        self._crew.do(carry)
+        return emitted
+
+    def _ready(self) -> list[Emitted]:
+        emitted: list[Emitted] = []
+        while self._in_flight and not self._arrived.empty():
+            emitted += self._collect(self._arrived.get())
+        return emitted
+
+    def _collect(self, batch: Delivery) -> list[Emitted]:
+        """Counts a batch that has come back; gives its rows, or raises what it failed with."""
+        self._in_flight -= 1
+        self._flying -= batch.keys
+        counts = self.counts
+        counts.add("write-requests", batch.requests)
+        if batch.retries:
+            counts.add("write-retries", batch.retries)
+        for msec in batch.msec:
+            counts.observe("write-msec", msec)
+        if batch.too_large is not None:
+            rows, size = batch.too_large
+            self._max_rows = max(1, min(self._max_rows, rows // 2))
+            self._max_bytes = max(1, min(self._max_bytes, size // 2)) if size else self._max_bytes
+        if batch.error is not None:
+            self._abort.set()
+            if isinstance(batch.error, Aborted):
+                raise RuntimeError(f"step {self._context.step!r} was closed while it wrote")
+            raise batch.error
+        if batch.whole and batch.block is not None:
+            self.counts.add("rows-written", len(batch.stamps))
+            return list(zip(batch.block.changes, batch.stamps, strict=True))
+        return self._emit(batch.done)
+
+    def _emit(self, done: list[tuple[Entry, Outcome]]) -> list[Emitted]:
+        emitted: list[Emitted] = []
+        written = deleted = stale = 0
+        for entry, outcome in done:
+            if outcome is WRITTEN and entry.earlier is None:  # nearly all of them
+                change = entry.change
+                if change.kind == DELETE:
+                    deleted += 1
+                else:
+                    written += 1
+                emitted.append((change, entry.stamp))
+                continue
+            state = outcome.state
+            if state == REJECTED_STATE:
+                key = entry.record.key
+                reject = self._context.reject(
+                    outcome.reason, outcome.message, row=entry.change, key=key
+                )
+                emitted.append((reject, entry.stamp))
+                continue
+            for each in (entry,) if entry.earlier is None else _chain(entry):
+                if state == STALE_STATE:
+                    stale += 1
+                    continue
+                if each.change.kind == DELETE:
+                    deleted += 1
+                else:
+                    written += 1
+                emitted.append((each.change, each.stamp))
+        for name, n in (
+            ("rows-written", written),
+            ("rows-deleted", deleted),
+            ("rows-stale", stale),
+        ):
+            if n:
+                self.counts.add(name, n)
+        return emitted
+
+
+def _chain(entry: Entry) -> list[Entry]:
+    """An entry and those that it supersedes, the oldest first."""
+    chain = [entry]
+    while (before := chain[-1].earlier) is not None:
+        chain.append(before)
+    return chain[::-1]
+
+
+def _newer(one: Change, other: Change) -> bool:
+    return one.version is not None and other.version is not None and one.version > other.version
+
+
+_FIRST = 64
+"""Rows of the first block, from which the size of rows becomes known."""
+
+
+class BlockWriter(SinkWriter):
+    """A `SinkWriter` that gathers changes first and sends them as a block where the store can.
+
+    The others (deletes, two changes of one key, a row that is wrong) go the way of a `SinkWriter`,
+    with all that were gathered with them; what those leave in the buffer is sent before a block.
+    """
+
+    def __init__(self, store: BlockStore, limits: WriteLimits, context: StepContext) -> None:
+        super().__init__(store, limits, context)
+        self._encode_block = store.encode_block
+        self._most = min(limits.rows, _FIRST)
+        self._gather()
+
+    def _gather(self) -> None:
+        self._changes: list[Change] = []
+        self._stamps: list[Stamp] = []
+
+    def process(self, change: Change, stamp: Stamp = None) -> list[Emitted]:
+        """Takes a change; gives those written or rejected meanwhile. Waits where the store does."""
+        self._changes.append(change)
+        self._stamps.append(stamp)
+        if len(self._changes) >= self._most:
+            return self._send_off()
+        if self._in_flight and not self._arrived.empty():
+            return self._ready()
+        return []
+
+    def finish(self) -> list[Emitted]:
+        """Writes what is buffered and waits for everything in flight."""
+        return [*self._send_off(), *super().finish()]
+
+    def _send_off(self) -> list[Emitted]:
+        changes, stamps = self._changes, self._stamps
+        if not changes:
+            return []
+        self._gather()
+        block = self._encode_block(changes)
+        if block is not None:
+            a_row = max(1, block.size // len(changes))
+            self._most = max(1, min(self._max_rows, self._max_bytes // a_row))
+            if block.size <= self._max_bytes or len(changes) == 1:
+                emitted = self._flush()
+                return emitted + self._launch(Delivery([], block.keys, block, stamps))
+        emitted = []
+        for change, stamp in zip(changes, stamps, strict=True):
+            emitted += super().process(change, stamp)
+        return emitted

@@ -1,0 +1,1 @@
+"""Reading a table of a database: what MySQL and PostgreSQL share."""

@@ -1,0 +1,400 @@
+"""Reads tables of a database into rows, without Beam: plans, cuts, reads a split, resumes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import count
+from typing import Any, ClassVar
+
+import orjson
+
+from vecferry.errors import FatalError, JobError, TransientError, VecferryError, shorten
+from vecferry.io.tables.database import (
+    ConnectionLost,
+    Connections,
+    Database,
+    Refused,
+    Result,
+    UnfitValue,
+)
+from vecferry.io.tables.plan import TablePlanner, TableSplit, borders
+from vecferry.io.tables.settings import TableConnection, TableSettings
+from vecferry.process import once, run_state
+from vecferry.retry import Backoff, call_with_retries
+from vecferry.rows import Change, Reject, changes, encode_value
+from vecferry.settings import Settings
+from vecferry.steps import Counts, Size, StepContext
+
+MOST_SPELLINGS = 256
+"""Keys that a server may mix as equal, as a collation does with a and A, and that we tell apart."""
+
+
+class RowMaker:
+    """Makes the rows of one split, in the order in which the server gives them."""
+
+    def __init__(self, split: TableSplit, context: StepContext) -> None:
+        self._split, self._context = split, context
+        self._number = count()
+        self._numbers: dict[tuple[str, ...], Iterator[int]] = {}
+
+    def begin(self, result: Result) -> None:
+        """From now on rows are those of `result`: a first one, or one that takes its place."""
+        split = self._split
+        self._result = result
+        self._visible = len(result.names) if split.visible is None else split.visible
+        self._names = result.names[: self._visible]
+        if len(set(self._names)) < len(self._names):
+            twice = next(n for n in self._names if self._names.count(n) > 1)
+            raise Refused(
+                f"{split.title}: two columns are called {twice!r}; give one of them an alias "
+                "(AS other)"
+            )
+        self._converters = result.converters[: self._visible]
+        at = split.origin_at
+        # A key of one whole number becomes a text only where its origin is asked for.
+        self._plain_key = len(at) == 1 and at[0] in result.int_at and not split.counted
+
+    def of(self, rows: list[Sequence[Any]]) -> list[Change | Reject]:
+        """The rows, and a reject in place of each that has a value that a row can't hold."""
+        try:
+            return self._made(rows)
+        except UnfitValue as e:
+            if len(rows) == 1:
+                return [self._reject(rows[0], e)]
+        return [item for row in rows for item in self.of([row])]
+
+    def _made(self, rows: list[Sequence[Any]]) -> list[Any]:
+        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+        values = [
+            convert(column) if convert else column
+            for convert, column in zip(self._converters, columns, strict=False)
+        ]
+        bodies: Iterator[Any] = map(partial(zip, self._names), zip(*values, strict=True))
+        split = self._split
+        places: Any
+        if self._plain_key:
+            places = map(int, columns[split.origin_at[0]])
+        elif split.origin_at:
+            places = [self._place(row) for row in rows]
+        else:
+            places = self._number
+        return changes(bodies, split.origin, places)
+
+    def _place(self, row: Sequence[Any]) -> str:
+        """How the origin of a row ends: its key, and where others share it, its number."""
+        split, text = self._split, self._result.text
+        key = tuple("NULL" if row[i] is None else text(i, row[i]) for i in split.origin_at)
+        if split.counted:
+            number = self._numbers.get(key)
+            if number is None:
+                if len(self._numbers) >= MOST_SPELLINGS:
+                    del self._numbers[next(iter(self._numbers))]
+                number = self._numbers[key] = count()
+            return f"{key[0]}:{next(number)}"
+        if len(key) == 1:
+            return key[0]
+        return ",".join(
+            f"{name}={value.replace('%', '%25').replace(',', '%2C')}"
+            for name, value in zip(split.names, key, strict=True)
+        )
+
+    def _reject(self, row: Sequence[Any], error: UnfitValue) -> Reject:
+        raw: dict[str, Any] = {}
+        at_fault = ""
+        for i, (name, convert) in enumerate(zip(self._names, self._converters, strict=True)):
+            try:
+                raw[name] = encode_value(convert([row[i]])[0] if convert else row[i])
+            except UnfitValue:
+                at_fault = at_fault or name
+                raw[name] = encode_value(self._result.raw(i, row[i]))
+        split = self._split
+        place = self._place(row) if split.origin_at else str(next(self._number))
+        origin = f"{split.origin}{place}"
+        return self._context.reject(
+            error.reason,
+            f"{shorten(origin)}: column {at_fault!r} holds {error}",
+            raw=orjson.dumps(raw).decode(),
+            origin=origin,
+            key=place if split.origin_at else None,
+        )
+
+
+COUNT_SECONDS = 10.0
+"""How long a server may count the rows that meet `where`, for the progress line."""
+FEW_ROWS = 100_000
+"""Up to here a table is counted; a server's estimate of a larger one will do."""
+
+
+class TableReader:
+    """The reader of the stepTypes mysql and postgresql; see `vecferry.steps.Reader`.
+
+    The origin of a row is ``schema.table:column=key`` by the table's primary key, or what takes
+    its place; of a row of a query ``query:n``.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        settings: TableSettings,
+        connection: Settings | None,
+        context: StepContext,
+        *,
+        splits: int | None = None,
+    ) -> None:
+        if connection is None and settings.needs_datasource:
+            raise JobError(f"step {context.step!r} needs a data source of the type {self.kind}")
+        if connection is not None and not isinstance(connection, settings.connection_class):
+            raise JobError(f"step {context.step!r} needs a data source of the type {self.kind}")
+        self.settings, self.connection, self.context = settings, connection, context
+        self.counts = Counts()
+        self._splits = splits
+
+    def connect(self, connection: TableConnection, *, quick: bool = False) -> Database:
+        """Opens a connection; `quick` gives up after some seconds without an answer."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raises JobError where a table or query can't be read as the job says. Reads no row."""
+        problems: list[str] = []
+        for group, tables, queries in self.settings.groups:
+            try:
+                database = self._open(group, quick=True)
+            except VecferryError as e:
+                problems += self._told(e)
+                continue
+            try:
+                for name in tables:
+                    problems += self._problems(partial(self._try_table, database, group, name))
+                for sql in queries:
+                    problems += self._problems(partial(database.explain, sql))
+            finally:
+                database.close()
+        if problems:
+            raise JobError(problems)
+
+    def size(self) -> Size:
+        """The rows of all tables: the server's estimate; counted where it is small or with `where`.
+
+        Unknown for queries, and where counting takes longer than 10 seconds.
+        """
+        total = 0
+        for group, tables, queries in self.settings.groups:
+            if queries:
+                return Size()
+            database = self._patiently(partial(self._open, group))
+            try:
+                for name in tables:
+                    rows = self._rows(database, group, name)
+                    if rows is None:
+                        return Size()
+                    total += rows
+            except ConnectionLost:
+                return Size()
+            finally:
+                database.close()
+        return Size(rows=total)
+
+    def splits(self) -> list[TableSplit]:
+        """The ranges of all tables, and all queries, to be read in parallel."""
+        found: list[TableSplit] = []
+        for group, tables, queries in self.settings.groups:
+            several = len(queries) > 1 or len(self.settings.groups) > 1
+            for n, sql in enumerate(queries, 1):
+                title = f"query {n}" if several else "query"
+                place = f"{group + 1}." if len(self.settings.groups) > 1 else ""
+                origin = f"query{place}{n}:" if several else "query:"
+                found.append(TableSplit(group, title, sql, origin=origin, narrow=None))
+            if tables:
+                found += self._patiently(partial(self._cut, group, tables))
+        return found
+
+    def read(self, split: TableSplit) -> Iterator[Change | Reject]:
+        """The rows of one split, in order.
+
+        A connection that breaks is opened again, and the split taken up behind the last row.
+        Raises FatalError where that can't be done, or the server refuses; TransientError where it
+        does not come back within the deadline.
+        """
+        state = run_state(self.context.run)
+        maker = RowMaker(split, self.context)
+        place = _Place(self.context.row_limit)
+        backoff: Backoff | None = None
+        while True:
+            began = place.rows
+            try:
+                yield from self._stream(split, maker, place)
+                return
+            except TransientError as e:
+                if place.rows and not split.resumable:
+                    raise FatalError(self._unresumable(split, place, e)) from e
+                if backoff is None or place.rows > began:
+                    backoff = Backoff(deadline=self.context.retry_deadline)
+                wait = backoff.next_wait()
+                if wait is None:
+                    mark = f"step {self.context.step!r}: {split.title}"
+                    text = f"{mark}: gave up after {backoff.tries} tries: {e}"
+                    raise TransientError(text) from e
+                self.counts.add("source-retries")
+                if state.stop.wait(wait):
+                    return
+            except FatalError as e:
+                raise FatalError(f"step {self.context.step!r}: {e}", e.reason) from e
+
+    def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
+        """A reject again: what is wrong with a value can be mended in the table only."""
+        message = (
+            "a row of a table is not read again from its reject: mend the value in the table, or "
+            "cast the column in `column`, and run the job again"
+        )
+        return self.context.reject("not-replayed", message, raw=raw, origin=origin)
+
+    def _stream(
+        self, split: TableSplit, maker: RowMaker, place: _Place
+    ) -> Iterator[Change | Reject]:
+        limit = place.left()
+        if limit == 0:
+            return
+        connections = self._connections()
+        database = connections.take(split.group) or self._open(split.group)
+        whole = False
+        try:
+            result = database.stream(split.sql(place.after, limit), narrow=split.narrow)
+            maker.begin(result)
+            for rows in result.batches():
+                yield from self._counted(maker.of(rows), rows)
+                place.rows += len(rows)
+                if split.resumable:
+                    last = rows[-1]
+                    place.after = tuple(result.literal(i, last[i]) for i in split.order_at)
+                if place.left() == 0:
+                    return
+            whole = True
+        except ConnectionLost:
+            connections.drop()
+            raise
+        finally:
+            if whole:
+                connections.give(split.group, database)
+            else:
+                database.close()
+
+    def _counted(self, items: list[Change | Reject], rows: Any) -> Iterator[Change | Reject]:
+        n = 0
+        try:
+            for n, item in enumerate(items, 1):  # noqa: B007
+                yield item
+        finally:
+            # Also where the consumer has had enough: what it took is counted.
+            self.counts.add("rows-read", n)
+            if self.context.bytes_per_second is not None:
+                size = sum(len(v) for r in rows for v in r if isinstance(v, str | bytes))
+                self.counts.add("bytes-read", size)
+
+    def _open(self, group: int, *, quick: bool = False) -> Database:
+        """The first connection of a group that answers."""
+        if isinstance(self.connection, TableConnection):
+            return self.connect(self.connection, quick=quick)
+        problem: VecferryError | None = None
+        for connection in self.settings.candidates(group):
+            try:
+                return self.connect(connection, quick=quick)
+            except VecferryError as e:
+                problem = problem or e
+        assert problem is not None
+        raise problem
+
+    def _connections(self) -> Connections:
+        at = self.connection
+        where = (at.place, at.database, at.username) if isinstance(at, TableConnection) else ()
+        return once(
+            ("table-connections", self.context.run, self.context.step, where, self.settings.urls),
+            Connections,
+        )
+
+    def _cut(self, group: int, tables: tuple[str, ...]) -> list[TableSplit]:
+        database = self._open(group)
+        found: list[TableSplit] = []
+        few = 1 if self.context.row_limit is not None else self._splits
+        try:
+            for name in tables:
+                planner = TablePlanner(database, self.settings, group, name)
+                found += planner.splits(borders, few, self.context.concurrent)
+        finally:
+            database.close()
+        return found
+
+    def _try_table(self, database: Database, group: int, name: str) -> None:
+        planner = TablePlanner(database, self.settings, group, name)
+        result: Result = database.stream(planner.whole().sql(limit=0), narrow=True)
+        for _ in result.batches():
+            pass
+        names = result.names[: planner.whole().visible]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise JobError(
+                f"{planner.table.title}: two columns are called {twice[0]!r}; give one of them an "
+                "alias (AS other)"
+            )
+
+    def _rows(self, database: Database, group: int, name: str) -> int | None:
+        table = database.table(name)
+        where = self.settings.where
+        if not where and table.rows is not None and table.rows > FEW_ROWS:
+            return table.rows
+        condition = f" WHERE (\n{where}\n)" if where else ""
+        return database.count(f"SELECT COUNT(*) FROM {table.sql}{condition}", COUNT_SECONDS)
+
+    def _patiently(self, call: Callable[[], Any]) -> Any:
+        """Calls until the server is there, within the run's deadline."""
+        mark = f"step {self.context.step!r}"
+        try:
+            return call_with_retries(
+                call,
+                deadline=self.context.retry_deadline,
+                what=mark,
+                sleep=run_state(self.context.run).stop.wait,
+            )
+        except JobError as e:
+            raise JobError([f"{mark}: {p}" for p in e.problems]) from e
+        except FatalError as e:
+            raise FatalError(f"{mark}: {e}", e.reason) from e
+
+    def _problems(self, call: Callable[[], object]) -> list[str]:
+        try:
+            call()
+        except VecferryError as e:
+            return self._told(e)
+        return []
+
+    def _told(self, error: VecferryError) -> list[str]:
+        texts = error.problems if isinstance(error, JobError) else [str(error)]
+        return [f"step {self.context.step!r}: {t}" for t in texts]
+
+    def _unresumable(self, split: TableSplit, place: _Place, error: Exception) -> str:
+        if split.is_query:
+            why = (
+                "the rows of a querySql have no known order, so it can't be taken up again: run "
+                "the job again, or read a table, which can"
+            )
+        else:
+            why = (
+                "the table has no primary key of a type by which its rows can be ordered, so the "
+                "split can't be taken up again: run the job again, or give the table such a key"
+            )
+        rows = f"after {place.rows:,} rows"
+        return f"step {self.context.step!r}: {split.title}: {error} {rows}; {why}"
+
+
+class _Place:
+    """How far a split has been read."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.rows = 0
+        self.after: tuple[str, ...] = ()
+        self._limit = limit
+
+    def left(self) -> int | None:
+        """How many rows may still be read; None for all."""
+        return None if self._limit is None else max(0, self._limit - self.rows)

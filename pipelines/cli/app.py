@@ -1,0 +1,185 @@
+"""The command line: ``vecferry run|check|preview|query|schema|templates|cache``.
+
+Exit status: 0 done; 1 the job ran and failed; 2 the command line or the job is invalid;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, Any
+
+import click
+
+from vecferry import __version__
+from vecferry.errors import JobError, VecferryError, redact
+from vecferry.pipelines.cli import cache as cache_command
+from vecferry.pipelines.cli import commands
+from vecferry.pipelines.cli import templates as templates_command
+from vecferry.pipelines.cli.options import (
+    AFTER_DASHES,
+    JobArguments,
+    job_arguments,
+    passed_through,
+    set_up_logging,
+)
+from vecferry.pipelines.cluster.options import ClusterOptions, cluster_options
+from vecferry.pipelines.job.retarget import TargetOptions, target_options
+
+DONE, FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Group(click.Group):
+    """Names the nearest command where one is not known."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        from vecferry.errors import near
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            ctx.fail(f"there is no command {args[0]!r}{near(args[0], self.commands)}")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version")
+@click.option("-v", "--verbose", count=True, help="Say more; -vv says everything.")
+@click.pass_context
+def app(ctx: click.Context, verbose: int) -> None:
+    """Ferry rows into vector stores, embedding them on the way."""
+    set_up_logging(verbose)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@job_arguments
+@target_options
+@cluster_options
+@click.option("--limit", type=click.IntRange(1), help="Read at most this many rows.")
+@click.option("--report", type=click.Path(dir_okay=False), help="Write the report to this file.")
+@click.option("--rejects", default="rejects", show_default=True, help="Folder for rejected rows.")
+@click.option("--replay", help="Run the rejects in this folder again, from the refusing step on.")
+@click.option("--no-preflight", is_flag=True, help="Don't try source, endpoint and target first.")
+@click.option("--runner", default="DirectRunner", show_default=True, help="Beam's runner.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    arguments: JobArguments,
+    target: TargetOptions,
+    cluster: ClusterOptions,
+    limit: int | None,
+    report: str | None,
+    rejects: str,
+    replay: str | None,
+    no_preflight: bool,
+    runner: str,
+    as_json: bool,
+) -> None:
+    """Run JOB to its end. Beam's options may follow; after -- they are passed unchecked."""
+    beam_options = passed_through(ctx)
+    target.refuse_parts(limit=limit, replay=replay, detached=cluster.detach)
+    resolved = target.apply(arguments.resolve())
+    ctx.exit(
+        commands.run(
+            resolved,
+            limit=limit,
+            report=report,
+            rejects=rejects,
+            replay=replay,
+            preflight=not no_preflight,
+            runner=runner,
+            cluster=cluster,
+            beam_options=beam_options,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+@job_arguments
+@target_options
+@click.option("--connect", is_flag=True, help="Try source, endpoint (one text) and target, too.")
+@click.option("--estimate", is_flag=True, help="Read and count rows, texts, tokens, requests.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def check(
+    arguments: JobArguments, target: TargetOptions, connect: bool, estimate: bool, as_json: bool
+) -> None:
+    """Parse, fill and validate JOB. Changes nothing."""
+    resolved = target.apply(arguments.resolve())
+    commands.check(resolved, connect=connect, estimate=estimate, as_json=as_json)
+
+
+@app.command()
+@job_arguments
+@click.option("--rows", type=click.IntRange(1), default=3, show_default=True, help="How many.")
+@click.option("--source", is_flag=True, help="Only what the reader gives.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object a step.")
+def preview(arguments: JobArguments, rows: int, source: bool, as_json: bool) -> None:
+    """Show the first rows after each step, as the writer would get them. Writes nothing."""
+    commands.preview(arguments.resolve(), rows, source_only=source, as_json=as_json)
+
+
+@app.command()
+@job_arguments
+@click.argument("text", required=False)
+@click.option("--image", type=click.File("rb"), help="Search by this image instead of TEXT.")
+@click.option("-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
+@click.option("--column", help="The vector column, where the job makes several.")
+@click.option("--json", "as_json", is_flag=True, help="Print the hits as JSON.")
+def query(
+    arguments: JobArguments,
+    text: str | None,
+    image: IO[bytes] | None,
+    k: int,
+    column: str | None,
+    as_json: bool,
+) -> None:
+    """Embed TEXT, or an image, with JOB's model and search JOB's target."""
+    if (text is None) == (image is None):
+        raise click.UsageError("give either TEXT or --image FILE")
+    if text is not None and not text.strip():
+        raise click.UsageError("TEXT is empty: write what to search for")
+    wanted = text if image is None else image.read()
+    assert wanted is not None
+    commands.query(arguments.resolve(), wanted, k, column, as_json=as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of job files, for an editor."""
+    commands.schema()
+
+
+app.add_command(templates_command.templates)
+app.add_command(cache_command.cache)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command line and exits."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    after: list[str] = []
+    if "--" in arguments:
+        position = arguments.index("--")
+        arguments, after = arguments[:position], arguments[position + 1 :]
+    try:
+        status = app.main(
+            arguments, prog_name="vecferry", standalone_mode=False, obj={AFTER_DASHES: after}
+        )
+    except click.ClickException as e:
+        e.show()
+        sys.exit(INVALID)
+    except JobError as e:
+        for problem in e.problems:
+            click.echo(f"error: {redact(problem)}", err=True)
+        sys.exit(INVALID)
+    except VecferryError as e:
+        click.echo(f"error: {redact(str(e))}", err=True)
+        sys.exit(FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        commands.leave(INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else DONE)
+
+
+if __name__ == "__main__":
+    main()

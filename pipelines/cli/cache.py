@@ -1,0 +1,101 @@
+"""``vecferry cache``: what a vector cache holds, and making it smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from vecferry.errors import JobError
+from vecferry.pipelines.cli.options import JobArguments, job_arguments
+from vecferry.pipelines.job.placeholders import parse_assignments
+from vecferry.transforms.embed.cache.settings import (
+    VectorCacheSettings,
+    cache_settings,
+    shown_uri,
+)
+
+if TYPE_CHECKING:
+    from vecferry.pipelines.job.model import Job
+    from vecferry.transforms.embed.cache.store import Backend, StoreStats
+
+
+@click.group()
+def cache() -> None:
+    """See and prune vector caches."""
+
+
+def _as_json(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")(command)
+
+
+@cache.command()
+@job_arguments
+@_as_json
+def stats(arguments: JobArguments, as_json: bool) -> None:
+    """Show what a vector cache holds. JOB is a job file or a cache's URI. Changes nothing."""
+    settings = _settings_of(arguments)
+    found = _with_backend(settings, lambda backend: backend.stats())
+    shown = {"uri": shown_uri(settings.uri), **asdict(found)}
+    _print(shown, f"{shown['uri']}: {_described(found)}", as_json)
+
+
+@cache.command()
+@job_arguments
+@click.option("--max-bytes", type=click.IntRange(0), help="Else what JOB says, else 4 GiB.")
+@_as_json
+def prune(arguments: JobArguments, max_bytes: int | None, as_json: bool) -> None:
+    """Remove what was not used for longest until the cache fits. JOB as for stats."""
+    settings = _settings_of(arguments)
+    most = settings.max_bytes if max_bytes is None else max_bytes
+    removed, left = _with_backend(settings, lambda b: (b.prune(most), b.stats()))
+    shown = {"uri": shown_uri(settings.uri), "removed": removed, **asdict(left)}
+    _print(shown, f"{shown['uri']}: {removed:,} removed; {_described(left)}", as_json)
+
+
+def _settings_of(arguments: JobArguments) -> VectorCacheSettings:
+    """The vector cache that is named, or that a job names."""
+    if "://" in arguments.job:
+        return cache_settings(arguments.job)
+    job = arguments.resolve().job if arguments.is_template else _read(arguments)
+    if job.setting.vector_cache is None:
+        raise JobError(
+            f"{arguments.job}: the job has no setting.vectorCache: add one, or name a cache by its "
+            "URI, sqlite:///folder/cache.db or redis://host:6379/0"
+        )
+    return job.setting.vector_cache
+
+
+def _read(arguments: JobArguments) -> Job:
+    """The job alone: no data source is needed to look at its cache."""
+    from vecferry.pipelines.job.model import read_job
+
+    return read_job(
+        arguments.job,
+        parameters=parse_assignments(arguments.parameters, "-p"),
+        assignments=parse_assignments(arguments.assignments, "--set"),
+    )[0]
+
+
+def _with_backend(settings: VectorCacheSettings, action: Callable[[Backend], Any]) -> Any:
+    from vecferry.transforms.embed.cache.store import StoreError, open_backend
+
+    try:
+        with closing(open_backend(settings.uri, create=False)) as backend:
+            return action(backend)
+    except StoreError as e:
+        raise JobError(f"vector cache {shown_uri(settings.uri)}: {e}") from e
+
+
+def _described(found: StoreStats) -> str:
+    since = f", the oldest last used on {found.oldest}" if found.oldest else ""
+    noun = "vector" if found.entries == 1 else "vectors"
+    return f"{found.entries:,} {noun} in {found.bytes:,} bytes{since}"
+
+
+def _print(shown: dict[str, Any], text: str, as_json: bool) -> None:
+    click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode() if as_json else text)

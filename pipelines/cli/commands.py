@@ -1,0 +1,261 @@
+"""What each command does, once its arguments are understood."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from vecferry.errors import JobError, VecferryError
+from vecferry.process import end_run
+from vecferry.rows import Reject, encode_value
+from vecferry.transforms.embed.cache.settings import shown_uri
+
+if TYPE_CHECKING:
+    from vecferry.pipelines.cluster.options import ClusterOptions
+    from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep
+    from vecferry.pipelines.run.report import Report
+
+
+def run(
+    resolved: ResolvedJob,
+    *,
+    report: str | None,
+    limit: int | None,
+    rejects: str,
+    replay: str | None,
+    preflight: bool,
+    runner: str,
+    cluster: ClusterOptions,
+    beam_options: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Runs a job and says how it went; gives the exit status."""
+    from rich.console import Console
+
+    from vecferry.pipelines.run.launch import RunOptions, run_job
+    from vecferry.pipelines.run.progress import ProgressLine
+    from vecferry.pipelines.run.summary import describe
+
+    _require_writable("--report", report)
+    if "://" not in rejects:
+        _require_writable("--rejects", os.path.join(rejects, "run"))
+    options = RunOptions(
+        runner=runner,
+        beam_options=beam_options,
+        rejects=rejects,
+        replay=replay,
+        limit=limit,
+        preflight=preflight,
+        cluster=cluster,
+    )
+    with ProgressLine(Console(stderr=True)) as progress:
+        outcome = run_job(resolved, options, progress)
+    if report is not None:
+        _save(report, outcome)
+    if as_json:
+        click.echo(_json(outcome.model_dump()).decode())
+    else:
+        click.echo(describe(outcome))
+    return {"DONE": 0, "RUNNING": 0, "FAILED": 1, "CANCELLED": 130}[outcome.state]
+
+
+def _require_writable(option: str, path: str | None) -> None:
+    """What can't be written in the end is told before the run. A folder of rejects may be new."""
+    if path is None:
+        return
+    folder = Path(path).resolve().parent
+    while option == "--rejects" and not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise JobError(f"{option} {path}: {folder} is no folder that can be written to")
+
+
+def _save(path: str, outcome: Report) -> None:
+    """Writes the report; the run is over, so that a full disk is told and no more."""
+    try:
+        Path(path).write_bytes(_json(outcome.model_dump()) + b"\n")
+    except OSError as e:
+        click.echo(f"warning: --report {path}: can't be written: {e}", err=True)
+
+
+def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool) -> None:
+    """Says that a job is right, and what was found on the way."""
+    found: dict[str, Any] = {
+        "job": resolved.job.name,
+        "steps": [{"name": s.name, "stepType": s.kind.step_type} for s in resolved.steps],
+        "warnings": resolved.warnings,
+    }
+    cache = resolved.job.setting.vector_cache
+    if cache is not None:
+        found["vectorCache"] = shown_uri(cache.uri)
+    if connect:
+        from vecferry.pipelines.run.preflight import try_ends
+
+        try:
+            try_ends(resolved, "check", paid=True)
+        finally:
+            end_run("check")
+        found["connected"] = True
+    if estimate:
+        from vecferry.pipelines.run import dryrun
+
+        if resolved.unable():
+            raise JobError(resolved.unable())
+        try:
+            found["estimate"] = asdict(dryrun.estimate(resolved))
+        except JobError:
+            raise
+        except VecferryError as e:  # a source that can't be read to its end, as --connect tells it
+            raise JobError(str(e)) from e
+        finally:
+            end_run(dryrun.RUN)
+        for warning in _beyond_budget(resolved, found["estimate"]):
+            found["warnings"] = [*found["warnings"], warning]
+            click.echo(f"warning: {warning}", err=True)
+    if as_json:
+        click.echo(_json(found).decode())
+        return
+    click.echo(f"{resolved.job.name}: valid: {' → '.join(s.name for s in resolved.steps)}")
+    if connect:
+        click.echo("  source, endpoint and target answer")
+    if cache is not None:
+        click.echo(f"  vector cache: {found['vectorCache']}")
+    for name, value in found.get("estimate", {}).items():
+        click.echo(f"  {name.replace('_', ' ')}: {value:,}")
+    for note in resolved.unable():
+        click.echo(f"  note: {note}")
+
+
+def _beyond_budget(resolved: ResolvedJob, estimate: dict[str, int]) -> list[str]:
+    """A warning for each part of the budget that a run seems to need more of."""
+    budget = resolved.job.setting.budget
+    parts = ("requests", "tokens") if budget is not None else ()
+    bounds = {name: getattr(budget, name) for name in parts}
+    return [
+        f"setting.budget.{name} is {bound:,}, and the run seems to take {estimate[name]:,}, less "
+        "what a vector cache holds: raise it, or the run will end with rows left over"
+        for name, bound in bounds.items()
+        if bound is not None and estimate[name] > bound
+    ]
+
+
+def preview(resolved: ResolvedJob, rows: int, *, source_only: bool, as_json: bool) -> None:
+    """Shows rows after each step."""
+    from vecferry.pipelines.run import dryrun
+
+    if resolved.unable():
+        raise JobError(resolved.unable())
+    try:
+        stages = dryrun.preview(resolved, rows, source_only=source_only)
+    except JobError:
+        raise
+    except VecferryError as e:
+        raise JobError(str(e)) from e
+    finally:
+        end_run(dryrun.RUN)
+    if as_json:
+        shown = [
+            {
+                "step": s.step,
+                "rows": encode_value(s.rows),
+                "rejects": [_reject(r) for r in s.rejects],
+            }
+            for s in stages
+        ]
+        click.echo(_json(shown).decode())
+        return
+    for stage in stages:
+        click.echo(f"after {stage.step}:")
+        for row in stage.rows:
+            click.echo("  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()))
+        if not stage.rows and not stage.rejects:
+            click.echo("  (no rows)")
+        for reject in stage.rejects:
+            click.echo(f"  rejected ({reject.reason}): {reject.message}")
+
+
+def _reject(reject: Reject) -> dict[str, Any]:
+    return {"reason": reject.reason, "message": reject.message, "origin": reject.origin}
+
+
+def _short(value: Any) -> str:
+    from vecferry.errors import shorten
+
+    if hasattr(value, "shape"):
+        head = ", ".join(f"{x:.3f}" for x in value[:3])
+        return f"[{head}, … {value.shape[0]} floats]"
+    if isinstance(value, bytes) and len(value) > 100:
+        return f"[{len(value):,} bytes]"
+    if isinstance(value, list) and len(value) > 8:
+        return f"[{', '.join(map(str, value[:3]))}, … {len(value)} items]"
+    return shorten(repr(value), 100)
+
+
+def query(
+    resolved: ResolvedJob, wanted: str | bytes, k: int, column: str | None, *, as_json: bool
+) -> None:
+    """Searches a job's target for the rows nearest to a text, or to an image given as bytes."""
+    from vecferry.pipelines.job.resolve import context_of
+
+    if resolved.unable():
+        raise JobError(resolved.unable())
+    step, vector_column = _embedding_of(resolved, column)
+    engine = step.logic(context_of(resolved, step, "query"))
+    target = resolved.writer.logic(context_of(resolved, resolved.writer, "query"))
+    try:
+        hits = target.search(engine.embed_query(wanted), k, vector_column)
+    finally:
+        engine.close()
+        end_run("query")
+    if as_json:
+        click.echo(_json(encode_value(hits)).decode())
+        return
+    for i, hit in enumerate(hits, 1):
+        others = "  ".join(f"{n}={_short(v)}" for n, v in hit.items() if n != "score")
+        click.echo(f"{i}. {hit['score']:.4f}  {others}")
+    if not hits:
+        click.echo("the target has no rows")
+
+
+def _embedding_of(resolved: ResolvedJob, column: str | None) -> tuple[ResolvedStep, str]:
+    """The step that makes the vectors that the target holds, and their column."""
+    taken = set(resolved.writer.settings.inputs())
+    made = {
+        name: step
+        for step in resolved.transformers
+        if step.kind.step_type == "embedding-transformer"
+        for name in step.settings.outputs()
+        if name in taken
+    }
+    if column is None and len(made) == 1:
+        column = next(iter(made))
+    if column is not None and column in made:
+        return made[column], column
+    if not made:
+        raise JobError("this job writes no vectors of its own, so there is nothing to search")
+    have = ", ".join(made)
+    raise JobError(f"--column {column or ''}: name the vector column to search: {have}")
+
+
+def schema() -> None:
+    """Prints the JSON Schema of jobs."""
+    from vecferry.pipelines.job.schema import job_schema
+
+    click.echo(_json(job_schema()).decode())
+
+
+def _json(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+
+
+def leave(status: int) -> None:
+    """Ends the process at once: threads of a run that was aborted can't be waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,1 @@
+"""Runs on Flink and Spark."""

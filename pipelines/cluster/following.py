@@ -1,0 +1,277 @@
+"""Follows a job on a portable runner: progress, stop, cancel, and what its counts came to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.portability.api import beam_job_api_pb2
+
+from vecferry.errors import JobError, redact, shorten
+from vecferry.pipelines.cluster.flink import Flink, FlinkError
+from vecferry.pipelines.cluster.runners import Where, value_of
+from vecferry.pipelines.run.interrupts import on_interrupt
+from vecferry.pipelines.run.rejects import count_rejects
+from vecferry.pipelines.run.words import last_words
+from vecferry.process import RunState
+from vecferry.reporting import Gathered
+
+SILENT_SECONDS = 30.0
+ERROR = beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR
+LOOK_SECONDS = 1.0
+QUIET_SECONDS = 3.0
+"""A job without an end is at its end when nothing was counted for so long after a stop."""
+FAILURES = 3
+"""So many failures of a job of which no worker has told anything are one too many."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Ended:
+    """How a job ended: an error or none, whether it was cancelled, whether counts are exact."""
+
+    error: str | None = None
+    cancelled: bool = False
+    committed: bool = False
+
+
+class Following:
+    """One job on a portable runner, from its submission to its end."""
+
+    def __init__(self, pipeline: beam.Pipeline, where: Where, name: str, state: RunState) -> None:
+        self._pipeline, self._where, self._name, self.state = pipeline, where, name, state
+        self._result: Any = None
+        self._failure: BaseException | None = None
+        self._interrupts = 0
+        self._cancelled = False
+        self._submitted = threading.Event()
+        self._next_look = 0.0
+        self._last_counts: dict[str, int] = {}
+        self._quiet_since: float | None = None
+        self._counted = 0
+        self._drained = False
+
+    def to_its_end(self, on_progress: Callable[[], None], poll_seconds: float) -> Ended:
+        """Submits the job and follows it; a second Ctrl-C cancels it and raises."""
+        thread = self._start()
+        begun = time.monotonic()
+        with on_interrupt(self._interrupt):
+            while thread.is_alive():
+                thread.join(poll_seconds)
+                self._look()
+                on_progress()
+                if self._interrupts > 1:
+                    self.cancel()
+                    raise KeyboardInterrupt
+                begun = self._warn_of_silence(begun)
+        self._gather(now=True)
+        return self._ended()
+
+    def submitted(self, seconds: float = 120.0) -> str:
+        """Submits the job and leaves it; gives its id. JobError where it fails before it runs."""
+        thread = self._start()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and thread.is_alive():
+            if self._submitted.wait(0.1) and self._runs():
+                return self._id()
+        self._gather(now=True)
+        error = self._ended().error
+        if thread.is_alive():
+            error = f"the job did not begin to run within {seconds:.0f} s; it may still do so"
+        if error is not None:
+            raise JobError(error)
+        return self._id()
+
+    def cancel(self) -> None:
+        """Ends the job now, wherever it is. What fails of this is logged."""
+        self._cancelled = True
+        flink = self._where.flink
+        try:
+            job = flink.find(self._name) if flink is not None else None
+            if flink is not None and job is not None:
+                flink.cancel(job)
+            elif self._result is not None:
+                self._result.cancel()
+        except Exception as e:
+            log.error("the job could not be cancelled: %s", redact(shorten(e, 500)))
+
+    def _start(self) -> threading.Thread:
+        if not self._where.job_server:  # Beam starts one, and asks for signals in doing so
+            self._submit()
+        thread = threading.Thread(target=self._work, name="vecferry-pipeline", daemon=True)
+        thread.start()
+        return thread
+
+    def _submit(self) -> None:
+        try:
+            self._result = self._pipeline.run()
+        except Exception as e:
+            self._failure = e
+        self._submitted.set()
+
+    def _work(self) -> None:
+        if not self._submitted.is_set():
+            self._submit()
+        if self._failure is not None:
+            return
+        try:
+            self._result.wait_until_finish()
+        except BaseException as e:
+            self._failure = e
+
+    def _runs(self) -> bool:
+        flink = self._where.flink
+        if flink is None:
+            return self._result is not None and self._result.state == "RUNNING"
+        try:
+            job = flink.find(self._name)
+            return job is not None and flink.state(job) == "RUNNING"
+        except FlinkError:
+            return False
+
+    def _id(self) -> str:
+        flink: Flink | None = self._where.flink
+        return str(flink.find(self._name) if flink is not None else self._result._job_id)
+
+    def _gather(self, *, now: bool = False) -> None:
+        if isinstance(self.state, Gathered):
+            self.state.gather(now=now)
+
+    def _look(self) -> None:
+        """Reads what the workers tell, and asks them to stop, or ends the job, where need be."""
+        state = self.state
+        self._gather()
+        if isinstance(state, Gathered) and state.over_limit and not state.stop.is_set():
+            self._look_at_rejects(state)
+        self._look_at_failures()
+        if self._where.endless and state.stop.is_set():
+            self._end_when_quiet()
+        if state.fatal and not self._cancelled and self._submitted.is_set():
+            log.info("the job can't succeed, and is ended: %s", state.failure)
+            self.cancel()
+
+    def _look_at_rejects(self, state: Gathered) -> None:
+        """Stops the readers where there are too many, those of repeated bundles counted once."""
+        counted = sum(state.rejects().values())
+        if counted == self._counted or state.reject_limit is None:
+            return
+        self._counted = counted
+        try:
+            # On an object store they are written when a bundle ends: too late to ask for them.
+            remote = "://" in state.folder
+            written = counted if remote else sum(count_rejects(state.folder).values())
+        except Exception as e:
+            log.warning("the rejects can't be read: %s", redact(shorten(e)))
+            written = counted
+        if written > state.reject_limit:
+            self._stop("errorLimit")
+
+    def _end_when_quiet(self) -> None:
+        """Cancels a job without an end once its readers have stopped and nothing moves any more.
+
+        A runner keeps the sources of such a job alive, so that it can be checkpointed.
+        """
+        counts, moment = self.state.counts(), time.monotonic()
+        if counts != self._last_counts or self._quiet_since is None:
+            self._last_counts, self._quiet_since = counts, moment
+        elif moment - self._quiet_since > QUIET_SECONDS and not self._cancelled:
+            self._drained = True
+            self.cancel()
+
+    def _look_at_failures(self) -> None:
+        """Takes a job for failed that fails again and again before any worker has come up."""
+        flink, state = self._where.flink, self.state
+        moment = time.monotonic()
+        if flink is None or not self._submitted.is_set() or moment < self._next_look:
+            return
+        if not isinstance(state, Gathered) or state.workers:
+            return
+        self._next_look = moment + LOOK_SECONDS
+        try:
+            job = flink.find(self._name)
+            failures = flink.failures(job) if job is not None else []
+        except FlinkError as e:
+            log.info("%s", e)
+            return
+        if len(failures) >= FAILURES:
+            state.fail(last_words(RuntimeError(failures[0])), fatal=True)
+
+    def _stop(self, why: str) -> None:
+        self.state.end(why)
+        if isinstance(self.state, Gathered):
+            try:
+                self.state.channel.stop(why)
+            except Exception as e:
+                log.error("the workers can't be asked to stop: %s", redact(shorten(e)))
+
+    def _warn_of_silence(self, begun: float) -> float:
+        state = self.state
+        if not isinstance(state, Gathered) or state.workers or not self._submitted.is_set():
+            return begun
+        if time.monotonic() - begun < SILENT_SECONDS:
+            return begun
+        log.warning(
+            "no worker has told anything for %.0f s; the runner's own log says why, such as the "
+            "log of a TaskManager or executor",
+            SILENT_SECONDS,
+        )
+        return time.monotonic() + 10 * SILENT_SECONDS
+
+    def _interrupt(self) -> None:
+        """The first Ctrl-C asks the readers to stop, the second cancels the job."""
+        self._interrupts += 1
+        if self._interrupts == 1:
+            threading.Thread(target=self._stop, args=("interrupt",), daemon=True).start()
+            log.warning("interrupted: what was read is finished; Ctrl-C again cancels the job")
+        elif self._interrupts > 2:
+            raise KeyboardInterrupt
+
+    def _ended(self) -> Ended:
+        state = self.state
+        if self._drained:
+            return Ended()
+        if self._failure is None:
+            return Ended(committed=self._settle())
+        error = state.failure or self._explained(last_words(self._told()))
+        return Ended(error=error, cancelled=self._cancelled)
+
+    def _explained(self, error: str) -> str:
+        """With what was to be started, where a runner says no more than that it was not there."""
+        if not error.startswith("error=") or self._where.environment != "PROCESS":
+            return error
+        return (
+            f"{error}: a worker's machine can't start the program of --environment_config "
+            f"{value_of(self._where.options, 'environment_config')}"
+        )
+
+    def _told(self) -> BaseException:
+        """The failure with all errors that the runner told of: the last may say little."""
+        told = [
+            m.message_response.message_text
+            for m in getattr(self._result, "_messages", ())
+            if m.HasField("message_response") and m.message_response.importance == ERROR
+        ]
+        return RuntimeError("\n".join([*told, str(self._failure)]))
+
+    def _settle(self) -> bool:
+        """Takes the runner's own counters where it has them; whether they are committed."""
+        try:
+            counters = self._result.metrics().query()["counters"]
+        except Exception as e:
+            log.info("the runner gives no counters: %s", shorten(e))
+            return False
+        ours = [m for m in counters if m.key.metric.namespace.startswith("vecferry.")]
+        committed = bool(ours) and all(m.committed is not None for m in ours)
+        total: Counter[str] = Counter()
+        for m in ours:
+            total[m.key.metric.name] += m.committed if committed else (m.attempted or 0)
+        if ours:
+            self.state.settle(dict(total))
+        return committed

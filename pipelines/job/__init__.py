@@ -1,0 +1,1 @@
+"""The job file: read, filled, checked, resolved to steps."""

@@ -1,0 +1,219 @@
+"""The job file: what DataWorks Data Integration writes, as models.
+
+`read_job` gives a `Job` whose envelope is checked and whose placeholders are filled; the parameters
+of each step are checked by `vecferry.pipelines.job.resolve`, with the data sources at hand.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from vecferry.errors import JobError, near
+from vecferry.pipelines.job.documents import parse_document
+from vecferry.pipelines.job.placeholders import fill, set_value
+from vecferry.pipelines.job.problems import unknown_keys, validate
+from vecferry.settings import Settings
+from vecferry.transforms.embed.cache.settings import VectorCacheSettings
+
+
+class ErrorLimit(Settings):
+    """When rejects fail the job; neither value means never."""
+
+    record: int | None = Field(
+        default=None, ge=0, description="the job fails when it rejects more rows"
+    )
+    percentage: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="… or a greater share of the rows read; unused with record",
+    )
+
+
+class Speed(Settings):
+    """How much at once, and how fast at most."""
+
+    ignored = frozenset({"dmu"})
+
+    concurrent: int | None = Field(
+        default=None, ge=1, description="streams = embedding requests in flight"
+    )
+    throttle: bool = Field(default=False, description="whether record and mbps hold")
+    record: float | None = Field(default=None, gt=0, description="rows a second, with throttle")
+    mbps: float | None = Field(default=None, gt=0, description="MiB a second, with throttle")
+
+    @model_validator(mode="after")
+    def _throttle_says_how(self) -> Speed:
+        if self.throttle and self.record is None and self.mbps is None:
+            raise ValueError("throttle is on without a rate; add record (rows/s) or mbps (MiB/s)")
+        return self
+
+
+class Budget(Settings):
+    """What all embedding steps of a run may spend together; a request beyond it is not sent."""
+
+    requests: int | None = Field(default=None, ge=1, description="requests, tries included")
+    tokens: int | None = Field(default=None, ge=1, description="tokens, as the service bills them")
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Budget:
+        if self.requests is None and self.tokens is None:
+            known = ("requests", "tokens")
+            hints = "".join(near(key, known) for key in self.model_extra or {})
+            raise ValueError(
+                f"budget bounds nothing: add requests or tokens, or leave it out{hints}"
+            )
+        return self
+
+
+class Setting(Settings):
+    """What holds for the whole job."""
+
+    ignored = frozenset({"executeMode", "column", "locale", "processConfig"})
+
+    error_limit: ErrorLimit = ErrorLimit()
+    speed: Speed = Speed()
+    vector_cache: VectorCacheSettings | None = None
+    trusted_endpoints: list[str] | None = None
+    budget: Budget | None = None
+    positions: str | None = None
+
+    @field_validator("trusted_endpoints")
+    @classmethod
+    def _are_patterns(cls, patterns: list[str] | None) -> list[str] | None:
+        for pattern in patterns or []:
+            try:
+                re.compile(pattern)
+            except re.error as e:
+                raise ValueError(f"{pattern!r} is no regular expression: {e}") from None
+        return patterns
+
+
+class Hop(Settings):
+    """An arrow from one step to another; the order of `steps` is what counts."""
+
+    from_: str = Field(alias="from")
+    to: str
+
+
+class Order(Settings):
+    """The arrows between steps, which may be absent or skip steps."""
+
+    hops: tuple[Hop, ...] = ()
+
+
+class Step(Settings):
+    """A reader, a transformer or a writer."""
+
+    ignored = frozenset({"description", "copies", "id", "gui", "position"})
+
+    step_type: str
+    category: Literal["reader", "map", "flatmap", "map/flatmap", "writer"]
+    parameter: dict[str, Any] = Field(default_factory=dict)
+    name: str | None = None
+    display_name: str | None = None
+
+    @property
+    def role(self) -> str:
+        """reader, transformer or writer."""
+        return self.category if self.category in ("reader", "writer") else "transformer"
+
+
+class Job(Settings):
+    """A job: one reader, any number of transformers in order, one writer."""
+
+    ignored = frozenset({"$schema", "extend", "description"})
+
+    type: Literal["job"] = "job"
+    version: str = "2.0"
+    name: str = ""
+    steps: list[Step] = Field(min_length=2)
+    setting: Setting = Setting()
+    order: Order = Order()
+
+    @field_validator("steps")
+    @classmethod
+    def _one_of_each_end(cls, steps: list[Step]) -> list[Step]:
+        roles = [s.role for s in steps]
+        for end in ("reader", "writer"):
+            names = [step_name(s, i) for i, s in enumerate(steps) if s.role == end]
+            if len(names) != 1:
+                found = f"it has {len(names)}: {', '.join(names)}" if names else "it has none"
+                raise ValueError(f"a job has one {end}, and {found}")
+        if roles[0] != "reader" or roles[-1] != "writer":
+            raise ValueError(
+                "steps stand in the order of the flow: the reader comes first, the writer last"
+            )
+        return steps
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Job:
+        names = [step_name(s, i) for i, s in enumerate(self.steps)]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"two steps are called {twice[0]!r}; rename one")
+        given = set(names) | {n for s in self.steps for n in (s.name, s.display_name) if n}
+        for i, hop in enumerate(self.order.hops):
+            for name in (hop.from_, hop.to):
+                if name not in given:
+                    raise ValueError(
+                        f"order.hops[{i}] names {name!r}, which is no step{near(name, given)}"
+                    )
+        return self
+
+
+def step_name(step: Step, index: int) -> str:
+    """What messages call a step: its name, else its displayName, else ``steps[i]``."""
+    return step.name or step.display_name or f"steps[{index}]"
+
+
+def parse_job(raw: Any, *, values: Mapping[str, str], stem: str = "job") -> tuple[Job, list[str]]:
+    """A job from parsed JSON, with the warnings; JobError holds every problem of its frame."""
+    filled, problems = fill(raw, values)
+    return validated(filled, problems, stem)
+
+
+def validated(filled: Any, problems: list[str], stem: str) -> tuple[Job, list[str]]:
+    """A job from a filled document, with the warnings; JobError holds `problems` and its own."""
+    if not isinstance(filled, dict):
+        given = "an empty file" if filled is None else f"a {type(filled).__name__}"
+        raise JobError(f"job: must be a JSON object with steps, not {given}")
+    job, more = validate(Job, filled, "job")
+    if job is None or problems:
+        raise JobError(problems + more)
+    if not job.name:
+        job = job.model_copy(update={"name": stem})
+    return job, unknown_keys(job, "job")
+
+
+def read_raw(
+    path: str,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    assignments: Mapping[str, str] | None = None,
+) -> tuple[Any, list[str]]:
+    """The document of a job file, with ``--set`` applied and placeholders filled; and problems."""
+    raw = parse_document(Path(path), "job")
+    for where, text in (assignments or {}).items():
+        set_value(raw, where, text)
+    return fill(raw, {**os.environ, **(parameters or {})})
+
+
+def read_job(
+    path: str,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    assignments: Mapping[str, str] | None = None,
+) -> tuple[Job, list[str]]:
+    """The job in a file, with ``--set`` applied and placeholders filled; and warnings.
+
+    Placeholders come from `parameters`, then from the environment.
+    """
+    filled, problems = read_raw(path, parameters=parameters, assignments=assignments)
+    return validated(filled, problems, Path(path).stem)

@@ -1,0 +1,297 @@
+"""A job with its data sources: every step checked, every column followed through the flow."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vecferry.errors import JobError, near, redact
+from vecferry.pipelines.job.datasources import DataSources, read_data_sources
+from vecferry.pipelines.job.documents import parse_document
+from vecferry.pipelines.job.model import Job, Step, read_raw, step_name, validated
+from vecferry.pipelines.job.placeholders import names_in
+from vecferry.pipelines.job.problems import unknown_keys, validate
+from vecferry.pipelines.registry import Kind, kind_of, load
+from vecferry.settings import Maker, Settings
+from vecferry.steps import StepContext
+from vecferry.transforms.embed.cache.settings import cache_settings
+
+Columns = dict[str, int | None]
+
+
+@dataclass(frozen=True)
+class ResolvedStep:
+    """A step whose settings and connection have been checked."""
+
+    name: str
+    index: int
+    kind: Kind
+    settings: Any
+    connection: Settings | None
+
+    def logic(self, context: StepContext) -> Any:
+        """The reader, operator or target of this step, callable without Beam."""
+        if self.kind.logic is None:
+            raise JobError(
+                f"step {self.name!r}: {self.kind.step_type} can't run in this version yet"
+            )
+        return load(self.kind.logic)(self.settings, self.connection, context)
+
+
+@dataclass(frozen=True)
+class ResolvedJob:
+    """A job that can be built into a graph; `force` and `instead_of` as `StepContext` has them."""
+
+    job: Job
+    steps: tuple[ResolvedStep, ...]
+    warnings: list[str] = field(default_factory=list)
+    force: bool = False
+    instead_of: str | None = None
+
+    @property
+    def reader(self) -> ResolvedStep:
+        """The first step."""
+        return self.steps[0]
+
+    @property
+    def transformers(self) -> tuple[ResolvedStep, ...]:
+        """The steps between the two ends, in the order of the flow."""
+        return self.steps[1:-1]
+
+    @property
+    def writer(self) -> ResolvedStep:
+        """The last step."""
+        return self.steps[-1]
+
+    def makers(self) -> dict[str, Maker]:
+        """Column -> what makes the vectors in it, for those that the job's own steps make."""
+        made: dict[str, Maker] = {}
+        for step in self.transformers:
+            given: dict[str, Maker] = getattr(step.settings, "makers", dict)()
+            replaced = step.settings.outputs() or {}
+            made = {name: maker for name, maker in made.items() if name not in replaced} | given
+        return made
+
+    def unable(self) -> list[str]:
+        """A problem for each step that can be checked but not run in this version."""
+        return [
+            f"step {s.name!r}: {s.kind.step_type} can't run in this version yet"
+            for s in self.steps
+            if s.kind.logic is None
+        ]
+
+
+def resolve(job: Job, sources: DataSources) -> ResolvedJob:
+    """Checks every step of a job; JobError holds all problems found."""
+    problems = _not_yet(job)
+    warnings: list[str] = []
+    steps: list[ResolvedStep] = []
+    for i, step in enumerate(job.steps):
+        try:
+            resolved, more = _resolve_step(job, step, i, sources)
+        except JobError as e:
+            problems += e.problems
+        else:
+            steps.append(resolved)
+            warnings += more
+    if not problems:
+        problems = _follow_columns(steps)
+    if problems:
+        raise JobError(problems)
+    return ResolvedJob(job, tuple(steps), [*warnings, *_unused_columns(steps)])
+
+
+def read_and_resolve(
+    path: str,
+    *,
+    data_sources: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+    assignments: Mapping[str, str] | None = None,
+) -> ResolvedJob:
+    """A job file with everything it names, checked."""
+    filled, problems = read_raw(path, parameters=parameters, assignments=assignments)
+    job, warnings = checked_job(filled, problems, Path(path).stem)
+    values = {**os.environ, **(parameters or {})}
+    sources = read_data_sources(data_sources, values)
+    resolved = resolve(job, sources)
+    known = names_in(parse_document(Path(path), "job")) | sources.names()
+    for name in sorted(set(parameters or {}) - known):
+        warnings.append(
+            f"-p {name}: neither the job nor its data sources ask for it{near(name, known)}"
+        )
+    resolved.warnings[:0] = warnings
+    return resolved
+
+
+def checked_job(filled: Any, problems: list[str], stem: str) -> tuple[Job, list[str]]:
+    """A job from a document whose placeholders are filled, with the warnings of its frame.
+
+    JobError holds `problems` and all that is wrong with the frame and inside the steps.
+    """
+    try:
+        return validated(filled, problems, stem)
+    except JobError as e:
+        raise JobError(e.problems + _problems_of_steps(filled)) from None
+
+
+def _problems_of_steps(filled: Any) -> list[str]:
+    """What is wrong inside the steps of a job that is wrong as a whole, to be told together."""
+    problems: list[str] = []
+    steps = filled.get("steps") if isinstance(filled, dict) else None
+    for i, step in enumerate(steps if isinstance(steps, list) else []):
+        parameter = step.get("parameter") if isinstance(step, dict) else None
+        if not isinstance(parameter, dict) or names_in(parameter):
+            continue  # told already
+        try:
+            kind = kind_of(str(step.get("stepType")), str(step.get("category")))
+        except JobError as e:
+            problems.append(f"steps[{i}].{e.problems[0]}")
+        else:
+            problems += validate(load(kind.settings), parameter, f"steps[{i}].parameter")[1]
+    return problems
+
+
+def _resolve_step(
+    job: Job, step: Step, index: int, sources: DataSources
+) -> tuple[ResolvedStep, list[str]]:
+    name, path = step_name(step, index), f"steps[{index}]"
+    try:
+        kind = kind_of(step.step_type, step.role)
+    except JobError as e:
+        raise JobError(f"{path}.{e.problems[0]}") from e
+    if kind.role != step.role:
+        raise JobError(f"{path}.category is {step.category!r}: {kind.step_type} is a {kind.role}")
+    parameter = {**step.parameter, **_job_wide(job, kind)}
+    settings, problems = validate(load(kind.settings), parameter, f"{path}.parameter")
+    connection: Settings | None = None
+    warnings: list[str] = []
+    # A reader of tables may have it deeper down, or bring a connection of its own.
+    source = step.parameter.get(kind.source_key) or getattr(settings, kind.source_key, None)
+    if kind.sources and isinstance(source, str):
+        try:
+            connection, warnings = sources.get(source, kind.sources, f"{path} {name!r}")
+        except JobError as e:
+            problems += e.problems
+    own = not getattr(settings, "needs_datasource", True)
+    needed = kind.sources and kind.source_needed and not own
+    if needed and not source and not any("datasource" in p for p in problems):
+        problems.append(f"{path}.parameter.datasource is missing: name a data source")
+    if settings is not None:
+        problems += _untrusted(job, path, settings)
+    if settings is None or problems:
+        raise JobError(problems)
+    warnings += unknown_keys(settings, f"{path}.parameter")  # type: ignore[arg-type]
+    return ResolvedStep(name, index, kind, settings, connection), warnings
+
+
+def _job_wide(job: Job, kind: Kind) -> dict[str, Any]:
+    """What a job says in `setting` that an embedding step must know."""
+    if kind.step_type != "embedding-transformer":
+        return {}
+    cache, patterns = job.setting.vector_cache, job.setting.trusted_endpoints
+    told: dict[str, Any] = {}
+    if cache is not None:
+        told["vectorCache"] = cache_settings(cache.uri, cache.max_bytes)
+    if patterns is not None:  # for the URLs of images; `_untrusted` looks at the endpoint's
+        told["trustedEndpoints"] = patterns
+    return told
+
+
+def _not_yet(job: Job) -> list[str]:
+    """Problems of settings that would be broken in silence, as this version can't keep them."""
+    return [
+        f"job.setting.{name} can't be kept by this version: leave it out"
+        for name, value in (("positions", job.setting.positions),)
+        if value is not None
+    ]
+
+
+def _untrusted(job: Job, path: str, settings: Any) -> list[str]:
+    """A problem where a step would call an endpoint that no trusted pattern matches as a whole."""
+    patterns = job.setting.trusted_endpoints
+    if patterns is None:
+        return []
+    urls = [getattr(settings, name, None) for name in ("url", "other_url")]
+    return [
+        f"{path}.parameter.endpoint: {redact(url)} matches none of setting.trustedEndpoints "
+        f"({', '.join(patterns) or 'the list is empty'}): add a pattern, or use another endpoint"
+        for url in urls
+        if url is not None and not any(re.fullmatch(p, url) for p in patterns)
+    ]
+
+
+def _follow_columns(steps: list[ResolvedStep]) -> list[str]:
+    """Problems of columns that a step needs and the steps before it don't give."""
+    problems: list[str] = []
+    columns: Columns | None = steps[0].settings.outputs()
+    if columns is None:
+        return problems
+    for step in steps[1:]:
+        where = f"steps[{step.index}] {step.name!r}"
+        needed = step.settings.inputs()
+        for name in needed:
+            if name not in columns:
+                problems.append(
+                    f"{where} needs column {name!r}, which no step before it gives"
+                    f"{near(name, columns)}; there are {', '.join(columns) or 'none'}"
+                )
+        if step.kind.role == "writer":
+            problems += _wrong_dimensions(where, columns, step.settings.outputs() or {})
+        else:
+            columns = {**columns, **(step.settings.outputs() or {})}
+    return problems
+
+
+def _unused_columns(steps: list[ResolvedStep]) -> list[str]:
+    """A warning of columns that a step gives and none takes, as far as they are known."""
+    *givers, writer = steps
+    taken = writer.settings.outputs()
+    if not taken or getattr(writer.settings, "dynamic", False):
+        return []
+    used = {*taken, *(name for step in steps[1:] for name in step.settings.inputs())}
+    idle = [(s, [n for n in s.settings.outputs() or {} if n not in used]) for s in givers]
+    return [
+        f"steps[{step.index}] {step.name!r} gives {', '.join(map(repr, names))}, which no other "
+        "step takes, so it is not written"
+        for step, names in idle
+        if names
+    ]
+
+
+def _wrong_dimensions(where: str, columns: Columns, taken: Columns) -> list[str]:
+    problems = []
+    for name, dimension in taken.items():
+        given = columns.get(name)
+        if dimension and given and dimension != given:
+            problems.append(
+                f"{where} takes vectors of {dimension} dimensions from column {name!r}, and the "
+                f"step that makes them gives {given}; make both the same"
+            )
+    return problems
+
+
+def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepContext:
+    """What a step is told of a run on this machine."""
+    setting = resolved.job.setting
+    speed = setting.speed
+    throttled = speed.throttle and step.kind.role == "reader"
+    writes = step.kind.role == "writer"
+    return StepContext(
+        step=step.name,
+        step_type=step.kind.step_type,
+        run=run,
+        concurrent=speed.concurrent,
+        stamped=False,
+        reject_limit=setting.error_limit.record,
+        rows_per_second=speed.record if throttled else None,
+        bytes_per_second=speed.mbps * 2**20 if throttled and speed.mbps else None,
+        request_budget=setting.budget.requests if setting.budget else None,
+        token_budget=setting.budget.tokens if setting.budget else None,
+        makers=resolved.makers() if writes else {},
+        force=writes and resolved.force,
+        instead_of=resolved.instead_of if writes else None,
+    )

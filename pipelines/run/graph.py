@@ -1,0 +1,189 @@
+"""From a job to a Beam graph: a reader, transformers and a writer, in one line, rejects aside.
+
+From the splits to the sink there is no shuffle, no Flatten, no side input and no state, so that
+one graph runs on every runner; after the splits it is one fused stage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from vecferry.beam import REJECTED
+from vecferry.errors import JobError
+from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep, context_of
+from vecferry.pipelines.registry import load
+from vecferry.pipelines.run.rejects import Replayed, WriteRejects, read_rejects
+from vecferry.process import run_state
+from vecferry.rows import Reject
+from vecferry.steps import StepContext
+
+_VERBS = {"reader": "Read", "transformer": "Transform", "writer": "Write"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What a run adds to a job: its id, where rejects go, how many rows at most, what to replay.
+
+    On a cluster `parallelism` is the number of streams, and `reports` the folder through which
+    workers and launcher speak.
+    """
+
+    run: str
+    rejects: str
+    row_limit: int | None = None
+    replay: str | None = None
+    parallelism: int = 1
+    reports: str | None = None
+    streams: int | None = None
+
+    def with_streams(self, streams: int) -> RunPlan:
+        """The plan of a job with so many streams; here there is one, and nothing to bound."""
+        if self.streams is None:
+            return self
+        return dataclasses.replace(self, parallelism=streams, streams=streams)
+
+
+def build(pipeline: beam.Pipeline, resolved: ResolvedJob, plan: RunPlan) -> None:
+    """Adds the graph of a job, or of the replay of its rejects, to `pipeline`."""
+    if plan.replay is None:
+        step = resolved.reader
+        outputs = pipeline | _label(step) >> _transform(resolved, step, plan)
+        _write_rejects(outputs, _label(step), plan)
+        _flow(outputs.rows, resolved, resolved.steps[1:], plan, "")
+        return
+    for step in _refusing_steps(resolved, plan.replay):
+        rest = resolved.steps[max(1, step.index) :]
+        mark = f" refused by {step.name}"
+        outputs = pipeline | f"Replay{mark}" >> _ReplayRejects(
+            folder=plan.replay, resolved=resolved, step=step, context=_context(resolved, step, plan)
+        )
+        _write_rejects(outputs, f"Replay{mark}", plan)
+        _flow(outputs.rows, resolved, rest, plan, mark)
+
+
+def _flow(
+    rows: Any, resolved: ResolvedJob, steps: Iterable[ResolvedStep], plan: RunPlan, mark: str
+) -> None:
+    for step in steps:
+        label = _label(step) + mark
+        outputs = rows | label >> _transform(resolved, step, plan)
+        _write_rejects(outputs, label, plan)
+        rows = None if step.kind.role == "writer" else outputs.rows
+
+
+def _label(step: ResolvedStep) -> str:
+    return f"{_VERBS[step.kind.role]} {step.name}"
+
+
+def _context(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> StepContext:
+    context = context_of(resolved, step, plan.run)
+    reads = step.kind.role == "reader" or plan.replay is not None
+    return dataclasses.replace(
+        context,
+        row_limit=plan.row_limit if reads else None,
+        parallelism=plan.parallelism,
+        reports=plan.reports,
+        streams=plan.streams,
+    )
+
+
+def _transform(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> beam.PTransform:
+    if step.kind.transform is None:
+        raise JobError(resolved.unable())
+    fields: dict[str, Any] = {"settings": step.settings, "context": _context(resolved, step, plan)}
+    if step.connection is not None:
+        fields["connection"] = step.connection
+    if step.kind.role == "writer":
+        fields["prepared"] = True
+    return load(step.kind.transform)(**fields)  # type: ignore[no-any-return]
+
+
+def _write_rejects(outputs: Any, label: str, plan: RunPlan) -> None:
+    rejected = outputs[REJECTED]
+    rejected | f"{label}: write rejects" >> WriteRejects(folder=plan.rejects, run=plan.run)
+
+
+def _refusing_steps(resolved: ResolvedJob, folder: str) -> list[ResolvedStep]:
+    """The steps of this job that have rejects in `folder`; JobError for another job's."""
+    names = set()
+    for replayed in read_rejects(folder):
+        names.add(replayed.step)
+        writer = _job_of(folder, replayed)
+        if writer not in (None, resolved.job.name):
+            raise JobError(
+                f"--replay {folder}: these are rejects of the job {writer!r}, and this one is "
+                f"{resolved.job.name!r}: replay them with their own job, or, where it was only "
+                f"renamed, add --set name={writer}"
+            )
+    known = {s.name for s in resolved.steps}
+    if names - known:
+        raise JobError(
+            f"--replay {folder}: has rejects of step {min(names - known)!r}, and this job has "
+            f"{', '.join(s.name for s in resolved.steps)}; replay with the job that wrote them"
+        )
+    return [s for s in resolved.steps if s.name in names]
+
+
+def _job_of(folder: str, replayed: Replayed) -> str | None:
+    """The job that a folder of rejects is called after; None where it was renamed."""
+    name, run = Path(folder).resolve().name, f"-{replayed.line.get('run')}"
+    return name.removesuffix(run) if name.endswith(run) else None
+
+
+class _ReplayFn(beam.DoFn):
+    """Gives the rows that one step refused as that step was given them."""
+
+    def __init__(self, folder: str, resolved_step: ResolvedStep, context: StepContext) -> None:
+        self.folder, self.step, self.context = folder, resolved_step, context
+
+    def process(self, _: Any) -> Iterator[Any]:
+        state = run_state(self.context.run, self.context.reject_limit)
+        reader = self.step.logic(self.context) if self.step.kind.role == "reader" else None
+        for replayed in read_rejects(self.folder):
+            if replayed.step != self.step.name:
+                continue
+            if state.stop.is_set() or (state.over_limit and not state.goes_on()):
+                return
+            limit = self.context.row_limit
+            if limit is not None and not state.hand_out(limit):
+                state.end("limit")
+            state.add({"rows-read": 1})
+            item = _again(replayed, reader, self.context)
+            if isinstance(item, Reject):
+                state.reject(item.step, item.reason)
+                yield beam.pvalue.TaggedOutput(REJECTED, item)
+            else:
+                yield item
+
+
+def _again(replayed: Replayed, reader: Any, context: StepContext) -> Any:
+    origin = replayed.line["origin"]
+    try:
+        found = replayed.change() if reader is None else replayed.raw()
+    except ValueError as e:
+        return context.reject("cut", f"can't be replayed: {e}", origin=origin)
+    if found is None:  # refused by an earlier replay already: nothing of it may pass for a row
+        return context.reject("cut", str(replayed.line.get("message")), origin=origin)
+    return found if reader is None else reader.reread(found, origin)
+
+
+@dataclass(kw_only=True, eq=False)
+class _ReplayRejects(beam.PTransform):
+    folder: str
+    resolved: ResolvedJob
+    step: ResolvedStep
+    context: StepContext
+
+    def expand(self, begin: Any) -> Any:
+        fn = _ReplayFn(self.folder, self.step, self.context)
+        return (
+            begin
+            | "Start" >> beam.Impulse()
+            | "Read rejects" >> beam.ParDo(fn).with_outputs(REJECTED, main="rows")
+        )

@@ -1,0 +1,224 @@
+"""One line for each reject, though a runner repeats bundles: a run's folder, tidied at its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import fsspec
+import orjson
+
+from vecferry.errors import JobError, hide_secrets, redact
+from vecferry.process import once
+from vecferry.rows import INSERT, Change, Reject, cut_value, decode_value, encode_value
+
+log = logging.getLogger(__name__)
+
+
+def to_line(reject: Reject, run: str) -> bytes:
+    """A reject as a JSON line, vectors in base64, values over 1 MiB cut, secrets taken out."""
+    row = reject.row
+    line: dict[str, Any] = {
+        "run": run,
+        "step": reject.step,
+        "stepType": reject.step_type,
+        "reason": reject.reason,
+        "message": redact(reject.message),
+        "origin": reject.origin,
+        "key": _shown(reject.key),
+        "row": None if row is None else {k: _shown(v) for k, v in row.items()},
+        "raw": None if reject.raw is None else _shown(reject.raw),
+    }
+    if row is not None and (row.kind != INSERT or row.version is not None):
+        line["kind"], line["version"] = row.kind, row.version
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _shown(value: Any) -> Any:
+    """A value as it is written; one that holds a secret of the job is marked, and not replayed."""
+    encoded = cut_value(encode_value(value))
+    text = encoded if isinstance(encoded, str) else orjson.dumps(encoded).decode()
+    hidden = hide_secrets(text)
+    return encoded if hidden == text else {"$secret": hidden}
+
+
+class _Part:
+    """The open file of this process; each line is flushed, so that a crash keeps it."""
+
+    def __init__(self, folder: str) -> None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        name = f"part-{socket.gethostname()}-{os.getpid()}.jsonl"
+        self._file = (Path(folder) / name).open("ab")
+        self._lock = threading.Lock()
+
+    def write(self, line: bytes) -> None:
+        with self._lock:
+            self._file.write(line)
+            self._file.flush()
+
+    def close(self) -> None:
+        """Called when the run is over."""
+        self._file.close()
+
+
+class WriteRejectsFn(beam.DoFn):
+    """Writes each reject as it happens; on an object store, one object for each bundle."""
+
+    def __init__(self, folder: str, run: str) -> None:
+        self.folder, self.run = folder, run
+        self.remote = "://" in folder
+
+    def start_bundle(self) -> None:
+        self.lines: list[bytes] = []
+
+    def process(self, reject: Reject) -> None:
+        line = to_line(reject, self.run)
+        if self.remote:
+            self.lines.append(line)
+        else:
+            once(("rejects", self.run, self.folder), lambda: _Part(self.folder)).write(line)
+
+    def finish_bundle(self) -> None:
+        if self.lines:
+            with fsspec.open(f"{self.folder}/part-{uuid.uuid4().hex}.jsonl", "wb") as part:
+                part.write(b"".join(self.lines))
+
+
+@dataclass(kw_only=True, eq=False)
+class WriteRejects(beam.PTransform):
+    """Writes `Reject`s into the folder of a run; gives nothing."""
+
+    folder: str
+    run: str
+
+    def expand(self, rejects: Any) -> Any:
+        return rejects | "Write" >> beam.ParDo(WriteRejectsFn(self.folder, self.run))
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A row on its way back: the step that refused it, and its line."""
+
+    step: str
+    line: dict[str, Any]
+
+    def change(self) -> Change | None:
+        """The row as that step was given it; None where a reader refused a record.
+
+        Raises ValueError where a value was cut or hidden.
+        """
+        row = self.line.get("row")
+        if row is None:
+            return None
+        return Change(
+            {k: decode_value(v) for k, v in row.items()},
+            kind=self.line.get("kind", INSERT),
+            version=self.line.get("version"),
+            origin=self.line["origin"],
+        )
+
+    def raw(self) -> Any:
+        """The record that a reader refused, as text or bytes; ValueError as for `change`."""
+        return decode_value(self.line.get("raw"))
+
+
+def _parse(part: Path, number: int, text: bytes) -> dict[str, Any]:
+    try:
+        line = orjson.loads(text)
+        return {**line, "step": line["step"], "origin": line["origin"]}
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise JobError(
+            f"{part}: line {number} is no reject (a JSON object with step and origin): "
+            "mend the line or take it out"
+        ) from None
+
+
+def read_rejects(folder: str) -> Iterator[Replayed]:
+    """The rejects of a run, each (step, origin) once; a last line cut off by a crash is left out.
+
+    Raises JobError where the folder has none.
+    """
+    parts = sorted(Path(folder).glob("part-*.jsonl"))
+    if not parts:
+        inner = sorted(p.name for p in Path(folder).glob("*") if any(p.glob("part-*.jsonl")))
+        hint = f"; name one of the runs in it: {', '.join(inner[-5:])}" if inner else ""
+        raise JobError(f"--replay {folder}: has no rejects (part-*.jsonl){hint}")
+    seen: set[tuple[str, str]] = set()
+    for part in parts:
+        with part.open("rb") as lines:
+            for number, text in enumerate(lines, 1):
+                if not text.endswith(b"\n"):
+                    log.warning("%s: line %d was cut off and is left out", part, number)
+                    continue
+                line = _parse(part, number, text)
+                mark = (line["step"], line["origin"])
+                if line["origin"] and mark in seen:
+                    continue
+                seen.add(mark)
+                yield Replayed(line["step"], line)
+
+
+ONCE = "part-once.jsonl"
+
+
+def count_rejects(folder: str) -> dict[tuple[str, str], int]:
+    """As `tidy_rejects`, while a run goes on: nothing is rewritten."""
+    fs, path = fsspec.core.url_to_fs(folder)
+    lines = _distinct(fs, sorted(fs.glob(f"{path.rstrip('/')}/part-*.jsonl")))
+    return dict(Counter((line["step"], line["reason"]) for _, line in lines))
+
+
+def tidy_rejects(folder: str) -> dict[tuple[str, str], int]:
+    """How many rejects there are by (step, reason), each (step, origin) counted once.
+
+    Where a line was written twice, the parts of `folder` (local, or any fsspec URL) are replaced by
+    one that has it once. No worker may write any more.
+    """
+    fs, path = fsspec.core.url_to_fs(folder)
+    parts = sorted(fs.glob(f"{path.rstrip('/')}/part-*.jsonl"))
+    counts: Counter[tuple[str, str]] = Counter()
+    total = 0
+    for _, line in _distinct(fs, parts):
+        counts[line["step"], line["reason"]] += 1
+    for part in parts:
+        with fs.open(part, "rb") as lines:
+            total += sum(1 for _ in lines)
+    if total > counts.total():
+        _write_once(fs, path, parts)
+    return dict(counts)
+
+
+def _write_once(fs: Any, path: str, parts: list[str]) -> None:
+    new = f"{path.rstrip('/')}/once.part"
+    with fs.open(new, "wb") as out:
+        for text, _ in _distinct(fs, parts):
+            out.write(text)
+    for part in parts:
+        fs.rm_file(part)
+    fs.mv(new, f"{path.rstrip('/')}/{ONCE}")
+
+
+def _distinct(fs: Any, parts: list[str]) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each reject once, as text and parsed; a line that was cut off is left out."""
+    seen: set[tuple[str, str]] = set()
+    for part in parts:
+        with fs.open(part, "rb") as lines:
+            for text in lines:
+                try:
+                    line = orjson.loads(text)
+                except orjson.JSONDecodeError:
+                    continue
+                mark = (line["step"], line["origin"])
+                if line["origin"] and mark in seen:
+                    continue
+                seen.add(mark)
+                yield text, line

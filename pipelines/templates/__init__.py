@@ -1,0 +1,1 @@
+"""Templates: jobs with parameters."""

@@ -1,0 +1,76 @@
+"""From a template and parameters to a job: resolved to be run, or rendered to be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vecferry.pipelines.job.datasources import DataSources, read_data_sources
+from vecferry.pipelines.job.placeholders import PLACEHOLDER, set_value
+from vecferry.pipelines.job.resolve import ResolvedJob, checked_job, resolve
+from vecferry.pipelines.templates.library import PREFIX, Template, load_template
+from vecferry.pipelines.templates.values import choose_values
+
+_DOLLAR = "${a-dollar:-$}"
+"""A placeholder that nobody fills: how a rendered job writes a ``$`` that is to stay one."""
+
+
+def resolve_template(
+    source: str,
+    *,
+    folders: Iterable[str | Path] = (),
+    data_sources: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+    assignments: Mapping[str, str] | None = None,
+) -> ResolvedJob:
+    """The job of ``template:NAME`` with its parameters, checked as any other job is.
+
+    `assignments` are set in the filled job, and taken as they are. JobError has every problem of
+    the parameters, or else every problem of the job.
+    """
+    template = load_template(source.removeprefix(PREFIX), folders)
+    given = dict(parameters or {})
+    sources = read_data_sources(data_sources, {**os.environ, **given})
+    values = _values(template, given, sources)
+    job, own = template.filled(values)
+    for path, text in (assignments or {}).items():
+        set_value(job, path, text)
+    checked, warnings = checked_job(job, [], template.name)
+    resolved = resolve(checked, sources.with_own(own))
+    resolved.warnings[:0] = warnings
+    return resolved
+
+
+def render_template(
+    name: str, *, folders: Iterable[str | Path] = (), parameters: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The job of a template and its own data sources, as files would hold them.
+
+    A secret stands there as a placeholder: the environment variable that it comes from, else its
+    name. Secrets need not be given. JobError as for `resolve_template`.
+    """
+    template = load_template(name.removeprefix(PREFIX), folders)
+    given = dict(parameters or {})
+    values = choose_values(template.metadata, given, os.environ, secrets_needed=False)
+    shown = {name: _escaped(value) for name, value in values.items()}
+    for parameter in template.metadata.parameters:
+        if parameter.secret and parameter.name in values:
+            variable = parameter.custom_metadata.environment or parameter.name
+            shown[parameter.name] = f"${{{variable}}}"
+    return template.filled(shown)
+
+
+def _values(template: Template, given: dict[str, str], sources: DataSources) -> dict[str, Any]:
+    own = {p.name for p in template.metadata.parameters}
+    elsewhere = sources.names() if given.keys() - own else ()
+    return choose_values(template.metadata, given, os.environ, elsewhere)
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_escaped(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    return PLACEHOLDER.sub(lambda m: _DOLLAR + m[0][1:], value)

@@ -1,0 +1,1 @@
+"""Vectors that are known already, in memory, SQLite or Redis."""

@@ -1,0 +1,325 @@
+"""A thread that puts vectors into a cache, so that who fetched them can go on at once."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from vecferry.errors import JobError
+from vecferry.transforms.embed.cache.settings import VectorCacheSettings, shown_uri, sqlite_path
+from vecferry.transforms.embed.endpoints.base import Vector
+
+AWAY_SECONDS = 60.0
+"""How long a cache that failed is left alone before it is tried again."""
+DAY = 86_400
+KEPT_SHARE = 0.9
+"""How much of its size a cache keeps when it is pruned, so that it need not be at once again."""
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class StoreError(Exception):
+    """A vector cache can't do what it was asked; the text says why, without a secret.
+
+    `reads` tells that it can still be read, `final` that trying again is useless.
+    """
+
+    def __init__(self, why: str, *, reads: bool = False, final: bool = False) -> None:
+        super().__init__(why)
+        self.reads, self.final = reads, final
+
+
+class MissingError(StoreError):
+    """There is no vector cache at this place yet."""
+
+
+class DamagedError(StoreError):
+    """What is there can't be read, and will be set aside by the run that uses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """What a vector cache holds; `oldest` is the day of last use of its oldest entry, or None."""
+
+    entries: int
+    bytes: int
+    oldest: str | None
+
+
+class Backend(Protocol):
+    """Where a vector cache keeps its values; used by many threads and processes at once.
+
+    Each method raises StoreError where the place fails.
+    """
+
+    def get_many(self, keys: Sequence[bytes], size: int) -> dict[bytes, bytes]:
+        """The values found, by key, and marks them as used today; `size` is what each should be."""
+
+    def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keeps values under their keys, in place of what is there."""
+
+    def stats(self) -> StoreStats:
+        """How much it holds, and since when."""
+
+    def prune(self, max_bytes: int) -> int:
+        """Removes what was not used for longest until it fits; gives how many went."""
+
+    def close(self) -> None:
+        """Lets go of files and connections."""
+
+
+def today() -> int:
+    """The number of this day; what was used on one day is equally old."""
+    return int(time.time()) // DAY
+
+
+def day_text(day: int | float | None) -> str | None:
+    """A day's number as a date, ``2026-11-21``."""
+    return None if day is None else time.strftime("%Y-%m-%d", time.gmtime(day * DAY))
+
+
+def open_backend(uri: str, *, create: bool) -> Backend:
+    """The place at a vector cache's URI; StoreError where it can't be used.
+
+    Without `create` nothing is made: MissingError, where there is no file yet. JobError where the
+    client that is needed isn't installed.
+    """
+    if uri.startswith("sqlite:"):
+        from vecferry.transforms.embed.cache.sqlite import SqliteBackend
+
+        return SqliteBackend(sqlite_path(uri), create=create)
+    from vecferry.transforms.embed.cache.redis import RedisBackend
+
+    return RedisBackend(uri)
+
+
+class _Breaker:
+    """Whether something may be tried: not for a while after it failed, and then by one thread."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._lock = threading.Lock()
+
+    def allows(self) -> bool:
+        if not self._until:
+            return True
+        with self._lock:
+            if time.monotonic() < self._until:
+                return False
+            self._until = time.monotonic() + AWAY_SECONDS
+            return True
+
+    def trip(self, *, final: bool) -> None:
+        with self._lock:
+            self._until = math.inf if final else time.monotonic() + AWAY_SECONDS
+
+    def heal(self) -> None:
+        if self._until:
+            self._until = 0.0
+
+
+class VectorStore:
+    """A vector cache as a run uses it: whatever fails in it costs requests, never rows.
+
+    Opened on first use, by any thread; a failure is told once, by a warning.
+    """
+
+    def __init__(self, settings: VectorCacheSettings) -> None:
+        self._settings = settings
+        self.shown = shown_uri(settings.uri)
+        self._lock = threading.Lock()
+        self._pruning = threading.Lock()
+        self._open: Backend | None = None
+        self._closed = False
+        self._all, self._writes = _Breaker(), _Breaker()
+        self._told: set[str] = set()
+        self._writer = Writer(self._write)
+        self._unpruned = 0
+        self._slack = max(settings.max_bytes // 16, 1 << 20)
+
+    def check(self) -> None:
+        """Tries to open it without making anything; JobError where a run could not use it."""
+        try:
+            open_backend(self._settings.uri, create=False).close()
+        except (MissingError, DamagedError):
+            return  # the run makes it; what is damaged it sets aside
+        except StoreError as e:
+            raise JobError(f"vector cache {self.shown}: {e}") from e
+
+    def get_many(self, keys: Sequence[bytes], dimension: int) -> dict[bytes, Vector]:
+        """The vectors found, by key; each read-only float32 of shape (dimension,)."""
+        size = 4 * dimension
+        blobs = self._try(lambda backend: backend.get_many(keys, size), self._all)
+        found: dict[bytes, Vector] = {}
+        for key, blob in (blobs or {}).items():
+            vector = np.frombuffer(blob, dtype="<f4") if len(blob) == size else None
+            if vector is None or not np.isfinite(vector).all():
+                what = "numbers that are none" if len(blob) == size else f"{len(blob)} bytes"
+                self._tell(
+                    "damaged",
+                    f"has a damaged value, {what} where {dimension} numbers are due: "
+                    "such values are passed over and made anew",
+                )
+                continue
+            found[key] = vector
+        return found
+
+    def put_many(self, items: Iterable[tuple[bytes, Vector]]) -> None:
+        """Keeps vectors under their keys."""
+        self._write(_blobs(items))
+
+    def put_later(self, items: Iterable[tuple[bytes, Vector]]) -> None:
+        """Lets a thread keep vectors, by `close` at the latest; waits only while it is behind."""
+        self._writer.put(_blobs(items))
+
+    def close(self) -> None:
+        """Writes what waits, removes what is too much, and lets go of files and connections."""
+        self._writer.close()
+        with self._lock:
+            self._closed = True
+            backend, self._open = self._open, None
+        if backend is None:
+            return
+        try:
+            if self._all.allows() and self._writes.allows():
+                backend.prune(self._settings.max_bytes)
+        except StoreError as e:
+            log.warning("vector cache %s: %s", self.shown, e)
+        finally:
+            backend.close()
+
+    def _write(self, blobs: list[tuple[bytes, bytes]]) -> None:
+        if not blobs:
+            return
+        self._try(lambda backend: backend.put_many(blobs), self._all, self._writes)
+        self._unpruned += sum(len(blob) for _, blob in blobs)  # a lost addition does no harm
+        if self._unpruned >= self._slack:
+            self._prune()
+
+    def _prune(self) -> None:
+        if not self._pruning.acquire(blocking=False):
+            return
+        try:
+            self._unpruned = 0
+            most = self._settings.max_bytes
+            self._try(lambda backend: backend.prune(most), self._all, self._writes)
+        finally:
+            self._pruning.release()
+
+    def _backend(self) -> Backend | None:
+        with self._lock:
+            if self._open is None and not self._closed:
+                self._open = open_backend(self._settings.uri, create=True)
+            return self._open
+
+    def _try(self, action: Callable[[Backend], T], *breakers: _Breaker) -> T | None:
+        """What `action` gives, or None where the cache is closed, away or fails."""
+        if not all(breaker.allows() for breaker in breakers):
+            return None
+        try:
+            backend = self._backend()
+            result = None if backend is None else action(backend)
+        except (StoreError, JobError) as error:
+            # A JobError: its client isn't installed here, though the launcher had it.
+            e = error if isinstance(error, StoreError) else StoreError(str(error), final=True)
+            if self._closed:
+                return None
+            if e.reads:
+                self._writes.trip(final=e.final)
+                self._tell("writes", f"takes no vectors ({e}): this run only reads from it")
+            else:
+                self._all.trip(final=e.final)
+                again = "" if e.final else ", and tries it again from time to time"
+                self._tell("all", f"fails ({e}): this run goes on without it{again}")
+            return None
+        for breaker in breakers:
+            breaker.heal()
+        return result
+
+    def _tell(self, what: str, message: str) -> None:
+        with self._lock:
+            new = what not in self._told
+            self._told.add(what)
+        if new:
+            log.warning("vector cache %s %s", self.shown, message)
+
+
+def _blobs(items: Iterable[tuple[bytes, Vector]]) -> list[tuple[bytes, bytes]]:
+    return [(key, vector.astype("<f4", copy=False).tobytes()) for key, vector in items]
+
+
+Items = list[tuple[bytes, bytes]]
+
+MOST_BYTES = 16 << 20
+"""How much may wait to be written, so that memory stays flat however slow the cache is."""
+
+
+class Writer:
+    """Calls `write` in a thread of its own with all that has come in the meantime.
+
+    The thread starts with the first `put`; a process that ends without `close` loses what waits,
+    which costs requests later.
+    """
+
+    def __init__(self, write: Callable[[Items], None]) -> None:
+        self._write = write
+        self._changed = threading.Condition()
+        self._waiting: Items = []
+        self._bytes = 0  # of what waits or is being written
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def put(self, items: Items) -> None:
+        """Leaves items to be written; waits while there is too much already."""
+        size = _size(items)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or not self._bytes or self._bytes + size <= MOST_BYTES
+            )
+            if self._closed:
+                return
+            self._waiting += items
+            self._bytes += size
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._loop, name="vecferry-vector-cache", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Waits until all is written; what comes later is dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                items, self._waiting = self._waiting, []
+            if not items:
+                return
+            try:
+                self._write(items)
+            except Exception:  # the thread must live, or those who put would wait for ever
+                log.exception("vectors could not be put into the vector cache")
+            with self._changed:
+                self._bytes -= _size(items)
+                self._changed.notify_all()
+
+
+def _size(items: Items) -> int:
+    return sum(len(value) for _, value in items)

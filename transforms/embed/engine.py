@@ -1,0 +1,321 @@
+"""The embedding engine: rows in, rows with vectors out, every text and image paid for once.
+
+Inputs are packed over rows into full batches and carried to the endpoint by several threads; what
+comes back is taken up on the bundle's own thread, which also counts. While all requests are under
+way as many batches again stand ready, so that the endpoint is never kept waiting by a slow sink;
+then `process` waits, which holds the reader back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from vecferry.errors import JobError, TerminalError, TransientError
+from vecferry.rows import DELETE, INSERT, Change
+from vecferry.steps import Counts, Emitted, Stamp, StepContext
+from vecferry.transforms.embed.budget import ledger_of
+from vecferry.transforms.embed.caller import Caller, Fate
+from vecferry.transforms.embed.endpoints.base import Vector
+from vecferry.transforms.embed.images.content import Image, Source
+from vecferry.transforms.embed.long import is_long, mean_vector, pieces_of
+from vecferry.transforms.embed.outbox import Outbox
+from vecferry.transforms.embed.settings import EmbedSettings
+from vecferry.transforms.embed.shared import shared_of, text_key
+from vecferry.transforms.embed.text import input_maker
+
+
+class Row:
+    """A row inside the engine; `item` is what will leave for it, once that is known."""
+
+    __slots__ = ("change", "item", "missing", "stamp", "vectors")
+
+    def __init__(self, change: Change, stamp: Stamp) -> None:
+        self.change, self.stamp = change, stamp
+        self.item: Any = None
+        self.vectors: dict[str, Vector | None] = {}
+        self.missing = 0
+
+
+class Split:
+    """A text in pieces: what column `name` of `row` gets when all of them have vectors."""
+
+    __slots__ = ("missing", "name", "row", "vectors", "weights")
+
+    def __init__(self, row: Row, name: str, pieces: list[str]) -> None:
+        self.row, self.name = row, name
+        self.weights = [len(piece) for piece in pieces]
+        self.vectors: list[Any] = [None] * len(pieces)
+        self.missing = len(pieces)
+
+
+if TYPE_CHECKING:
+    from vecferry.transforms.embed.images.engine import Images
+
+BUNDLE_SECONDS = 300.0
+"""What a bundle of an endless job waits for an endpoint before it is replayed."""
+CHECK_SECONDS = 10.0
+LEAST_WINDOW = 4096
+"""Plain rows that may wait at once, where the batches under way allow no more anyway."""
+
+
+class Embedder:
+    """Adds vector columns to rows; an `Operator`.
+
+    Plain rows leave as their vectors come. From the first change on (a row kind other than ``+I``,
+    or a version) rows leave in the order in which they arrived. A delete passes as it is.
+    """
+
+    def __init__(self, settings: EmbedSettings, connection: Any, context: StepContext) -> None:
+        self.counts = Counts()
+        self._settings, self._context = settings, context
+        self._columns = [
+            (column.embedding_column_name, input_maker(column, settings))
+            for column in settings.embedding_columns
+        ]
+        self._shared = shared_of(settings, context)
+        self._closed = threading.Event()
+        in_flight = 1 if settings.model_provider == "local" else context.in_flight()
+        deadline = _deadline(settings, context)
+        caller = self._make_caller(deadline)
+        self._outbox = Outbox(settings, self._shared, caller, in_flight, self.counts, self._arrive)
+        self._images: Images | None = None
+        if settings.takes_images:
+            from vecferry.transforms.embed.images.engine import open_images
+
+            how = {"connection": connection, "deadline": deadline, "closed": self._closed}
+            own = (self.counts, self._arrive, in_flight)
+            self._images = open_images(settings, context, self._shared, self._outbox, *own, **how)
+        self._limit = settings.model.tokens if settings.model else None
+        self._window = 4 * in_flight * settings.batch_size
+        self._order: deque[Row] = deque()
+        self._ready: list[Emitted] = []
+        self._ordered = False
+        self._inside = 0
+
+    def process(self, change: Change, stamp: Stamp = None) -> list[Emitted]:
+        """Takes a row; gives the rows that are ready. Waits while the endpoint is behind."""
+        row = Row(change, stamp)
+        if self._ordered or change.kind != INSERT or change.version is not None:
+            self._keep_order(row)
+        self._inside += 1
+        if change.kind == DELETE:
+            self._settle(row, change)
+        else:
+            self._take(row)
+        self._outbox.take_up()
+        images = self._images
+        if (
+            self._outbox.full
+            or self._inside >= self._window
+            or (images is not None and images.full)
+        ):
+            self._make_room()
+        ready, self._ready = self._ready, []
+        return ready
+
+    def finish(self) -> list[Emitted]:
+        """Sends what is left and waits for everything; gives the rows still inside."""
+        self._drain()
+        ready, self._ready = self._ready, []
+        self._ordered = False
+        return ready
+
+    def close(self) -> None:
+        """Ends this bundle's threads; connections and cache stay for the next."""
+        self._closed.set()
+        if self._images is not None:
+            self._images.close()
+        self._outbox.close()
+
+    def check(self) -> None:
+        """Makes one real call with a short text; raises JobError unless it gives a good vector."""
+        self._shared.check_store()
+        self.embed_query("vecferry")
+
+    def reach(self) -> None:
+        """Connects to endpoint and vector cache and leaves; else raises JobError. Costs nothing."""
+        self._shared.check_store()
+        try:
+            self._shared.endpoint.reach()
+        except (TransientError, TerminalError) as e:
+            raise JobError(
+                f"step {self._context.step!r}: {e}: check endpoint, network and proxy"
+            ) from e
+
+    def embed_query(self, query: str | bytes) -> Vector:
+        """The vector of one text or image, float32 of shape (dimension,); raises JobError."""
+        content: Any = query
+        if isinstance(query, bytes):
+            if self._images is None:
+                raise JobError(f"step {self._context.step!r} embeds no images: only texts")
+            content = self._images.one(query)
+        if isinstance(content, str | Image):
+            caller = self._make_caller(CHECK_SECONDS, queries=True)
+            outcome = caller([content])  # type: ignore[list-item]
+            fate = outcome.error or outcome.fates[0]
+        else:
+            fate = content
+        if isinstance(fate, Exception):
+            where = f"step {self._context.step!r}: "
+            raise JobError(f"{where}{str(fate).removeprefix(where)}") from fate
+        return fate  # type: ignore[no-any-return]
+
+    @property
+    def _loading(self) -> bool:
+        return self._images is not None and self._images.busy
+
+    def _make_caller(self, deadline: float | None, *, queries: bool = False) -> Caller:
+        endpoint = self._shared.endpoint
+        if queries and hasattr(endpoint, "for_queries"):
+            endpoint = endpoint.for_queries()
+        return Caller(
+            endpoint,
+            self._shared.pacer,
+            ledger_of(self._context),
+            what=f"step {self._context.step!r}: embedding with {self._settings.shown_model}",
+            deadline=deadline,
+            closed=self._closed,
+        )
+
+    def _keep_order(self, row: Row) -> None:
+        if not self._ordered:
+            self._drain()  # plain rows that came before may not be overtaken
+            self._ordered = True
+        self._order.append(row)
+
+    def _take(self, row: Row) -> None:
+        """Finds the vectors of a row, or lets it wait for them."""
+        try:
+            texts = [(name, make(row.change)) for name, make in self._columns]
+        except TerminalError as e:
+            self._settle(row, self._context.reject(e.reason, str(e), row=row.change))
+            return
+        if self._images is not None:
+            self._images.enter(row, [text for _, text in texts])
+        for name, text in texts:
+            if not text:
+                if not self._settings.skip_empty_value:
+                    self._settle(row, self._empty(row, name))
+                    return
+                row.vectors[name] = None
+        row.missing = 1  # not done before all columns were looked at
+        for name, text in texts:
+            if text:
+                self._want(row, name, text)
+        row.missing -= 1
+        if not row.missing and row.item is None:
+            self._settle(row, row.change.having(row.vectors))
+
+    def _empty(self, row: Row, name: str) -> Any:
+        what = self._settings.input_type_of(name)
+        return self._context.reject(
+            f"empty-{what}",
+            f"there is no {what} for {name!r}, every source column is null or empty: "
+            "skipEmptyValue lets such rows pass without a vector",
+            row=row.change,
+        )
+
+    def _want(self, row: Row, name: str, text: Any) -> None:
+        row.missing += 1
+        if self._images is not None and type(text) is Source:
+            self._images.want(text, row, name)
+        elif self._limit is not None and len(text) > self._limit and is_long(text, self._limit):
+            self._want_long(row, name, text, self._limit)
+        else:
+            self._find(row, name, text)
+
+    def _want_long(self, row: Row, name: str, text: str, limit: int) -> None:
+        """What `overLimit` says of a text that seems too long for its model."""
+        over = self._settings.over_limit
+        if over == "reject":  # the server decides, but its neighbours are kept out of it
+            self._find(row, name, text, alone=True)
+            return
+        pieces = pieces_of(text, limit)
+        self.counts.add("texts-truncated" if over == "truncate" else "texts-split")
+        if over == "truncate":
+            self._find(row, name, pieces[0])
+            return
+        split = Split(row, name, pieces)
+        for i, piece in enumerate(pieces):
+            self._find(split, str(i), piece)
+
+    def _find(self, row: Row | Split, name: str, text: str, *, alone: bool = False) -> None:
+        vector = self._shared.cache.get(text_key(text))
+        if vector is None:
+            self._outbox.want(text, row, name, alone=alone)
+        else:
+            self.counts.add("cache-hits")
+            self._arrive([(row, name)], vector)
+
+    def _give_piece(self, split: Split, place: int, fate: Fate) -> None:
+        if isinstance(fate, TerminalError):
+            self._give(split.row, split.name, fate)
+            return
+        split.vectors[place] = fate
+        split.missing -= 1
+        if not split.missing:
+            self._give(split.row, split.name, mean_vector(split.vectors, split.weights))
+
+    def _make_room(self) -> None:
+        limit = self._window if self._ordered else max(self._window, LEAST_WINDOW)
+        images = self._images
+        while self._outbox.full or self._inside >= limit or (images is not None and images.full):
+            if self._outbox.busy or self._loading:
+                self._outbox.harvest()
+            else:
+                self._outbox.flush()  # all that is inside waits for inputs of an unfilled batch
+
+    def _drain(self) -> None:
+        while self._loading:
+            self._outbox.harvest()
+        self._outbox.flush()
+        while self._outbox.busy:
+            self._outbox.harvest()
+            self._outbox.flush()
+
+    def _arrive(self, rows: list[tuple[Any, str]], fate: Fate) -> None:
+        """Gives the rows that wait for a text its vector, or its fault."""
+        for row, name in rows:
+            if type(row) is Split:
+                self._give_piece(row, int(name), fate)
+            else:
+                self._give(row, name, fate)
+
+    def _give(self, row: Row, name: str, fate: Fate) -> None:
+        if row.item is not None:
+            return
+        if isinstance(fate, TerminalError):
+            self._settle(row, self._context.reject(fate.reason, str(fate), row=row.change))
+            return
+        row.vectors[name] = fate
+        row.missing -= 1
+        if not row.missing:
+            self._settle(row, row.change.having(row.vectors))
+
+    def _settle(self, row: Row, item: Any) -> None:
+        """Lets `item` leave for a row, in its turn where order is kept."""
+        row.item = item
+        if not self._ordered and self._images is None:
+            self._inside -= 1
+            self._ready.append((item, row.stamp))
+            return
+        if not self._ordered:
+            self._leave(row)
+            return
+        order = self._order
+        while order and order[0].item is not None:
+            self._leave(order.popleft())
+
+    def _leave(self, row: Row) -> None:
+        self._inside -= 1
+        self._ready.append((row.item, row.stamp))
+        if self._images is not None:
+            self._images.leave(row)
+
+
+def _deadline(settings: EmbedSettings, context: StepContext) -> float:
+    if settings.retry_deadline_seconds is not None:
+        return settings.retry_deadline_seconds
+    return BUNDLE_SECONDS if context.retry_deadline is None else context.retry_deadline

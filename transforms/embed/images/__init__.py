@@ -1,0 +1,1 @@
+"""Images: found, fetched, checked and made ready for a model."""

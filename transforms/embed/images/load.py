@@ -1,0 +1,226 @@
+"""From what a row says of its image to the image that is sent: found, read, known or made ready.
+
+Runs on threads of its own, so that a slow server or a large file holds back nothing but itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+from vecferry.errors import FatalError, JobError, TerminalError, TransientError, shorten
+from vecferry.process import once
+from vecferry.retry import Backoff
+from vecferry.steps import StepContext
+from vecferry.transforms.embed.endpoints.base import Vector
+from vecferry.transforms.embed.images.address import UnknownHostError
+from vecferry.transforms.embed.images.content import Image, Source, content_of, image_key
+from vecferry.transforms.embed.images.fetch import BrokenImageError, Fetcher, Hold
+from vecferry.transforms.embed.images.prepare import Gate, ImageRules, pillow, prepare
+from vecferry.transforms.embed.settings import EmbedSettings
+from vecferry.transforms.embed.shared import Shared
+
+MOST_SOURCE = 32 << 20
+"""Bytes that are read of an image which may be scaled down."""
+MOST_READING = 128 << 20
+"""Bytes of images that are being read or made ready at a time in a process."""
+LONGEST_WAIT = 10.0
+NAME_TRIES = 3
+"""So often a host's name is looked up before it is held for wrong."""
+ALONE_TRIES = 5
+"""So often an image is asked for that fails where others of its host come."""
+REJECT_SECONDS = 30.0
+"""How long a host is waited for where `imageUnreachable` says reject."""
+
+_NO_FILE = {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+_ADVICE = ": set imageMaxPixels to have such images scaled down"
+_reading = Gate(MOST_READING)
+
+
+class Found(NamedTuple):
+    """An image whose vector is known."""
+
+    key: bytes
+    vector: Vector
+
+
+Loaded = Image | Found | Exception
+"""An image to be sent, the vector that is known for it, or why there is neither."""
+
+
+def rules_of(settings: EmbedSettings) -> ImageRules:
+    """What a step's model takes, with the job's own bound."""
+    model = settings.model
+    formats = model.image_formats if model else None
+    return ImageRules(
+        model=settings.shown_model,
+        most_bytes=settings.image_bytes,
+        formats=frozenset(formats) if formats else None,
+        most_pixels=settings.image_max_pixels,
+    )
+
+
+class ImageLoader:
+    """Loads images for one operator; called by many threads.
+
+    `connection` is the data source of paths, None where the step names none; `deadline` is in
+    seconds since an image's first try.
+    """
+
+    def __init__(
+        self,
+        settings: EmbedSettings,
+        shared: Shared,
+        connection: Any,
+        context: StepContext,
+        *,
+        deadline: float,
+        closed: threading.Event,
+    ) -> None:
+        pillow()  # its absence is told at once
+        self._shared, self._connection, self._closed = shared, connection, closed
+        self._rules, self._dimension = rules_of(settings), settings.dimension
+        self._what = f"step {context.step!r}"
+        self._rejects = settings.image_unreachable == "reject"
+        self._deadline = deadline
+        self._patience = min(deadline, REJECT_SECONDS) if self._rejects else deadline
+        scales = settings.image_max_pixels is not None
+        self._most_bytes = MOST_SOURCE if scales else self._rules.most_bytes
+        self._advice = "" if scales else _ADVICE
+        how = (settings.trusted_endpoints, settings.allow_private_addresses)
+        limits = (settings.timeout_seconds, self._most_bytes)
+        self._fetcher: Fetcher = once(
+            ("images", context.run, *how, *limits),
+            lambda: Fetcher(
+                patterns=settings.trusted_endpoints,
+                allow_private=settings.allow_private_addresses,
+                timeout=settings.timeout_seconds,
+                most_bytes=self._most_bytes,
+                advice=self._advice,
+                connections=context.concurrent or context.in_flight(),
+            ),
+        )
+        self._files: Any = None
+
+    def __call__(self, source: Source) -> Loaded:
+        """The image of a source; never raises."""
+        try:
+            with ExitStack() as made_ready:
+                content = self._content(source, made_ready)
+                key = image_key(content, self._rules.most_pixels)
+                vector = self._known(key)
+                if vector is not None:
+                    return Found(key, vector)
+                return prepare(key, content, self._rules)
+        except FatalError as e:
+            return e
+        except TerminalError as e:
+            return TerminalError(f"image ({source.shown}): {e}", e.reason)
+        except Exception as e:
+            return e
+
+    def _known(self, key: bytes) -> Vector | None:
+        vector = self._shared.cache.get(key)
+        store = self._shared.store
+        if vector is None and store is not None:
+            name = self._shared.store_key(Image(key))
+            vector = store.get_many([name], self._dimension).get(name)
+            if vector is not None:
+                self._shared.cache.put(key, vector, vector.nbytes + sys.getsizeof(key))
+        return vector
+
+    def _content(self, source: Source, held: ExitStack) -> bytes:
+        """The content of a source; what room it takes is let go of when `held` ends."""
+        if source.kind not in ("url", "path"):
+            return content_of(source)
+        first, hold = time.monotonic(), partial(_hold_until, held)
+        # From the first try on: a store of files has its own retries, and has waited already.
+        deadline = self._patience if source.kind == "url" else self._deadline
+        backoff = Backoff(deadline=deadline, cap=LONGEST_WAIT)
+        while True:
+            try:
+                if source.kind == "url":
+                    return self._fetch(source.value, hold)
+                return self._read(source, hold)
+            except TransientError as e:
+                held.close()  # the next try takes room of its own
+                wait = backoff.next_wait(e.retry_after)
+                self._give_up_one(source, e, backoff.tries, first)
+                if wait is None:
+                    raise self._gave_up(source, e, backoff.tries, first) from e
+                if self._closed.wait(wait):
+                    raise TransientError(f"{self._what}: the bundle ended meanwhile") from e
+
+    def _fetch(self, url: str, hold: Hold) -> bytes:
+        if self._rejects and self._fetcher.is_down(url):
+            text = "its host gave no answer a moment ago"
+            raise TerminalError(text, "image-unreachable")
+        return self._fetcher.get(url, hold)
+
+    def _give_up_one(self, source: Source, e: TransientError, tries: int, first: float) -> None:
+        """Raises TerminalError where the failure is the image's own, not that of a server."""
+        if isinstance(e, UnknownHostError) and tries >= NAME_TRIES:
+            text = f"{e}; it was looked up {tries} times"
+            raise TerminalError(text, "image-not-found") from e
+        if not isinstance(e, BrokenImageError) or tries < ALONE_TRIES:
+            return
+        if self._fetcher.answered(source.value) > first:
+            text = f"{e}; it was asked for {tries} times, and its host gave others meanwhile"
+            raise TerminalError(text, "image-unavailable") from e
+
+    def _gave_up(self, source: Source, e: TransientError, tries: int, first: float) -> Exception:
+        text = f"gave up after {tries} tries in {time.monotonic() - first:.0f} s: {e}"
+        if source.kind == "url" and self._rejects:
+            if self._fetcher.answered(source.value) < first:
+                self._fetcher.give_up(source.value)
+            return TerminalError(text, "image-unreachable")
+        way = "run the job again when it is back"
+        if source.kind == "url":
+            way += ", or set imageUnreachable to reject, which rejects the rows of such images"
+        return TransientError(f"{self._what}: an image could not be read: {text}: {way}")
+
+    def _read(self, source: Source, hold: Hold) -> bytes:
+        """The content of a file; what is wrong with its path is the row's fault."""
+        if self._files is None:
+            self._files = self._connection.open_files()
+        try:
+            relative = self._files.relative(source.value)
+            with self._files.open(relative) as file:
+                size = getattr(file, "size", None)
+                known = size if type(size) is int else self._most_bytes
+                with hold(min(known, self._most_bytes)):
+                    content: bytes = file.read(self._most_bytes + 1)
+        except JobError as e:
+            raise TerminalError(str(e), "image-outside") from e
+        except PermissionError as e:
+            raise TerminalError("the file may not be read", "image-refused") from e
+        except (FileNotFoundError, ValueError) as e:
+            raise TerminalError(self._no_file(), "image-not-found") from e
+        except OSError as e:
+            if e.errno in _NO_FILE:
+                raise TerminalError(self._no_file(), "image-not-found") from e
+            raise TransientError(f"the file can't be read: {shorten(e, 120)}") from e
+        if len(content) > self._most_bytes:
+            raise TerminalError(
+                f"the file has more than {self._most_bytes:,} bytes{self._advice}",
+                "image-too-large",
+            )
+        return content
+
+    def _no_file(self) -> str:
+        return "there is no such file in the data source that imageDatasource names"
+
+
+@contextmanager
+def _hold_until(end: ExitStack, amount: int) -> Iterator[None]:
+    """Holds room for what is read until `end`, or only while it is read where that fails."""
+    with ExitStack() as reading:
+        reading.enter_context(_reading.hold(amount))
+        yield
+        end.enter_context(reading.pop_all())

@@ -1,0 +1,308 @@
+"""Inputs on their way to the endpoint: looked up, packed, sent by threads, taken up again.
+
+An input is a text or an image; a batch holds inputs of one kind, and is full by the limits of that
+kind.
+
+Everything but `_work`, `_keep` and `_land` runs on the bundle's thread.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from vecferry.steps import Counts
+from vecferry.transforms.embed.caller import Caller, Fate, Outcome
+from vecferry.transforms.embed.images.content import Content, Image
+from vecferry.transforms.embed.long import estimate_tokens
+from vecferry.transforms.embed.settings import EmbedSettings
+from vecferry.transforms.embed.shared import Shared, cache_key
+from vecferry.transforms.embed.workers import Workers
+
+REQUEST_HEAD = 4096
+"""Bytes of a request that are kept for all that is no image."""
+IMAGE_HEAD = 64
+"""Bytes that an image takes in a request beyond its base64."""
+
+
+class Input:
+    """A distinct input and the rows, with their vector columns, that wait for its vector."""
+
+    __slots__ = ("alone", "content", "rows")
+
+    def __init__(self, content: Content, row: Any, column: str, alone: bool) -> None:
+        self.content, self.alone = content, alone
+        self.rows = [(row, column)]
+
+
+class Queue:
+    """Inputs of one kind that are to be sent; `most` of them make a batch, or `most_size`."""
+
+    __slots__ = ("inputs", "most", "most_size", "size")
+
+    def __init__(self, most: int, most_size: int) -> None:
+        self.inputs: list[Input] = []
+        self.most, self.most_size, self.size = most, most_size, 0
+
+
+def size_of(content: Content, most_tokens: int | None) -> int:
+    """What an input takes of a batch: an image bytes; a text letters, or four times its tokens."""
+    if type(content) is Image:
+        return -(-len(content.data) // 3) * 4 + IMAGE_HEAD
+    if most_tokens is not None:
+        return 4 * estimate_tokens(content)
+    return len(content)  # type: ignore[arg-type]
+
+
+LOOKUP = 64
+"""Texts that are looked up in the vector cache at once."""
+
+
+class Outbox:
+    """The inputs of one bundle that have no vector yet; each is in here once.
+
+    `arrive` is called with the rows that wait for an input, as (row, column), and its fate. What
+    else comes to `done` is a pair of something with a method `landed`, and what to call it with.
+    `held` is the number of bytes of the images in here.
+    """
+
+    def __init__(
+        self,
+        settings: EmbedSettings,
+        shared: Shared,
+        caller: Caller,
+        in_flight: int,
+        counts: Counts,
+        arrive: Callable[[list[tuple[Any, str]], Fate], None],
+    ) -> None:
+        self._shared, self._caller, self._counts, self._arrived = shared, caller, counts, arrive
+        self._dimension = settings.dimension
+        self._most = 2 * in_flight
+        self.done: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
+        self.held = 0
+        self._workers = Workers(self._work, in_flight, self.done)
+        self._waiting: dict[Content, Input] = {}
+        self._unknown: list[Input] = []  # to be looked up in the vector cache
+        self._under_way = self._elsewhere = 0
+        model, most_bytes = settings.model, settings.provider.request_bytes
+        self._most_tokens = model.request_tokens if model else None
+        # In letters: three bytes each at most but for rare scripts, or four to a token.
+        letters = min(most_bytes // 3, 4 * (self._most_tokens or 1 << 30))
+        self._texts = Queue(settings.batch_size, letters)
+        self._images = Queue(settings.images_at_once, most_bytes - REQUEST_HEAD)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way that `harvest` can wait for."""
+        return bool(self._under_way or self._elsewhere)
+
+    @property
+    def full(self) -> bool:
+        """Whether as many batches stand ready as are being sent."""
+        return self._under_way >= self._most
+
+    def want(
+        self,
+        content: Content,
+        row: Any,
+        name: str,
+        *,
+        alone: bool = False,
+        looked_up: bool = False,
+    ) -> None:
+        """Lets column `name` of a row wait for the vector of an input that the cache lacks.
+
+        One that goes `alone` takes no other with it if it is refused; one that is `looked_up` is
+        not in the vector cache either.
+        """
+        waiting = self._waiting.get(content)
+        if waiting is not None:
+            waiting.rows.append((row, name))
+            self._counts.add("cache-hits")
+            return
+        waiting = self._waiting[content] = Input(content, row, name, alone)
+        if type(content) is Image:
+            self.held += len(content.data)
+        if self._shared.store is not None and not looked_up:
+            self._unknown.append(waiting)
+            if len(self._unknown) >= LOOKUP:
+                self._look_up()
+            return
+        self._pack(waiting)
+
+    def join(self, content: Content, row: Any, name: str) -> bool:
+        """Lets a row wait with others for an input that is in here already; False where it isn't.
+
+        An `Image` may be one of its key alone.
+        """
+        waiting = self._waiting.get(content)
+        if waiting is None:
+            return False
+        waiting.rows.append((row, name))
+        self._counts.add("cache-hits")
+        return True
+
+    def flush(self) -> None:
+        """Sends what is left, full batch or not."""
+        self._look_up()
+        for queue in (self._texts, self._images):
+            if queue.inputs:
+                self._send(queue, all_of_it=True)
+
+    def take_up(self) -> None:
+        """Gives rows the vectors that have come, without waiting."""
+        while not self.done.empty():
+            self.harvest()
+
+    def harvest(self) -> None:
+        """Waits for a batch, or an input sent by another bundle, and gives rows their vectors."""
+        what, result = self.done.get()
+        if type(what) is list:
+            self._under_way -= 1
+            if isinstance(result, Exception):
+                raise result
+            self._count(result)
+            if result.limit is not None:
+                queue = self._images if type(what[0].content) is Image else self._texts
+                queue.most = min(queue.most, result.limit)
+            if result.error is not None:
+                raise result.error
+            for one, fate in zip(what, result.fates, strict=True):
+                self._arrive(one, fate, sent=True)
+        elif type(what) is str or type(what) is Image:
+            self._elsewhere -= 1
+            if result is not None:
+                self._arrive(self._waiting[what], result, sent=False)
+            else:  # the other bundle got none: this one tries itself
+                self._pack(self._waiting[what])
+        else:
+            what.landed(result)
+
+    def _arrive(self, one: Input, fate: Fate, *, sent: bool) -> None:
+        """Gives all rows that wait for an input its vector, or its fault."""
+        self._counts.add("cache-misses" if sent else "cache-hits")
+        content = one.content
+        del self._waiting[content]
+        if type(content) is Image:
+            self.held -= len(content.data)
+        self._arrived(one.rows, fate)
+
+    def close(self) -> None:
+        """Ends the threads; what was not sent is left."""
+        for batch in self._workers.close():
+            self._land(batch, None)
+
+    def _pack(self, one: Input) -> None:
+        """Adds an input to the batch that is being filled, sends what has no room for more."""
+        if one.alone:
+            alone = Queue(1, 0)
+            alone.inputs.append(one)
+            self._send(alone)
+            return
+        content = one.content
+        if type(content) is str and self._most_tokens is None:
+            queue, size = self._texts, len(content)
+        else:
+            queue = self._images if type(content) is Image else self._texts
+            size = size_of(content, self._most_tokens)
+        if queue.size + size > queue.most_size and queue.inputs:
+            self._send(queue, all_of_it=True)
+        queue.inputs.append(one)
+        queue.size += size
+        if len(queue.inputs) >= queue.most:
+            self._send(queue)
+
+    def _look_up(self) -> None:
+        """Takes from the vector cache what it has; the rest is to be sent."""
+        store, some = self._shared.store, self._unknown
+        self._unknown = []
+        if store is None or not some:
+            return
+        keys = [self._shared.store_key(one.content) for one in some]
+        found = store.get_many(keys, self._dimension)
+        for one, key in zip(some, keys, strict=True):
+            vector = found.get(key)
+            if vector is None:
+                self._pack(one)
+            else:
+                name = cache_key(one.content)
+                self._shared.cache.put(name, vector, vector.nbytes + sys.getsizeof(name))
+                self._arrive(one, vector, sent=False)
+
+    def _send(self, queue: Queue, *, all_of_it: bool = False) -> None:
+        """Hands over what is in a queue: full batches, and the rest where `all_of_it`.
+
+        What another bundle of this process is sending just now is waited for instead.
+        """
+        inputs, queue.inputs, queue.size = queue.inputs, [], 0
+        least = 1 if all_of_it else queue.most
+        contents = [one.content for one in inputs]
+        elsewhere, landed = self._shared.flights.claim(contents, least, self.done)
+        if elsewhere or landed:
+            self._elsewhere += len(elsewhere)
+            for content, vector in landed.items():
+                self._arrive(self._waiting[content], vector, sent=False)
+            others = {*elsewhere, *landed}
+            inputs = [one for one in inputs if one.content not in others]
+        if len(inputs) < least:
+            queue.inputs = inputs
+            queue.size = sum(size_of(one.content, self._most_tokens) for one in inputs)
+            return
+        for at in range(0, len(inputs), queue.most):
+            self._under_way += 1
+            try:
+                self._workers.put(inputs[at : at + queue.most], self._under_way)
+            except BaseException:  # there is no thread to be had; others may wait for these
+                self._land(inputs[at:], None)
+                raise
+
+    def _work(self, batch: list[Input]) -> Outcome:
+        """Calls the endpoint, in a thread; leaves vectors in the caches before telling anyone."""
+        outcome: Outcome | None = None
+        contents: list[Any] = [one.content for one in batch]
+        try:
+            outcome = self._caller(contents)
+            self._keep(batch, outcome)
+        finally:  # whatever happened: others may wait for these
+            self._land(batch, outcome)
+        return outcome
+
+    def _keep(self, batch: list[Input], outcome: Outcome) -> None:
+        pairs = zip(batch, outcome.fates, strict=True)
+        good = [(one.content, fate) for one, fate in pairs if isinstance(fate, np.ndarray)]
+        entries = []
+        for content, vector in good:
+            key = cache_key(content)
+            entries.append((key, vector, vector.nbytes + sys.getsizeof(key)))
+        outcome.evicted = self._shared.cache.put_many(entries)
+        store = self._shared.store
+        if store is not None and good:
+            name = self._shared.store_key
+            store.put_later((name(content), vector) for content, vector in good)
+
+    def _land(self, batch: list[Input], outcome: Outcome | None) -> None:
+        fates = outcome.fates if outcome is not None else [None] * len(batch)
+        for one, fate in zip(batch, fates, strict=True):
+            self._shared.flights.land(one.content, fate if isinstance(fate, np.ndarray) else None)
+
+    def _count(self, outcome: Outcome) -> None:
+        add = self._counts.add
+        add("embed-requests", outcome.requests)
+        add("embed-inputs", outcome.inputs)
+        if outcome.tokens:
+            add("embed-tokens", outcome.tokens)
+        if outcome.retries:
+            add("embed-retries", outcome.retries)
+        if outcome.throttled:
+            add("embed-throttled", outcome.throttled)
+        if outcome.bisections:
+            add("embed-bisections", outcome.bisections)
+        self._counts.observe("embed-in-flight", outcome.under_way)
+        for msec in outcome.msec:
+            self._counts.observe("embed-msec", msec)
+        if outcome.evicted:
+            add("cache-evictions", outcome.evicted)

@@ -1,0 +1,143 @@
+"""What all bundles of a run share in one process: endpoint, pacer, caches, and inputs under way."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from hashlib import blake2b
+from queue import SimpleQueue
+from typing import Any
+
+from vecferry.process import once
+from vecferry.steps import StepContext
+from vecferry.transforms.embed.cache.memory import LfuCache
+from vecferry.transforms.embed.cache.store import VectorStore
+from vecferry.transforms.embed.endpoints.base import Endpoint, Vector
+from vecferry.transforms.embed.endpoints.choose import open_endpoint
+from vecferry.transforms.embed.images.content import Content, Image
+from vecferry.transforms.embed.pace import Pacer
+from vecferry.transforms.embed.settings import EmbedSettings
+
+LONG_TEXT = 1024
+"""A text longer than this is known to the cache by its digest, so as not to be kept twice."""
+
+Cache = LfuCache[str | bytes, Vector]
+
+
+def text_key(text: str) -> str | bytes:
+    """What a text is called in a process: a short one is itself, a longer one 16 bytes."""
+    return text if len(text) <= LONG_TEXT else _digest(text)
+
+
+def cache_key(content: Content) -> str | bytes:
+    """What an input is called in a process; an image is 20 bytes, never taken for a text."""
+    if type(content) is Image:
+        return content.key
+    text: str = content  # type: ignore[assignment]
+    return text if len(text) <= LONG_TEXT else _digest(text)
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class Flights:
+    """Inputs that are being sent by some bundle of this process, and who else waits for them.
+
+    Only what is handed to a thread is here, never what waits for a batch to fill: every input
+    listed lands, with its vector or without, and its waiters then try themselves.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._waiters: dict[Content, list[SimpleQueue[Any]]] = {}
+
+    def claim(
+        self, contents: list[Content], least: int, done: SimpleQueue[Any]
+    ) -> tuple[list[Content], dict[Content, Vector]]:
+        """(inputs under way elsewhere, vectors that landed meanwhile) of `contents`.
+
+        The rest is the caller's to send, where it is `least` inputs or more. What is under way
+        elsewhere will come to `done` as (input, vector or None).
+        """
+        elsewhere: list[Content] = []
+        landed: dict[Content, Vector] = {}
+        mine: list[Content] = []
+        with self._lock:
+            for content in contents:
+                if content in self._waiters:
+                    elsewhere.append(content)
+                    self._waiters[content].append(done)
+                    continue
+                vector = self._cache.peek(cache_key(content))
+                if vector is None:
+                    mine.append(content)
+                else:
+                    landed[content] = vector
+            if len(mine) >= least:
+                for content in mine:
+                    self._waiters[content] = []
+        return elsewhere, landed
+
+    def land(self, content: Content, vector: Vector | None) -> None:
+        """Ends the flight of an input, after its vector was put into the cache."""
+        with self._lock:
+            waiters = self._waiters.pop(content, ())
+        for done in waiters:
+            done.put((content, vector))
+
+
+@dataclass(slots=True)
+class Shared:
+    """One for each run, step settings and process; closed by whoever forgets the run."""
+
+    endpoint: Endpoint
+    pacer: Pacer
+    cache: Cache
+    flights: Flights
+    store: VectorStore | None
+    identity: Any
+
+    def store_key(self, content: Content) -> bytes:
+        """What an input is called in the vector cache; no text is called as an image is."""
+        if type(content) is Image:
+            known = self.identity.digest() + content.key
+            return blake2b(known, digest_size=20, person=b"image of a model").digest()
+        digest = self.identity.copy()
+        digest.update(content.encode("utf-8", "surrogatepass"))  # type: ignore[union-attr]
+        return digest.digest()  # type: ignore[no-any-return]
+
+    def check_store(self) -> None:
+        """Opens the vector cache, where there is one, and leaves it as it is; raises JobError."""
+        if self.store is not None:
+            self.store.check()
+
+    def close(self) -> None:
+        """Closes connections and the vector cache; forgets the vectors in memory."""
+        self.endpoint.close()
+        self.cache.close()
+        if self.store is not None:
+            self.store.close()
+
+
+def shared_of(settings: EmbedSettings, context: StepContext) -> Shared:
+    """What a step shares with its other bundles in this process; made on first use."""
+
+    def make() -> Shared:
+        rpm, tpm = settings.requests_per_minute, settings.tokens_per_minute
+        kept = settings.vector_cache
+        cache: Cache = LfuCache(settings.cache_bytes)
+        return Shared(
+            open_endpoint(settings, context.concurrent or context.in_flight()),
+            Pacer(rpm and rpm / 60, tpm and tpm / 60, share=context.share),
+            cache,
+            Flights(cache),
+            VectorStore(kept) if kept else None,
+            blake2b(repr(settings.identity()).encode(), digest_size=20),
+        )
+
+    how = (settings.api_key, settings.cache_bytes, settings.timeout_seconds)
+    pace = (settings.requests_per_minute, settings.tokens_per_minute)
+    where = (context.run, settings.identity(), settings.vector_cache)
+    return once(("embed", *where, how, pace), make)
