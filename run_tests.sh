@@ -3,7 +3,7 @@
 #
 #   ./run_tests.sh                    everything, in two processes (tests/lanes.py)
 #   ./run_tests.sh fast               without tests that are slow or need a server
-#   ./run_tests.sh [fast] ARGS…       ARGS go to pytest, e.g. tests/test_core.py -k secret
+#   ./run_tests.sh [fast] ARGS…       ARGS go to pytest, e.g. tests/shared/test_core.py -k secret
 set -euo pipefail
 cd "$(dirname "$0")"
 source .ci/venv.sh

@@ -26,8 +26,8 @@ def text_of(i: int) -> str:
 
 @contextmanager
 def endpoint(*options: str) -> Iterator[str]:
-    """The base URL of a server with command line options of `tests.endpoint_server`."""
-    command = [sys.executable, "-m", "tests.endpoint_server", *options]
+    """The base URL of the tests' endpoint server, started with these options."""
+    command = [sys.executable, "-m", "tests.transforms.embed.endpoints.server", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

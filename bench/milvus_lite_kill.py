@@ -17,7 +17,7 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tests.test_milvus_server import LiteServer
+from tests.io.milvus.test_server import LiteServer
 
 ENOUGH = 2500
 

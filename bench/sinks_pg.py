@@ -22,7 +22,7 @@ from psycopg.pq import Format
 from psycopg.types import TypeInfo
 from sinks_common import Result, Rows, compare, make_rows, write_all
 
-from tests.pgvector_support import KINDS
+from tests.io.postgresql.support import KINDS
 from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
 from tests.services.server import running
 from vecferry.io.postgresql.target import TableTarget

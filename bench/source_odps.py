@@ -32,7 +32,7 @@ COLUMNS = ["id", "text", "price", "seen"]
 @contextmanager
 def server(rows: int):
     """A server with so many rows; gives its endpoint."""
-    command = [sys.executable, "-m", "tests.odps_server", "--rows", str(rows)]
+    command = [sys.executable, "-m", "tests.io.odps.server", "--rows", str(rows)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield process.stdout.readline().strip()

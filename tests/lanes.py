@@ -23,26 +23,26 @@ import pytest
 from tests.services.server import Server, stop
 
 GROUPS = {
-    "test_milvus_contract": "milvus",
-    "test_milvus_server": "milvus",
-    "test_mark_contract": "milvus",
-    "test_vendor_jobs_servers": "milvus",
-    "test_beam_yaml": "tables",
-    "test_table_contract": "tables",
-    "test_table_faults": "tables",
-    "test_mysql": "tables",
-    "test_postgresql": "tables",
-    "test_pgvector": "tables",
-    "test_pgvector_values": "tables",
-    "test_hologres": "tables",
-    "test_sink_contract": "tables",
-    "test_files_contract_stores": "files",
-    "test_files_store_faults": "files",
-    "test_files_store_jobs": "files",
-    "test_files_store_remote": "files",
-    "test_embed_store_contract": "redis",
-    "test_embed_store_redis": "redis",
-    "test_cache_command": "redis",
+    "io/milvus/test_contract": "milvus",
+    "io/milvus/test_server": "milvus",
+    "io/sink/test_mark_contract": "milvus",
+    "pipelines/test_vendor_jobs_servers": "milvus",
+    "pipelines/test_beam_yaml": "tables",
+    "io/tables/test_contract": "tables",
+    "io/tables/test_faults": "tables",
+    "io/mysql/test_source": "tables",
+    "io/postgresql/test_source": "tables",
+    "io/postgresql/test_target": "tables",
+    "io/postgresql/test_encode": "tables",
+    "io/hologres/test_target": "tables",
+    "io/sink/test_contract": "tables",
+    "io/files/stores/test_contract": "files",
+    "io/files/stores/test_faults": "files",
+    "io/files/stores/test_jobs": "files",
+    "io/files/stores/test_remote": "files",
+    "transforms/embed/cache/test_contract": "redis",
+    "transforms/embed/cache/test_redis": "redis",
+    "pipelines/cli/test_cache": "redis",
 }
 """Modules whose tests of servers use the same ones; any other module is a group of its own."""
 
@@ -90,6 +90,12 @@ def heavy_server(item: pytest.Item | None) -> type[Server] | None:
     return mark.kwargs["server"] if mark else None
 
 
+def module_of(path: Path) -> str:
+    """A test module as `GROUPS` names it, from the folder of the tests on."""
+    here = Path(__file__).parent
+    return str(path.relative_to(here).with_suffix("")) if here in path.parents else path.stem
+
+
 def group_of(item: pytest.Item) -> str:
     """The group of a test; empty for one that needs no server."""
     if item.get_closest_marker("alone"):
@@ -97,7 +103,7 @@ def group_of(item: pytest.Item) -> str:
     if heavy_server(item):
         return "heavy"
     if item.get_closest_marker("service"):
-        module = item.path.stem
+        module = module_of(item.path)
         return GROUPS.get(module, module)
     return ""
 

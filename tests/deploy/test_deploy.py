@@ -1,0 +1,345 @@
+"""What deploy/ holds is right as far as can be seen without a container engine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam
+import kubernetes_validate
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+import vecferry
+from tests.services import flink, spark
+from vecferry.pipelines.cli import app as cli
+from vecferry.pipelines.cluster import worker
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+MANIFESTS = sorted(p for p in (DEPLOY / "kubernetes").glob("*.yaml") if p.stem != "kustomization")
+SCRIPT = (DEPLOY / "spark" / "job-server.sh").read_text()
+PAGE = (ROOT / "docs" / "deploying.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+KUBERNETES = "1.31"
+
+IMAGE = f"vecferry-worker:{vecferry.__version__}"
+FLINK_IMAGE = "flink:1.19.0-scala_2.12-java17"
+JOB_SERVER_IMAGE = f"apache/beam_flink1.19_job_server:{flink.BEAM}"
+
+
+def tool(name: str) -> str:
+    """A linter of the developer's extra."""
+    found = shutil.which(
+        name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    assert found is not None, f"pip install '.[dev]' installs {name}"
+    return found
+
+
+def objects() -> list[dict[str, Any]]:
+    """Everything in the manifests."""
+    return [document for path in MANIFESTS for document in yaml.safe_load_all(path.read_text())]
+
+
+def the(kind: str, name: str) -> dict[str, Any]:
+    (found,) = [o for o in objects() if o["kind"] == kind and o["metadata"].get("name") == name]
+    return found
+
+
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name and the specification of every pod."""
+    for one in objects():
+        if one["kind"] in ("Deployment", "Job"):
+            name = one["metadata"].get("name") or one["metadata"]["generateName"]
+            yield name, one["spec"]["template"]
+
+
+def containers() -> dict[str, dict[str, Any]]:
+    return {c["name"]: c for _, pod in pods() for c in pod["spec"]["containers"]}
+
+
+def argument(name: str) -> str:
+    """The default of an ARG of the Dockerfile."""
+    return re.search(rf"^ARG {name}=(\S+)$", DOCKERFILE, re.MULTILINE)[1]  # type: ignore[index]
+
+
+def properties(text: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["hadolint", "deploy/Dockerfile"],
+        ["shellcheck", "deploy/spark/job-server.sh"],
+        ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", "deploy/compose.yaml"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_fields_own_linters_find_nothing(command: list[str]) -> None:
+    """No warning either."""
+    done = subprocess.run(
+        [tool(command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_manifests_are_what_kubernetes_takes(path: Path) -> None:
+    """By its own JSON Schemas, which know every field; a misspelt one is found."""
+    documents = list(yaml.safe_load_all(path.read_text()))
+    assert documents
+    for document in documents:
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    broken = {**documents[0], "sepc": {}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, KUBERNETES, strict=True)
+    assert f"Kubernetes {KUBERNETES}" in PAGE
+
+
+def test_the_kustomization_names_every_manifest_but_the_job() -> None:
+    """A job is created for each run, not applied; and the image is named as the pods name it."""
+    given = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())
+    assert sorted(given["resources"]) == sorted(p.name for p in MANIFESTS if p.stem != "job")
+    (image,) = given["images"]
+    assert image["name"] == containers()["worker"]["image"]
+    assert str(image["newTag"]) == vecferry.__version__
+    run = containers()["vecferry"]["image"]
+    assert run == f"{image['newName']}:{vecferry.__version__}"
+    assert given["namespace"] == the("Namespace", "vecferry")["metadata"]["name"]
+
+
+def test_the_image_has_the_beam_and_python_that_are_tested() -> None:
+    """And pyproject.toml allows them."""
+    beam, python = argument("BEAM_VERSION"), argument("PYTHON_VERSION")
+    assert beam == apache_beam.__version__
+    assert f"{python}.0" in SpecifierSet(PROJECT["requires-python"])
+    requirement = next(
+        r for r in map(Requirement, PROJECT["dependencies"]) if r.name == "apache-beam"
+    )
+    assert beam in requirement.specifier
+    extras = PROJECT["optional-dependencies"]
+    assert set(argument("EXTRAS").split(",")) <= set(extras)
+    assert re.search(r"FROM apache/beam_python\${PYTHON_VERSION}_sdk:\${BEAM_VERSION}", DOCKERFILE)
+
+
+@pytest.mark.slow
+def test_the_image_gets_a_wheel_that_is_whole(tmp_path: Path) -> None:
+    """Built from just what .dockerignore lets through: all modules, templates and providers."""
+    ignore = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    context = tmp_path / "context"
+    context.mkdir()
+    for name in (line[1:] for line in ignore if line.startswith("!")):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        more = {"symlinks": True} if copy is shutil.copytree else {}
+        copy(ROOT / name, context / name, **more)  # type: ignore[operator]
+    for made in context.rglob("*.egg-info"):
+        shutil.rmtree(made)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, context],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob(f"vecferry-{vecferry.__version__}-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = set(archive.namelist())
+        entries = archive.read(next(n for n in packed if n.endswith("entry_points.txt"))).decode()
+    wanted = {
+        f"vecferry/{path.relative_to(ROOT)}"
+        for part in ("io", "pipelines", "transforms")
+        for path in (ROOT / part).rglob("*")
+        if path.suffix in (".py", ".yaml")
+    }
+    wanted |= {f"vecferry/{p.name}" for p in (ROOT / "src" / "vecferry").iterdir() if p.is_file()}
+    assert wanted - packed == set()
+    assert {p.stem for p in map(Path, packed) if p.parent.name == "templates"} == {
+        "files-to-elasticsearch", "files-to-milvus", "mysql-to-opensearch", "odps-to-milvus"
+    }  # fmt: skip
+    assert "vecferry/pipelines/beam_yaml_providers.yaml" in packed
+    assert all(re.search(rf"^{name} = ", entries, re.MULTILINE) for name in PROJECT["scripts"])
+
+
+def test_versions_are_those_of_the_clusters_that_jobs_were_run_on() -> None:
+    """And the page says them."""
+    flink_jars, spark_jars = (dict(_versions(m.JARS)) for m in (flink, spark))
+    assert flink_jars["beam-runners-flink-1.19"] == flink.BEAM
+    images = {s["image"] for s in COMPOSE["services"].values()}
+    images |= {c["image"] for n, c in containers().items() if n not in ("worker", "vecferry")}
+    assert images == {FLINK_IMAGE, JOB_SERVER_IMAGE, IMAGE}
+    for name, jar in (
+        ("SPARK_VERSION", "spark-core_2.12"),
+        ("BEAM_VERSION", "beam-runners-spark-3"),
+        ("JOB_SERVICE_VERSION", "beam-runners-java-job-service"),
+    ):
+        assert re.search(rf"^{name}=(\S+)", SCRIPT, re.MULTILINE)[1] == spark_jars[jar]  # type: ignore[index]
+        assert spark_jars[jar] in PAGE
+    table = PAGE[PAGE.index("## Versions") : PAGE.index("## The image")]
+    for version in (apache_beam.__version__, argument("PYTHON_VERSION"), "1.19.0", flink.BEAM):
+        assert f" {version}" in table
+
+
+def _versions(jars: Any) -> Iterator[tuple[str, str]]:
+    for jar in jars:
+        _, name, version = jar.split(":")
+        yield name, version
+
+
+def test_flink_is_set_up_alike_in_compose_and_kubernetes() -> None:
+    """But for what a pod must be told besides."""
+    compose = properties(COMPOSE["services"]["jobmanager"]["environment"]["FLINK_PROPERTIES"])
+    pod = properties(the("ConfigMap", "flink")["data"]["properties"])
+    assert {k: v for k, v in pod.items() if k in compose} == compose
+    assert {k for k in pod if k not in compose} == {
+        "jobmanager.rpc.port", "blob.server.port", "taskmanager.rpc.port", "rest.port"
+    }  # fmt: skip
+    assert compose["jobmanager.rpc.address"] in COMPOSE["services"]
+    assert the("Service", pod["jobmanager.rpc.address"])
+
+
+def test_ports_agree() -> None:
+    """Of services, pods, Flink's settings, the job server's arguments and the client's options."""
+    flink_ports = properties(the("ConfigMap", "flink")["data"]["properties"])
+    named = {
+        name: {p["name"]: p["containerPort"] for p in c.get("ports", ())}
+        for name, c in containers().items()
+    }
+    assert named["jobmanager"] == {
+        "rpc": flink_ports["jobmanager.rpc.port"], "blob": flink_ports["blob.server.port"],
+        "rest": flink_ports["rest.port"],
+    }  # fmt: skip
+    assert named["taskmanager"]["rpc"] == flink_ports["taskmanager.rpc.port"]
+    for name in ("jobmanager", "job-server"):
+        ports = the("Service", name)["spec"]["ports"]
+        assert {p["targetPort"]: p["port"] for p in ports} == named[name]
+    server = options(containers()["job-server"]["args"])
+    assert server == options(COMPOSE["services"]["job-server"]["command"])
+    for port in ("job", "artifact", "expansion"):
+        assert int(server[f"--{port}-port"]) == named["job-server"][port]
+    assert server["--flink-master"] == f"jobmanager:{flink_ports['rest.port']}"
+    client = options(containers()["vecferry"]["args"])
+    assert client["--flink_master"] == f"http://jobmanager:{flink_ports['rest.port']}"
+    assert client["--job_endpoint"] == f"{server['--job-host']}:{server['--job-port']}"
+    for value in (client["--job_endpoint"], client["--flink_master"]):
+        assert value in PAGE
+
+
+def options(arguments: list[str]) -> dict[str, str]:
+    return dict(a.partition("=")[::2] for a in arguments if a.startswith("--"))
+
+
+def test_each_task_manager_has_a_pool_of_its_own_that_no_one_else_reaches() -> None:
+    """In its pod or network, on the loopback interface, at the port that the client names."""
+    pool = ["vecferry-worker", "--pool", "50000"]
+    managers = [n for n in COMPOSE["services"] if n.startswith("taskmanager-")]
+    workers = [s for n, s in COMPOSE["services"].items() if n.startswith("worker-")]
+    assert sorted(s["network_mode"] for s in workers) == sorted(f"service:{m}" for m in managers)
+    assert all(s["entrypoint"] == pool for s in workers)
+    assert containers()["worker"]["command"] == pool
+    (pod,) = [p for name, p in pods() if name == "taskmanager"]
+    assert [c["name"] for c in pod["spec"]["containers"]] == ["taskmanager", "worker"]
+    given = worker._parser().parse_args(pool[1:])
+    assert (given.pool, given.host) == (50000, "127.0.0.1")
+    client = options(containers()["vecferry"]["args"])
+    assert client["--environment_config"] == "localhost:50000"
+    assert " ".join(pool) in PAGE
+
+
+def test_the_programs_that_containers_start_are_in_the_wheel() -> None:
+    """By the names that pyproject.toml gives them."""
+    started = {containers()[n]["command"][0] for n in ("worker", "vecferry")}
+    started |= {s["entrypoint"][0] for s in COMPOSE["services"].values() if "entrypoint" in s}
+    assert started == {"vecferry", "vecferry-worker"}
+    assert started <= set(PROJECT["scripts"])
+
+
+def test_the_commands_of_clients_are_ones_that_vecferry_knows() -> None:
+    """Each option is ours, or one of Beam's that name the cluster."""
+    own = {o for p in cli.app.commands["run"].params for o in p.opts}  # type: ignore[attr-defined]
+    given = list(containers()["vecferry"]["args"])
+    assert given[0] == "run"
+    named = {a.partition("=")[0] for a in given[2:]}
+    beams = {"--flink_master", "--job_endpoint", "--environment_type", "--environment_config"}
+    assert named - beams <= own
+    assert named - own == beams
+
+
+def test_no_container_has_more_rights_than_it_needs() -> None:
+    """Not root, no privileges to gain, no account of the cluster, a bound on memory."""
+    for name, pod in pods():
+        spec = pod["spec"]
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        for container in spec["containers"]:
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert "memory" in container["resources"]["limits"]
+            user = container["securityContext"].get(
+                "runAsUser", spec["securityContext"].get("runAsUser")
+            )
+            assert user in (9999, 10001)
+    assert re.search(r"^USER 10001$", DOCKERFILE, re.MULTILINE)
+
+
+def test_what_is_published_is_published_on_this_machine_only() -> None:
+    """A Flink cluster asks nobody who they are."""
+    ports = [p for s in COMPOSE["services"].values() for p in s.get("ports", ())]
+    assert ports
+    assert all(p.startswith("127.0.0.1:") for p in ports)
+    kinds = {s["spec"].get("type", "ClusterIP") for s in objects() if s["kind"] == "Service"}
+    assert kinds == {"ClusterIP"}
+
+
+def test_the_network_policy_lets_in_the_cluster_and_its_clients() -> None:
+    """Every pod of the cluster is meant by it, and a run of a job may pass."""
+    policy = the("NetworkPolicy", "flink")["spec"]
+    own = policy["podSelector"]["matchLabels"]
+    passing = [s["podSelector"]["matchLabels"] for s in policy["ingress"][0]["from"]]
+    for name, pod in pods():
+        labels = pod["metadata"]["labels"]
+        assert any(p.items() <= labels.items() for p in passing), name
+        assert (own.items() <= labels.items()) == (not name.endswith("-"))
+
+
+def test_volumes_and_names_that_are_used_are_there() -> None:
+    """A manifest that names what nobody makes would wait for ever."""
+    for name, pod in pods():
+        volumes = {v["name"]: v for v in pod["spec"].get("volumes", ())}
+        for container in pod["spec"]["containers"]:
+            assert {m["name"] for m in container.get("volumeMounts", ())} <= set(volumes), name
+        for volume in volumes.values():
+            if "persistentVolumeClaim" in volume:
+                assert the("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])
+    used = {v.partition(":")[0] for s in COMPOSE["services"].values() for v in s.get("volumes", ())}
+    assert used == set(COMPOSE["volumes"])
+
+
+def test_every_file_of_deploy_is_on_the_page() -> None:
+    """Nobody finds what nothing leads to."""
+    names = [p.name for p in DEPLOY.rglob("*") if p.is_file() and "Dockerfile." not in p.name]
+    assert [n for n in names if n not in PAGE and n != "namespace.yaml"] == []
+
+
+def test_the_script_says_what_it_needs() -> None:
+    """Without a master, or without Spark, before anything is started."""
+    script = str(DEPLOY / "spark" / "job-server.sh")
+    environment = {k: v for k, v in os.environ.items() if k != "SPARK_HOME"}
+    for arguments, status, told in (([], 2, "usage:"), (["spark://m:7077"], 1, "SPARK_HOME")):
+        done = subprocess.run(
+            [script, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status
+        assert told in done.stderr

@@ -1,0 +1,54 @@
+"""Readers of the MaxCompute server of the tests, and a table that most tests read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.io.odps.server import OdpsServer, Table
+from vecferry.io.odps import OdpsConnection, OdpsSettings
+from vecferry.io.odps.source import OdpsReader
+from vecferry.rows import Change, Reject
+from vecferry.steps import StepContext
+
+ROWS = 2000
+
+
+def talks(rows: int = ROWS) -> Table:
+    """A table `talks` with partitions ``split=dev`` and ``split=train``."""
+    return Table(
+        "talks",
+        {"id": "bigint", "sentence": "string"},
+        {
+            "split=dev": [{"id": i, "sentence": f"sentence {i}"} for i in range(rows)],
+            "split=train": [{"id": -1, "sentence": "to learn from"}],
+        },
+        {"split": "string"},
+    )
+
+
+def reader(
+    server: OdpsServer,
+    *,
+    connection: dict[str, Any] | None = None,
+    context: dict[str, Any] | None = None,
+    **parameters: Any,
+) -> OdpsReader:
+    """A reader of ``split=dev`` of `talks`, where `parameters` say nothing else."""
+    given = {"table": "talks", "partition": ["split=dev"], "column": ["id", "sentence"]}
+    return OdpsReader(
+        OdpsSettings.model_validate({**given, **parameters}),
+        OdpsConnection(**(connection or server.connection())),
+        StepContext(
+            **{"step": "Reader", "step_type": "odps", "retry_deadline": 5.0, **(context or {})}
+        ),
+    )
+
+
+def read_all(of: OdpsReader) -> list[Change | Reject]:
+    """What all splits give, one after the other."""
+    return [item for split in of.splits() for item in of.read(split)]
+
+
+def ids(items: list[Any]) -> list[Any]:
+    """The column `id` of rows."""
+    return [item["id"] for item in items]

@@ -1,0 +1,131 @@
+"""Each template that comes with vecferry runs, into and out of what it is for."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.io.odps.server import OdpsServer, Table
+from tests.pipelines.support import Bench, counts_add_up
+from tests.services.elasticsearch import ElasticsearchServer
+from tests.services.server import running
+
+ROWS = [{"id": str(i), "title": f"walk {i}", "about": f"along shore {i * 7}"} for i in range(40)]
+COLUMNS = {"keyColumn": "id", "textColumns": "title,about"}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    return Bench(tmp_path, capsys)
+
+
+def run(bench: Bench, name: str, *, command: str = "run", **given: str) -> Any:
+    """The report, or the hits of a query."""
+    options = [word for n, v in {**COLUMNS, **given}.items() for word in ("-p", f"{n}={v}")]
+    own = (
+        ["--rejects", str(bench.folder / "rejects")]
+        if command == "run"
+        else ["walk 3\nalong shore 21"]
+    )
+    outcome = bench.line(command, f"template:{name}", *own, "--json", *options)
+    assert outcome.out, outcome.err
+    return outcome.json
+
+
+def done(report: dict[str, Any], rows: int) -> bool:
+    """Whether all rows were read and written."""
+    return (
+        report["state"] == "DONE"
+        and (report["rows_read"], report["rows_written"]) == (rows, rows)
+        and counts_add_up(report)
+    )
+
+
+@pytest.mark.slow
+def test_files_to_milvus_runs_and_leaves_one_copy_when_it_runs_again(bench: Bench) -> None:
+    """JSON lines into a Milvus Lite file, with the model in the process; found again by a query."""
+    bench.write_lines([{**row, "km": i} for i, row in enumerate(ROWS)])
+    given = {
+        "folder": str(bench.folder / "in"), "input": "*.jsonl", "collection": "walks",
+        "milvusEndpoint": str(bench.folder / "vectors.db"), "otherColumns": "km",
+        "errorLimit": "0",
+    }  # fmt: skip
+    assert done(run(bench, "files-to-milvus", **given), 40)
+    assert done(run(bench, "files-to-milvus", **given), 40)
+    bench.step("Writer")["collection"] = "walks"
+    stored = bench.stored()
+    assert len(stored) == 40
+    assert {(r["id"], r["title"], r["km"]) for r in stored} == {
+        (row["id"], row["title"], i) for i, row in enumerate(ROWS)
+    }
+    assert len(stored[0]["vector"]) == 256
+    hits = run(bench, "files-to-milvus", command="query", **given)
+    assert hits[0]["id"] == "3"
+
+
+@pytest.mark.slow
+def test_files_to_milvus_reads_csv_with_whole_numbers_as_keys(bench: Bench) -> None:
+    """Columns are found by the header line; the key's type is a parameter."""
+    bench.write_lines(["about,id,title", *(f"{r['about']},{r['id']},{r['title']}" for r in ROWS)])
+    report = run(
+        bench, "files-to-milvus", folder=str(bench.folder / "in"), input="rows.jsonl",
+        fileFormat="csv", keyType="Int64", collection="texts",
+        milvusEndpoint=str(bench.folder / "vectors.db"),
+    )  # fmt: skip
+    assert done(report, 40)
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(str(bench.folder / "vectors.db"))
+    client.load_collection("texts")
+    stored = client.query("texts", filter="id >= 0", output_fields=["title"], limit=100)
+    client.close()
+    assert {(r["id"], r["title"]) for r in stored} == {(int(r["id"]), r["title"]) for r in ROWS}
+
+
+@pytest.mark.slow
+def test_odps_to_milvus_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One partition of a table, with the keys from the environment."""
+    table = Table(
+        "walks", {"id": "string", "title": "string", "about": "string"},
+        {"ds=1": ROWS, "ds=2": [{"id": "x", "title": "another", "about": "day"}]},
+        {"ds": "string"},
+    )  # fmt: skip
+    with OdpsServer() as server:
+        server.add(table)
+        monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", server.access_id)
+        monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", server.access_key)
+        report = run(
+            bench, "odps-to-milvus", odpsEndpoint=server.endpoint, project=server.project,
+            table="walks", partition="ds=1", collection="walks",
+            milvusEndpoint=str(bench.folder / "vectors.db"),
+        )  # fmt: skip
+    assert done(report, 40)
+    bench.step("Writer")["collection"] = "walks"
+    assert [r["id"] for r in bench.stored()] == sorted(r["id"] for r in ROWS)
+
+
+@pytest.mark.slow
+@pytest.mark.service
+@pytest.mark.heavy(server=ElasticsearchServer)
+def test_files_to_elasticsearch_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON lines into an index that is made for them; a column of one's own is stored, too."""
+    server = running(ElasticsearchServer)
+    bench.write_lines([{**row, "km": i} for i, row in enumerate(ROWS)])
+    monkeypatch.setenv("ELASTICSEARCH_PASSWORD", server.password)
+    given = {
+        "folder": str(bench.folder / "in"), "input": "rows.jsonl", "otherColumns": "km",
+        "index": f"t{uuid.uuid4().hex}", "elasticsearchUrl": server.url,
+        "username": server.user,
+    }  # fmt: skip
+    assert done(run(bench, "files-to-elasticsearch", **given), 40)
+    found = server.request("GET", f"/{given['index']}/_doc/7")["_source"]
+    assert (found["title"], found["km"]) == ("walk 7", 7)
+    mapping = server.request("GET", f"/{given['index']}/_mapping")
+    properties = mapping[given["index"]]["mappings"]["properties"]
+    assert (properties["vector"]["type"], properties["vector"]["dims"]) == ("dense_vector", 256)
+    assert properties["title"]["type"] == "text"
+    hits = run(bench, "files-to-elasticsearch", command="query", **given)
+    assert hits[0]["id"] == "3"

@@ -1,0 +1,294 @@
+"""What is read from an answer, and what a refusal means."""
+
+from __future__ import annotations
+
+import base64
+import pickle
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tests.transforms.embed.endpoints import server as endpoint_server
+from tests.transforms.embed.endpoints.server import EndpointServer
+from tests.transforms.embed.support import embedder, on_its_own_row, rows_of, run, settings_for
+from vecferry.errors import FatalError, TransientError
+from vecferry.transforms.embed.endpoints.base import (
+    AbsentError,
+    BadResponseError,
+    DimensionError,
+    PoisonError,
+    ThrottledError,
+)
+from vecferry.transforms.embed.endpoints.choose import open_endpoint
+from vecferry.transforms.embed.endpoints.http import fault_of
+from vecferry.transforms.embed.endpoints.local import LocalEndpoint
+from vecferry.transforms.embed.endpoints.openai import match_vectors
+
+
+def _item(index, vector):
+    return {"index": index, "embedding": vector}
+
+
+@given(st.permutations(range(8)), st.booleans())
+def test_vectors_are_matched_by_index_whatever_the_order(order, as_text):
+    """A number, or one as a string."""
+    items = [_item(str(i) if as_text else i, [float(i), 1.0]) for i in order]
+    vectors = match_vectors(items, 8, 2, model="m")
+    assert [v[0] for v in vectors] == list(range(8))
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [_item(0, [1.0, 2.0])],
+        [_item(0, [1.0, 2.0])] * 2,
+        [_item(0, [1.0, 2.0]), _item(2, [1.0, 2.0])],
+        [_item(0, [1.0, 2.0]), _item(-1, [1.0, 2.0])],
+        [_item(0, [1.0, 2.0]), _item(None, [1.0, 2.0])],
+        [_item(0, [1.0, 2.0]), _item(1.0, [1.0, 2.0])],
+        [_item(0, [1.0, 2.0]), _item("one", [1.0, 2.0])],
+        [_item(0, [1.0, 2.0]), _item(True, [1.0, 2.0])],
+        [_item(0, [1.0, 2.0]), "x"],
+        [_item(0, [1.0, 2.0]), _item(1, None)],
+        [_item(0, [1.0, 2.0]), _item(1, [])],
+        [_item(0, [1.0, 2.0]), _item(1, [1.0])],
+        [_item(0, [1.0, 2.0]), _item(1, [1.0, None])],
+        [_item(0, [1.0, 2.0]), _item(1, ["1", "2"])],
+        [_item(0, [1.0, 2.0]), _item(1, [1e300, 1.0])],
+        [_item(0, [1.0, 2.0]), _item(1, [[1.0], [2.0]])],
+        [_item(0, [1.0, 2.0]), _item(1, "AAA")],
+        [_item(0, [1.0, 2.0]), _item(1, "not base64!")],
+        [_item(0, [1.0, 2.0]), {"index": 1}],
+    ],
+    ids=str,
+)
+def test_an_answer_that_does_not_fit_is_refused_whole(items):
+    """Short, repeated, foreign or odd index; null, odd, short or infinite vectors."""
+    with pytest.raises(BadResponseError) as failure:
+        match_vectors(items, 2, 2, model="m")
+    assert not isinstance(failure.value, DimensionError)
+
+
+def test_vectors_all_of_another_size_say_which():
+    """The size that the model gives is in the error."""
+    with pytest.raises(DimensionError, match="dimension 3: set dimension to 2") as failure:
+        match_vectors([_item(0, [1.0, 2.0])], 1, 3, model="m")
+    assert failure.value.given == 2
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+def test_base64_and_floats_give_the_same_vector(values):
+    """Base64 is of little-endian float32; huge but finite values pass."""
+    text = base64.b64encode(np.array(values, dtype="<f4").tobytes()).decode()
+    (one,) = match_vectors([_item(0, text)], 1, len(values), model="m")
+    (two,) = match_vectors([_item(0, values)], 1, len(values), model="m")
+    assert one.dtype == two.dtype == np.float32
+    assert (one == two).all()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, {"error": {"message": "bad"}}, PoisonError),
+        (413, None, PoisonError),
+        (422, {"detail": [{"msg": "bad"}]}, PoisonError),
+        (400, {"error": {"code": "model_not_found", "message": "x"}}, FatalError),
+        (400, {"code": "Arrearage", "message": "pay"}, FatalError),
+        (401, None, FatalError),
+        (403, {"message": "no"}, FatalError),
+        (404, {"error": "nothing here"}, AbsentError),
+        (429, {"error": {"code": "insufficient_quota"}}, FatalError),
+        (429, {"code": "Throttling.RateQuota"}, ThrottledError),
+        (500, None, TransientError),
+        (503, b"<html>", TransientError),
+        (408, None, TransientError),
+        (307, None, FatalError),
+    ],
+    ids=lambda v: getattr(v, "__name__", str(v)),
+)
+def test_a_status_means_a_kind_of_fault(status, body, kind):
+    """Poison is bisected, trouble retried, a quota waited for, the rest ends the job."""
+    data = body if isinstance(body, bytes) else orjson.dumps(body) if body else b""
+    fault = fault_of("http://h/embeddings", status, {}, data)
+    assert type(fault) is kind
+    assert str(status) in str(fault) or status == 307
+    again = pickle.loads(pickle.dumps(fault))
+    assert (type(again), str(again)) == (kind, str(fault))
+
+
+def test_a_forgotten_v1_is_guessed_where_nothing_is_served():
+    """Most servers of the OpenAI shape have it, and most base URLs are first written without."""
+    assert "want /v1 at the end" in str(fault_of("http://h/embeddings", 404, {}, b""))
+    for url, status in (("http://h/v1/embeddings", 404), ("http://h/embeddings", 400)):
+        assert "/v1 at" not in str(fault_of(url, status, {}, b""))
+
+
+@pytest.mark.parametrize(
+    ("message", "limit"),
+    [
+        ("batch size is invalid, it should not be larger than 10.", 10),
+        ("This model accepts at most 32 inputs per request", 32),
+        ("batch size 32 > maximum allowed batch size 5", 5),
+        ("Too many inputs. The maximum batch size is 8.", 8),
+        ("Invalid 'input': expected an array with maximum length 2048, but got 2049", 2048),
+        ("Range of input length should be [1, 8192]", None),
+        ("data_inspection_failed", None),
+    ],
+)
+def test_the_limit_that_a_server_names_is_found(message, limit):
+    """A number of inputs, but not one of tokens."""
+    body = orjson.dumps({"error": {"message": message}})
+    assert fault_of("http://h", 400, {}, body).limit == limit
+
+
+def test_retry_after_is_read_in_seconds_and_milliseconds():
+    """The wish of a 429 or 503 stays with the error."""
+    assert fault_of("u", 429, {"retry-after": "7"}, b"").retry_after == 7
+    assert fault_of("u", 503, {"retry-after": "7"}, b"").retry_after == 7
+    assert (
+        fault_of("u", 429, {"retry-after-ms": "250", "retry-after": "1"}, b"").retry_after == 0.25
+    )
+
+
+@pytest.mark.parametrize("hours", [-3, 0, 3])
+def test_a_date_to_retry_after_is_read_by_the_clock_of_its_server(hours):
+    """Else an hour between two clocks would be an hour of waiting, or none."""
+    theirs = time.time() + 3600 * hours
+    dates = {"date": formatdate(theirs, usegmt=True)}
+    dates["retry-after"] = formatdate(theirs + 30, usegmt=True)
+    assert 29 <= fault_of("u", 429, dates, b"").retry_after <= 31
+    assert fault_of("u", 429, {**dates, "date": "yesterday"}, b"").retry_after is not None
+
+
+def test_the_local_provider_gives_wordllamas_own_vectors():
+    """Bit for bit, in each of its dimensions; what it knows nothing of gets zeros."""
+    import wordllama
+
+    folder = str(Path(wordllama.__file__).parent)
+    model = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
+    texts = ["a cat sat on the mat", "Fähre über den Fluss", "渡船", "x" * 500, "a"]
+    expected = model.embed(texts)
+    for dimension in (256, 128, 64):
+        settings = settings_for(None, modelProvider="local", modelName=None, dimension=dimension)
+        answer = LocalEndpoint(settings, 1).embed(texts)
+        assert (np.vstack(answer.vectors) == expected[:, :dimension]).all()
+        assert answer.tokens > 0
+
+
+def test_the_local_provider_has_one_model():
+    """Another name is refused in words, before anything runs."""
+    with pytest.raises(ValidationError, match="leave modelName out"):
+        settings_for(None, modelProvider="local", modelName="bge-m3", dimension=64)
+
+
+def test_pai_gets_its_key_raw_and_no_dimension():
+    """The Authorization header is the token itself; bge-m3 gives 1024 and is not asked."""
+    with EndpointServer(auth="raw") as server:
+        settings = settings_for(
+            server, modelProvider="paiModelGallery", modelName="bge-m3", dimension=1024
+        )
+        open_endpoint(settings, 1).embed(["x"])
+        assert server.requests[0].headers["authorization"] == "sk-test"
+        assert server.requests[0].request == {
+            "model": "bge-m3",
+            "encoding_format": "float",
+            "input": ["x"],
+        }
+
+
+HOST = "http://h.pai-eas.aliyuncs.com"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url", "other"),
+    [
+        (HOST, f"{HOST}/v1/embeddings", HOST),
+        (f"{HOST}/api/predict/bge", f"{HOST}/api/predict/bge/v1/embeddings", "the endpoint"),
+        (f"{HOST}/api/predict/bge/", f"{HOST}/api/predict/bge/v1/embeddings", "the endpoint"),
+        (f"{HOST}/api/predict/bge/v1", f"{HOST}/api/predict/bge/v1/embeddings", None),
+        (f"{HOST}/bge/v1/embeddings", f"{HOST}/bge/v1/embeddings", None),
+        (f"{HOST}/mine/embeddings", f"{HOST}/mine/embeddings", None),
+    ],
+)
+def test_the_endpoint_of_pai_says_where_its_service_is(endpoint, url, other):
+    """By its path; only a bare one leaves two addresses."""
+    settings = settings_for(
+        None, modelProvider="paiModelGallery", modelName="bge-m3", dimension=1024, endpoint=endpoint
+    )
+    assert settings.url == url
+    assert settings.other_url == (endpoint.rstrip("/") if other else None)
+
+
+@pytest.mark.parametrize("place", ["/api/predict/bge/v1/embeddings", "/api/predict/bge"])
+def test_pai_is_found_below_its_address_or_at_it(monkeypatch, place):
+    """One request more, refused and unpaid, for each in flight at most; every vector is there."""
+    monkeypatch.setattr(
+        endpoint_server, "kind_of", lambda path: "openai" if path == place else None
+    )
+    with EndpointServer(auth="raw") as server:
+        engine = embedder(
+            settings_for(
+                server,
+                modelProvider="paiModelGallery",
+                modelName="bge-m3",
+                dimension=1024,
+                endpoint=server.url.replace("/v1", "/api/predict/bge"),
+            ),
+            concurrent=2,
+        )
+        out = run(engine, rows_of(100))
+        assert all(on_its_own_row(row, 1024) for row in out)
+        assert len(server.sent()) == len(set(server.sent())) == 100
+        assert server.statuses[404] <= (2 if place.endswith("bge") else 0)
+        assert engine.counts.values["embed-requests"] == server.number
+
+
+def test_pai_that_is_at_neither_address_ends_the_job(monkeypatch):
+    """Two requests, then the way out."""
+    monkeypatch.setattr(endpoint_server, "kind_of", lambda path: None)
+    with EndpointServer(auth="raw") as server:
+        settings = settings_for(
+            server,
+            modelProvider="paiModelGallery",
+            modelName="bge-m3",
+            dimension=1024,
+            endpoint=server.url.removesuffix("/v1"),
+        )
+        with pytest.raises(FatalError, match=r"answers 404: .*: check endpoint"):
+            run(embedder(settings, concurrent=1), rows_of(10))
+        assert server.number == 2
+
+
+def test_connections_stay_open_between_requests():
+    """A second request does not connect again."""
+    with EndpointServer() as server:
+        endpoint = open_endpoint(settings_for(server), 2)
+        for _ in range(5):
+            endpoint.embed(["x"])
+        assert server.connections == 1
+        endpoint.close()
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch):
+    """The request goes to the proxy, whole address included."""
+    with EndpointServer() as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "")
+        settings = settings_for(None, endpoint="http://embeddings.invalid/v1")
+        endpoint = open_endpoint(settings, 1)
+        assert len(endpoint.embed(["x"]).vectors) == 1
+        assert proxy.requests[0].headers["host"] == "embeddings.invalid"
+        endpoint.reach()
+
+
+def test_an_index_of_thousands_of_digits_is_a_bad_answer():
+    """Python refuses to read such a number, which is no reason for the job to fail."""
+    with pytest.raises(BadResponseError, match="index"):
+        match_vectors([{"index": "9" * 5000, "embedding": [1.0]}], 1, 1, model="m")

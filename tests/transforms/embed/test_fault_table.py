@@ -1,0 +1,240 @@
+"""What a job makes of each fault of an endpoint, as one table that the docs show.
+
+``VECFERRY_WRITE_DOCS=1 pytest tests/transforms/embed/test_fault_table.py`` writes it anew.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.io.sink import memory as memory_sink
+from tests.pipelines.support import Bench, counts_add_up, main_job, rejects_of, rows
+from tests.transforms.embed.endpoints.server import (
+    EndpointServer,
+    Fault,
+    Quota,
+    every,
+    share,
+    vector_of,
+)
+
+DOCS = Path(__file__).parents[3] / "docs" / "embedding.md"
+BEGIN = "<!-- made by tests/transforms/embed/test_fault_table.py -->"
+ROWS, BATCH, DIMENSION = 200, 10, 64
+REQUESTS = ROWS // BATCH
+OUTAGE = 20.0
+SPLITS = 2 * math.ceil(math.log2(BATCH))
+"""Extra requests that one poison row in a batch may cost."""
+
+
+def now_and_then(kind: str) -> Fault:
+    """The second request and each seventh after it."""
+    return lambda n, _: kind if n % 7 == 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A fault, and what the rules allow of it.
+
+    `allowed` says how many requests there may be, given how many answers were bad; `allows` and
+    `cell` stand in the table for numbers that differ from run to run.
+    """
+
+    fault: Fault | None = None
+    quota: tuple[float, float] | None = None
+    poison: int = 0
+    rejected: int = 0
+    status: int = 0
+    allowed: Callable[[int], int] = lambda faulty: REQUESTS + faulty
+    allows: str | None = None
+    cell: str | None = None
+    concurrent: int = 1
+    outage: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def passing(kind: str, **more: Any) -> Case:
+    """A fault of every seventh answer, which is asked again once."""
+    return Case(fault=now_and_then(kind), **more)
+
+
+def harmless(kind: str | None) -> Case:
+    """A fault of every answer that costs nothing."""
+    fault = every(1, kind) if kind else None
+    return Case(fault=fault, allowed=lambda _: REQUESTS)
+
+
+def fatal(kind: str) -> Case:
+    """A fault of every answer that ends the job at the first one."""
+    return Case(fault=every(1, kind), status=1, allowed=lambda _: 1)
+
+
+CASES = {
+    "none": harmless(None),
+    "short: the first vector is missing": passing("short"),
+    "short, and without `index`": passing("short-without-index"),
+    "reordered, each answer": harmless("reorder"),
+    "`index` as a string, each answer": harmless("string-index"),
+    "an index twice": passing("repeat-index"),
+    "a foreign index": passing("foreign-index"),
+    "one vector too many": passing("extra"),
+    "one vector of another size": passing("one-short-vector"),
+    "NaN in a vector": passing("nan"),
+    "null for a vector": passing("null-vector"),
+    "HTML with status 200": passing("html"),
+    "a body cut short": passing("truncated"),
+    "a connection reset": passing("reset"),
+    "503, three of ten answers": Case(fault=share(30, "503"), concurrent=16),
+    "429: 5 requests a second, 5 at once": Case(
+        quota=(5, 5), concurrent=16, cell=f"{REQUESTS} and the 429s",
+        allows=f"{REQUESTS} answers of 429",
+        allowed=lambda faulty: REQUESTS + min(faulty, REQUESTS),
+    ),
+    "… and `requestsPerMinute: 300`": Case(
+        quota=(5, 5), concurrent=16, cell=f"{REQUESTS} and the 429s", allows="1 answer of 429",
+        allowed=lambda faulty: REQUESTS + min(faulty, 1), settings={"requestsPerMinute": 300},
+    ),
+    f"nothing for {OUTAGE:g} s: connections are reset, then refused": Case(
+        outage=True, concurrent=16, cell=f"{REQUESTS} and those reset",
+        allows="16 more, as many as were under way", allowed=lambda _: REQUESTS + 16,
+        settings={"timeoutSeconds": 5},
+    ),
+    "a poison text in every 50 rows": Case(
+        poison=50, rejected=4, allowed=lambda _: REQUESTS + 4 * SPLITS,
+    ),
+    "null for a vector, each answer": Case(
+        fault=every(1, "null-vector"), rejected=ROWS,
+        allowed=lambda _: 2 * (2 * BATCH - 1) * REQUESTS,
+    ),
+    "all vectors of another size": fatal("wrong-dimension"),
+    "401": fatal("401"),
+    "a redirect": fatal("redirect"),
+    "503, each answer": Case(
+        fault=every(1, "503"), status=1, cell="until the deadline", allows="as time allows",
+        allowed=lambda faulty: faulty, settings={"retryDeadlineSeconds": 2},
+    ),
+}  # fmt: skip
+
+
+class _Run:
+    """One job against one server that is at fault."""
+
+    def __init__(self, bench: Bench, name: str, outage: float) -> None:
+        self.case, self.name, self.faulty = CASES[name], name, 0
+        lines = rows(ROWS)
+        for row in lines[25 :: self.case.poison] if self.case.poison else ():
+            row["text"] += " POISON"
+        bench.write_lines(list(lines))
+        self._outage = outage
+        with EndpointServer(fault=self._fault, quota=self._quota()) as server:
+            self._server = server
+            self._prepare(bench)
+            memory_sink.KEPT.clear()
+            self.report = bench.run()
+            self.requests = server.number
+            self.faulty += server.statuses[429]
+        self.lines = {row["id"]: row["text"] for row in lines}
+        self.kept = list(memory_sink.KEPT)
+
+    def _fault(self, number: int, inputs: list[Any]) -> str | None:
+        if self.case.outage and number == REQUESTS // 2:
+            self._server.go_down(self._outage)
+        kind = self.case.fault(number, inputs) if self.case.fault else None
+        self.faulty += kind is not None
+        return kind
+
+    def _quota(self) -> Quota | None:
+        return Quota(*self.case.quota) if self.case.quota else None
+
+    def _prepare(self, bench: Bench) -> None:
+        bench.job = main_job()
+        bench.job["steps"][-1] = memory_sink.step()
+        bench.job["setting"] = {"speed": {"concurrent": self.case.concurrent}}
+        bench.step("Embed").update(
+            modelProvider="openai",
+            modelName="text-embedding-v4",
+            apiKey="sk-test",
+            endpoint=self._server.url,
+            **self.case.settings,
+        )
+
+    def keeps_the_rules(self) -> None:
+        """Asserts that every vector is right, no good row lost, no request sent in vain."""
+        case, report = self.case, self.report
+        assert (report["state"] == "FAILED") == bool(case.status)
+        for row in self.kept:
+            assert (row["vector"] == vector_of(self.lines[row["id"]], DIMENSION)).all()
+        ids = [row["id"] for row in self.kept]
+        assert len(ids) == len(set(ids)) == report["rows_written"]
+        assert report["rows_rejected"] == case.rejected
+        if not case.status:
+            assert counts_add_up(report)
+            rejected = (
+                {reject["row"]["id"] for reject in rejects_of(report)} if case.rejected else set()
+            )
+            assert {*ids, *rejected} == set(self.lines)
+            assert case.poison == 0 or all("POISON" in self.lines[i] for i in rejected)
+        assert self.requests <= case.allowed(self.faulty)
+
+    def line(self) -> str:
+        """The table's line."""
+        r, case = self.report, self.case
+        requests = case.cell or self.requests
+        allowed = case.allows or case.allowed(self.faulty)
+        return (
+            f"| {self.name} | {r['rows_written']} | {r['rows_rejected']} | {case.status} "
+            f"| {requests} | {allowed} |"
+        )
+
+
+@pytest.fixture
+def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    return Bench(tmp_path, capsys)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_fault_stores_a_wrong_vector_or_costs_a_good_row(bench: Bench, name: str) -> None:
+    """Nor more requests than the rules allow; and the docs tell what happens."""
+    ran = _Run(bench, name, outage=1.0)
+    ran.keeps_the_rules()
+    if not os.environ.get("VECFERRY_WRITE_DOCS"):
+        assert ran.line() in DOCS.read_text()
+
+
+@pytest.mark.slow
+def test_an_endpoint_that_is_down_for_20_seconds_costs_nothing_but_time(bench: Bench) -> None:
+    """The line of the docs is measured with an outage as long as it says."""
+    (name,) = (name for name, case in CASES.items() if case.outage)
+    ran = _Run(bench, name, outage=OUTAGE)
+    ran.keeps_the_rules()
+    assert ran.report["seconds"] >= OUTAGE
+    if os.environ.get("VECFERRY_WRITE_DOCS"):
+        _write([_Run(bench, n, outage=1.0).line() if n != name else ran.line() for n in CASES])
+    assert ran.line() in DOCS.read_text()
+
+
+def test_the_table_of_the_docs_has_a_line_for_each_fault_and_no_other() -> None:
+    """In the order of this file."""
+    table = DOCS.read_text().partition(BEGIN)[2].partition("\n\n## ")[0]
+    names = [line.split(" | ")[0].removeprefix("| ") for line in table.strip().splitlines()]
+    assert names[2:] == list(CASES)
+
+
+def _write(lines: list[str]) -> None:
+    before, _, rest = DOCS.read_text().partition(BEGIN)
+    _, _, after = rest.partition("\n\n## ")
+    head = [
+        BEGIN,
+        "",
+        f"| {ROWS} rows in {REQUESTS} batches; the endpoint gives | written | rejected | exit "
+        "status | requests | allowed |",
+        "|---|---|---|---|---|---|",
+    ]
+    DOCS.write_text(before + "\n".join([*head, *lines]) + "\n\n## " + after)

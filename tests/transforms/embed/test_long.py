@@ -1,0 +1,166 @@
+"""Long texts: rejected alone, cut, or embedded in pieces; counted, never silently."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.pipelines.support import Bench, rows
+from tests.transforms.embed.endpoints.server import EndpointServer, vector_of
+from tests.transforms.embed.support import (
+    DIMENSION,
+    embedder,
+    good,
+    rejects,
+    rows_of,
+    run,
+    settings_for,
+)
+from vecferry.transforms.embed.long import estimate_tokens, is_long, mean_vector, pieces_of
+
+LONG = "A sentence of some words. " * 2000  # 13,000 tokens, of which 8,192 are allowed
+
+
+@pytest.mark.parametrize(("text", "tokens"), [("", 0), ("abcd", 1), ("abcde", 2), ("渡船", 2)])
+def test_tokens_are_estimated(text, tokens):
+    """Four ASCII letters make one, a Chinese character is one."""
+    assert estimate_tokens(text) == tokens
+
+
+@given(st.text(min_size=1, max_size=400), st.integers(1, 40))
+def test_pieces_are_the_text_and_fit(text, limit):
+    """Joined they are the text again but for blank pieces; each is within the limit."""
+    pieces = pieces_of(text, limit)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert all(len(piece) == 1 or not is_long(piece, limit) for piece in pieces)
+    assert all(pieces)
+
+
+def test_pieces_end_with_sentences():
+    """A cut falls between sentences where one ends in the last half of a piece."""
+    pieces = pieces_of(LONG, 100)
+    assert all(piece.endswith(". ") for piece in pieces[:-1])
+
+
+def _run(over_limit, text=LONG):
+    with EndpointServer() as server:
+        engine = embedder(settings_for(server, overLimit=over_limit))
+        out = run(engine, [*rows_of(9), {"id": 9, "text": text}, *rows_of(30)[10:]])
+        return out, engine.counts.values, server
+
+
+def test_a_text_that_is_too_long_is_rejected_without_its_neighbours_being_asked_twice():
+    """It goes by itself: one request more, and the server's own words."""
+    out, _, server = _run("reject")
+    (reject,) = rejects(out)
+    assert "[1, 8192]" in reject.message
+    assert len(good(out)) == 29
+    assert server.number == 3 + 1
+
+
+def test_a_text_that_only_seems_too_long_is_embedded():
+    """The estimate decides nothing but what goes alone: the server knows better."""
+    with EndpointServer(max_tokens=20_000) as server:
+        (row,) = run(embedder(settings_for(server)), [{"text": LONG}])
+    assert (row["vector"] == vector_of(LONG, DIMENSION)).all()
+
+
+def test_truncate_embeds_the_beginning_and_counts():
+    """The row keeps its whole text; the vector is that of the beginning."""
+    out, counts, server = _run("truncate")
+    assert len(good(out)) == 30
+    assert counts["texts-truncated"] == 1
+    (sent,) = [text for text in server.sent() if len(text) > 100]
+    assert LONG.startswith(sent)
+    assert 0.8 * 8192 < estimate_tokens(sent) <= 8192
+    (row,) = [row for row in good(out) if row["id"] == 9]
+    assert row["text"] == LONG
+    assert (row["vector"] == vector_of(sent, DIMENSION)).all()
+
+
+def test_split_gives_the_mean_of_the_pieces_by_their_lengths():
+    """All of the text counts; the number of such rows is told."""
+    out, counts, _ = _run("split")
+    assert len(good(out)) == 30
+    assert counts["texts-split"] == 1
+    pieces = pieces_of(LONG, 8192)
+    expected = np.average(
+        [vector_of(piece, DIMENSION) for piece in pieces], axis=0, weights=[*map(len, pieces)]
+    )
+    (row,) = [row for row in good(out) if row["id"] == 9]
+    assert np.allclose(row["vector"], expected, atol=1e-6)
+
+
+def test_a_piece_that_is_refused_rejects_its_row_once():
+    """One reject, whatever becomes of the other pieces."""
+    out, _, _ = _run("split", text=LONG + "POISON " + LONG)
+    assert len(rejects(out)) == 1
+    assert len(good(out)) == 29
+
+
+def test_the_mean_of_unit_vectors_is_a_unit_vector():
+    """So that an inner product stays a cosine."""
+    unit = [np.array(v, np.float32) for v in ([1, 0], [0, 1])]
+    assert np.isclose(np.linalg.norm(mean_vector(unit, [1, 1])), 1)
+    assert np.allclose(mean_vector([2 * v for v in unit], [1, 3]), [0.5, 1.5])
+
+
+def test_requests_are_packed_by_size_too():
+    """A batch of long texts is closed before the body is larger than servers take."""
+    with EndpointServer(max_inputs=2048, max_tokens=10**9) as server:
+        settings = settings_for(server, modelName="of mine", batchSize=2048)
+        rows = [{"text": f"{i} " + "x" * 200_000} for i in range(25)]
+        run(embedder(settings), rows)
+        assert all(sum(map(len, seen.inputs)) <= 2 << 20 for seen in server.requests)
+        assert server.number <= 4
+
+
+def test_tokens_per_minute_are_paced_from_the_first_request():
+    """Four requests of 1,000 tokens at 120,000 a minute take a second and a half."""
+    with EndpointServer() as server:
+        settings = settings_for(server, tokensPerMinute=120_000, batchSize=1)
+        run(embedder(settings), [{"text": f"{i:04}" + "x" * 3996} for i in range(4)])
+        assert 1.4 < server.requests[-1].at - server.requests[0].at < 3
+
+
+def _bench(tmp_path, capsys, server, how, short):
+    bench = Bench(tmp_path, capsys)
+    bench.write_lines([{"id": "long", "text": LONG}, *rows(short)])
+    bench.step("Writer")["column"][1]["maxLength"] = 65535
+    bench.job["setting"]["errorLimit"] = {}
+    bench.step("Embed").update(
+        modelProvider="openai", modelName="text-embedding-v4", endpoint=server.url,
+        apiKey="sk-test", overLimit=how,
+    )  # fmt: skip
+    return bench
+
+
+@pytest.mark.parametrize(("how", "requests"), [("reject", 4), ("truncate", 3), ("split", 4)])
+def test_an_estimate_counts_long_texts_as_they_are_sent(tmp_path, capsys, how, requests):
+    """Alone, cut or in pieces: as many requests as the run then makes."""
+    with EndpointServer() as server:
+        bench = _bench(tmp_path, capsys, server, how, short=29)
+        estimate = bench.call("check", "--estimate", "--json").json["estimate"]
+        assert (server.number, estimate["distinct_texts"]) == (0, 30)
+        assert estimate["requests"] == requests
+        bench.run()
+        assert server.number == requests
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [("truncate", "1 texts cut to what the model takes"), ("split", "1 texts embedded in pieces")],
+)
+def test_a_run_tells_of_texts_that_were_cut_or_split(tmp_path, capsys, how, told):
+    """In its summary and its report: nobody shall take such a vector for that of the whole text."""
+    with EndpointServer() as server:
+        bench = _bench(tmp_path, capsys, server, how, short=1)
+        outcome = bench.call("run", "--report", str(tmp_path / "report.json"))
+    assert outcome.status == 0, outcome.err
+    assert told in outcome.out
+    embed = json.loads((tmp_path / "report.json").read_text())["embed"]
+    assert embed["texts_truncated"] + embed["texts_split"] == 1
