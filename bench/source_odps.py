@@ -20,7 +20,7 @@ from odps import ODPS
 from odps.tunnel import TableTunnel
 
 from vecferry.io.odps import OdpsConnection, OdpsSettings
-from vecferry.io.odps.source import OdpsReader
+from vecferry.io.odps.source import OdpsSource
 from vecferry.steps import StepContext
 
 ROW_BYTES = 130
@@ -65,7 +65,7 @@ def plain(endpoint: str) -> int:
 
 def ours(endpoint: str) -> int:
     """The reader of the step, without Beam."""
-    reader = OdpsReader(
+    reader = OdpsSource(
         OdpsSettings(table="wide", partition=("ds=1",), column=COLUMNS, splitMode="partition"),
         OdpsConnection(
             endpoint=endpoint, project="shop", accessId="id-of-the-test",

@@ -25,7 +25,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from vecferry.io.files import FilesSettings, LocalConnection
-from vecferry.io.files.source import FileReader
+from vecferry.io.files.source import FileSource
 from vecferry.steps import StepContext
 
 WIDTHS = {
@@ -94,7 +94,7 @@ def ours(path: Path) -> Iterator[Any]:
     """The reader alone; its splits in turn."""
     kind = path.suffix[1:]
     job = {"path": path.name, "fileFormat": kind, "skipHeader": kind == "csv"}
-    reader = FileReader(
+    reader = FileSource(
         FilesSettings.model_validate(job),
         LocalConnection(path=str(path.parent)),
         StepContext(step="Reader", step_type="file"),

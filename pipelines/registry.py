@@ -27,7 +27,7 @@ _FILE_SOURCES = {
 class Kind:
     """A stepType. `settings`, `logic` and `transform` are ``module:Class``.
 
-    `logic` is a `Reader`, an `Operator` or a target, callable without Beam; `transform` is the
+    `logic` is a `Source`, an `Operator` or a target, callable without Beam; `transform` is the
     public PTransform. Both are None where only the settings exist in this version. `sources` are
     the types of data sources that it takes, and `source_key` the parameter that names one; a step
     that can do without has `source_needed` False.
@@ -54,7 +54,7 @@ def _files(step_type: str) -> Kind:
         step_type,
         "reader",
         "vecferry.io.files.settings:FilesSettings",
-        "vecferry.io.files.source:FileReader",
+        "vecferry.io.files.source:FileSource",
         "vecferry.io.files:ReadFiles",
         _FILE_SOURCES[step_type],
     )
@@ -68,7 +68,7 @@ _KINDS: dict[tuple[str, str], Kind] = {
             "odps",
             "reader",
             "vecferry.io.odps.settings:OdpsSettings",
-            "vecferry.io.odps.source:OdpsReader",
+            "vecferry.io.odps.source:OdpsSource",
             "vecferry.io.odps:ReadFromOdps",
             ("odps",),
         ),
@@ -76,7 +76,7 @@ _KINDS: dict[tuple[str, str], Kind] = {
             "mysql",
             "reader",
             "vecferry.io.mysql.settings:MySqlSettings",
-            "vecferry.io.mysql.source:MySqlReader",
+            "vecferry.io.mysql.source:MySqlSource",
             "vecferry.io.mysql:ReadFromMySQL",
             ("mysql",),
         ),
@@ -84,7 +84,7 @@ _KINDS: dict[tuple[str, str], Kind] = {
             "postgresql",
             "reader",
             "vecferry.io.postgresql.settings:PostgresSettings",
-            "vecferry.io.postgresql.source:PostgresReader",
+            "vecferry.io.postgresql.source:PostgresSource",
             "vecferry.io.postgresql:ReadFromPostgres",
             ("postgresql",),
         ),

@@ -19,7 +19,7 @@ SPLIT_BYTES = 64 << 20
 _UNREADABLE = (OSError, Damaged, *UNPACK_ERRORS)
 
 
-class FileReader:
+class FileSource:
     """The reader of the stepTypes oss, s3, hdfs, gcs and file; see `vecferry.steps.Reader`.
 
     The origin of a row is ``path:place``: the path within the data source's folder, and where in

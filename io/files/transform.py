@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from vecferry.beam import MakeReader, ReaderTransform
+from vecferry.beam import MakeSource, ReaderTransform
 from vecferry.io.files.settings import FilesSettings
-from vecferry.io.files.source import FileReader
+from vecferry.io.files.source import FileSource
 from vecferry.settings import Settings
 from vecferry.steps import StepContext
 
@@ -34,8 +34,8 @@ class ReadFiles(ReaderTransform):
 
     def __post_init__(self) -> None:
         context = self.context or StepContext(step="Read", step_type=self.step_type)
-        FileReader(self.settings, self.connection, context)
+        FileSource(self.settings, self.connection, context)
 
-    def reader(self, context: StepContext) -> MakeReader:
-        """Makes a `FileReader`."""
-        return functools.partial(FileReader, self.settings, self.connection, context)
+    def reader(self, context: StepContext) -> MakeSource:
+        """Makes a `FileSource`."""
+        return functools.partial(FileSource, self.settings, self.connection, context)

@@ -7,10 +7,10 @@ from typing import ClassVar
 from vecferry.io.mysql.client import MySqlDatabase
 from vecferry.io.tables.database import Database
 from vecferry.io.tables.settings import TableConnection
-from vecferry.io.tables.source import TableReader
+from vecferry.io.tables.source import TableSource
 
 
-class MySqlReader(TableReader):
+class MySqlSource(TableSource):
     """The reader of the stepType mysql."""
 
     kind: ClassVar[str] = "mysql"

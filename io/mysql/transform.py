@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from vecferry.beam import MakeReader, ReaderTransform
+from vecferry.beam import MakeSource, ReaderTransform
 from vecferry.io.mysql.settings import MySqlConnection, MySqlSettings
-from vecferry.io.mysql.source import MySqlReader
+from vecferry.io.mysql.source import MySqlSource
 from vecferry.steps import StepContext
 
 
@@ -31,8 +31,8 @@ class ReadFromMySQL(ReaderTransform):
 
     def __post_init__(self) -> None:
         context = self.context or StepContext(step="Read", step_type=self.step_type)
-        MySqlReader(self.settings, self.connection, context)
+        MySqlSource(self.settings, self.connection, context)
 
-    def reader(self, context: StepContext) -> MakeReader:
-        """Makes a `MySqlReader`."""
-        return functools.partial(MySqlReader, self.settings, self.connection, context)
+    def reader(self, context: StepContext) -> MakeSource:
+        """Makes a `MySqlSource`."""
+        return functools.partial(MySqlSource, self.settings, self.connection, context)

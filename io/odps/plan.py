@@ -120,7 +120,7 @@ SESSIONS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceColumn:
     """Where a column of the row comes from: the table, the partition's key or a constant."""
 
     name: str
@@ -151,7 +151,7 @@ class OdpsSplit:
     start: int
     count: int
     columns: tuple[str, ...]
-    sources: tuple[Source, ...]
+    sources: tuple[SourceColumn, ...]
 
 
 class TablePlan:
@@ -166,18 +166,18 @@ class TablePlan:
         self.sources = tuple(self._sources())
         self.through_sql = bool(settings.condition) or self._tunnel_refuses()
 
-    def _sources(self) -> Iterable[Source]:
+    def _sources(self) -> Iterable[SourceColumn]:
         known = {n.lower(): (n, k) for n, k in {**self.columns, **self.keys}.items()}
         problems: list[str] = []
-        found: list[Source] = []
+        found: list[SourceColumn] = []
         for column in self.settings.column:
             if column.constant:
-                found.append(Source(column.name, "", "", column.constant_value))
+                found.append(SourceColumn(column.name, "", "", column.constant_value))
             elif column.name == "*":
-                found += [Source(n, n, str(k)) for n, k in self.columns.items()]
+                found += [SourceColumn(n, n, str(k)) for n, k in self.columns.items()]
             elif column.name.lower() in known:
                 name, kind = known[column.name.lower()]
-                found.append(Source(column.name, name, str(kind)))
+                found.append(SourceColumn(column.name, name, str(kind)))
             else:
                 problems.append(
                     f"table {self.settings.table!r} has no column {column.name!r}"
@@ -233,17 +233,17 @@ class TablePlan:
         name = f"{self.client.project}.{self.table.name}"
         return query_of(name, columns.items(), partitions, self.keys, self.settings.condition)
 
-    def wire(self) -> list[Source]:
+    def wire(self) -> list[SourceColumn]:
         """The columns to ask the server for; one at least, since it sends all for none."""
         taken = [s for s in self.sources if s.column]
         if not self.through_sql:
             taken = [s for s in taken if s.column in self.columns]
         return taken or [self._any_column()]
 
-    def _any_column(self) -> Source:
+    def _any_column(self) -> SourceColumn:
         for name, kind in self.columns.items():
             if not holds(kind, "json", *UNREADABLE):
-                return Source(name, name, str(kind))
+                return SourceColumn(name, name, str(kind))
         raise JobError(f"table {self.settings.table!r} has no column that can be read")
 
     def sessions(self, most_rows: int | None = None) -> list[OdpsSession]:
@@ -314,7 +314,7 @@ def cut(plan: TablePlan, sessions: list[OdpsSession], concurrent: int | None) ->
     return splits
 
 
-def _unreadable(source: Source) -> str:
+def _unreadable(source: SourceColumn) -> str:
     from odps.types import validate_data_type
 
     kind = validate_data_type(source.kind)

@@ -20,7 +20,7 @@ from vecferry.io.odps.client import (
 from vecferry.io.odps.plan import (
     OdpsSession,
     OdpsSplit,
-    Source,
+    SourceColumn,
     TablePlan,
     cut,
     reopened,
@@ -187,7 +187,7 @@ CHECK_SECONDS = 10.0
 """How long a check waits for a server that does not answer."""
 
 
-class OdpsReader:
+class OdpsSource:
     """The reader of the stepType odps; see `vecferry.steps.Reader`.
 
     The origin of a row is ``project.table/partition:n``, n being its number in the partition (of
@@ -381,7 +381,7 @@ class _Same:
 class _FromColumn:
     """A column of the table."""
 
-    def __init__(self, source: Source, convert: Any) -> None:
+    def __init__(self, source: SourceColumn, convert: Any) -> None:
         self._name, self._convert = source.column.lower(), convert
 
     def index(self, part: Any) -> int:

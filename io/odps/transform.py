@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from vecferry.beam import MakeReader, ReaderTransform
+from vecferry.beam import MakeSource, ReaderTransform
 from vecferry.io.odps.settings import OdpsConnection, OdpsSettings
-from vecferry.io.odps.source import OdpsReader
+from vecferry.io.odps.source import OdpsSource
 from vecferry.steps import StepContext
 
 
@@ -29,6 +29,6 @@ class ReadFromOdps(ReaderTransform):
 
     step_type = "odps"
 
-    def reader(self, context: StepContext) -> MakeReader:
-        """Makes an `OdpsReader`."""
-        return functools.partial(OdpsReader, self.settings, self.connection, context)
+    def reader(self, context: StepContext) -> MakeSource:
+        """Makes an `OdpsSource`."""
+        return functools.partial(OdpsSource, self.settings, self.connection, context)

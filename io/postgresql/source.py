@@ -13,7 +13,7 @@ from vecferry.io.postgresql.read_catalog import planned_rows, read_table
 from vecferry.io.postgresql.values import PgType, Unfit, converter, register, shown
 from vecferry.io.tables.database import BATCH_BYTES, BATCH_ROWS, Convert, Database, Refused, Table
 from vecferry.io.tables.settings import TableConnection
-from vecferry.io.tables.source import TableReader
+from vecferry.io.tables.source import TableSource
 
 _INTEGERS = frozenset({20, 21, 23})
 _SHORT = frozenset({16, 20, 21, 23, 26, 700, 701, 1082, 1083, 1114, 1184, 2950})
@@ -323,7 +323,7 @@ def _sent(sql: str) -> bytes:
     return sql.encode("utf-8", "surrogateescape")
 
 
-class PostgresReader(TableReader):
+class PostgresSource(TableSource):
     """The reader of the stepType postgresql."""
 
     kind: ClassVar[str] = "postgresql"

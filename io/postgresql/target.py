@@ -62,7 +62,7 @@ MOST_GRAVES = 100_000
 """Keys whose delete is remembered, so that an older change that comes late does not revive them."""
 
 
-class Graves:
+class Tombstones:
     """Which version of a key was deleted, for the last `most` keys. Used by many threads."""
 
     def __init__(self, most: int = MOST_GRAVES) -> None:
@@ -119,7 +119,7 @@ class TableStore:
         self._row_head = struct.pack("!h", len(encoder.columns) + nulls)
         self._row_tail = NULL * nulls
         self._pool = Pool(self._connect)
-        self._graves = Graves()
+        self._tombstones = Tombstones()
 
     def _connect(self) -> Any:
         connection = self._open()
@@ -132,7 +132,7 @@ class TableStore:
 
     def send_block(self, block: Block) -> list[Outcome] | None:
         """Writes a block by one statement, which is a transaction; not on Hologres."""
-        if self._graves:
+        if self._tombstones:
             return self.send([self.encode(change) for change in block.changes])
         with self._borrowed() as connection:
             done = connection.execute(self._sql.insert, block.body)
@@ -154,8 +154,8 @@ class TableStore:
     def send(self, records: list[Record]) -> list[Outcome] | None:
         """Writes records of different keys in one transaction."""
         stale: set[int] = set()
-        if graves := self._graves:
-            stale = {i for i, r in enumerate(records) if graves.outlives(r.key, r.body[1])}
+        if tombstones := self._tombstones:
+            stale = {i for i, r in enumerate(records) if tombstones.outlives(r.key, r.body[1])}
         writes = [i for i, r in enumerate(records) if r.op != DELETING and i not in stale]
         deletes = [i for i, r in enumerate(records) if r.op == DELETING and i not in stale]
         with self._borrowed() as connection:
@@ -202,10 +202,10 @@ class TableStore:
         for i in deletes:
             version = records[i].body[1]
             if version is not None:
-                self._graves.add(records[i].key, version)
-        if self._graves:
+                self._tombstones.add(records[i].key, version)
+        if self._tombstones:
             for i in writes:
-                self._graves.remove(records[i].key)
+                self._tombstones.remove(records[i].key)
 
     def close(self) -> None:
         """Closes the connections."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from vecferry.beam import MakeOperator, MakeReader, OperatorTransform, ReaderTransform
+from vecferry.beam import MakeOperator, MakeSource, OperatorTransform, ReaderTransform
 from vecferry.io.postgresql.settings import (
     PostgresConnection,
     PostgresSettings,
     PostgresWriterSettings,
     WriterSettings,
 )
-from vecferry.io.postgresql.source import PostgresReader
+from vecferry.io.postgresql.source import PostgresSource
 from vecferry.io.postgresql.target import TableTarget
 from vecferry.io.sink.writer import SinkWriter
 from vecferry.io.tables.settings import TableConnection
@@ -40,11 +40,11 @@ class ReadFromPostgres(ReaderTransform):
 
     def __post_init__(self) -> None:
         context = self.context or StepContext(step="Read", step_type=self.step_type)
-        PostgresReader(self.settings, self.connection, context)
+        PostgresSource(self.settings, self.connection, context)
 
-    def reader(self, context: StepContext) -> MakeReader:
-        """Makes a `PostgresReader`."""
-        return functools.partial(PostgresReader, self.settings, self.connection, context)
+    def reader(self, context: StepContext) -> MakeSource:
+        """Makes a `PostgresSource`."""
+        return functools.partial(PostgresSource, self.settings, self.connection, context)
 
 
 @dataclass(kw_only=True, eq=False)

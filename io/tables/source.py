@@ -126,7 +126,7 @@ FEW_ROWS = 100_000
 """Up to here a table is counted; a server's estimate of a larger one will do."""
 
 
-class TableReader:
+class TableSource:
     """The reader of the stepTypes mysql and postgresql; see `vecferry.steps.Reader`.
 
     The origin of a row is ``schema.table:column=key`` by the table's primary key, or what takes

@@ -95,10 +95,10 @@ def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool
     if cache is not None:
         found["vectorCache"] = shown_uri(cache.uri)
     if connect:
-        from vecferry.pipelines.run.preflight import try_ends
+        from vecferry.pipelines.run.preflight import preflight
 
         try:
-            try_ends(resolved, "check", paid=True)
+            preflight(resolved, "check", paid=True)
         finally:
             end_run("check")
         found["connected"] = True

@@ -8,23 +8,23 @@ import os
 from typing import Any
 
 from vecferry.errors import JobError, redact
-from vecferry.pipelines.cluster import needs
-from vecferry.pipelines.cluster.runners import Where
+from vecferry.pipelines.cluster import requirements
+from vecferry.pipelines.cluster.runners import RunnerConfig
 from vecferry.pipelines.job.resolve import ResolvedJob, context_of
 from vecferry.pipelines.run.rejects import tidy_rejects
 from vecferry.process import RunState, run_state
-from vecferry.reporting import LAUNCHER, Gathered
+from vecferry.reporting import LAUNCHER, ClusterState
 
 log = logging.getLogger(__name__)
 
 
-def open_state(resolved: ResolvedJob, where: Where, run: str, rejects: str) -> RunState:
+def open_state(resolved: ResolvedJob, where: RunnerConfig, run: str, rejects: str) -> RunState:
     """Where the counts of a run are seen: in this process, or gathered from its workers."""
     limit = resolved.job.setting.error_limit.record
     if not where.apart:
         return run_state(run, limit)
     try:
-        state = Gathered(limit, rejects)
+        state = ClusterState(limit, rejects)
         state.channel.write(LAUNCHER, {})
     except Exception as e:
         raise JobError(f"--rejects {rejects}: can't be written to: {redact(str(e))}") from None
@@ -33,17 +33,19 @@ def open_state(resolved: ResolvedJob, where: Where, run: str, rejects: str) -> R
 
 def leave_nothing(state: RunState) -> None:
     """Removes what a run that was refused has written for its workers."""
-    if isinstance(state, Gathered):
+    if isinstance(state, ClusterState):
         with contextlib.suppress(Exception):  # why it was refused is what matters
             state.channel.remove()
 
 
-def needs_of(resolved: ResolvedJob, where: Where, rejects: str, secrets: str) -> dict[str, Any]:
+def worker_requirements(
+    resolved: ResolvedJob, where: RunnerConfig, rejects: str, secrets: str
+) -> dict[str, Any]:
     """What the workers of a run must have, and where they complain."""
-    return needs.needs_of(resolved, rejects if where.apart else "", secrets)
+    return requirements.worker_requirements(resolved, rejects if where.apart else "", secrets)
 
 
-def ask_workers(where: Where, name: str, wanted: dict[str, Any]) -> None:
+def ask_workers(where: RunnerConfig, name: str, wanted: dict[str, Any]) -> None:
     """Looks at the workers first, where one that dies would leave the job hanging."""
     if where.environment == "EXTERNAL":
         from vecferry.pipelines.cluster.probe import probe
@@ -52,7 +54,7 @@ def ask_workers(where: Where, name: str, wanted: dict[str, Any]) -> None:
         probe(where, f"{name}-probe", {**wanted, "reports": ""})
 
 
-def streams_of(resolved: ResolvedJob, where: Where, run: str) -> int:
+def streams_of(resolved: ResolvedJob, where: RunnerConfig, run: str) -> int:
     """How many streams can work: no more than there are files to read, or parts of them.
 
     A stream that has nothing to read would keep its share of the requests in flight.
@@ -63,7 +65,7 @@ def streams_of(resolved: ResolvedJob, where: Where, run: str) -> int:
     return max(1, min(where.parallelism, len(reader.splits())))
 
 
-def rejects_folder(folder: str, where: Where) -> str:
+def rejects_folder(folder: str, where: RunnerConfig) -> str:
     """A run's folder of rejects, as workers in other folders name it."""
     return os.path.abspath(folder) if where.apart and "://" not in folder else folder
 
@@ -72,7 +74,7 @@ def settle_rejects(state: RunState, rejects: str) -> None:
     """Counts the rejects that were written, each once, and tells nothing more to the workers."""
     try:
         state.settle_rejects(tidy_rejects(rejects))
-        if isinstance(state, Gathered):
+        if isinstance(state, ClusterState):
             state.channel.remove()
     except Exception as e:
         log.warning("%s can't be read to its end: %s", rejects, redact(str(e)))
@@ -95,7 +97,7 @@ def refuse_detaching(resolved: ResolvedJob, target: Any) -> None:
         raise JobError(problems)
 
 
-def how_to_follow(where: Where, job: str, rejects: str) -> list[str]:
+def how_to_follow(where: RunnerConfig, job: str, rejects: str) -> list[str]:
     """What to do with a job that was left running, a line each."""
     if where.flink is None:
         return [

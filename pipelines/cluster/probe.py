@@ -16,16 +16,16 @@ from typing import Any
 import apache_beam as beam
 
 from vecferry.errors import JobError, redact
-from vecferry.pipelines.cluster import needs as needs_module
-from vecferry.pipelines.cluster.runners import Where
-from vecferry.pipelines.run.words import last_words
+from vecferry.pipelines.cluster import requirements as needs_module
+from vecferry.pipelines.cluster.runners import RunnerConfig
+from vecferry.pipelines.run.failures import root_cause
 
 SECONDS = 30.0
 log = logging.getLogger(__name__)
 _NAMESPACE = "vecferry.probe"
 
 
-def probe(where: Where, name: str, needs: dict[str, Any]) -> None:
+def probe(where: RunnerConfig, name: str, needs: dict[str, Any]) -> None:
     """Runs a job called `name` that looks at what workers have; JobError says what is missing."""
     found: list[Any] = []
     thread = threading.Thread(target=_run, args=(where, name, needs, found), daemon=True)
@@ -40,14 +40,14 @@ def probe(where: Where, name: str, needs: dict[str, Any]) -> None:
         )
     last = found[-1]
     if isinstance(last, Exception):
-        raise JobError(f"a first small job on the workers failed: {last_words(last)}")
+        raise JobError(f"a first small job on the workers failed: {root_cause(last)}")
     names = [m.key.metric.name for m in last if m.key.metric.namespace == _NAMESPACE]
     problems = sorted(name for name in names if name != "able")
     if problems or not names:
         raise JobError(problems or "the workers did not say what they have")
 
 
-def _run(where: Where, name: str, needs: dict[str, Any], found: list[Any]) -> None:
+def _run(where: RunnerConfig, name: str, needs: dict[str, Any], found: list[Any]) -> None:
     parts: list[Any] = [needs_module._python, needs_module._version, needs_module._there]
     parts += [needs_module.missing, needs_module.complaint]
     texts = [textwrap.dedent(inspect.getsource(part)) for part in parts]
@@ -68,14 +68,14 @@ def _run(where: Where, name: str, needs: dict[str, Any], found: list[Any]) -> No
         found.append(e)
 
 
-def _ended(where: Where, name: str, found: list[Any]) -> str:
+def _ended(where: RunnerConfig, name: str, found: list[Any]) -> str:
     """Ends the small job; what Flink says of its failures, if any."""
     told = ""
     try:
         job = where.flink.find(name) if where.flink else None
         if where.flink is not None and job is not None:
             failures = where.flink.failures(job)
-            told = f" ({last_words(RuntimeError(failures[0]))})" if failures else ""
+            told = f" ({root_cause(RuntimeError(failures[0]))})" if failures else ""
             where.flink.cancel(job)
         elif found:
             found[0].cancel()

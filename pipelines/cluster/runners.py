@@ -40,7 +40,7 @@ gives a task up after four attempts within a second; starting two more takes som
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where:
+class RunnerConfig:
     """The runner of a job. `options` are Beam's, ours set.
 
     `apart` says that workers are other processes than the launcher, perhaps elsewhere;
@@ -72,19 +72,19 @@ class WorkerOptions(PipelineOptions):
         parser.add_argument(f"--{OPTION}", default=None, help="set by vecferry itself")
 
 
-def choose(options: RunOptions, resolved: ResolvedJob) -> Where:
+def choose(options: RunOptions, resolved: ResolvedJob) -> RunnerConfig:
     """The runner that the command line asks for; JobError holds all that can't work on it."""
     name = _runner_name(options.runner)
     endless = bool(getattr(resolved.reader.settings, "endless", False))
     if name in ("DirectRunner", "FnApiRunner"):
         _refuse_local(options)
         given = (*options.beam_options, "--direct_num_workers=1")
-        return Where(runner="FnApiRunner", options=given, local=True, endless=endless)
+        return RunnerConfig(runner="FnApiRunner", options=given, local=True, endless=endless)
     beam_options = PipelineOptions(list(options.beam_options))
     portable = beam_options.view_as(PortableOptions)
     more = _environment(name, portable)
     kind = portable.environment_type or value_of(more, "environment_type")
-    where = Where(
+    where = RunnerConfig(
         runner=name,
         options=(*options.beam_options, *more),
         apart=kind not in ("LOOPBACK", "EMBEDDED"),
@@ -169,7 +169,7 @@ def _number(options: Any, name: str) -> int | None:
     return int(value) if value else None
 
 
-def _with(where: Where, **values: Any) -> Where:
+def _with(where: RunnerConfig, **values: Any) -> RunnerConfig:
     """`where` with options that the command line does not give; True is a bare flag."""
     given = {option.partition("=")[0] for option in where.options}
     more = tuple(
@@ -180,7 +180,7 @@ def _with(where: Where, **values: Any) -> Where:
     return replace(where, options=(*where.options, *more))
 
 
-def _unrunnable(name: str, where: Where, options: RunOptions) -> list[str]:
+def _unrunnable(name: str, where: RunnerConfig, options: RunOptions) -> list[str]:
     problems = []
     if where.endless and name == "SparkRunner":
         problems.append(
@@ -252,7 +252,7 @@ def _local_path(
     return []
 
 
-def _on_flink(where: Where, options: PipelineOptions, resolved: ResolvedJob) -> Where:
+def _on_flink(where: RunnerConfig, options: PipelineOptions, resolved: ResolvedJob) -> RunnerConfig:
     master = str(options.view_as(FlinkRunnerOptions).flink_master)
     flink = None if master.startswith("[") else Flink(master)
     asked, concurrent = _number(where.options, "parallelism"), _concurrent(resolved)

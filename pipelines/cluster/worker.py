@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from vecferry.errors import redact
-from vecferry.pipelines.cluster.needs import complaint, missing
+from vecferry.pipelines.cluster.requirements import complaint, missing
 
 OPTION = "vecferry_worker"
 """The option of a job that tells its workers what they need."""

@@ -190,7 +190,7 @@ class _InputCounter:
             else:
                 self._result.images += 1
                 self._images.add(_digest(one.value))
-        return change.having(self._vectors)
+        return change.with_columns(self._vectors)
 
     def _count(self, text: str) -> None:
         self._result.texts += 1

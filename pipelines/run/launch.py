@@ -17,25 +17,25 @@ from typing import Any
 import apache_beam as beam
 
 from vecferry.errors import JobError, VecferryError, redact
-from vecferry.pipelines.cluster.following import Ended, Following
 from vecferry.pipelines.cluster.launch import (
     ask_workers,
     how_to_follow,
     leave_nothing,
-    needs_of,
     open_state,
     refuse_detaching,
     rejects_folder,
     settle_rejects,
     streams_of,
+    worker_requirements,
 )
-from vecferry.pipelines.cluster.needs import packed
 from vecferry.pipelines.cluster.options import ClusterOptions
-from vecferry.pipelines.cluster.runners import Where, choose
+from vecferry.pipelines.cluster.requirements import packed
+from vecferry.pipelines.cluster.runners import RunnerConfig, choose
+from vecferry.pipelines.cluster.watch import JobWatcher, RunResult
 from vecferry.pipelines.job.resolve import ResolvedJob, context_of
 from vecferry.pipelines.run.graph import RunPlan, build
 from vecferry.pipelines.run.local import run_here
-from vecferry.pipelines.run.preflight import try_ends
+from vecferry.pipelines.run.preflight import preflight
 from vecferry.pipelines.run.report import (
     Report,
     State,
@@ -99,11 +99,11 @@ def _run(resolved: ResolvedJob, options: RunOptions, on_progress: OnProgress) ->
     try:
         if options.preflight:
             log.info("run %s: trying source, endpoint and target", run)
-            try_ends(resolved, run, reader=options.replay is None)
+            preflight(resolved, run, reader=options.replay is None)
         if options.limit is None and options.replay is None:
             plan = plan.with_streams(streams_of(resolved, where, run))
         name = f"{resolved.job.name}-{run}"
-        needs = needs_of(resolved, where, plan.rejects, options.cluster.secrets)
+        needs = worker_requirements(resolved, where, plan.rejects, options.cluster.secrets)
         if options.preflight:
             ask_workers(where, name, needs)
         pipeline = beam.Pipeline(where.runner, options=where.beam_options(name, packed(needs)))
@@ -115,7 +115,7 @@ def _run(resolved: ResolvedJob, options: RunOptions, on_progress: OnProgress) ->
         target.prepare()
         size = _size(resolved, run) if options.replay is None else Size()
         log.info("run %s: %s bytes to read; rejects go to %s", run, size.bytes, plan.rejects)
-        following = None if where.local else Following(pipeline, where, name, state)
+        following = None if where.local else JobWatcher(pipeline, where, name, state)
         if options.cluster.detach and following is not None:
             job = following.submitted()
             return _left(resolved, plan, state, how_to_follow(where, job, plan.rejects))
@@ -131,7 +131,7 @@ def _run(resolved: ResolvedJob, options: RunOptions, on_progress: OnProgress) ->
         end_run(run)
 
 
-def _plan(resolved: ResolvedJob, options: RunOptions, where: Where, run: str) -> RunPlan:
+def _plan(resolved: ResolvedJob, options: RunOptions, where: RunnerConfig, run: str) -> RunPlan:
     folder = rejects_folder(options.rejects, where)
     rejects = os.path.join(folder, f"{resolved.job.name}-{run}")
     one = options.limit is not None or options.replay is not None
@@ -181,11 +181,11 @@ def _size(resolved: ResolvedJob, run: str) -> Size:
 
 def _follow(
     pipeline: beam.Pipeline,
-    following: Following | None,
+    following: JobWatcher | None,
     state: RunState,
     options: RunOptions,
     on_progress: Callable[[], None],
-) -> Ended:
+) -> RunResult:
     if following is None:
         return run_here(pipeline, state, on_progress, options.poll_seconds)
     return following.to_its_end(on_progress, options.poll_seconds)
@@ -206,7 +206,7 @@ def _left(resolved: ResolvedJob, plan: RunPlan, state: RunState, follow: list[st
 
 
 def _conclude(
-    resolved: ResolvedJob, plan: RunPlan, state: RunState, ended: Ended, seconds: float
+    resolved: ResolvedJob, plan: RunPlan, state: RunState, ended: RunResult, seconds: float
 ) -> Report:
     ledger = ledger_of(context_of(resolved, resolved.reader, plan.run))
 

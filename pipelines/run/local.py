@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import apache_beam as beam
 
-from vecferry.pipelines.cluster.following import Ended
+from vecferry.pipelines.cluster.watch import RunResult
+from vecferry.pipelines.run.failures import root_cause
 from vecferry.pipelines.run.interrupts import on_interrupt
-from vecferry.pipelines.run.words import last_words
 from vecferry.process import RunState
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 def run_here(
     pipeline: beam.Pipeline, state: RunState, on_progress: Callable[[], None], poll_seconds: float
-) -> Ended:
+) -> RunResult:
     """Runs the pipeline in a thread of its own and tells how it ended."""
     failure: list[BaseException] = []
 
@@ -43,5 +43,5 @@ def run_here(
             thread.join(poll_seconds)
             on_progress()
     if not failure:
-        return Ended(committed=True)
-    return Ended(error=state.failure or last_words(failure[0]))
+        return RunResult(committed=True)
+    return RunResult(error=state.failure or root_cause(failure[0]))

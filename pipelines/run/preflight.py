@@ -6,7 +6,7 @@ from vecferry.errors import JobError, VecferryError
 from vecferry.pipelines.job.resolve import ResolvedJob, context_of
 
 
-def try_ends(resolved: ResolvedJob, run: str, *, reader: bool = True, paid: bool = False) -> None:
+def preflight(resolved: ResolvedJob, run: str, *, reader: bool = True, paid: bool = False) -> None:
     """Reaches every endpoint, the source and the target; JobError holds all that fails.
 
     With `paid` each embedding model embeds one short text; else its host is only connected to.

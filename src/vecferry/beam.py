@@ -21,13 +21,13 @@ from vecferry.errors import FatalError, JobError
 from vecferry.process import once, run_state
 from vecferry.reporting import told
 from vecferry.rows import Change, Reject, as_change
-from vecferry.steps import Counts, Emitted, Operator, Reader, StepContext, TokenBucket, paced
+from vecferry.steps import Counts, Emitted, Operator, Source, StepContext, TokenBucket, paced
 
 REJECTED = "rejected"
 FLUSH_SECONDS = 0.25
 _GLOBAL = (GlobalWindow(),)
 
-MakeReader = Callable[[], Reader]
+MakeSource = Callable[[], Source]
 MakeOperator = Callable[[], Operator]
 
 
@@ -94,7 +94,7 @@ def _dealt(splits: list[Any], streams: int | None) -> list[Any]:
 class ReadFn(beam.DoFn):
     """Reads splits: rows to the main output, records that are no rows to ``rejected``."""
 
-    def __init__(self, make: MakeReader, context: StepContext) -> None:
+    def __init__(self, make: MakeSource, context: StepContext) -> None:
         self.make, self.context = make, context
 
     def setup(self) -> None:
@@ -278,7 +278,7 @@ class ReaderTransform(beam.PTransform):
     main = "rows"
     step_type = ""
 
-    def reader(self, context: StepContext) -> MakeReader:
+    def reader(self, context: StepContext) -> MakeSource:
         """A picklable function that makes the reader."""
         raise TypeError(f"{type(self).__name__} must say how its reader is made")
 

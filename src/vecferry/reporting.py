@@ -81,7 +81,7 @@ class Channel:
             self._fs.rmdir(parent)
 
 
-class Told:
+class WorkerReporter:
     """A worker's end of the channel: a thread that tells what changed and hears of a stop."""
 
     def __init__(self, state: RunState, folder: str) -> None:
@@ -124,9 +124,9 @@ class Told:
                 self._state.end(why)
 
 
-def told(run: str, state: RunState, folder: str) -> Told:
+def told(run: str, state: RunState, folder: str) -> WorkerReporter:
     """This process's end of the channel of a run, made on first use."""
-    return once(("reports", run), lambda: Told(state, folder))
+    return once(("reports", run), lambda: WorkerReporter(state, folder))
 
 
 def complain(folder: str, message: str) -> None:
@@ -138,7 +138,7 @@ def complain(folder: str, message: str) -> None:
         log.warning("the launcher can't be told: %s", redact(str(e)))
 
 
-class Gathered(RunState):
+class ClusterState(RunState):
     """What all worker processes of a run told, as the launcher sees it."""
 
     def __init__(self, reject_limit: int | None, folder: str) -> None:

@@ -51,7 +51,7 @@ class Change(dict[str, Any], metaclass=_ChangeType):
     """A row with its row kind, its version (greater wins) and its origin.
 
     It is a dict, so that a ``Map`` over rows needs to know nothing of changes. ``dict(change)``
-    and ``{**change}`` give the bare row; `having` gives a copy that stays a change.
+    and ``{**change}`` give the bare row; `with_columns` gives a copy that stays a change.
     """
 
     __slots__ = ("_origin", "_place", "kind", "version")
@@ -77,9 +77,9 @@ class Change(dict[str, Any], metaclass=_ChangeType):
         self._origin = origin
         self._place = None
 
-    def having(self, columns: Row) -> Change:
+    def with_columns(self, columns: Row) -> Change:
         """A copy of this change with `columns` added or replaced; the original is left alone."""
-        other: Change = bare(self)
+        other: Change = unstamped(self)
         other.kind, other.version = self.kind, self.version
         other._origin, other._place = self._origin, self._place
         other.update(columns)
@@ -89,7 +89,7 @@ class Change(dict[str, Any], metaclass=_ChangeType):
         return _rebuild, (dict(self), self.kind, self.version, self.origin)
 
 
-bare: Callable[[Row], Change] = type.__call__.__get__(Change)
+unstamped: Callable[[Row], Change] = type.__call__.__get__(Change)
 """A change of a row, copied, whose kind, version and origin are still to be set; for hot loops."""
 
 
@@ -98,7 +98,7 @@ def changes(rows: Iterable[Row], prefix: str, places: Iterable[int]) -> list[Cha
 
     What `Change(row, origin=f"{prefix}{place}")` gives for each, in a third of the time.
     """
-    made = list(map(bare, rows))
+    made = list(map(unstamped, rows))
     for change, place in zip(made, places, strict=False):
         change.kind = INSERT
         change.version = None

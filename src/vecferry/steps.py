@@ -145,7 +145,7 @@ class Size:
     bytes: int | None = None
 
 
-class Reader(Protocol):
+class Source(Protocol):
     """A source of rows, cut into splits that can be pickled and read anywhere.
 
     `read` counts ``rows-read`` for each record, also for one that becomes a reject, and
@@ -187,7 +187,7 @@ class TokenBucket:
 
 
 def paced(
-    reader: Reader, split: Any, context: StepContext, throttle: tuple[TokenBucket | None, ...]
+    reader: Source, split: Any, context: StepContext, throttle: tuple[TokenBucket | None, ...]
 ) -> Iterator[Change | Reject]:
     """The rows of a split within the run's throttle and limit, until the run is asked to stop.
 

@@ -43,7 +43,7 @@ class Runner:
     committed: bool
     prefix: list[str] = field(default_factory=list)
 
-    def having(self, *options: str) -> Runner:
+    def with_columns(self, *options: str) -> Runner:
         """The runner with more options."""
         return Runner(self.name, [*self.options, *options], self.committed, self.prefix)
 
@@ -303,4 +303,4 @@ class Afar(Contract):
         job.sources["Table"]["password"] = "${FERRY_PASSWORD}"
         job.environment = {**secrets, **keys()}
         job.rejects_at = new_folder()
-        return runner.having(*process(**job.environment), "--secrets", "worker")
+        return runner.with_columns(*process(**job.environment), "--secrets", "worker")

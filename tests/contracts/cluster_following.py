@@ -16,7 +16,7 @@ from tests.services.server import eventually
 from tests.transforms.embed.endpoints.server import EndpointServer
 
 
-class Following:
+class JobWatcher:
     """Claims of a cluster; a subclass has a fixture `runner` and says what still runs."""
 
     @pytest.fixture

@@ -35,7 +35,7 @@ class Workers(Small):
 
     def failing(self, runner: Runner, job: Job, options: list[str]) -> str:
         """Runs the job, which must fail in time; gives the message."""
-        outcome = job.run(runner.having(*options))
+        outcome = job.run(runner.with_columns(*options))
         assert outcome.status == 1, outcome.err
         assert outcome.report["state"] == "FAILED"
         assert outcome.report["seconds"] < IN_TIME
@@ -102,7 +102,7 @@ class Pools(Small):
     def pooled(self, runner: Runner, pool: Part) -> Runner:
         """The runner with workers of the pool, one stream."""
         options = ["--environment_type=EXTERNAL", f"--environment_config=127.0.0.1:{pool.port}"]
-        return runner.having(*options, "--parallelism=1")
+        return runner.with_columns(*options, "--parallelism=1")
 
 
 def program(name: str) -> str:

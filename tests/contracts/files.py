@@ -22,7 +22,7 @@ import pytest
 
 from vecferry.errors import FatalError, JobError
 from vecferry.io.files import FilesSettings
-from vecferry.io.files.source import FileReader
+from vecferry.io.files.source import FileSource
 from vecferry.rows import Change, Reject
 from vecferry.settings import Settings
 from vecferry.steps import StepContext
@@ -47,9 +47,9 @@ class Place:
     delete: Callable[[str], None]
     step_type: str = "file"
 
-    def reader(self, pattern: str, split_bytes: int = 64 << 20, **job: Any) -> FileReader:
+    def reader(self, pattern: str, split_bytes: int = 64 << 20, **job: Any) -> FileSource:
         """A reader of `pattern` with the parameters of a job."""
-        return FileReader(
+        return FileSource(
             FilesSettings.model_validate({"path": pattern, **job}),
             self.connection,
             StepContext(step="Reader", step_type=self.step_type),
@@ -168,7 +168,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def items_of(source: FileReader) -> list[Change | Reject]:
+def items_of(source: FileSource) -> list[Change | Reject]:
     """All that the splits of a reader give."""
     return [item for split in source.splits() for item in source.read(split)]
 

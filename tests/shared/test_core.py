@@ -73,9 +73,9 @@ def test_a_change_is_a_dict_that_survives_pickling() -> None:
 
 
 def test_having_copies_and_stays_a_change() -> None:
-    """`having` adds and replaces in a copy; the original keeps its columns."""
+    """`with_columns` adds and replaces in a copy; the original keeps its columns."""
     change = Change({"a": 1, "b": 2}, kind=DELETE, version=5, origin="f:9")
-    other = change.having({"b": 3, "c": 4})
+    other = change.with_columns({"b": 3, "c": 4})
     assert change == {"a": 1, "b": 2}
     assert other == {"a": 1, "b": 3, "c": 4}
     assert (other.kind, other.version, other.origin) == (DELETE, 5, "f:9")

@@ -40,7 +40,7 @@ class Hold:
     def _judge(self, change: Change) -> Change | Reject:
         if change["n"] < 0:
             return self.context.reject("negative", f"n={change['n']}", row=change)
-        return change.having({"held": True})
+        return change.with_columns({"held": True})
 
     def close(self) -> None:
         assert not self.held, "closed with rows inside"

@@ -13,7 +13,7 @@ import pytest
 from tests.services.server import eventually
 from vecferry.pipelines.run.rejects import ONCE, tidy_rejects
 from vecferry.process import RunState, end_run, run_state
-from vecferry.reporting import Gathered, complain, told
+from vecferry.reporting import ClusterState, complain, told
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -30,7 +30,7 @@ def worker(folder: str, run: str) -> Any:
 def test_a_launcher_sees_the_sum_of_what_workers_counted(folder: str) -> None:
     """Counters, rejects, distributions; the latest that each process told."""
     runs = [uuid.uuid4().hex for _ in range(2)]
-    launcher = Gathered(3, folder)
+    launcher = ClusterState(3, folder)
     try:
         for run in runs:
             state = run_state(run)
@@ -59,7 +59,7 @@ def test_a_launcher_sees_the_sum_of_what_workers_counted(folder: str) -> None:
 def test_workers_hear_of_a_stop(folder: str) -> None:
     """Within seconds, and with the reason."""
     run = uuid.uuid4().hex
-    launcher = Gathered(None, folder)
+    launcher = ClusterState(None, folder)
     try:
         worker(folder, run)
         launcher.channel.stop("interrupt")
@@ -71,7 +71,7 @@ def test_workers_hear_of_a_stop(folder: str) -> None:
 
 def test_what_a_worker_could_not_start_for_is_fatal(folder: str) -> None:
     """Trying again would not help."""
-    launcher = Gathered(None, folder)
+    launcher = ClusterState(None, folder)
     launcher.gather(now=True)
     assert not launcher.fatal
     complain(folder, "it lacks psycopg")

@@ -18,7 +18,7 @@ from vecferry.steps import Counts, Emitted, Stamp, StepContext
 from vecferry.transforms.embed.budget import ledger_of
 from vecferry.transforms.embed.caller import Caller, Fate
 from vecferry.transforms.embed.endpoints.base import Vector
-from vecferry.transforms.embed.images.content import Image, Source
+from vecferry.transforms.embed.images.content import Image, ImageSource
 from vecferry.transforms.embed.long import is_long, mean_vector, pieces_of
 from vecferry.transforms.embed.outbox import Outbox
 from vecferry.transforms.embed.settings import EmbedSettings
@@ -206,7 +206,7 @@ class Embedder:
                 self._want(row, name, text)
         row.missing -= 1
         if not row.missing and row.item is None:
-            self._settle(row, row.change.having(row.vectors))
+            self._settle(row, row.change.with_columns(row.vectors))
 
     def _empty(self, row: Row, name: str) -> Any:
         what = self._settings.input_type_of(name)
@@ -219,7 +219,7 @@ class Embedder:
 
     def _want(self, row: Row, name: str, text: Any) -> None:
         row.missing += 1
-        if self._images is not None and type(text) is Source:
+        if self._images is not None and type(text) is ImageSource:
             self._images.want(text, row, name)
         elif self._limit is not None and len(text) > self._limit and is_long(text, self._limit):
             self._want_long(row, name, text, self._limit)
@@ -292,7 +292,7 @@ class Embedder:
         row.vectors[name] = fate
         row.missing -= 1
         if not row.missing:
-            self._settle(row, row.change.having(row.vectors))
+            self._settle(row, row.change.with_columns(row.vectors))
 
     def _settle(self, row: Row, item: Any) -> None:
         """Lets `item` leave for a row, in its turn where order is kept."""

@@ -47,7 +47,7 @@ def text_of(value: Any, name: str) -> str:
 def input_maker(
     column: EmbeddingColumn, settings: EmbedSettings
 ) -> Callable[[dict[str, Any]], Any]:
-    """A function from a row to its text, or to the `Source` of its image; "" where it has none."""
+    """A function from a row to its text or `ImageSource`; it gives "" where the row has none."""
     if column.input_type == "image":
         paths = settings.image_datasource is not None
         return source_maker(column.source_column_names[0], paths=paths)

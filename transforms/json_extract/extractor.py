@@ -142,7 +142,7 @@ class JsonExtractor:
             else:
                 self.counts.add("values-nulled")
                 added[name] = None
-        return [(change.having(added), stamp)]
+        return [(change.with_columns(added), stamp)]
 
     def finish(self) -> list[Emitted]:
         """Nothing: no row waits here."""

@@ -27,8 +27,8 @@ from vecferry.io.files.formats.records import (
     FieldsToRow,
     Items,
     Parser,
-    Patience,
     Rejects,
+    RetryGate,
     row_maker,
 )
 from vecferry.io.files.settings import CsvReaderConfig, FilesSettings
@@ -170,7 +170,7 @@ class QuickCsv:
         config: CsvReaderConfig = settings.csv_reader_config
         self._slow, self._prefix, self._to_row = slow, prefix, to_row
         self._checks = CsvChecks(settings)
-        self._patience = Patience()
+        self._patience = RetryGate()
         self._rest, self._rest_at = b"", 0
         self._ahead: _Block | None = None
         self._thread: ThreadPoolExecutor | None = None

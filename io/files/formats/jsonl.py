@@ -11,14 +11,14 @@ from vecferry.io.files.formats.lines import LONG_LINE
 from vecferry.io.files.formats.records import (
     AtOnce,
     Items,
-    Patience,
     Rejects,
+    RetryGate,
     RowError,
     no_object,
     object_to_row,
 )
 from vecferry.io.files.settings import FilesSettings
-from vecferry.rows import INSERT, Change, Reject, Row, bare, changes
+from vecferry.rows import INSERT, Change, Reject, Row, changes, unstamped
 
 _VALUE = msgspec.json.Decoder()
 _OBJECT = msgspec.json.Decoder(dict)
@@ -32,7 +32,7 @@ class JsonLines(AtOnce):
         self._rejects, self._prefix = rejects, f"{rejects.path}:"
         self._encoding = None if settings.encoding == "utf-8" else settings.encoding
         self._to_row = object_to_row(settings, rejects.path)
-        self._patience = Patience()
+        self._patience = RetryGate()
 
     def feed(self, lines: bytes, at: int) -> Items:
         """The rows of `lines`; the hot loop of the file reader."""
@@ -62,7 +62,7 @@ class JsonLines(AtOnce):
         """The rows of long lines, each finished while its memory is hot."""
         made: list[Change] = []
         loads = _OBJECT.decode if self._encoding is None and self._to_row is None else self._row
-        new, add, prefix = bare, made.append, self._prefix
+        new, add, prefix = unstamped, made.append, self._prefix
         for line in io.BytesIO(lines):
             change = new(loads(line))
             change.kind = INSERT

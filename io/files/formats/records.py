@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 from vecferry.io.common.types import Convert
 from vecferry.io.files.settings import FilesSettings
-from vecferry.rows import INSERT, Change, Reject, Row, bare, changes
+from vecferry.rows import INSERT, Change, Reject, Row, changes, unstamped
 from vecferry.steps import StepContext
 
 
-class Patience:
+class RetryGate:
     """Whether a quick way that fails now and then is worth trying.
 
     Each failure in a row doubles the number of blocks for which it is not tried.
@@ -350,7 +350,7 @@ class Fields(AtOnce):
     ) -> None:
         self._to_row, self._rejects, self._split = to_row, rejects, split
         self._skip_blank, self._prefix = skip_blank, f"{rejects.path}:"
-        self._patience = Patience()
+        self._patience = RetryGate()
 
     def feed(self, lines: bytes, at: int) -> Items:
         """The rows of `lines`."""
@@ -393,7 +393,7 @@ class Fields(AtOnce):
 
     def row(self, fields: list[str], at: int) -> Change:
         """The row of the fields of the record at byte `at`; RowError where they are no row."""
-        change = bare(self._to_row(fields))
+        change = unstamped(self._to_row(fields))
         change.kind = INSERT
         change.version = None
         change._origin = self._prefix

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 
 from vecferry.errors import FatalError, JobError
 from vecferry.io.files.settings import FilesSettings, LocalConnection
-from vecferry.io.files.source import FileReader
+from vecferry.io.files.source import FileSource
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 
 
 def reader(
     folder: Path, split_bytes: int = 1 << 26, step_type: str = "file", **job: Any
-) -> FileReader:
+) -> FileSource:
     """A reader of `folder` with the parameters of a job; all `*` files as JSON lines by default."""
     parameters = {"object": "*", "fileFormat": "jsonl", **job}
-    return FileReader(
+    return FileSource(
         FilesSettings.model_validate(parameters),
         LocalConnection(path=str(folder)),
         StepContext(step="Reader", step_type=step_type),
@@ -34,19 +34,19 @@ def reader(
     )
 
 
-def read(source: FileReader) -> list[Change | Reject]:
+def read(source: FileSource) -> list[Change | Reject]:
     """All that the splits of a reader give."""
     return [item for split in source.splits() for item in source.read(split)]
 
 
-def rows(source: FileReader) -> list[dict[str, Any]]:
+def rows(source: FileSource) -> list[dict[str, Any]]:
     """The rows; a reject among them fails the test."""
     items = read(source)
     assert [i for i in items if isinstance(i, Reject)] == []
     return [dict(i) for i in items if isinstance(i, Change)]
 
 
-def rejects(source: FileReader) -> list[Reject]:
+def rejects(source: FileSource) -> list[Reject]:
     """The rejects only."""
     return [i for i in read(source) if isinstance(i, Reject)]
 
@@ -255,7 +255,7 @@ class TestCsvAndText:
         (tmp_path / "a.txt").write_bytes(b'1\x01\t"x\n')
         column = [{"index": 0, "name": "id", "type": "long"}, {"index": 1, "name": "t"}]
         job: dict[str, Any] = {"fileType": "text", "fieldDelimiter": r"\u0001\t", "column": column}
-        source = FileReader(
+        source = FileSource(
             FilesSettings.model_validate({"path": "a.txt", **job}),
             LocalConnection(path=str(tmp_path)),
             StepContext(step="Reader", step_type="hdfs"),

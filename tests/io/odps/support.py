@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.io.odps.server import OdpsServer, Table
 from vecferry.io.odps import OdpsConnection, OdpsSettings
-from vecferry.io.odps.source import OdpsReader
+from vecferry.io.odps.source import OdpsSource
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 
@@ -32,10 +32,10 @@ def reader(
     connection: dict[str, Any] | None = None,
     context: dict[str, Any] | None = None,
     **parameters: Any,
-) -> OdpsReader:
+) -> OdpsSource:
     """A reader of ``split=dev`` of `talks`, where `parameters` say nothing else."""
     given = {"table": "talks", "partition": ["split=dev"], "column": ["id", "sentence"]}
-    return OdpsReader(
+    return OdpsSource(
         OdpsSettings.model_validate({**given, **parameters}),
         OdpsConnection(**(connection or server.connection())),
         StepContext(
@@ -44,7 +44,7 @@ def reader(
     )
 
 
-def read_all(of: OdpsReader) -> list[Change | Reject]:
+def read_all(of: OdpsSource) -> list[Change | Reject]:
     """What all splits give, one after the other."""
     return [item for split in of.splits() for item in of.read(split)]
 

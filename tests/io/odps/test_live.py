@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vecferry.io.odps import OdpsConnection, OdpsSettings
-from vecferry.io.odps.source import OdpsReader
+from vecferry.io.odps.source import OdpsSource
 from vecferry.steps import StepContext
 
 GIVEN = {
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def _reader(**parameters: Any) -> OdpsReader:
+def _reader(**parameters: Any) -> OdpsSource:
     partition = [GIVEN["PARTITION"]] if GIVEN["PARTITION"] else []
     given = {"table": GIVEN["TABLE"], "partition": partition, "column": ["*"], **parameters}
-    return OdpsReader(
+    return OdpsSource(
         OdpsSettings.model_validate(given),
         OdpsConnection(
             endpoint=GIVEN["ENDPOINT"], project=GIVEN["PROJECT"],

@@ -22,7 +22,7 @@ from tests.services.server import running
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError
 from vecferry.io.postgresql import PostgresConnection, WriteToPostgres
 from vecferry.io.postgresql.client import classify, connect
-from vecferry.io.postgresql.target import Graves
+from vecferry.io.postgresql.target import Tombstones
 from vecferry.io.sink import TooLargeError
 from vecferry.rows import DELETE, Change, Reject
 
@@ -498,12 +498,12 @@ def test_what_happens_once_is_not_for_a_pipeline_that_repeats_bundles(tables, mo
 
 def test_deletes_are_remembered_by_many_threads_at_once():
     """Of more keys than there is room for the last ones are kept, and no thread fails."""
-    graves, failures = Graves(most=8), []
+    tombstones, failures = Tombstones(most=8), []
 
     def bury(first: int) -> None:
         try:
             for n in range(4000):
-                graves.add((first, n), n)
+                tombstones.add((first, n), n)
         except (KeyError, RuntimeError) as e:
             failures.append(e)
 
@@ -518,8 +518,8 @@ def test_deletes_are_remembered_by_many_threads_at_once():
     finally:
         sys.setswitchinterval(usual)
     assert failures == []
-    assert any(graves.outlives((i, 3999), 3998) for i in range(4))
-    assert not any(graves.outlives((i, 0), -1) for i in range(4))
+    assert any(tombstones.outlives((i, 3999), 3998) for i in range(4))
+    assert not any(tombstones.outlives((i, 0), -1) for i in range(4))
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,11 @@ class Place:
         """A reader with a step's parameters."""
         if self.dialect == "mysql":
             from vecferry.io.mysql import MySqlSettings as Settings
-            from vecferry.io.mysql.source import MySqlReader as Reader
+            from vecferry.io.mysql.source import MySqlSource as Source
         else:
             from vecferry.io.postgresql import PostgresSettings as Settings
-            from vecferry.io.postgresql.source import PostgresReader as Reader
-        return Reader(
+            from vecferry.io.postgresql.source import PostgresSource as Source
+        return Source(
             Settings.model_validate(parameter),
             connection or self.connection(),
             self.context(**context),

@@ -9,7 +9,7 @@ import pytest
 from tests.contracts.cluster import Afar, Job, Runner
 from tests.contracts.cluster_endless import Endless
 from tests.contracts.cluster_extra import Extra
-from tests.contracts.cluster_following import Following, Leaving
+from tests.contracts.cluster_following import JobWatcher, Leaving
 from tests.contracts.cluster_kills import Kills, ancestors, python_workers
 from tests.contracts.cluster_templates import Templates
 from tests.contracts.cluster_workers import Pools, Workers
@@ -46,7 +46,7 @@ class TestKills(Kills):
     def runner(self, runner: Runner, cluster: Flink) -> Iterator[Runner]:
         """Both TaskManagers are there before and after."""
         self.cluster = cluster
-        yield runner.having("--parallelism=2")
+        yield runner.with_columns("--parallelism=2")
         for part in cluster.task_managers:
             if part.process is None:
                 part.start()
@@ -82,7 +82,7 @@ class TestPools(Pools):
     """One pool for both TaskManagers, one stream."""
 
 
-class TestFollowing(Following, Leaving):
+class TestFollowing(JobWatcher, Leaving):
     """Flink's own REST interface knows what runs."""
 
     @pytest.fixture(autouse=True)

@@ -16,11 +16,11 @@ from tests.shared.endless_source import TickSettings
 from vecferry.errors import JobError
 from vecferry.pipelines import registry
 from vecferry.pipelines.cluster import runners
-from vecferry.pipelines.cluster.needs import complaint, missing, needs_of
 from vecferry.pipelines.cluster.options import ClusterOptions
+from vecferry.pipelines.cluster.requirements import complaint, missing, worker_requirements
 from vecferry.pipelines.job.resolve import read_and_resolve
+from vecferry.pipelines.run.failures import root_cause
 from vecferry.pipelines.run.launch import RunOptions
-from vecferry.pipelines.run.words import last_words
 from vecferry.steps import StepContext
 
 SPARK = ("--runner", "SparkRunner", "--job_endpoint=127.0.0.1:1")
@@ -49,7 +49,7 @@ def resolved(bench: Bench) -> Any:
     return read_and_resolve(bench.save(), data_sources=str(bench.folder / "sources.json"))
 
 
-def chosen(bench: Bench, runner: str, *options: str, **cluster: Any) -> runners.Where:
+def chosen(bench: Bench, runner: str, *options: str, **cluster: Any) -> runners.RunnerConfig:
     """Where the job runs."""
     how = ClusterOptions(**{"shared_files": True, **cluster})
     given = RunOptions(runner=runner, beam_options=options, cluster=how)
@@ -165,10 +165,10 @@ def test_a_run_that_is_refused_leaves_nothing_in_the_folder_of_rejects(
 
 def test_a_worker_says_all_that_it_lacks(bench: Bench) -> None:
     """Each with the remedy."""
-    needs = needs_of(resolved(bench))
+    needs = worker_requirements(resolved(bench))
     assert missing(needs) == []
     assert needs["clients"] == {"pymilvus": "milvus", "wordllama": "local"}
-    assert "s3fs" in needs_of(resolved(bench), "s3://bucket/rejects")["clients"]
+    assert "s3fs" in worker_requirements(resolved(bench), "s3://bucket/rejects")["clients"]
     needs["python"] = "2.7"
     needs["packages"]["vecferry"] = "9.9"
     needs["clients"] = {"no_such_client": "milvus"}
@@ -181,10 +181,10 @@ def test_a_worker_says_all_that_it_lacks(bench: Bench) -> None:
 def test_what_a_runner_says_is_cut_down_to_what_matters() -> None:
     """The last Python error, else the Java cause that still says what it was about."""
     python = "java.lang.RuntimeException: x\nTraceback\n  File\nvalue.ValueError: no 7 [while]\n"
-    assert last_words(RuntimeError(python)) == "value.ValueError: no 7 [while]"
+    assert root_cause(RuntimeError(python)) == "value.ValueError: no 7 [while]"
     java = (
         'java.lang.Exception: failed: java.io.IOException: Cannot run program "w": error=2\n'
         '\tat x\nCaused by: java.io.IOException: Cannot run program "w": error=2\n'
         "Caused by: java.io.IOException: error=2\n"
     )
-    assert last_words(RuntimeError(java)) == 'Cannot run program "w": error=2'
+    assert root_cause(RuntimeError(java)) == 'Cannot run program "w": error=2'

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contracts.cluster import Afar, Runner
-from tests.contracts.cluster_following import Following
+from tests.contracts.cluster_following import JobWatcher
 from tests.contracts.cluster_kills import Kills, processes
 from tests.contracts.cluster_templates import SmallElasticsearch, Templates
 from tests.contracts.cluster_workers import Workers
@@ -56,7 +56,7 @@ class TestWorkers(Workers):
     """Though Spark would try each task four times."""
 
 
-class TestFollowing(Following):
+class TestFollowing(JobWatcher):
     """Executors end with their job."""
 
     def jobs(self) -> list[str]:

@@ -60,7 +60,7 @@ def image_tokens(width: int, height: int) -> int:
     return min(MOST_TOKENS, max(4, math.ceil(width / PATCH) * math.ceil(height / PATCH)))
 
 
-class Source:
+class ImageSource:
     """Where the image of a row is: `value` is its content, a text that holds it, or a place.
 
     `weight` is the number of bytes that the row itself holds for it.
@@ -89,24 +89,24 @@ def shown_url(url: str) -> str:
     return redact(shorten(head, 160)) + ("?…" if mark else "")
 
 
-def source_of(value: str | bytes, *, paths: bool) -> Source:
+def source_of(value: str | bytes, *, paths: bool) -> ImageSource:
     """What a value of an image column means; raises TerminalError where it means nothing.
 
     Text is a ``data:`` URI, an http(s) URL, base64 of an image (it begins as one does), or, where
     `paths` tells that there is a data source, a path in it.
     """
     if type(value) is bytes:
-        return Source("content", value)
+        return ImageSource("content", value)
     assert isinstance(value, str)
     text = value.strip()
     if text[:5].lower() == "data:":
-        return Source("data", text)
+        return ImageSource("data", text)
     if text[:8].lower().startswith(("http://", "https://")):
-        return Source("url", text)
+        return ImageSource("url", text)
     if _is_base64_image(text):
-        return Source("base64", text)
+        return ImageSource("base64", text)
     if paths:
-        return Source("path", value)
+        return ImageSource("path", value)
     scheme = _SCHEME.match(value)
     if scheme is not None:
         raise TerminalError(
@@ -128,7 +128,9 @@ def missing_column(name: str, row: dict[str, Any]) -> TerminalError:
 
 
 def source_maker(name: str, *, paths: bool) -> Callable[[dict[str, Any]], Any]:
-    """A function from a row to the `Source` of its image in column `name`; "" where it has none.
+    """A function from a row to the `ImageSource` of its image in column `name`.
+
+    The function gives "" where the row has none.
 
     Raises `TerminalError` for a row without the column, or with a value that is no image.
     """
@@ -153,7 +155,7 @@ def source_maker(name: str, *, paths: bool) -> Callable[[dict[str, Any]], Any]:
     return source
 
 
-def content_of(source: Source) -> bytes:
+def content_of(source: ImageSource) -> bytes:
     """The content that a source of kind content, base64 or data holds; TerminalError if broken."""
     if source.kind == "content":
         return bytes(source.value)

@@ -8,7 +8,7 @@ from typing import Any
 from vecferry.errors import FatalError, TerminalError
 from vecferry.steps import Counts, StepContext
 from vecferry.transforms.embed.caller import Fate
-from vecferry.transforms.embed.images.content import Image, Source
+from vecferry.transforms.embed.images.content import Image, ImageSource
 from vecferry.transforms.embed.images.load import Found, ImageLoader, Loaded
 from vecferry.transforms.embed.outbox import Outbox
 from vecferry.transforms.embed.settings import EmbedSettings
@@ -27,7 +27,7 @@ class Load:
 
     __slots__ = ("_images", "rows", "source")
 
-    def __init__(self, source: Source, row: Any, name: str, images: Images) -> None:
+    def __init__(self, source: ImageSource, row: Any, name: str, images: Images) -> None:
         self.source, self._images = source, images
         self.rows = [(row, name)]
 
@@ -74,7 +74,7 @@ class Images:
 
     def enter(self, row: Any, inputs: list[Any]) -> None:
         """Notes what a row that comes in holds for its images; `leave` must follow."""
-        weight = sum(one.weight for one in inputs if type(one) is Source)
+        weight = sum(one.weight for one in inputs if type(one) is ImageSource)
         if weight:
             self._weights[id(row)] = weight
             self._held += weight
@@ -83,7 +83,7 @@ class Images:
         """Ends what `enter` began, if it did."""
         self._held -= self._weights.pop(id(row), 0)
 
-    def want(self, source: Source, row: Any, name: str) -> None:
+    def want(self, source: ImageSource, row: Any, name: str) -> None:
         """Lets column `name` of a row wait for the vector of an image."""
         if source.kind in ("url", "path"):
             if self._join(source.value, row, name):
@@ -117,7 +117,7 @@ class Images:
 
     def one(self, content: bytes) -> Any:
         """The `Image` of a content, or its vector where that is known, or why there is neither."""
-        result = self.load(Source("content", content))
+        result = self.load(ImageSource("content", content))
         return result.vector if isinstance(result, Found) else result
 
     def close(self) -> None:

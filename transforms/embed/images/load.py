@@ -20,7 +20,7 @@ from vecferry.retry import Backoff
 from vecferry.steps import StepContext
 from vecferry.transforms.embed.endpoints.base import Vector
 from vecferry.transforms.embed.images.address import UnknownHostError
-from vecferry.transforms.embed.images.content import Image, Source, content_of, image_key
+from vecferry.transforms.embed.images.content import Image, ImageSource, content_of, image_key
 from vecferry.transforms.embed.images.fetch import BrokenImageError, Fetcher, Hold
 from vecferry.transforms.embed.images.prepare import Gate, ImageRules, pillow, prepare
 from vecferry.transforms.embed.settings import EmbedSettings
@@ -108,7 +108,7 @@ class ImageLoader:
         )
         self._files: Any = None
 
-    def __call__(self, source: Source) -> Loaded:
+    def __call__(self, source: ImageSource) -> Loaded:
         """The image of a source; never raises."""
         try:
             with ExitStack() as made_ready:
@@ -135,7 +135,7 @@ class ImageLoader:
                 self._shared.cache.put(key, vector, vector.nbytes + sys.getsizeof(key))
         return vector
 
-    def _content(self, source: Source, held: ExitStack) -> bytes:
+    def _content(self, source: ImageSource, held: ExitStack) -> bytes:
         """The content of a source; what room it takes is let go of when `held` ends."""
         if source.kind not in ("url", "path"):
             return content_of(source)
@@ -163,7 +163,9 @@ class ImageLoader:
             raise TerminalError(text, "image-unreachable")
         return self._fetcher.get(url, hold)
 
-    def _give_up_one(self, source: Source, e: TransientError, tries: int, first: float) -> None:
+    def _give_up_one(
+        self, source: ImageSource, e: TransientError, tries: int, first: float
+    ) -> None:
         """Raises TerminalError where the failure is the image's own, not that of a server."""
         if isinstance(e, UnknownHostError) and tries >= NAME_TRIES:
             text = f"{e}; it was looked up {tries} times"
@@ -174,7 +176,9 @@ class ImageLoader:
             text = f"{e}; it was asked for {tries} times, and its host gave others meanwhile"
             raise TerminalError(text, "image-unavailable") from e
 
-    def _gave_up(self, source: Source, e: TransientError, tries: int, first: float) -> Exception:
+    def _gave_up(
+        self, source: ImageSource, e: TransientError, tries: int, first: float
+    ) -> Exception:
         text = f"gave up after {tries} tries in {time.monotonic() - first:.0f} s: {e}"
         if source.kind == "url" and self._rejects:
             if self._fetcher.answered(source.value) < first:
@@ -185,7 +189,7 @@ class ImageLoader:
             way += ", or set imageUnreachable to reject, which rejects the rows of such images"
         return TransientError(f"{self._what}: an image could not be read: {text}: {way}")
 
-    def _read(self, source: Source, hold: Hold) -> bytes:
+    def _read(self, source: ImageSource, hold: Hold) -> bytes:
         """The content of a file; what is wrong with its path is the row's fault."""
         if self._files is None:
             self._files = self._connection.open_files()

@@ -13,7 +13,7 @@ from tests.contracts.files import items_of, shown
 from vecferry.io.files import FilesSettings, LocalConnection
 from vecferry.io.files.formats import csv_blocks as files_csv_quick
 from vecferry.io.files.formats.records import Fields
-from vecferry.io.files.source import FileReader
+from vecferry.io.files.source import FileSource
 from vecferry.rows import Change
 from vecferry.steps import StepContext
 
@@ -23,7 +23,7 @@ SPLITS = (1, 7, 64)
 def read(folder: Path, pieces: int = 1, **job: Any) -> list[Any]:
     """What is read of the only file `f` of a folder, cut into so many pieces."""
     size = (folder / "f").stat().st_size
-    reader = FileReader(
+    reader = FileSource(
         FilesSettings.model_validate({"path": "f", **job}),
         LocalConnection(path=str(folder)),
         StepContext(step="Reader", step_type="file"),
@@ -201,7 +201,7 @@ def test_a_bad_row_in_a_block_costs_only_itself(tmp_path: Path) -> None:
 def test_the_first_rows_of_csv_wait_for_two_blocks_at_most(tmp_path: Path) -> None:
     """A preview reads no more: one of which rows are made, and one that is parsed meanwhile."""
     (tmp_path / "f").write_bytes(b"1,x\n" * 1_000_000)
-    reader = FileReader(
+    reader = FileSource(
         FilesSettings.model_validate({"path": "f", "fileFormat": "csv", "column": [{"index": 0}]}),
         LocalConnection(path=str(tmp_path)),
         StepContext(step="Reader", step_type="file"),

@@ -19,16 +19,16 @@ from tests.contracts.files import items_of
 from vecferry.errors import FatalError, JobError
 from vecferry.io.files import FilesSettings, LocalConnection
 from vecferry.io.files.formats import columnar as files_columnar
-from vecferry.io.files.source import FileReader
+from vecferry.io.files.source import FileSource
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 
 
 def reader(
     folder: Path, kind: str = "parquet", split_bytes: int = 1 << 26, **job: Any
-) -> FileReader:
+) -> FileSource:
     """A reader of all files of a folder."""
-    return FileReader(
+    return FileSource(
         FilesSettings.model_validate({"path": "*", "fileFormat": kind, **job}),
         LocalConnection(path=str(folder)),
         StepContext(step="Reader", step_type="file"),
@@ -36,14 +36,14 @@ def reader(
     )
 
 
-def rows(source: FileReader) -> list[Any]:
+def rows(source: FileSource) -> list[Any]:
     """The rows; a reject among them fails the test."""
     items = items_of(source)
     assert [i for i in items if isinstance(i, Reject)] == []
     return items
 
 
-def rejects(source: FileReader) -> list[Reject]:
+def rejects(source: FileSource) -> list[Reject]:
     """The rejects only."""
     return [i for i in items_of(source) if isinstance(i, Reject)]
 

@@ -17,14 +17,14 @@ import pytest
 from tests.contracts.files import PACKED, items_of
 from vecferry.errors import FatalError, JobError
 from vecferry.io.files import FilesSettings, LocalConnection
-from vecferry.io.files.source import FileReader
+from vecferry.io.files.source import FileSource
 from vecferry.rows import Reject
 from vecferry.steps import StepContext
 
 
-def reader(folder: Path, split_bytes: int = 1 << 26, **job: Any) -> FileReader:
+def reader(folder: Path, split_bytes: int = 1 << 26, **job: Any) -> FileSource:
     """A reader of all files of a folder, as JSON lines by default."""
-    return FileReader(
+    return FileSource(
         FilesSettings.model_validate({"path": "*", "fileFormat": "jsonl", **job}),
         LocalConnection(path=str(folder)),
         StepContext(step="Reader", step_type="file"),

@@ -12,7 +12,7 @@ import pytest
 
 from vecferry.errors import JobError
 from vecferry.io.files.settings import FilesSettings, LocalConnection
-from vecferry.io.files.source import FileReader
+from vecferry.io.files.source import FileSource
 from vecferry.io.files.stores.base import FileInfo, FileStore, Listed, filesystem
 from vecferry.settings import Settings
 from vecferry.steps import StepContext
@@ -239,11 +239,11 @@ def test_another_kind_of_data_source_is_refused() -> None:
         filesystem(Settings())
 
 
-def reader(folder: Path, *patterns: str) -> FileReader:
+def reader(folder: Path, *patterns: str) -> FileSource:
     """A reader of these patterns."""
     settings = FilesSettings.model_validate({"object": list(patterns), "fileFormat": "jsonl"})
     context = StepContext(step="Reader", step_type="file")
-    return FileReader(settings, LocalConnection(path=str(folder)), context)
+    return FileSource(settings, LocalConnection(path=str(folder)), context)
 
 
 def test_all_patterns_without_a_match_are_reported_at_once(folder: Path) -> None:

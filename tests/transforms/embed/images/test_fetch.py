@@ -24,7 +24,7 @@ from vecferry.transforms.embed.engine import Embedder
 from vecferry.transforms.embed.images import address as embed_image_address
 from vecferry.transforms.embed.images import load as embed_image_load
 from vecferry.transforms.embed.images.address import checked_addresses, is_public
-from vecferry.transforms.embed.images.content import Image, Source
+from vecferry.transforms.embed.images.content import Image, ImageSource
 
 
 @pytest.fixture
@@ -402,7 +402,7 @@ def test_a_proxy_is_used_only_where_addresses_need_no_check(
     settings = image_settings(server, allowPrivateAddresses=allowed)
     engine = Embedder(settings, None, context())
     monkeypatch.setattr(engine._shared.endpoint, "embed", never_asked)
-    result = engine._images.load(Source("url", url)) if engine._images else None
+    result = engine._images.load(ImageSource("url", url)) if engine._images else None
     assert [path.replace(str(host.port), "PORT") for path in host.seen] == seen
     assert isinstance(result, Image) == allowed
 

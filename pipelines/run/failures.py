@@ -13,7 +13,7 @@ _OF_JAVA = re.compile(
 )
 
 
-def last_words(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """The message at the root of what Beam raises: the text of a traceback, or of several."""
     if "NoResourceAvailableException" in str(error):
         return (

@@ -15,12 +15,12 @@ from apache_beam.portability.api import beam_job_api_pb2
 
 from vecferry.errors import JobError, redact, shorten
 from vecferry.pipelines.cluster.flink import Flink, FlinkError
-from vecferry.pipelines.cluster.runners import Where, value_of
+from vecferry.pipelines.cluster.runners import RunnerConfig, value_of
+from vecferry.pipelines.run.failures import root_cause
 from vecferry.pipelines.run.interrupts import on_interrupt
 from vecferry.pipelines.run.rejects import count_rejects
-from vecferry.pipelines.run.words import last_words
 from vecferry.process import RunState
-from vecferry.reporting import Gathered
+from vecferry.reporting import ClusterState
 
 SILENT_SECONDS = 30.0
 ERROR = beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Ended:
+class RunResult:
     """How a job ended: an error or none, whether it was cancelled, whether counts are exact."""
 
     error: str | None = None
@@ -42,10 +42,12 @@ class Ended:
     committed: bool = False
 
 
-class Following:
+class JobWatcher:
     """One job on a portable runner, from its submission to its end."""
 
-    def __init__(self, pipeline: beam.Pipeline, where: Where, name: str, state: RunState) -> None:
+    def __init__(
+        self, pipeline: beam.Pipeline, where: RunnerConfig, name: str, state: RunState
+    ) -> None:
         self._pipeline, self._where, self._name, self.state = pipeline, where, name, state
         self._result: Any = None
         self._failure: BaseException | None = None
@@ -58,7 +60,7 @@ class Following:
         self._counted = 0
         self._drained = False
 
-    def to_its_end(self, on_progress: Callable[[], None], poll_seconds: float) -> Ended:
+    def to_its_end(self, on_progress: Callable[[], None], poll_seconds: float) -> RunResult:
         """Submits the job and follows it; a second Ctrl-C cancels it and raises."""
         thread = self._start()
         begun = time.monotonic()
@@ -141,14 +143,14 @@ class Following:
         return str(flink.find(self._name) if flink is not None else self._result._job_id)
 
     def _gather(self, *, now: bool = False) -> None:
-        if isinstance(self.state, Gathered):
+        if isinstance(self.state, ClusterState):
             self.state.gather(now=now)
 
     def _look(self) -> None:
         """Reads what the workers tell, and asks them to stop, or ends the job, where need be."""
         state = self.state
         self._gather()
-        if isinstance(state, Gathered) and state.over_limit and not state.stop.is_set():
+        if isinstance(state, ClusterState) and state.over_limit and not state.stop.is_set():
             self._look_at_rejects(state)
         self._look_at_failures()
         if self._where.endless and state.stop.is_set():
@@ -157,7 +159,7 @@ class Following:
             log.info("the job can't succeed, and is ended: %s", state.failure)
             self.cancel()
 
-    def _look_at_rejects(self, state: Gathered) -> None:
+    def _look_at_rejects(self, state: ClusterState) -> None:
         """Stops the readers where there are too many, those of repeated bundles counted once."""
         counted = sum(state.rejects().values())
         if counted == self._counted or state.reject_limit is None:
@@ -191,7 +193,7 @@ class Following:
         moment = time.monotonic()
         if flink is None or not self._submitted.is_set() or moment < self._next_look:
             return
-        if not isinstance(state, Gathered) or state.workers:
+        if not isinstance(state, ClusterState) or state.workers:
             return
         self._next_look = moment + LOOK_SECONDS
         try:
@@ -201,11 +203,11 @@ class Following:
             log.info("%s", e)
             return
         if len(failures) >= FAILURES:
-            state.fail(last_words(RuntimeError(failures[0])), fatal=True)
+            state.fail(root_cause(RuntimeError(failures[0])), fatal=True)
 
     def _stop(self, why: str) -> None:
         self.state.end(why)
-        if isinstance(self.state, Gathered):
+        if isinstance(self.state, ClusterState):
             try:
                 self.state.channel.stop(why)
             except Exception as e:
@@ -213,7 +215,7 @@ class Following:
 
     def _warn_of_silence(self, begun: float) -> float:
         state = self.state
-        if not isinstance(state, Gathered) or state.workers or not self._submitted.is_set():
+        if not isinstance(state, ClusterState) or state.workers or not self._submitted.is_set():
             return begun
         if time.monotonic() - begun < SILENT_SECONDS:
             return begun
@@ -233,14 +235,14 @@ class Following:
         elif self._interrupts > 2:
             raise KeyboardInterrupt
 
-    def _ended(self) -> Ended:
+    def _ended(self) -> RunResult:
         state = self.state
         if self._drained:
-            return Ended()
+            return RunResult()
         if self._failure is None:
-            return Ended(committed=self._settle())
-        error = state.failure or self._explained(last_words(self._told()))
-        return Ended(error=error, cancelled=self._cancelled)
+            return RunResult(committed=self._settle())
+        error = state.failure or self._explained(root_cause(self._told()))
+        return RunResult(error=error, cancelled=self._cancelled)
 
     def _explained(self, error: str) -> str:
         """With what was to be started, where a runner says no more than that it was not there."""

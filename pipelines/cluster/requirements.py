@@ -31,7 +31,9 @@ _CLIENTS = {
 """A stepType or a type of data source -> its client's module and the extra that brings it."""
 
 
-def needs_of(resolved: ResolvedJob, folder: str = "", secrets: str = "job") -> dict[str, Any]:
+def worker_requirements(
+    resolved: ResolvedJob, folder: str = "", secrets: str = "job"
+) -> dict[str, Any]:
     """What the workers of a job must have, as values of JSON; `folder` is where they complain."""
     clients: dict[str, str] = {}
     for step in resolved.steps:
