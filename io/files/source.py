@@ -12,7 +12,7 @@ from vecferry.io.files.settings import FilesSettings
 from vecferry.io.files.stores.base import FileInfo, NoFile, filesystem
 from vecferry.rows import Change, Reject
 from vecferry.settings import Settings
-from vecferry.steps import Counts, Size, StepContext
+from vecferry.steps import Counts, Plan, Size, StepContext
 
 SPLIT_BYTES = 64 << 20
 
@@ -53,6 +53,10 @@ class FileSource:
     def size(self) -> Size:
         """The bytes of all files as they are stored; rows are unknown."""
         return Size(bytes=sum(f.size for f in self._files()))
+
+    def plan(self) -> Plan:
+        """The splits and their size."""
+        return Plan(splits=self.splits(), size=self.size())
 
     def splits(self) -> list[FileSplit]:
         """The parts of all files, sorted; JobError where a pattern matches nothing."""

@@ -30,7 +30,7 @@ from vecferry.io.odps.settings import OdpsConnection, OdpsSettings
 from vecferry.process import once
 from vecferry.rows import Change, Reject, changes, encode_value
 from vecferry.settings import Settings
-from vecferry.steps import Counts, Size, StepContext
+from vecferry.steps import Counts, Plan, Size, StepContext
 
 Reopen = Callable[[OdpsSession], OdpsSession]
 
@@ -218,6 +218,10 @@ class OdpsSource:
     def size(self) -> Size:
         """The rows of all sessions; opens them where that has not been done in this process."""
         return Size(rows=sum(s.rows for s in self._sessions()))
+
+    def plan(self) -> Plan:
+        """The splits and their size."""
+        return Plan(splits=self.splits(), size=self.size())
 
     def splits(self) -> list[OdpsSplit]:
         """The ranges of rows to be read in parallel; JobError where there is no partition."""

@@ -24,7 +24,7 @@ from vecferry.process import once, run_state
 from vecferry.retry import Backoff, call_with_retries
 from vecferry.rows import Change, Reject, changes, encode_value
 from vecferry.settings import Settings
-from vecferry.steps import Counts, Size, StepContext
+from vecferry.steps import Counts, Plan, Size, StepContext
 
 MOST_SPELLINGS = 256
 """Keys that a server may mix as equal, as a collation does with a and A, and that we tell apart."""
@@ -195,6 +195,10 @@ class TableSource:
             finally:
                 database.close()
         return Size(rows=total)
+
+    def plan(self) -> Plan:
+        """The splits and their size."""
+        return Plan(splits=self.splits(), size=self.size())
 
     def splits(self) -> list[TableSplit]:
         """The ranges of all tables, and all queries, to be read in parallel."""

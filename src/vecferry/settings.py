@@ -88,6 +88,55 @@ class Maker:
         return f"{self.model} of {self.provider}, {self.dimension} dimensions"
 
 
+class StepSettings(Settings):
+    """What a step may say in a job, and what a job asks of it; the defaults are of a plain step.
+
+    Columns are given by name with the dimension of their vectors, None where they hold none.
+    """
+
+    @property
+    def needs_datasource(self) -> bool:
+        """Whether the step's `datasource` must be named; False where it brings its connection."""
+        return True
+
+    @property
+    def endless(self) -> bool:
+        """Whether the source goes on for ever."""
+        return False
+
+    @property
+    def takes_other_columns(self) -> bool:
+        """Whether a writer also writes columns that it does not name."""
+        return False
+
+    def inputs(self) -> list[str]:
+        """The columns that the step needs."""
+        return []
+
+    def outputs(self) -> dict[str, int | None] | None:
+        """The columns that the step gives, or a writer takes; None where they are not known."""
+        return {}
+
+    def makers(self) -> dict[str, Maker]:
+        """What makes the vectors of each column that the step fills with vectors."""
+        return {}
+
+    def calls(self) -> list[str]:
+        """The URLs of services that the step sends rows to; `setting.trustedEndpoints` binds them.
+
+        The connection of a data source is not among them.
+        """
+        return []
+
+    def moved(self, name: str, *, switch: bool) -> dict[str, Any]:
+        """The parameters that change where the target is called `name` (`--into`).
+
+        The first one is what names the target. `switch`: an alias is to name it, too. Raises
+        ValueError where the step can't.
+        """
+        raise ValueError("--into: this step has no target to name anew")
+
+
 def secrets_in(value: Any) -> list[str]:
     """The secrets in settings, or in what they hold, as plain texts."""
     if isinstance(value, Secret):

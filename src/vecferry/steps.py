@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from vecferry.process import run_state
-from vecferry.rows import Change, Reject
+from vecferry.process import RunScope, run_scope, run_state
+from vecferry.rows import Change, Reject, Row
 from vecferry.settings import Maker
+
+T = TypeVar("T")
 
 Stamp = Any
 """A row's timestamp and window, opaque to operators; None where every row has the same."""
@@ -57,6 +59,15 @@ class StepContext:
     makers: Mapping[str, Maker] = field(default_factory=dict)
     force: bool = False
     instead_of: str | None = None
+
+    @property
+    def scope(self) -> RunScope:
+        """What this run has made in this process."""
+        return run_scope(self.run)
+
+    def once(self, what: str, make: Callable[[], T]) -> T:
+        """The object that all bundles of this step share in this process; `what` names it."""
+        return self.scope.get((what, self.step), make)
 
     def in_flight(self, default: int = 16) -> int:
         """How many calls one bundle may have under way (``max(1, concurrent // parallelism)``)."""
@@ -145,6 +156,14 @@ class Size:
     bytes: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a source is going to give: its parts, and how large they are together."""
+
+    splits: list[Any]
+    size: Size = Size()
+
+
 class Source(Protocol):
     """A source of rows, cut into splits that can be pickled and read anywhere.
 
@@ -153,6 +172,15 @@ class Source(Protocol):
     """
 
     counts: Counts
+
+    def check(self) -> None:
+        """Whether the source can be reached and read; JobError holds every reason why not."""
+
+    def plan(self) -> Plan:
+        """The parts to be read in parallel, listed once, and their size.
+
+        What `check` has listed is not listed again. Raises JobError where there is nothing to read.
+        """
 
     def splits(self) -> list[Any]:
         """The parts to be read in parallel; raises JobError where there is nothing to read."""
@@ -165,6 +193,41 @@ class Source(Protocol):
 
     def size(self) -> Size:
         """How much there is to read."""
+
+
+class Target(Protocol):
+    """What a job writes to, as the launcher sees it; `operator` is for the workers."""
+
+    def check(self) -> list[str]:
+        """Whether the job can write there; changes nothing, and gives notes for people.
+
+        Raises JobError with every reason why it can't.
+        """
+
+    def prepare(self) -> None:
+        """Makes the target ready, once in a job: creates it, marks it. Raises JobError."""
+
+    @property
+    def concludes(self) -> bool:
+        """Whether `conclude` has something to do."""
+
+    def conclude(self) -> list[str]:
+        """The last step of a job that is done, such as moving an alias; tells what it did."""
+
+    def unfinished(self) -> str | None:
+        """What `conclude` would have done, in words, for a job that is not done."""
+
+    def operator(self) -> Operator:
+        """A writer for one bundle; waits for a server that is away."""
+
+    def preview(self, change: Change | Row) -> dict[str, Any] | Reject:
+        """The row as the store would get it, or the reject it would become."""
+
+    def search(self, vector: Any, k: int, vector_column: str | None = None) -> list[dict[str, Any]]:
+        """The `k` rows nearest to `vector`, nearest first, with their `score`."""
+
+    def row_count(self) -> int:
+        """How many rows the target holds now."""
 
 
 class TokenBucket:
