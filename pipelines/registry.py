@@ -6,12 +6,10 @@ Everything is named, not imported: checking a job imports no Beam and no client.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from vecferry.errors import JobError, near
-
-Role = Literal["reader", "transformer", "writer"]
+from vecferry.kinds import Kind as Kind
 
 _FILE_SOURCES = {
     "file": ("local", "oss", "s3", "hdfs", "gcs"),
@@ -21,26 +19,6 @@ _FILE_SOURCES = {
     "gcs": ("gcs", "local"),
 }
 """A folder stands in for each store, so that a job can be tried on a laptop unchanged."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A stepType. `settings`, `logic` and `transform` are ``module:Class``.
-
-    `logic` is a `Source`, an `Operator` or a target, callable without Beam; `transform` is the
-    public PTransform. Both are None where only the settings exist in this version. `sources` are
-    the types of data sources that it takes, and `source_key` the parameter that names one; a step
-    that can do without has `source_needed` False.
-    """
-
-    step_type: str
-    role: Role
-    settings: str
-    logic: str | None = None
-    transform: str | None = None
-    sources: tuple[str, ...] = ()
-    source_key: str = "datasource"
-    source_needed: bool = True
 
 
 def load(name: str) -> Any:
@@ -104,6 +82,7 @@ _KINDS: dict[tuple[str, str], Kind] = {
             _FILE_SOURCES["file"],
             source_key="imageDatasource",
             source_needed=False,
+            takes=("vectorCache", "trustedEndpoints"),
         ),
         Kind(
             "milvus",

@@ -22,6 +22,7 @@ SHARED = {
         "retry",
         "process",
         "reporting",
+        "kinds",
         "lazy",
         "secrets",
         "steps",
