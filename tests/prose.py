@@ -1,0 +1,222 @@
+"""The linter of prose: it reads pages and Python, and tells where a sentence breaks a rule.
+
+``python -m tests.prose FILE…`` prints each place as ``FILE:LINE: RULE: SENTENCE``, and exits with 1
+if there was one. The rules stand in CONTRIBUTING.md under "Plain words".
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MOST_WORDS = 25
+"""Words in a sentence; a span of code counts as one word."""
+MOST_IN_A_CELL = 120
+"""Characters in a table cell, without the addresses of links."""
+
+PATTERNS = {
+    "is no": re.compile(r"\b(is|are) no\b", re.IGNORECASE),
+    "too": re.compile(r", too[.,;:)]"),
+    "shall": re.compile(r"\bshall\b", re.IGNORECASE),
+    "which": re.compile(r"\bwhich\b.*\bwhich\b", re.IGNORECASE | re.DOTALL),
+}
+RULES = (*PATTERNS, "length", "cell")
+
+_FENCE = re.compile(r"^\s*(```|~~~)")
+_ITEM = re.compile(r"^\s*(?:[-*+]|\d+\.) +")
+_HEADING = re.compile(r"^#+ +")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_LINK = re.compile(r"!?\[((?:[^\[\]]|\[[^\]]*\])*)\]\([^)]*\)")
+_CODE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
+_SHORT = re.compile(r"\b(e\.g|i\.e|etc|cf|vs|approx|No)\.", re.IGNORECASE)
+_END = re.compile(r"(?<=[.!?…])[\"'”’)\]*_]*\s+(?=[\"'“(\[*_]*[A-Z0-9`¤…])")
+_WORD = re.compile(r"[^\s]*\w[^\s]*|¤")
+_PLACE = re.compile(r"\{[^{}]*\}")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence that breaks a rule.
+
+    Args:
+        path: the file.
+        line: the line where the paragraph, the cell, the docstring or the comment begins.
+        rule: one of `RULES`.
+        text: the sentence, code and links taken out.
+    """
+
+    path: Path
+    line: int
+    rule: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.rule}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of prose that no sentence crosses: a paragraph, an item, a heading, a cell."""
+
+    line: int
+    text: str
+    cell: bool = False
+
+
+def plain(text: str) -> str:
+    """The text with each span of code as one sign, and links as their words."""
+    return " ".join(_LINK.sub(r"\1", _CODE.sub("¤", text)).split())
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a passage, as `plain` gives it."""
+    whole = _SHORT.sub(lambda found: found[0].replace(".", "·"), text)
+    return [sentence for sentence in _END.split(whole) if sentence.strip()]
+
+
+def words(sentence: str) -> int:
+    """How many words a sentence has; dashes, arrows and signs alone do not count."""
+    return len(_WORD.findall(sentence))
+
+
+def broken_rules(passage: Passage) -> Iterator[tuple[str, str]]:
+    """Each rule that a passage breaks, with the sentence at fault."""
+    text = plain(passage.text)
+    if passage.cell and len(_LINK.sub(r"\1", passage.text).strip()) > MOST_IN_A_CELL:
+        yield "cell", text
+    for sentence in sentences(text):
+        yield from ((rule, sentence) for rule, found in PATTERNS.items() if found.search(sentence))
+        if words(sentence) > MOST_WORDS:
+            yield "length", f"({words(sentence)}) {sentence}"
+
+
+def cells(row: str) -> list[str]:
+    """The cells of a table's row; a bar in code or behind a backslash is not a border."""
+    hidden = _CODE.sub(lambda code: code[0].replace("|", "¦"), row.replace(r"\|", "¦"))
+    return [cell.strip() for cell in hidden.strip().strip("|").split("|")]
+
+
+def passages_of_page(text: str) -> Iterator[Passage]:
+    """The prose of a page in Markdown: no fenced block, no comment."""
+    kept: list[str] = []
+    begun, fenced = 1, False
+    text = _COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), text)
+    for number, line in enumerate([*text.splitlines(), ""], start=1):
+        fence = bool(_FENCE.match(line))
+        row = line.lstrip().startswith("|") and not fenced
+        ends = fenced or fence or row or not line.strip()
+        if kept and (ends or _ITEM.match(line) or _HEADING.match(line)):
+            yield Passage(begun, " ".join(kept))
+            kept = []
+        fenced ^= fence
+        if row and not re.fullmatch(r"[\s|:-]+", line):
+            yield from (Passage(number, cell, cell=True) for cell in cells(line))
+        if ends:
+            continue
+        begun = begun if kept else number
+        kept.append(_HEADING.sub("", _ITEM.sub("", line)).strip())
+        if _HEADING.match(line):
+            yield Passage(begun, kept.pop())
+
+
+def _docstrings(tree: ast.Module) -> dict[int, ast.Constant]:
+    """The docstrings of a module, those under attributes included, by the id of their nodes."""
+    return {
+        id(node.value): node.value
+        for parent in ast.walk(tree)
+        if isinstance(parent, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in parent.body
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    }
+
+
+def _of_docstring(node: ast.Constant) -> Iterator[Passage]:
+    """A docstring: paragraphs, items and arguments; an indented block after ``::`` is code."""
+    text = str(node.value)
+    block: int | None = None
+    lines: list[str] = []
+    for line in text.splitlines():
+        depth = len(line) - len(line.lstrip())
+        if block is not None and line.strip() and depth <= block:
+            block = None
+        lines.append("" if block is not None else line)
+        if line.rstrip().endswith("::"):
+            block = depth
+    argument = re.compile(r"^\s+\*{0,2}\w+(?:, \w+)*: ")
+    apart = [argument.sub("\n", line) for line in lines]
+    for passage in passages_of_page("\n".join(apart)):
+        yield Passage(node.lineno, passage.text)
+
+
+def _of_comments(source: str) -> Iterator[Passage]:
+    """Comments; lines of them right below each other are one passage."""
+    kept: list[str] = []
+    begun = 0
+    for number, line in enumerate([*source.splitlines(), ""], start=1):
+        whole = re.match(r"^\s*#:? (?!type:|noqa|fmt:|mypy:)(.*)$", line)
+        if not whole and kept:
+            yield Passage(begun, " ".join(kept))
+            kept = []
+        behind = re.search(r"\S  # (?!type:|noqa|fmt:|pragma)([^'\"]*)$", line)
+        if behind and not whole:
+            yield Passage(number, behind[1])
+        if whole:
+            begun = begun if kept else number
+            kept.append(whole[1])
+
+
+def _of_texts(tree: ast.Module, known: dict[int, ast.Constant]) -> Iterator[Passage]:
+    """Texts of four words and more, such as errors and help; a value filled in is a word."""
+    inside: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            inside.update(id(part) for part in node.values)
+            parts = (p.value if isinstance(p, ast.Constant) else "¤" for p in node.values)
+            text = "".join(str(part) for part in parts)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) in known or id(node) in inside:
+                continue
+            text = _PLACE.sub("¤", node.value)
+        else:
+            continue
+        if text.count(" ") >= 3 and not re.match(r"\s*([A-Z]{3,} |[{<(\[#\\])", text):
+            yield from (Passage(node.lineno, part) for part in text.splitlines())
+
+
+def passages_of_code(source: str) -> Iterator[Passage]:
+    """The prose of a Python module: docstrings, comments and texts such as errors."""
+    tree = ast.parse(source)
+    known = _docstrings(tree)
+    for node in known.values():
+        yield from _of_docstring(node)
+    yield from _of_comments(source)
+    yield from _of_texts(tree, known)
+
+
+def findings(path: Path) -> list[Finding]:
+    """What a file breaks; ``.py`` is read as code, and anything else as a page."""
+    text = path.read_text(encoding="utf-8")
+    passages = passages_of_code(text) if path.suffix == ".py" else passages_of_page(text)
+    return [
+        Finding(path, passage.line, rule, sentence)
+        for passage in passages
+        for rule, sentence in broken_rules(passage)
+    ]
+
+
+def main(names: Iterable[str]) -> int:
+    """Print what the named files break; the exit status."""
+    found = [finding for name in names for finding in findings(Path(name))]
+    for finding in found:
+        print(finding)
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
