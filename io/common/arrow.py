@@ -19,20 +19,14 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from vecferry.io.common.types import Convert, json_converter
+from vecferry.io.common.types import ConvertValue, json_converter
+from vecferry.io.common.unfit import UnfitValue
 
 _ERRORS = (ValueError, OverflowError, KeyError, TypeError, pa.ArrowException)
 
 
-class Unfit:
-    """Stands for a value that can't be had, with what is wrong with it."""
-
-    def __init__(self, message: str) -> None:
-        self.message = message
-
-
-def column_values(column: Any, convert: Convert | None) -> tuple[list[Any], bool]:
-    """The values of an Arrow array, typed by `convert`, and whether there is an `Unfit` in them."""
+def column_values(column: Any, convert: ConvertValue | None) -> tuple[list[Any], bool]:
+    """The values of an Arrow array, typed by `convert`, and whether one is an `UnfitValue`."""
     values, unfit = _python_values(column)
     if convert is None:
         return values, unfit
@@ -44,13 +38,13 @@ def column_values(column: Any, convert: Convert | None) -> tuple[list[Any], bool
     return [_converted(v, convert) for v in values], True
 
 
-def _converted(value: Any, convert: Convert) -> Any:
-    if value is None or isinstance(value, Unfit):
+def _converted(value: Any, convert: ConvertValue) -> Any:
+    if value is None or isinstance(value, UnfitValue):
         return value
     try:
         return convert(value)
     except ValueError as e:
-        return Unfit(str(e))
+        return UnfitValue(str(e), "wrong-type")
 
 
 def _python_values(column: Any) -> tuple[list[Any], bool]:
@@ -86,7 +80,8 @@ def _cell(column: Any, i: int) -> Any:
             cell = cell.cast(target, safe=False)
         return _pylist(cell)[0]
     except _ERRORS as e:
-        return Unfit(f"a value of the type {column.type} can't be read ({e})")
+        why = f"a value of the type {column.type} can't be read ({e})"
+        return UnfitValue(why, "wrong-type")
 
 
 def is_vector(kind: Any) -> bool:
@@ -152,7 +147,7 @@ def _plain_field(field: Any) -> Any:
     return field.with_type(_plain_type(field.type))
 
 
-def value_converter(kind: str | None, pattern: str | None = None) -> Convert | None:
+def value_converter(kind: str | None, pattern: str | None = None) -> ConvertValue | None:
     """The converter from a value of `column_values` to `kind`; None leaves values as they are.
 
     Like `json_converter`, and decimals are numbers, dates and timestamps are dates, bytes are

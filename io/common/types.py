@@ -19,7 +19,8 @@ from vecferry.errors import shorten
 
 TYPES = ("string", "long", "double", "boolean", "date")
 
-Convert = Callable[[Any], Any]
+ConvertValue = Callable[[Any], Any]
+"""Turns one value that is not null into the typed one; raises ValueError."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EXACT = 2**53  # from here on the parser may have rounded a float that is a whole number
@@ -55,7 +56,7 @@ def strptime_format(pattern: str) -> str:
     return "".join(parts)
 
 
-def text_converter(kind: str | None, pattern: str | None = None) -> Convert | None:
+def text_converter(kind: str | None, pattern: str | None = None) -> ConvertValue | None:
     """The converter from text to `kind`, one of `TYPES`; None where text stays as it is."""
     if kind is None or kind == "string":
         return None
@@ -64,7 +65,7 @@ def text_converter(kind: str | None, pattern: str | None = None) -> Convert | No
     return {"long": _long, "double": _double, "boolean": _boolean}[kind]
 
 
-def json_converter(kind: str | None, pattern: str | None = None) -> Convert | None:
+def json_converter(kind: str | None, pattern: str | None = None) -> ConvertValue | None:
     """The converter from a JSON value to `kind`; text in it is read as in a CSV field.
 
     A string column takes any value: what is no text comes as its JSON. None leaves values as they
@@ -76,7 +77,7 @@ def json_converter(kind: str | None, pattern: str | None = None) -> Convert | No
         return _json_string
     from_text = text_converter(kind, pattern)
     assert from_text is not None
-    keep_by_kind: dict[str, Convert] = {
+    keep_by_kind: dict[str, ConvertValue] = {
         "long": _json_long,
         "double": _json_double,
         "boolean": _json_boolean,
@@ -119,7 +120,7 @@ def _boolean(text: str) -> bool:
     return folded == "true"
 
 
-def _date_converter(pattern: str | None) -> Convert:
+def _date_converter(pattern: str | None) -> ConvertValue:
     if pattern is None:
         return _iso_date
     directive = strptime_format(pattern)

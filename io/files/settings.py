@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
 
 from vecferry.errors import near
-from vecferry.io.common.types import TYPES, Convert, json_converter, text_converter
+from vecferry.io.common.types import TYPES, ConvertValue, json_converter, text_converter
 from vecferry.io.files.connections import LocalConnection as LocalConnection
 from vecferry.settings import Settings
 
@@ -80,7 +80,7 @@ class FileColumn(Settings):
         convert = json_converter(self.type, self.format)
         return convert(self.value) if convert and self.value is not None else self.value
 
-    def converter(self, file_format: str) -> Convert | None:
+    def converter(self, file_format: str) -> ConvertValue | None:
         """What turns a field of such a file into the column's value; None: nothing to do."""
         make = json_converter if file_format in ("jsonl", "json") else text_converter
         return make(self.type, self.format)

@@ -333,7 +333,7 @@ class _Rows:
 
     def of(self, part: Any, first: int) -> list[Change | Reject]:
         """The rows of a part of a batch, the first of which is row `first` of the session."""
-        from vecferry.io.odps.values import UnfitValue
+        from vecferry.io.common.unfit import UnfitValue
 
         try:
             columns = [make(part) for make in self._makers]

@@ -22,7 +22,6 @@ NULL is None. What is finer than a microsecond is cut off, as Python's datetime 
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Callable
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
@@ -31,8 +30,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Convert = Callable[[Any], list[Any]]
-"""From an Arrow array to as many Python values; raises UnfitValue."""
+from vecferry.io.common.unfit import Convert, UnfitValue
 
 UNREADABLE = ("interval_day_time", "interval_year_month", "vector")
 
@@ -41,14 +39,6 @@ NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _WHOLE = ("tinyint", "smallint", "int", "bigint")
 _NUMBERS = (*_WHOLE, "float", "double")
 _TEXTS = ("string", "varchar", "char")
-
-
-class UnfitValue(ValueError):
-    """A value that Python can't hold; `reason` is the short word of the reject."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 def base_of(kind: Any) -> str:
@@ -143,7 +133,7 @@ def _texts(column: Any) -> list[Any]:
     try:
         return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
     except (UnicodeDecodeError, pa.ArrowException) as e:
-        raise UnfitValue("invalid-encoding", "a text that is not valid UTF-8") from e
+        raise UnfitValue("a text that is not valid UTF-8", "invalid-encoding") from e
 
 
 def _json(column: Any) -> list[Any]:
@@ -152,7 +142,7 @@ def _json(column: Any) -> list[Any]:
         try:
             values.append(None if text is None else orjson.loads(text))
         except orjson.JSONDecodeError as e:
-            raise UnfitValue("invalid-json", f"a JSON value that can't be read: {e}") from e
+            raise UnfitValue(f"a JSON value that can't be read: {e}", "invalid-json") from e
     return values
 
 
@@ -161,7 +151,7 @@ def _dates(column: Any) -> list[Any]:
     values = days.astype("datetime64[D]").tolist()
     outside = next((v for v in values if type(v) is int), None)  # numpy can make no date of it
     if outside is not None:
-        raise UnfitValue("out-of-range", f"a DATE outside the years 1 to 9999 (day {outside})")
+        raise UnfitValue(f"a DATE outside the years 1 to 9999 (day {outside})", "out-of-range")
     return _with_nulls(column, values)
 
 
@@ -173,7 +163,7 @@ def _moments(column: Any, zone: tzinfo | None) -> list[Any]:
         if zone is not None and zone is not UTC:
             values = [v.astimezone(zone) for v in values]
     except (OverflowError, TypeError) as e:
-        raise UnfitValue("out-of-range", "a time outside the years 1 to 9999") from e
+        raise UnfitValue("a time outside the years 1 to 9999", "out-of-range") from e
     return _with_nulls(column, values)
 
 

@@ -15,8 +15,9 @@ import orjson
 import pyarrow as pa
 
 from vecferry.errors import FatalError, near, shorten
-from vecferry.io.common.arrow import Unfit, column_values, value_converter
-from vecferry.io.common.types import Convert
+from vecferry.io.common.arrow import column_values, value_converter
+from vecferry.io.common.types import ConvertValue
+from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.files.formats.base import FileSplit, Opener
 from vecferry.io.files.formats.records import Items, constants, row_maker, wrong_type
 from vecferry.io.files.formats.unpack import Damaged
@@ -133,7 +134,7 @@ class _Column:
     label: str
     index: int
     field: str
-    convert: Convert | None
+    convert: ConvertValue | None
 
 
 class TableFiles:
@@ -201,11 +202,11 @@ class TableFiles:
         for c in columns:
             value = found.get(c.field)
             try:
-                if c.convert and value is not None and not isinstance(value, Unfit):
+                if c.convert and value is not None and not isinstance(value, UnfitValue):
                     value = c.convert(value)
                 values[c.label] = value
             except ValueError as e:
-                values[c.label] = Unfit(str(e))
+                values[c.label] = UnfitValue(str(e), "wrong-type")
         return self._item(path, int(unit), int(row), {**values, **numbers}, lambda: found)
 
     def _rows_of(self, table: Table, unit: int) -> int:
@@ -299,7 +300,7 @@ class TableFiles:
 
     def _item(self, path: str, unit: int, row: int, values: Row, raw: Any) -> Change | Reject:
         origin = f"{path}:{unit}/{row}"
-        bad = next(((k, v) for k, v in values.items() if isinstance(v, Unfit)), None)
+        bad = next(((k, v) for k, v in values.items() if isinstance(v, UnfitValue)), None)
         if bad is None:
             return Change({**constants(self.settings, path), **values}, origin=origin)
         error = wrong_type(bad[0], ValueError(bad[1].message))
@@ -317,11 +318,11 @@ class TableFiles:
 
 
 def _shown(value: Any) -> Any:
-    return {UNREADABLE: value.message} if isinstance(value, Unfit) else encode_value(value)
+    return {UNREADABLE: value.message} if isinstance(value, UnfitValue) else encode_value(value)
 
 
 def _kept(value: Any) -> Any:
     """What `_shown` was given: a value that could not be read is still none in a replay."""
     if isinstance(value, dict) and list(value) == [UNREADABLE]:
-        return Unfit(str(value[UNREADABLE]))
+        return UnfitValue(str(value[UNREADABLE]), "wrong-type")
     return decode_value(value)

@@ -11,13 +11,13 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.files.formats.records import (
     Fields,
     FieldsToRow,
     Items,
     NotPlain,
     Rejects,
-    RowError,
 )
 from vecferry.io.files.settings import CsvReaderConfig, FilesSettings
 
@@ -57,7 +57,7 @@ class CsvDialect:
         return self._trimmed(text.split(self.delimiter))
 
     def split(self, text: str) -> list[str]:
-        """The fields of a record that is one line; RowError where its quotes don't match."""
+        """The fields of a record that is one line; UnfitValue where its quotes don't match."""
         if self.plain(text):
             return self.split_plain(text)
         fields = self.split_quoted(text)
@@ -66,7 +66,7 @@ class CsvDialect:
         try:
             return self.parse(iter([text]))
         except csv.Error as e:
-            raise RowError("invalid-csv", _explain(e)) from e
+            raise UnfitValue(_explain(e), "invalid-csv") from e
 
     def split_quoted(self, text: str) -> list[str] | None:
         """The fields of a line some of which are wholly in quotes; None where it is not that plain.
@@ -210,7 +210,7 @@ class MultilineCsv(CsvLines):
                 items.append(self._rejects.make("invalid-csv", message, line, at))
             except csv.Error as e:
                 items.append(self._rejects.make("invalid-csv", _explain(e), line, at))
-            except RowError as e:
+            except UnfitValue as e:
                 raw = b"".join(lines[i : i + taken])
                 items.append(self._rejects.make(e.reason, str(e), raw, at))
             at += sum(map(len, lines[i : i + taken])) if taken > 1 else len(line)

@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
+from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.files.formats.base import FileSplit, Opener
 from vecferry.io.files.formats.records import (
     Items,
-    RowError,
     no_object,
     object_to_row,
     plain_numbers,
@@ -95,11 +95,11 @@ class JsonDocuments:
             try:
                 value = plain_numbers(value)
             except ValueError as e:
-                raise RowError("invalid-json", str(e)) from e
+                raise UnfitValue(str(e), "invalid-json") from e
             row = value if to_row is None else to_row(value)
             row.update(dict.fromkeys(self._numbers, n + 1))
             return Change(row, origin=origin)
-        except RowError as e:
+        except UnfitValue as e:
             text = orjson.dumps(value, default=str).decode()
             message = f"{path}, element {n}: {e}"
             return self.context.reject(e.reason, message, raw=text, origin=origin)

@@ -7,13 +7,13 @@ import io
 import msgspec
 import numpy as np
 
+from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.files.formats.lines import LONG_LINE
 from vecferry.io.files.formats.records import (
     AtOnce,
     Items,
     Rejects,
     RetryGate,
-    RowError,
     no_object,
     object_to_row,
 )
@@ -41,12 +41,12 @@ class JsonLines(AtOnce):
                 items: Items = self._all_at_once(lines, at)  # type: ignore[assignment]
                 self._patience.passed()
                 return items
-            except (ValueError, RecursionError, RowError):
+            except (ValueError, RecursionError):
                 self._patience.failed()
         return self._one_by_one(lines, at)
 
     def _all_at_once(self, lines: bytes, at: int) -> list[Change]:
-        """The rows of lines that are all good; ValueError or RowError where any is not."""
+        """The rows of lines that are all good; ValueError where any is not."""
         if lines.find(b"\n", 0, LONG_LINE) < 0:
             return self._each(lines, at)
         encoding = self._encoding
@@ -78,7 +78,7 @@ class JsonLines(AtOnce):
         for line in io.BytesIO(lines):
             try:
                 items.append(Change(self._row(line), origin=f"{self._prefix}{at}"))
-            except (ValueError, RecursionError, RowError) as e:
+            except (ValueError, RecursionError) as e:
                 if line.strip():
                     items.append(self._reject(e, line, at))
             at += len(line)
@@ -91,7 +91,7 @@ class JsonLines(AtOnce):
         return value if self._to_row is None else self._to_row(value)
 
     def _reject(self, error: Exception, line: bytes, at: int) -> Reject:
-        if isinstance(error, RowError):
+        if isinstance(error, UnfitValue):
             return self._rejects.make(error.reason, str(error), line, at)
         try:
             line.decode(self._encoding or "utf-8")

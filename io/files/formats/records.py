@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, starmap
 from typing import Any, Protocol
 
-from vecferry.io.common.types import Convert
+from vecferry.io.common.types import ConvertValue
+from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.files.settings import FilesSettings
 from vecferry.rows import INSERT, Change, Reject, Row, changes, unstamped
 from vecferry.steps import StepContext
@@ -78,14 +79,6 @@ def row_maker(labels: tuple[str, ...]) -> Callable[..., Row]:
     return made
 
 
-class RowError(Exception):
-    """A record that is no row: the reason of the reject and a message."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
 def constants(settings: FilesSettings, path: str) -> Row:
     """The columns that are the same in each row of the file at `path`."""
     names = {c.label: path for c in settings.column if c.source == "fileName"}
@@ -93,7 +86,7 @@ def constants(settings: FilesSettings, path: str) -> Row:
 
 
 def object_to_row(settings: FilesSettings, path: str) -> Callable[[Row], Row] | None:
-    """What makes a row of a JSON object, and raises RowError; None: the object is the row."""
+    """What makes a row of a JSON object, and raises UnfitValue; None: the object is the row."""
     if not settings.column:
         return None
     fixed = constants(settings, path)
@@ -132,7 +125,7 @@ class FieldsToRow:
         self._all = not settings.column
         self._make = row_maker(tuple(self._names))
         self._constants = constants(settings, path)
-        self._columns: list[tuple[str, int, Convert | None]] = []
+        self._columns: list[tuple[str, int, ConvertValue | None]] = []
         self._most = len(self._names)
         for column in settings.column:
             if column.in_file:
@@ -148,15 +141,15 @@ class FieldsToRow:
         """How many fields a record has by its header; 0 where no column is found by a name."""
         return self._most
 
-    def plan(self) -> tuple[Row, list[tuple[str, int, Convert | None]]]:
+    def plan(self) -> tuple[Row, list[tuple[str, int, ConvertValue | None]]]:
         """The columns that are the same in each row; label, field and type of the others."""
-        every: list[tuple[str, int, Convert | None]] = [
+        every: list[tuple[str, int, ConvertValue | None]] = [
             (n, i, None) for i, n in enumerate(self._names)
         ]
         return self._constants, every if self._all else self._columns
 
     def many(self, records: list[list[str]]) -> Iterable[Row]:
-        """The rows of the fields of records; RowError, when its row is asked for, where one is
+        """The rows of the fields of records; UnfitValue, when its row is asked for, where one is
         none.
         """
         count, null = len(self._names), self._null
@@ -165,15 +158,15 @@ class FieldsToRow:
         return starmap(self._make, records)
 
     def __call__(self, fields: list[str]) -> Row:
-        """The row of the fields; RowError where one is missing, left over or of a wrong type."""
+        """The row of the fields; UnfitValue where one is missing, left over or of a wrong type."""
         null = self._null
         if self._all:
             if len(fields) != len(self._names):
-                raise RowError(*_wrong_count(len(fields), len(self._names)))
+                raise UnfitValue(*_wrong_count(len(fields), len(self._names)))
             values = [None if f == null else f for f in fields] if null in fields else fields
             return self._make(*values)
         if self._most and len(fields) > self._most:  # at a delimiter that belongs to a text
-            raise RowError(*_wrong_count(len(fields), self._most))
+            raise UnfitValue(*_wrong_count(len(fields), self._most))
         row = self._constants.copy()
         name = ""
         try:
@@ -186,23 +179,23 @@ class FieldsToRow:
         except IndexError:
             needed = next(i for n, i, _ in self._columns if n == name)
             message = f"column {name!r} is field {needed} (from 0), but there are {len(fields)}"
-            raise RowError("missing-column", message) from None
+            raise UnfitValue(message, "missing-column") from None
         except ValueError as e:
             raise wrong_type(name, e) from e
         return row
 
 
-def wrong_type(name: str, error: ValueError) -> RowError:
+def wrong_type(name: str, error: ValueError) -> UnfitValue:
     """A value of the column `name` does not fit its type."""
-    return RowError("wrong-type", f"column {name!r}: {error}")
+    return UnfitValue(f"column {name!r}: {error}", "wrong-type")
 
 
-def no_object(value: Any, what: str) -> RowError:
+def no_object(value: Any, what: str) -> UnfitValue:
     """The record, called `what`, is JSON but no object."""
     kind = {list: "an array", str: "a string", bool: "a boolean"}.get(type(value))
     kind = kind or ("null" if value is None else "a number")
-    return RowError(
-        "not-an-object", f'{what} is JSON, but {kind} and no object ({{"name": value, …}})'
+    return UnfitValue(
+        f'{what} is JSON, but {kind} and no object ({{"name": value, …}})', "not-an-object"
     )
 
 
@@ -225,7 +218,7 @@ def plain_numbers(value: Any) -> Any:
 
 def _wrong_count(found: int, expected: int) -> tuple[str, str]:
     reason = "missing-column" if found < expected else "too-many-columns"
-    return reason, f"the record has {found} fields, the header line {expected}"
+    return f"the record has {found} fields, the header line {expected}", reason
 
 
 FEED_BYTES = 24 << 10
@@ -365,14 +358,14 @@ class Fields(AtOnce):
             rows = self._to_row.many(self._split_all(block, lines, cut))
             places = accumulate(map(len, lines), initial=at)
             items: Items = changes(rows, self._prefix, places)  # type: ignore[assignment]
-        except (RowError, ValueError):
+        except ValueError:
             self._patience.failed()
             return []
         self._patience.passed()
         return items
 
     def _split_all(self, block: bytes, lines: list[bytes], cut: int) -> list[list[str]]:
-        """The fields of each line; ValueError or RowError where one is no record."""
+        """The fields of each line; ValueError where one is not a record."""
         encoding, split = self._rejects.encoding, self._split
         return [split(line[:cut].decode(encoding)) for line in lines]
 
@@ -386,13 +379,13 @@ class Fields(AtOnce):
                     items.append(self.row(split(text), at))
             except UnicodeDecodeError as e:
                 items.append(self._rejects.undecodable(e, line, at))
-            except RowError as e:
+            except UnfitValue as e:
                 items.append(self._rejects.make(e.reason, str(e), line, at))
             at += len(line)
         return items
 
     def row(self, fields: list[str], at: int) -> Change:
-        """The row of the fields of the record at byte `at`; RowError where they are no row."""
+        """The row of the fields of the record at byte `at`; UnfitValue where they are no row."""
         change = unstamped(self._to_row(fields))
         change.kind = INSERT
         change.version = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vecferry.errors import FatalError, near, shorten
+from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.files.formats.base import FileSplit, Opener
 from vecferry.io.files.formats.csv import CsvDialect
 from vecferry.io.files.formats.csv_blocks import QuickCsv, csv_parser
@@ -24,7 +25,6 @@ from vecferry.io.files.formats.records import (
     Items,
     Parser,
     Rejects,
-    RowError,
     WholeLines,
 )
 from vecferry.io.files.formats.unpack import members, skip
@@ -94,7 +94,7 @@ def _names(
             f"{where}: the header line is not {settings.encoding} ({e.reason} at byte {e.start}); "
             "set the step's `encoding`"
         ) from e
-    except RowError as e:
+    except UnfitValue as e:
         raise FatalError(f"{where}: the header line can't be read: {e}") from e
     if settings.by_name:
         _require(where, names, settings)
