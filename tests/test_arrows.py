@@ -1,0 +1,225 @@
+"""The arrows between the rooms of the house, drawn from the code; and modules that stand apart.
+
+`docs/architecture.md` shows the rooms. A room is a folder. A module beside the folders of
+`pipelines`, such as `registry`, is a room of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterable
+
+from tests.code import BY_NAME, MODULES, ROOT, arrows, imported, long_name, name, parsed, room_of
+
+FACES = ("pipelines/cli", "pipelines/main", "pipelines/beam_yaml", "pipelines/beam_yaml_rows")
+INSIDE = {
+    "pipelines/run": {"pipelines/cluster", "pipelines/job"},
+    "pipelines/cluster": {"pipelines/job"},
+    "pipelines/templates": {"pipelines/job"},
+    "pipelines/job": set(),
+}
+"""The rooms between the faces and the registry; each may import the registry, too."""
+
+BASES = {
+    "io/search": {"io/sink", "io/common"},
+    "io/tables": {"io/sink", "io/common"},
+    "io/sink": {"io/common"},
+    "io/common": set(),
+}
+"""What connectors have in common."""
+
+CONNECTORS = {("io/hologres", "io/postgresql")}
+"""The connectors that are another one with something changed."""
+
+KNOWN_ARROWS = {
+    ("pipelines/cli", "transforms/embed/cache"),
+    ("pipelines/job", "transforms/embed/cache"),
+    ("pipelines/run", "transforms/embed"),
+}
+"""Arrows that no rule allows. Cut them; add none."""
+
+KNOWN_CIRCLES = {
+    ("io/files/formats", "io/files"),
+    ("io/files/stores", "io/files"),
+    ("pipelines/cluster", "pipelines/run"),
+    ("transforms/embed/endpoints", "transforms/embed"),
+    ("transforms/embed/endpoints", "transforms/embed/images"),
+    ("transforms/embed/images", "transforms/embed"),
+}
+"""Arrows against the stream: each closes a circle of rooms. Cut them; add none."""
+
+
+def family(room: str) -> str:
+    """The connector or step that a room belongs to, which may have rooms within: `io/files`."""
+    return "/".join(room.split("/")[:2])
+
+
+def allowed(start: str, end: str) -> bool:
+    """Whether one room may import another."""
+    if end.startswith("shared") or family(start) == family(end):
+        return end != "shared/testing"
+    if start == "shared/testing":
+        return not end.startswith("pipelines")
+    if start in FACES:
+        return end in FACES or end in INSIDE or end == "pipelines/registry"
+    if start in INSIDE:
+        return end in INSIDE[start] or end == "pipelines/registry"
+    if start in BASES:
+        return end in BASES[start]
+    return start.startswith("io/") and (end in BASES or (family(start), family(end)) in CONNECTORS)
+
+
+def test_arrows_go_one_way() -> None:
+    """Faces, then what runs jobs, then the registry; connectors and steps, what connectors share;
+    and below all the shared modules.
+
+    The registry only names connectors. A connector imports no other connector, io/ and transforms/
+    never meet, and only pipelines/ imports pipelines/.
+    """
+    strangers = {
+        ends: sorted(imports)
+        for ends, imports in arrows().items()
+        if not allowed(*ends) and ends not in KNOWN_ARROWS | KNOWN_CIRCLES
+    }
+    assert strangers == {}
+
+
+def circles(edges: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """The groups of rooms that reach each other."""
+    reach: dict[str, set[str]] = {}
+    for start, end in edges:
+        reach.setdefault(start, set()).add(end)
+        reach.setdefault(end, set())
+    for middle in reach:
+        for ends in reach.values():
+            if middle in ends:
+                ends |= reach[middle]
+    found = {
+        tuple(sorted(other for other in ends if room in reach[other]))
+        for room, ends in reach.items()
+        if room in ends
+    }
+    return sorted(map(list, found))
+
+
+def test_rooms_make_no_circle() -> None:
+    """Whichever room one begins with, its imports never lead back to it."""
+    assert circles(arrows().keys() - KNOWN_CIRCLES) == []
+
+
+def test_no_known_arrow_is_gone() -> None:
+    """What was cut leaves the lists, so that nobody draws it again."""
+    assert (KNOWN_ARROWS | KNOWN_CIRCLES | CONNECTORS) - arrows().keys() == set()
+    edges = arrows().keys() - KNOWN_CIRCLES
+    assert [arrow for arrow in KNOWN_CIRCLES if not circles({*edges, arrow})] == []
+
+
+FIXED = {
+    "kind",
+    "settings",
+    "client",
+    "catalog",
+    "checks",
+    "values",
+    "source",
+    "target",
+    "transform",
+}
+"""The modules of a connector or step, wherever it has them."""
+
+ONE_EACH = (
+    "io/files/formats",
+    "io/files/stores",
+    "transforms/embed/endpoints",
+    "transforms/embed/cache",
+    "pipelines/cli",
+)
+"""Rooms with a module for each format, store, endpoint, cache, command."""
+
+APART = re.compile(r"\bApart from [\w./` ]+ because\b")
+"""What a docstring says of a module that has one importer: "Apart from X because …"."""
+
+KNOWN_ALONE = {
+    "vecferry.io.common.arrow",
+    "vecferry.io.files.formats.csv_blocks",
+    "vecferry.io.milvus.wire",
+    "vecferry.io.odps.plan",
+    "vecferry.io.postgresql.connect",
+    "vecferry.io.postgresql.read_catalog",
+    "vecferry.io.postgresql.rows",
+    "vecferry.io.sink.delivery",
+    "vecferry.io.tables.plan",
+    "vecferry.pipelines.beam_yaml_rows",
+    "vecferry.pipelines.cluster.launch",
+    "vecferry.pipelines.cluster.probe",
+    "vecferry.pipelines.cluster.reachable",
+    "vecferry.pipelines.cluster.worker_pool",
+    "vecferry.pipelines.job.retarget",
+    "vecferry.pipelines.job.schema",
+    "vecferry.pipelines.run.dryrun",
+    "vecferry.pipelines.run.graph",
+    "vecferry.pipelines.run.local",
+    "vecferry.pipelines.run.progress",
+    "vecferry.pipelines.run.summary",
+    "vecferry.pipelines.templates.values",
+    "vecferry.transforms.embed.engine",
+    "vecferry.transforms.embed.images.engine",
+    "vecferry.transforms.embed.images.fetch",
+    "vecferry.transforms.embed.images.load",
+    "vecferry.transforms.embed.images.prepare",
+    "vecferry.transforms.embed.models",
+    "vecferry.transforms.json_extract.extractor",
+}
+"""Modules with one importer that do not say why they stand apart. Say it or join them; add none."""
+
+
+def needs_no_word(module: str) -> bool:
+    """Whether the place of a module says why it stands apart."""
+    room, own = room_of(BY_NAME[module]), module.rsplit(".", 1)[1]
+    siblings = {p.stem for p in BY_NAME[module].parent.glob("*.py")}
+    if room in ONE_EACH:  # csv_blocks.py is no second format beside csv.py
+        return own.rsplit("_", 1)[0] == own or own.split("_")[0] not in siblings
+    return own in FIXED and room.startswith(("io/", "transforms/"))
+
+
+def alone() -> set[str]:
+    """The modules with one importer that do not say why they stand apart."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    programs = {script.split(":")[0] for script in scripts.values()}
+    importers: dict[str, set[str]] = {}
+    for path in MODULES:
+        if path.name != "__init__.py":  # it only hands on names
+            for module in imported(path):
+                importers.setdefault(module, set()).add(long_name(path))
+    return {
+        module
+        for module, by in importers.items()
+        if len(by) == 1
+        and BY_NAME[module].name != "__init__.py"
+        and module not in programs
+        and not needs_no_word(module)
+        and not APART.search(" ".join((ast.get_docstring(parsed(BY_NAME[module])) or "").split()))
+    }
+
+
+def test_a_module_with_one_importer_says_why_it_stands_apart() -> None:
+    """Else it is a fragment of its importer. The sentence is "Apart from X because …"."""
+    assert sorted(alone() - KNOWN_ALONE) == []
+
+
+def test_no_known_module_has_joined_its_importer() -> None:
+    """A module that is gone, or says why, leaves the list."""
+    assert sorted(KNOWN_ALONE - alone()) == []
+
+
+def test_the_words_of_a_module_that_stands_apart_are_found() -> None:
+    """Over the end of a line, and with code in it."""
+    assert APART.search("Apart from `vecferry.io.milvus.target` because …")
+    assert not APART.search("It stands apart.")
+
+
+def test_the_package_has_no_other_modules() -> None:
+    """Every Python file of the four folders is a module of one room."""
+    assert len(BY_NAME) == len(MODULES), [name(path) for path in MODULES]
