@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.lanes import arrange, begin, make_room, scheduler, turn
+from tests.lanes import add_options, arrange, begin, make_room, scheduler, turn
 from tests.services.server import stop_all
 from vecferry import errors
 
@@ -33,6 +33,17 @@ def _beside_others_or_alone(request: pytest.FixtureRequest) -> Generator[None]:
     """Among several processes, tests that measure time run while no other does."""
     with turn(request.node):
         yield
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The order of the tests."""
+    add_options(parser)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """How to repeat the order of this session."""
+    order = config.getoption("order", None)
+    return f"order: --order {order}" if order else None
 
 
 def pytest_configure(config: pytest.Config) -> None:

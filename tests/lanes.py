@@ -1,5 +1,8 @@
 """Which tests share a process and in which order: `pytest -n 2` runs the suite in two of them.
 
+`--order random` shuffles the modules of a group, and the tests of a module, so that no test leans
+on what another test left behind. The session prints the seed; `--order SEED` repeats its order.
+
 Most tests wait for a server rather than compute. What uses one server is one group, so that a
 single process starts it; heavy servers are one group together, so that never two of them run.
 Whatever has no group goes to the process that is free. The long groups come first, and last of all
@@ -12,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -51,8 +55,19 @@ SHARED = "VECFERRY_TEST_LANES"
 """Names, for the processes of a session, the folder that they share."""
 
 
+def add_options(parser: pytest.Parser) -> None:
+    """The option that says in which order tests run."""
+    parser.addoption(
+        "--order",
+        metavar="SEED",
+        help="shuffle the tests: `random`, or the number that an earlier session printed",
+    )
+
+
 def begin(config: pytest.Config) -> None:
-    """Makes the folder that the processes of a session share, where there are several."""
+    """Makes the folder that the processes of a session share, and chooses the order for all."""
+    if config.getoption("order", None) == "random":  # xdist hands options on to the processes
+        config.option.order = str(random.SystemRandom().randrange(10**6))
     if config.getoption("numprocesses", None):
         os.environ[SHARED] = folder = tempfile.mkdtemp(prefix="vecferry-lanes-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
@@ -108,8 +123,20 @@ def group_of(item: pytest.Item) -> str:
     return ""
 
 
+def shuffle(items: list[pytest.Item], seed: str) -> None:
+    """Puts modules, and the tests of each module, into the order of a seed."""
+    chance = random.Random(seed)
+    modules = sorted({item.path for item in items})
+    chance.shuffle(modules)
+    place = {path: at for at, path in enumerate(modules)}
+    chance.shuffle(items)
+    items.sort(key=lambda item: place[item.path])
+
+
 def arrange(items: list[pytest.Item]) -> None:
     """Puts the tests of a group, and in it those of a heavy server, beside each other."""
+    if items and (seed := items[0].config.getoption("order", None)):
+        shuffle(items, seed)
     groups = {item: group_of(item) for item in items}
     first = ["heavy", *dict.fromkeys(GROUPS.values()), *dict.fromkeys(groups.values())]
     order = {name: at for at, name in enumerate(dict.fromkeys(n for n in first if n not in LAST))}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lanes import GROUPS, group_of, heavy_server
+from tests.lanes import GROUPS, group_of, heavy_server, shuffle
 
 HERE = Path(__file__).parent
 HEAVY = re.compile(r"^from tests\.services\.(elasticsearch|opensearch|flink|spark) import", re.M)
@@ -72,3 +72,14 @@ def test_a_heavy_server_is_started_once(request: pytest.FixtureRequest) -> None:
     in_order = [server for server, _ in groupby(map(heavy_server, heavy))]
     assert len(in_order) == len(set(in_order))
     assert {group_of(item) for item in heavy} <= {"heavy"}
+
+
+def test_an_order_can_be_repeated(request: pytest.FixtureRequest) -> None:
+    """A seed gives one order, whichever order it is given; a module's tests stay together."""
+    orders = [sorted(request.session.items, key=lambda item: item.nodeid) for _ in range(3)]
+    for order, seed in zip(orders, ("7", "7", "8"), strict=True):
+        shuffle(order, seed)
+    assert orders[0] == orders[1]
+    assert len(orders[0]) < 9 or orders[1] != orders[2]
+    modules = [path for path, _ in groupby(item.path for item in orders[0])]
+    assert len(modules) == len(set(modules))
