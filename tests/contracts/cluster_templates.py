@@ -44,7 +44,7 @@ class Templates:
         for number in range(4):
             lines = [json.dumps(row(i)) for i in range(number, ROWS, 4)]
             (tmp_path / "in" / f"{number}.jsonl").write_text("\n".join(lines) + "\n")
-        there = runner.with_columns(*process(**SECRET), "--secrets=worker", "--shared-files")
+        there = runner.plus(*process(**SECRET), "--secrets=worker", "--shared-files")
         places = {f"{place.name}-{tmp_path.name}".lower(): place for place in (there, HERE)}
         runs = {name: start(name, place, tmp_path) for name, place in places.items()}
         for name, run in runs.items():

@@ -15,7 +15,7 @@ from tests.services.cluster import ROOT, Part
 from tests.services.server import free_port
 from tests.transforms.embed.endpoints.server import EndpointServer
 
-IN_TIME = 30.0
+IN_TIME = 120.0  # twenty attempts and more would take longer
 
 
 class Small:
@@ -35,7 +35,7 @@ class Workers(Small):
 
     def failing(self, runner: Runner, job: Job, options: list[str]) -> str:
         """Runs the job, which must fail in time; gives the message."""
-        outcome = job.run(runner.with_columns(*options))
+        outcome = job.run(runner.plus(*options))
         assert outcome.status == 1, outcome.err
         assert outcome.report["state"] == "FAILED"
         assert outcome.report["seconds"] < IN_TIME
@@ -92,7 +92,8 @@ class Pools(Small):
         begun = time.monotonic()
         arguments = job.arguments(self.pooled(runner, pool))
         i = arguments.index("-m")
-        soon = "from vecferry.pipelines import cli, probe; probe.SECONDS = 3; cli.main()"
+        soon = "from vecferry.pipelines import cli; from vecferry.pipelines.cluster import probe; "
+        soon += "probe.SECONDS = 3; cli.main()"
         arguments[i : i + 2] = ["-c", soon]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=ROOT)
         assert done.returncode == 2, done.stderr
@@ -102,7 +103,7 @@ class Pools(Small):
     def pooled(self, runner: Runner, pool: Part) -> Runner:
         """The runner with workers of the pool, one stream."""
         options = ["--environment_type=EXTERNAL", f"--environment_config=127.0.0.1:{pool.port}"]
-        return runner.with_columns(*options, "--parallelism=1")
+        return runner.plus(*options, "--parallelism=1")
 
 
 def program(name: str) -> str:

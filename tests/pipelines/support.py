@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,3 +185,13 @@ def counts_add_up(report: dict[str, Any]) -> bool:
     """Whether every row that was read is written, deleted, rejected, dropped or stale."""
     out = sum(report[f"rows_{n}"] for n in ("written", "deleted", "rejected", "dropped", "stale"))
     return bool(report["rows_read"] + report["rows_added"] == out)
+
+
+def interrupt(process: subprocess.Popen[Any]) -> None:
+    """Sends a Ctrl-C to a run, and waits until the run has said that it was interrupted."""
+    assert process.stderr is not None
+    process.send_signal(signal.SIGINT)
+    while line := process.stderr.readline():
+        if "interrupted" in str(line):
+            return
+    raise AssertionError("the run has ended without a word of the interrupt")

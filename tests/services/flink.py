@@ -99,7 +99,7 @@ class Flink(Cluster):
             part.ready = self.get_overview  # type: ignore[method-assign]
         for part in self.parts:
             part.start()
-        eventually(lambda: self.slots() == self.machines * self.slots_each, 60)
+        eventually(lambda: self.slots() == self.machines * self.slots_each)
 
     def _jvm(self, heap: int, entry: str, *more: str) -> list[str]:
         path = ["-cp", f"{self._jars}/*", entry, "--configDir", str(self.data)]

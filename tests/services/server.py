@@ -173,8 +173,11 @@ def not_root() -> list[str]:
     return ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 
 
-def eventually(check: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Waits until `check` is true; fails the test when it stays false."""
+def eventually(check: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Waits until `check` is true; fails the test when it stays false.
+
+    The time is for a busy machine: a test that passes never waits longer than it must.
+    """
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end, f"not true after {seconds:g} s"

@@ -102,7 +102,7 @@ class Spark(Cluster):
         for part in self.parts:
             part.start()
         registered = self.parts[1].log
-        eventually(lambda: "Successfully registered" in registered.read_text(errors="replace"), 60)
+        eventually(lambda: "Successfully registered" in registered.read_text(errors="replace"))
 
     def _part(self, name: str, command: list[str], port: int | None = None) -> Part:
         part = _SparkPart(name, command, port)

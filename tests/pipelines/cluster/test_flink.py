@@ -9,20 +9,21 @@ import pytest
 from tests.contracts.cluster import Afar, Job, Runner
 from tests.contracts.cluster_endless import Endless
 from tests.contracts.cluster_extra import Extra
-from tests.contracts.cluster_following import JobWatcher, Leaving
+from tests.contracts.cluster_following import Following, Leaving
 from tests.contracts.cluster_kills import Kills, ancestors, python_workers
-from tests.contracts.cluster_templates import Templates
+from tests.contracts.cluster_templates import SmallElasticsearch, Templates
 from tests.contracts.cluster_workers import Pools, Workers
 from tests.services.flink import Flink
-from tests.services.server import eventually, running
+from tests.services.server import eventually, running, stop
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.heavy(server=Flink)]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Flink:
+def cluster() -> Iterator[Flink]:
     """Started once for all tests that are marked with it."""
-    return running(Flink)
+    yield running(Flink)
+    stop(SmallElasticsearch)
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +47,11 @@ class TestKills(Kills):
     def runner(self, runner: Runner, cluster: Flink) -> Iterator[Runner]:
         """Both TaskManagers are there before and after."""
         self.cluster = cluster
-        yield runner.with_columns("--parallelism=2")
+        yield runner.plus("--parallelism=2")
         for part in cluster.task_managers:
             if part.process is None:
                 part.start()
-        eventually(lambda: cluster.slots() == 4, 60)
+        eventually(lambda: cluster.slots() == 4)
 
     def kill_host(self) -> None:
         """The first of the two that has a worker process."""
@@ -60,7 +61,7 @@ class TestKills(Kills):
 
     def end_of_orphan(self) -> None:
         """Flink goes on without the client."""
-        eventually(lambda: not self.cluster.jobs("RUNNING", "RESTARTING", "CREATED"), 120)
+        eventually(lambda: not self.cluster.jobs("RUNNING", "RESTARTING", "CREATED"))
 
     def test_a_killed_client_costs_no_row(self, runner: Runner, job: Job) -> None:
         """The job goes on to its end without it; run again, it asks for nothing twice."""
@@ -82,7 +83,7 @@ class TestPools(Pools):
     """One pool for both TaskManagers, one stream."""
 
 
-class TestFollowing(JobWatcher, Leaving):
+class TestFollowing(Following, Leaving):
     """Flink's own REST interface knows what runs."""
 
     @pytest.fixture(autouse=True)

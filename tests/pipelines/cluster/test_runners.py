@@ -105,7 +105,7 @@ def test_an_address_or_option_that_can_not_work_is_named(
     outcome = bench.call("run", *there, "--runner", *arguments)
     assert outcome.status == 2
     assert words in outcome.err
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
 
 
 def test_a_server_that_is_no_job_server_is_not_waited_for(bench: Bench) -> None:

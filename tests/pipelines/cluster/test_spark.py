@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contracts.cluster import Afar, Runner
-from tests.contracts.cluster_following import JobWatcher
+from tests.contracts.cluster_following import Following
 from tests.contracts.cluster_kills import Kills, processes
 from tests.contracts.cluster_templates import SmallElasticsearch, Templates
 from tests.contracts.cluster_workers import Workers
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.heavy(server=Sp
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Spark]:
-    """Started once for all tests that are marked with it; the last cluster of these tests."""
+    """Started once for all tests that are marked with it."""
     yield running(Spark)
     stop(SmallElasticsearch)
 
@@ -49,14 +49,14 @@ class TestKills(Kills):
 
     def end_of_orphan(self) -> None:
         """Spark goes on without the client; executors end with their job."""
-        eventually(lambda: not processes("CoarseGrainedExecutorBackend"), 120)
+        eventually(lambda: not processes("CoarseGrainedExecutorBackend"))
 
 
 class TestWorkers(Workers):
     """Though Spark would try each task four times."""
 
 
-class TestFollowing(JobWatcher):
+class TestFollowing(Following):
     """Executors end with their job."""
 
     def jobs(self) -> list[str]:
