@@ -70,9 +70,7 @@ class Endless:
     ) -> None:
         """Left to the cluster, stopped as it was told, resumed there: no row is missing."""
         left = [a for a in job.arguments(runner, "--detach") if a != "--json"]
-        done = subprocess.run(
-            left, capture_output=True, text=True, check=False, timeout=CLIENT_SECONDS
-        )
+        done = subprocess.run(left, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         eventually(lambda: len(job.numbers()) > 200)
         eventually(lambda: job.delay(last=100) < 1.0)  # when the workers have come up

@@ -73,9 +73,7 @@ class Leaving:
     def test_a_job_that_is_left_can_be_ended_as_told(self, runner: Runner, job: Job) -> None:
         """The launcher tells how to follow and how to cancel, and what it tells works."""
         arguments = [a for a in job.arguments(runner, "--detach") if a != "--json"]
-        done = subprocess.run(
-            arguments, capture_output=True, text=True, check=False, timeout=CLIENT_SECONDS
-        )
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         assert "RUNNING" in done.stdout
         eventually(lambda: job.endpoint.number > 20)
