@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from vecferry.errors import JobError, near, redact, shorten
-from vecferry.io.milvus.client import MilvusHandle
+from vecferry.errors import JobError, TransientError, near, redact, shorten
+from vecferry.io.milvus.client import MilvusHandle, handle_of
 from vecferry.io.milvus.settings import (
     MAX_CAPACITY,
     MAX_VARCHAR,
@@ -17,6 +20,9 @@ from vecferry.io.milvus.settings import (
     MilvusSettings,
 )
 from vecferry.io.sink.mark import NAME, Mark, from_json, to_text
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
 
 CODES = {
     "Bool": 1, "Int8": 2, "Int16": 3, "Int32": 4, "Int64": 5, "Float": 10, "Double": 11,
@@ -294,19 +300,53 @@ T = TypeVar("T")
 
 BUILD_SECONDS = 300.0
 """How long creating, indexing and loading may take."""
+MOST_NAMES = 20
 
 
 class Collection:
-    """The collection of a step. Each call raises JobError where the server refuses it."""
+    """The collection of a step. Each call raises JobError where the server refuses it.
 
-    def __init__(
-        self, settings: MilvusSettings, connection: MilvusConnection, handle: MilvusHandle
-    ) -> None:
-        self.settings, self.handle = settings, handle
+    Its server is reached by the first call. A Milvus Lite file that is not there has no collection,
+    and `create` makes it.
+    """
+
+    def __init__(self, settings: MilvusSettings, connection: MilvusConnection, run: str) -> None:
+        self.settings, self.connection = settings, connection
         self.where = f"Milvus at {connection.endpoint}"
         self._seconds = connection.connect_timeout_ms / 1000
-        self._client = handle.client
+        self._run = run
         self._name = settings.collection
+
+    @functools.cached_property
+    def handle(self) -> MilvusHandle:
+        """The client of this run. JobError as in `vecferry.io.sink.target.Catalog`."""
+        try:
+            return handle_of(self.connection, self._run)
+        except TransientError as e:
+            raise JobError(str(e)) from e
+
+    @property
+    def _client(self) -> MilvusClient:
+        return self.handle.client
+
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """The server's version; None for Milvus Lite, and where a server tells none."""
+        return None if self.connection.is_file else self.handle.version
+
+    def _is_there(self) -> bool:
+        """Whether something is there to be opened; opening a file would create it."""
+        if not self.connection.is_file:
+            return True
+        path = Path(self.connection.endpoint)
+        if path.exists() and not path.is_dir():
+            return True  # opening it tells what is wrong
+        folder = path if path.is_dir() else path.parent
+        if not folder.is_dir():
+            raise JobError(f"{path} can't be created: {folder} is not a folder; create it first")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise JobError(f"{path} can't be written: no permission to write into {folder}")
+        return path.is_dir()
 
     def ask(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """The answer to a call of the client."""
@@ -322,17 +362,24 @@ class Collection:
 
     def neighbours(self) -> list[str]:
         """The names of the collections in the database."""
-        return sorted(self.ask(self._client.list_collections))
+        return sorted(self.ask(self._client.list_collections)) if self._is_there() else []
+
+    def absent(self) -> str:
+        """That the collection is missing, and which there are."""
+        existing = self.neighbours()
+        there = f" (there are: {', '.join(existing[:MOST_NAMES])})" if existing else ""
+        return f"collection {self._name!r} does not exist{near(self._name, existing)}{there}"
 
     def exists(self) -> bool:
         """Whether the collection is there."""
-        return bool(self.ask(self._client.has_collection, self._name))
+        return self._is_there() and bool(self.ask(self._client.has_collection, self._name))
 
     def describe(self) -> CollectionInfo | None:
         """Its schema, with the metrics of its indexes; None where it does not exist."""
-        client, name = self._client, self._name
+        name = self._name
         if not self.exists():
             return None
+        client = self._client
         description = self.ask(client.describe_collection, name)
         metrics: dict[str, str] = {}
         for index in self.ask(client.list_indexes, name):
@@ -341,8 +388,13 @@ class Collection:
                 metrics[told["field_name"]] = told["metric_type"]
         return described(description, metrics)
 
-    def create(self, mark: Mark) -> None:
-        """Creates it as the job's columns have it, with a mark that says what makes its vectors."""
+    def create(self, mark: Mark, replaced: CollectionInfo | None) -> None:
+        """Creates it as the job's columns have it, with a mark that says what makes its vectors.
+
+        What it replaces is dropped first, with all its rows.
+        """
+        if replaced is not None:
+            self.ask(self._client.drop_collection, self._name)
         schema = creation(self.settings)
         try:
             self.ask(
@@ -356,13 +408,13 @@ class Collection:
             if not self.exists():  # another process may have been faster
                 raise
 
-    def remember(self, mark: Mark) -> None:
+    def remember(self, info: CollectionInfo, mark: Mark) -> None:
         """Writes what made its vectors into a property of its own."""
         properties = {NAME: to_text(mark)}
         self.ask(self._client.alter_collection_properties, self._name, properties=properties)
 
-    def is_empty(self, *, unknown: bool) -> bool:
-        """Whether it holds no row; `unknown` where it is not loaded, and so can't be asked.
+    def is_empty(self) -> bool | None:
+        """Whether it holds no row; None where it is not loaded, and so can't be asked.
 
         A server's statistics tell of a row only once it has been flushed.
         """
@@ -371,24 +423,20 @@ class Collection:
                 self._client.query, self._name, filter="", limit=1, consistency_level="Strong"
             )
         except JobError:
-            return unknown
+            return None
         return not found
 
     def named(self, alias: str) -> str | None:
         """The collection that a name stands for: its own, or an alias'; None where it is free."""
-        if not self.ask(self._client.has_collection, alias):
+        if not self._is_there() or not self.ask(self._client.has_collection, alias):
             return None
         found = self.ask(self._client.describe_collection, alias)
         return str(found["collection_name"])
 
-    def point_alias(self, alias: str) -> None:
+    def point_alias(self, alias: str, info: CollectionInfo, instead_of: str | None) -> None:
         """Lets an alias name this collection; what it named before is reached by it no more."""
         change = self._client.alter_alias if self.named(alias) else self._client.create_alias
         self.ask(change, self._name, alias)
-
-    def drop(self) -> None:
-        """Drops it with all its rows."""
-        self.ask(self._client.drop_collection, self._name)
 
     def add_partition(self) -> None:
         """Creates the job's partition where it is missing."""

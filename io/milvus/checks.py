@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from vecferry.errors import near
 from vecferry.io.milvus.catalog import CODES, Collection, CollectionInfo, field_options, unmapped
 from vecferry.io.milvus.settings import MilvusConnection, MilvusSettings
 from vecferry.io.sink.mark import NAME, Mark, to_text
@@ -20,24 +19,14 @@ Version = tuple[int, int] | None
 """Of a server; None for Milvus Lite, and where a server tells none."""
 
 
-def absent(settings: MilvusSettings, existing: list[str]) -> str:
-    """That the collection is missing, and which there are."""
-    name = settings.collection
-    there = f" (there are: {', '.join(existing[:20])})" if existing else ""
-    return f"collection {name!r} does not exist{near(name, existing)}{there}"
-
-
-def missing(
-    settings: MilvusSettings, connection: MilvusConnection, existing: list[str], mark: Mark,
-    version: Version,
-) -> list[str]:  # fmt: skip
+def missing(settings: MilvusSettings, collection: Collection, mark: Mark) -> list[str]:
     """Why the job can't do without the collection, which is not there; what would create it."""
-    what = f"Milvus at {connection.endpoint}: {absent(settings, existing)}"
+    what = f"{collection.where}: {collection.absent()}"
     if settings.schema_create_mode == "ignore":
         problems = settings.creation_problems()
         way = "" if problems else f"; this would create it: {_program(settings, mark)}"
         return [f"{what}; create it, or set schemaCreateMode to createIfNotExist{way}"]
-    problems = uncreatable(settings, connection, version)
+    problems = uncreatable(settings, collection.connection, collection.version)
     return [f"{what} and can't be created: {p}" for p in problems]
 
 
@@ -70,15 +59,21 @@ def _type(name: str) -> str:
     return f"DataType({CODES[name]})"
 
 
-def another_name(settings: MilvusSettings, info: CollectionInfo) -> str:
-    """That the job names an alias where it must name the collection itself."""
+def misplaced(settings: MilvusSettings, instead_of: str | None, info: CollectionInfo) -> list[str]:
+    """Why the job can't name what is there as it does: by an alias, with a partition."""
     name = settings.collection
-    if settings.schema_create_mode == "recreate":
-        return (
+    if info.name != name and settings.schema_create_mode == "recreate":
+        return [
             f"{name!r} is an alias of collection {info.name!r}, which would be dropped: name the "
             "collection itself, or create it anew by hand"
-        )
-    return f"--into {name}: this is an alias of collection {info.name!r}: name a new one"
+        ]
+    if info.name != name and instead_of:
+        return [f"--into {name}: this is an alias of collection {info.name!r}: name a new one"]
+    if settings.schema_create_mode == "recreate" or not settings.partition:
+        return []
+    if any(f.partition_key for f in info.fields):
+        return [f"collection {info.name!r} chooses partitions by a key; leave partition out"]
+    return []
 
 
 def misnamed(settings: MilvusSettings, collection: Collection) -> list[str]:

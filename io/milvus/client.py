@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import logging
 import re
 import threading
@@ -16,8 +15,7 @@ from vecferry.errors import FatalError, JobError, TerminalError, TransientError,
 from vecferry.io.common.reach import readable_ca, tried, way_out, words
 from vecferry.io.milvus.settings import MilvusConnection
 from vecferry.io.sink.store import TooLargeError
-from vecferry.process import once
-from vecferry.retry import call_with_retries
+from vecferry.process import PROCESS, run_scope
 
 
 class StatusError(Exception):
@@ -184,7 +182,7 @@ class _File:
 def _file(connection: MilvusConnection | str) -> _File:
     path = connection if isinstance(connection, str) else connection.endpoint
     absolute = str(Path(path).absolute())
-    return once(("milvus-file", absolute), lambda: _File(absolute))
+    return PROCESS.get(("milvus", "file", absolute), lambda: _File(absolute))
 
 
 def handle_of(connection: MilvusConnection, run: str) -> MilvusHandle:
@@ -196,20 +194,8 @@ def handle_of(connection: MilvusConnection, run: str) -> MilvusHandle:
     """
     where = str(Path(connection.endpoint).absolute()) if connection.is_file else connection.endpoint
     login = (connection.token, connection.username, connection.password)
-    secret = hashlib.sha256(repr([v and str.__str__(v) for v in login]).encode()).hexdigest()
-    key = ("milvus", run, where, connection.database, connection.ca_cert, secret)
-    return once(key, lambda: _open(connection))
-
-
-def handle_with_retries(
-    connection: MilvusConnection, run: str, deadline: float | None
-) -> MilvusHandle:
-    """Like `handle_of`, but waits for a server that is away."""
-    return call_with_retries(
-        lambda: handle_of(connection, run),
-        deadline=deadline,
-        what=f"Milvus at {connection.endpoint}",
-    )
+    key = ("milvus", where, connection.database, connection.ca_cert, login)
+    return run_scope(run).get(key, lambda: _open(connection))
 
 
 def _open(connection: MilvusConnection) -> MilvusHandle:

@@ -399,8 +399,9 @@ class RowEncoder:
         key = accept_none(source not in change) if value is None else accept(value)
         return Record(DELETING, key, None, 16)
 
-    def shown(self, record: Record) -> dict[str, Any]:
+    def shown(self, change: Change) -> dict[str, Any]:
         """What the server would get, by name; vectors as they are."""
+        record = self.encode(change)
         if record.body is None:
             return {f.name: record.key for f in self.fields if f.primary}
         shown = {f.name: v for f, v in zip(self.fields, record.body, strict=False)}

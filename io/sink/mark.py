@@ -6,7 +6,6 @@ is refused because of it, and when it is written.
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from vecferry.process import once
 from vecferry.settings import Maker
 from vecferry.steps import StepContext
 
@@ -168,12 +166,6 @@ class Marking:
 
 def tell_once(context: StepContext, kind: str, notes: list[str]) -> list[str]:
     """Logs notes for people, each once in a run and process; gives them."""
-    for note in notes:
-        log = functools.partial(_log, context.step, note)
-        once((kind, note, context.run, context.step), log)
+    for text in notes:
+        context.scope.note_once(logger, context.step, text)
     return notes
-
-
-def _log(step: str, note: str) -> bool:
-    logger.warning("step %r: %s", step, note)
-    return True

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from vecferry.errors import TerminalError, shorten
+
+Vector = npt.NDArray[np.float32]
+"""A vector as rows have it: 1-D."""
+VectorLike = np.ndarray | Sequence[float] | Mapping[Any, float] | str | bytes
+"""A vector in any form that people write it in: numbers, a sparse one, its JSON text, its bytes."""
 
 SMALLEST_NORM2 = 1.2e-38
 """A vector whose squared length is below this has no direction in 32 bits."""
@@ -34,7 +41,7 @@ def parsed(text: str) -> Any:
         return text
 
 
-def as_vector(name: str, value: Any) -> np.ndarray:
+def as_vector(name: str, value: object) -> Vector:
     """A vector, a list of numbers or its JSON text as a 1-D float32 array."""
     if isinstance(value, str):
         value = parsed(value)

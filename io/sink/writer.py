@@ -17,7 +17,6 @@ from vecferry.io.sink.store import (
     Store,
     WriteLimits,
 )
-from vecferry.process import once
 from vecferry.rows import DELETE, Change
 from vecferry.steps import Counts, Emitted, Stamp, StepContext
 
@@ -44,7 +43,7 @@ class SinkWriter:
         )
         threads = limits.in_flight * max(1, context.parallelism)
         name = f"write-{context.step}"
-        self._crew = once(("sink", context.run, context.step), lambda: Crew(threads, name))
+        self._crew = context.once("crew", lambda: Crew(threads, name))
         self._arrived: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._in_flight = 0
         self._flying: set[Any] = set()

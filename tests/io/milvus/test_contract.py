@@ -15,7 +15,8 @@ from tests.services.server import running, stop
 from vecferry.errors import JobError
 from vecferry.io.milvus import MilvusConnection, MilvusSettings
 from vecferry.io.milvus.client import handle_of
-from vecferry.io.milvus.target import WRITES_IN_FLIGHT, MilvusTarget
+from vecferry.io.milvus.target import MilvusTarget
+from vecferry.io.sink.target import WRITES_IN_FLIGHT
 from vecferry.process import end_run
 from vecferry.steps import StepContext
 

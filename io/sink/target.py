@@ -1,0 +1,429 @@
+"""What the targets of all stores share: checked, made ready, marked, written to, searched.
+
+A store gives a `Catalog`, which says what stands there, and the hooks of `TargetBase`. The steps
+between them, their order, what is told to people and what is waited for are the same for all.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from vecferry.errors import JobError, TerminalError, TransientError, near
+from vecferry.io.sink.mark import Mark, Marking, mark_of
+from vecferry.io.sink.store import Store, WriteLimits
+from vecferry.io.sink.vectors import VectorLike
+from vecferry.io.sink.writer import SinkWriter
+from vecferry.retry import call_with_retries
+from vecferry.rows import Change, Reject, Row
+from vecferry.steps import StepContext
+
+logger = logging.getLogger(__name__)
+
+WRITES_IN_FLIGHT = 4
+"""Requests under way at a time from all bundles of a job in one process, unless a store says."""
+
+T = TypeVar("T")
+
+
+class Described(Protocol):
+    """What stands in a store under one name: a collection, an index, a table."""
+
+    @property
+    def name(self) -> str:
+        """Its own name, also where the job names it by an alias."""
+
+    @property
+    def mark(self) -> Mark | None:
+        """What made its vectors; None where it does not say."""
+
+
+I = TypeVar("I", bound=Described)  # noqa: E741
+
+
+class Catalog(Protocol[I]):
+    """What stands in a store under the name that the job writes to.
+
+    Each call raises JobError where the server refuses it or can't be reached. The cause of that
+    JobError is a `TransientError` where the same call may pass later; workers then repeat it.
+    """
+
+    where: str
+    """The server, for messages: ``Milvus at http://host:19530``."""
+
+    def describe(self) -> I | None:
+        """What stands there now; None where nothing does. Creates nothing."""
+
+    def absent(self) -> str:
+        """That nothing of this name is there, and what is there in its place."""
+
+    def create(self, mark: Mark, replaced: I | None) -> None:
+        """Creates it as the job's columns say, with a mark; drops what it replaces first.
+
+        What another worker created meanwhile stays.
+        """
+
+    def remember(self, info: I, mark: Mark) -> None:
+        """Gives a mark to what stands there."""
+
+    def is_empty(self) -> bool | None:
+        """Whether it holds no row; None where it can't be asked, as it is not loaded."""
+
+    def count(self) -> int:
+        """How many rows it holds."""
+
+
+class AliasCatalog(Catalog[I], Protocol[I]):
+    """A catalog of a store that knows aliases."""
+
+    def point_alias(self, alias: str, info: I, instead_of: str | None) -> None:
+        """Lets an alias name what stands there; `instead_of` is what it shall name no more."""
+
+
+class Encoder(Protocol):
+    """Brings rows into the form of a store; see `Store.encode`."""
+
+    def shown(self, change: Change) -> dict[str, Any]:
+        """The row as the server would get it, by field; raises TerminalError where it can't be."""
+
+
+C = TypeVar("C", bound=Catalog[Any])
+A = TypeVar("A", bound=AliasCatalog[Any])
+S = TypeVar("S", bound=Store)
+
+
+class TargetBase(abc.ABC, Generic[C, I, S]):
+    """A `vecferry.steps.Target` but for what a store must say: its catalog, its store, its encoder.
+
+    `C` is the store's `Catalog`, `I` what that describes, `S` its `Store`. The hooks stand first;
+    those with a body may stay as they are.
+    """
+
+    noun: ClassVar[str] = "target"
+    """What a job writes to, in the store's own word: ``collection``."""
+    has_aliases: ClassVar[bool] = False
+
+    def __init__(self, context: StepContext) -> None:
+        self.context = context
+
+    @abc.abstractmethod
+    def catalog(self) -> AbstractContextManager[C]:
+        """The catalog, for one task of the launcher or of a worker; JobError as in `Catalog`."""
+
+    @abc.abstractmethod
+    def store(self, catalog: C, info: I) -> S:
+        """What writes there; made once in a process, and closed if it has a `close`."""
+
+    @abc.abstractmethod
+    def encoder(self, info: I | None) -> Encoder:
+        """What shows rows as the server would get them; without `info` it is yet to be created."""
+
+    @property
+    def recreates(self) -> bool:
+        """Whether the job drops what stands there, and creates it anew."""
+        return False
+
+    def sources(self) -> Mapping[str, str]:
+        """Field of the target -> column of the row, for what the job lists."""
+        return {}
+
+    def filled(self, info: I) -> Mapping[str, str]:
+        """Field -> column, for all that the job sends; more than `sources` if it lists nothing."""
+        return self.sources()
+
+    def missing(self, catalog: C) -> list[str]:
+        """Why the job can't do without the target, which is not there: it can't be created."""
+        return []
+
+    def mismatches(self, catalog: C, info: I) -> list[str]:
+        """Why the job's rows do not fit what stands there; asked by workers, too."""
+        return []
+
+    def irreplaceable(self, catalog: C, info: I) -> list[str]:
+        """Why a job that `recreates` can't drop what stands there, or not create it anew."""
+        return []
+
+    def obstacles(self, catalog: C, info: I | None) -> list[str]:
+        """What else keeps the job out: a version, a right, a name; asked by the launcher only."""
+        return []
+
+    def notes(self, catalog: C, info: I | None) -> list[str]:
+        """What is no fault, and may surprise."""
+        return []
+
+    def make_ready(self, catalog: C, info: I) -> None:
+        """What is done once before rows come, created just now or not: an index, a partition."""
+
+    def limits(self, store: S) -> WriteLimits:
+        """How much one request may hold, and how many may be under way from one bundle."""
+        return WriteLimits(in_flight=self.in_flight)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests one bundle may have under way, that all together have few."""
+        return max(1, WRITES_IN_FLIGHT // self.context.parallelism)
+
+    def writer(self, store: S) -> SinkWriter:
+        """The writer of one bundle."""
+        return SinkWriter(store, self.limits(store), self.context)
+
+    def nearest(
+        self, catalog: C, info: I, vector: VectorLike, k: int, vector_column: str | None
+    ) -> list[dict[str, Any]]:
+        """See `search`."""
+        raise JobError(f"{catalog.where} can't be searched")
+
+    def check(self) -> list[str]:
+        """Whether this job can write there; changes nothing. Gives notes for people, also logged.
+
+        Raises:
+          JobError: with every reason why it can't.
+        """
+        with self.catalog() as catalog:
+            info: I | None = catalog.describe()
+            self.refuse(self._unready(catalog, info))
+            notes = self.note(self.notes(catalog, info))
+            if info is None or self.recreates:
+                return notes
+            return [*notes, *self.note(self._marking(catalog, info, unknown=True).remarks())]
+
+    def prepare(self) -> None:
+        """Creates what is missing, or drops it and creates it anew, as the job says.
+
+        Once in a job. What holds no row is marked with what makes its vectors.
+
+        Raises:
+          JobError: with every reason why it can't be done.
+        """
+        with self.catalog() as catalog:
+            info: I | None = catalog.describe()
+            self.refuse(self._unready(catalog, info))
+            if info is not None and not self.recreates:
+                self.make_ready(catalog, info)
+                self._remember(catalog, info)
+                return
+            catalog.create(mark_of(self.context, self.sources()), info)
+            created = self._existing(catalog)  # another worker may have been faster, and otherwise
+            self.refuse(self.mismatches(catalog, created))
+            self.make_ready(catalog, created)
+
+    @property
+    def concludes(self) -> bool:
+        """Whether something is left to do once the job is done."""
+        return False
+
+    def conclude(self) -> list[str]:
+        """The last step of a job that is done; tells what it did. Raises JobError."""
+        return []
+
+    def unfinished(self) -> str | None:
+        """What `conclude` would have done, in words, for a job that is not done."""
+        return None
+
+    def operator(self) -> SinkWriter:
+        """A writer for one bundle; waits for a server that is away."""
+        return self.writer(self.patiently("store", self._store))
+
+    def search(
+        self, vector: VectorLike, k: int, vector_column: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The `k` rows nearest to `vector`, nearest first: `score` and every field but vectors.
+
+        `vector_column` is the field, or the job's column that goes into it; by default the first.
+        """
+        with self.catalog() as catalog:
+            info = self._existing(catalog)
+            self.note(self._marking(catalog, info, unknown=True).strangers())
+            return self.nearest(catalog, info, vector, k, vector_column)
+
+    def row_count(self) -> int:
+        """How many rows the target, or the job's part of it, holds now."""
+        with self.catalog() as catalog:
+            self._existing(catalog)
+            return catalog.count()
+
+    def preview(self, change: Change | Row) -> dict[str, Any] | Reject:
+        """The record as the server would get it, or the reject it would become. Writes nothing."""
+        change = change if isinstance(change, Change) else Change(change)
+        encoder = self.context.once("preview", self._previewer)
+        try:
+            return encoder.shown(change)
+        except TerminalError as e:
+            return self.context.reject(e.reason, str(e), row=change)
+
+    def patiently(self, what: str, make: Callable[[], T]) -> T:
+        """What `make` gives, made once in a run and process; waits for a server that is away.
+
+        Raises:
+          TransientError: the server is still away after `StepContext.retry_deadline`.
+          JobError: waiting does not help.
+        """
+        context = self.context
+        return call_with_retries(
+            lambda: context.once(what, lambda: passing(make)),
+            deadline=context.retry_deadline,
+            what=f"step {context.step!r}",
+        )
+
+    def refuse(self, problems: list[str]) -> None:
+        """Raises a JobError that holds the problems, where there are any."""
+        if problems:
+            raise JobError([f"step {self.context.step!r}: {p}" for p in problems])
+
+    def note(self, notes: list[str]) -> list[str]:
+        """Logs notes for people, each once in a run and process; gives them."""
+        for text in notes:
+            self.context.scope.note_once(logger, self.context.step, text)
+        return notes
+
+    def _store(self) -> S:
+        with self.catalog() as catalog:
+            info = self._existing(catalog)
+            self.refuse(self.mismatches(catalog, info))
+            self.note(self.notes(catalog, info))
+            return self.store(catalog, info)
+
+    def _previewer(self) -> Encoder:
+        with self.catalog() as catalog:
+            return self.encoder(catalog.describe())
+
+    def _existing(self, catalog: C) -> I:
+        info: I | None = catalog.describe()
+        if info is None:
+            raise JobError(f"{catalog.where}: {catalog.absent()}")
+        return info
+
+    def _unready(self, catalog: C, info: I | None) -> list[str]:
+        """Why the job can't write there."""
+        if info is None:
+            problems = self.missing(catalog)
+        elif self.recreates:
+            problems = self.irreplaceable(catalog, info)
+        else:
+            marks = self._marking(catalog, info, unknown=True).refusals()
+            problems = [*self.mismatches(catalog, info), *marks]
+        return [*problems, *self.obstacles(catalog, info)]
+
+    def _marking(self, catalog: C, info: I, *, unknown: bool) -> Marking:
+        """The job beside the target's mark; `unknown` stands for rows that can't be asked for."""
+
+        def is_empty() -> bool:
+            found = catalog.is_empty()
+            return unknown if found is None else found
+
+        what = f"{self.noun} {info.name!r}"
+        filled = self.filled(info)
+        return Marking(self.context, what, info.mark, filled, is_empty, self.has_aliases)
+
+    def _remember(self, catalog: C, info: I) -> None:
+        """Marks what is there, where that is due; where it can't be marked, that is told."""
+        marking = self._marking(catalog, info, unknown=False)  # it is loaded now
+        self.refuse(marking.refusals())
+        self.note(marking.remarks())
+        mark = marking.to_write()
+        if mark is None:
+            return
+        try:
+            catalog.remember(info, mark)
+        except JobError as e:
+            self.note([f"what makes the vectors was not kept: {e}"])
+
+
+class AliasTarget(TargetBase[A, I, S]):
+    """A target that an alias may name once the job is done."""
+
+    has_aliases = True
+
+    @property
+    @abc.abstractmethod
+    def alias(self) -> str | None:
+        """The alias that the job gives to the target; None where it gives none."""
+
+    @property
+    @abc.abstractmethod
+    def target_name(self) -> str:
+        """What the job calls the target."""
+
+    @property
+    def concludes(self) -> bool:
+        """Whether an alias is left to be moved once the job is done."""
+        return self.alias is not None
+
+    def conclude(self) -> list[str]:
+        """Moves the step's alias to the target; once in a job, after it is done. Tells so.
+
+        Raises:
+          JobError: it can't be moved, or the target that the command line named is empty.
+        """
+        alias = self.alias
+        if alias is None:
+            return []
+        with self.catalog() as catalog:
+            info = self._existing(catalog)
+            what = f"{self.noun} {info.name!r}"
+            if self.context.instead_of and catalog.is_empty():
+                raise JobError(f"{what} holds no row, so alias {alias!r} was not moved")
+            catalog.point_alias(alias, info, self.context.instead_of)
+        return [f"alias {alias!r} names {what} now"]
+
+    def unfinished(self) -> str | None:
+        """That the alias was not moved, for a job that is not done."""
+        alias = self.alias
+        return None if alias is None else f"alias {alias!r} was not moved to {self.target_name!r}"
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+F = TypeVar("F", bound=_Named)
+
+
+def vector_field(
+    what: str, vectors: Sequence[F], sources: Mapping[str, str], name: str | None
+) -> F:
+    """The one of `vectors` that `name` names, or the column of that name fills; else the first.
+
+    `what` names the target in messages, `sources` is field -> column. Raises JobError.
+    """
+    into = {column: field for field, column in sources.items()}
+    for field in vectors:
+        if name is None or field.name in (name, into.get(name)):
+            return field
+    names = [f.name for f in vectors]
+    called = "" if name is None else f" {name!r}"
+    raise JobError(
+        f"{what} has no vector field{called}{near(name or '', names)} "
+        f"(it has {', '.join(names) or 'none'})"
+    )
+
+
+def passing(call: Callable[[], T]) -> T:
+    """What `call` gives; what may pass is a `TransientError`, whatever a person was to be told."""
+    try:
+        return call()
+    except JobError as e:
+        if isinstance(e.__cause__, TransientError):
+            raise e.__cause__ from None
+        raise
+
+
+def make_writer(
+    make_target: Callable[[StepContext], TargetBase[Any, Any, Any]],
+    prepared: bool,
+    context: StepContext,
+) -> SinkWriter:
+    """The writer of one bundle; the first one in a process makes the target ready if need be."""
+    target = make_target(context)
+    if not prepared:
+        target.patiently("prepared", lambda: _prepare(target))
+    return target.operator()
+
+
+def _prepare(target: TargetBase[Any, Any, Any]) -> bool:
+    target.prepare()
+    return True
