@@ -85,12 +85,12 @@ def plain(source: dict[str, Any]) -> int:
 
 def reader(source: dict[str, Any]) -> int:
     """vecferry's reader, over all of its splits; gives the rows."""
-    from vecferry.pipelines.registry import connection_types, kind_of, load
+    from vecferry.pipelines.registry import connections, kind_of, load
     from vecferry.steps import StepContext
 
     kind = kind_of(source["type"], "reader")
     settings = load(kind.settings).model_validate({"table": TABLE})
-    connection = load(connection_types()[source["type"]]).model_validate(source)
+    connection = load(connections()[source["type"]].settings).model_validate(source)
     context = StepContext(step="Reader", step_type=source["type"])
     made = load(str(kind.logic))(settings, connection, context)
     return sum(1 for split in made.splits() for _ in made.read(split))

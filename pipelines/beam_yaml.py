@@ -33,7 +33,7 @@ from vecferry.pipelines.beam_yaml_rows import (
 from vecferry.pipelines.job.datasources import DataSources, read_data_sources
 from vecferry.pipelines.job.placeholders import fill
 from vecferry.pipelines.job.problems import unknown_keys, validate
-from vecferry.pipelines.registry import Kind, kind_of, load
+from vecferry.pipelines.registry import Kind, default, kinds, load
 from vecferry.rows import Reject
 from vecferry.settings import Settings
 from vecferry.steps import StepContext
@@ -43,6 +43,10 @@ PROVIDERS = Path(__file__).with_name("beam_yaml_providers.yaml")
 GOOD = "good"
 """The output of rows, where there is one of rejects, too; Beam YAML's own word."""
 
+_HEAD = (
+    "# The steps of vecferry, for `providers: - include: THIS FILE` in a Beam YAML pipeline; "
+    "see docs/beam-yaml.md.\n"
+)
 _INLINE = "the config"
 _log = logging.getLogger(__name__)
 
@@ -146,13 +150,12 @@ def _with(fields: Fields, added: Fields) -> Fields:
     return list({**dict(fields), **dict(added)}.items())
 
 
-def _step(name: str, step_type: str, role: str) -> Callable[..., YamlStep]:
+def _step(name: str, kind: Kind) -> Callable[..., YamlStep]:
     """The constructor that Beam YAML calls with the config of a transform."""
 
     def make(**config: Any) -> YamlStep:
-        kind = kind_of(step_type, role)
         errors = _error_output(name, config.pop("error_handling", None))
-        schema = config.pop("schema", None) if role == "reader" else None
+        schema = config.pop("schema", None) if kind.role == "reader" else None
         filled, problems = fill(config, os.environ, name)
         file = filled.pop("data_sources", None)
         sources = read_data_sources(file, os.environ) if _names_one(filled, kind) else None
@@ -167,9 +170,10 @@ def _step(name: str, step_type: str, role: str) -> Callable[..., YamlStep]:
         return step
 
     make.__name__ = make.__qualname__ = name
-    make.__doc__ = f"The step {step_type} ({role}) of vecferry; its config is its parameters."
-    make.kind = (step_type, role)  # type: ignore[attr-defined]
-    make._yaml_requires_inputs = role != "reader"  # type: ignore[attr-defined]
+    make.__doc__ = (
+        f"The step {kind.step_type} ({kind.role}) of vecferry; its config is its parameters."
+    )
+    make._yaml_requires_inputs = kind.role != "reader"  # type: ignore[attr-defined]
     return make
 
 
@@ -214,17 +218,27 @@ def _connection(
     return connection, []
 
 
-Embed = _step("Embed", "embedding-transformer", "transformer")
-ExtractJson = _step("ExtractJson", "json-extracting", "transformer")
-ReadFiles = _step("ReadFiles", "file", "reader")
-ReadFromMySQL = _step("ReadFromMySQL", "mysql", "reader")
-ReadFromOdps = _step("ReadFromOdps", "odps", "reader")
-ReadFromPostgres = _step("ReadFromPostgres", "postgresql", "reader")
-WriteToElasticsearch = _step("WriteToElasticsearch", "elasticsearch", "writer")
-WriteToHologres = _step("WriteToHologres", "hologres", "writer")
-WriteToMilvus = _step("WriteToMilvus", "milvus", "writer")
-WriteToOpenSearch = _step("WriteToOpenSearch", "opensearch", "writer")
-WriteToPostgres = _step("WriteToPostgres", "postgresql", "writer")
+def __getattr__(name: str) -> Callable[..., YamlStep]:
+    """The constructor of the step that Beam YAML knows as `name`."""
+    found = named_kinds().get(name)
+    if found is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _step(name, found)
+
+
+def named_kinds() -> dict[str, Kind]:
+    """The kinds of steps by their names in Beam YAML."""
+    every = (kind for found in kinds().values() for kind in found)
+    return {kind.beam_yaml: kind for kind in every if kind.beam_yaml is not None}
+
+
+def providers() -> str:
+    """What stands in `PROVIDERS`: the steps of vecferry itself."""
+    registry = default()
+    names = sorted(n for n, kind in named_kinds().items() if registry.package_of(kind) is None)
+    lines = (f"    {name}: {__spec__.name}.{name}\n" for name in names)
+    return f"{_HEAD}- type: python\n  transforms:\n{''.join(lines)}"
+
 
 if __name__ == "__main__":
     print(PROVIDERS)

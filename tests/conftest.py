@@ -11,6 +11,7 @@ import pytest
 from tests.lanes import add_options, arrange, begin, make_room, scheduler, turn
 from tests.services.server import stop_all
 from vecferry import errors
+from vecferry.pipelines import registry
 
 ALL_MUST_RUN = os.environ.get("CI", "").lower() in ("1", "true") or bool(
     os.environ.get("VECFERRY_VENDOR_JOBS")
@@ -26,6 +27,13 @@ def _secrets_of_one_test_only() -> Generator[None]:
     yield
     errors._secrets.clear()
     errors._secrets.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _kinds_of_one_test_only() -> Generator[None]:
+    """What one test registers would be a stepType of every later one."""
+    with registry.using(registry.Registry()):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -151,7 +151,6 @@ KNOWN_ALONE = {
     "vecferry.io.postgresql.rows",
     "vecferry.io.sink.delivery",
     "vecferry.io.tables.plan",
-    "vecferry.kinds",
     "vecferry.pipelines.beam_yaml_rows",
     "vecferry.pipelines.cluster.launch",
     "vecferry.pipelines.cluster.probe",

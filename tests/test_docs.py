@@ -216,10 +216,10 @@ def test_jobs_steps_and_data_sources_are_valid(block: Block, document: Any) -> N
         problems += job.parse_job(document, values={})[1]
     for step_type, parameter in parameters_in(document):
         problems += problems_of(registry.kind_of(step_type).settings, parameter)
-    types = registry.connection_types()
+    types = registry.connections()
     for value in document.values():
         if isinstance(value, dict) and value.get("type") in types:
-            problems += problems_of(types[value["type"]], value)
+            problems += problems_of(types[value["type"]].settings, value)
     assert problems == []
 
 
@@ -294,7 +294,7 @@ def test_every_key_of_a_job_is_documented() -> None:
 def test_every_step_type_and_type_of_data_source_is_documented() -> None:
     """The page of the job file lists them."""
     ours = [n for n, kinds in registry.kinds().items() if kinds[0].settings.startswith("vecferry.")]
-    known = {*ours, *registry.connection_types()}
+    known = {*ours, *registry.connections()}
     assert known - backticked("job-file.md") == set()
 
 

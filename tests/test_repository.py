@@ -182,7 +182,6 @@ MAY_GUESS = {
     "vecferry.pipelines.beam_yaml.read_fields",
     "vecferry.pipelines.beam_yaml_rows.plain",
     "vecferry.pipelines.cluster.launch.refuse_detaching",
-    "vecferry.pipelines.cluster.requirements.worker_requirements",
     "vecferry.pipelines.cluster.runners._unshared",
     "vecferry.pipelines.cluster.runners.choose",
     "vecferry.pipelines.cluster.watch.JobWatcher._told",

@@ -11,50 +11,78 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vecferry.kinds import Client, ConnectionType, Kind
     from vecferry.pipelines.job.resolve import ResolvedJob
-
-_CLIENTS = {
-    "milvus": ("pymilvus", "milvus"),
-    "elasticsearch": ("elasticsearch", "elasticsearch"),
-    "opensearch": ("opensearchpy", "opensearch"),
-    "odps": ("odps", "odps"),
-    "mysql": ("pymysql", "mysql"),
-    "postgresql": ("psycopg", "postgresql"),
-    "hologres": ("psycopg", "postgresql"),
-    "s3": ("boto3", "s3"),
-    "oss": ("boto3", "s3"),
-    "gcs": ("google.cloud.storage", "gcs"),
-}
-"""A stepType or a type of data source -> its client's module and the extra that brings it."""
 
 
 def worker_requirements(
     resolved: ResolvedJob, folder: str = "", secrets: str = "job"
 ) -> dict[str, Any]:
-    """What the workers of a job must have, as values of JSON; `folder` is where they complain."""
-    clients: dict[str, str] = {}
-    for step in resolved.steps:
-        types = [getattr(step.connection, "type", None)]
-        # A folder stands in for a store, so the stepType of a reader of files tells nothing.
-        types += [] if step.kind.sources and "local" in step.kind.sources else [step.kind.step_type]
-        clients |= dict(_CLIENTS[name] for name in types if name in _CLIENTS)
-        if getattr(step.settings, "model_provider", None) == "local":
-            clients["wordllama"] = "local"
-    cache = resolved.job.setting.vector_cache
-    if cache is not None and not cache.uri.startswith("sqlite:"):
-        clients["redis"] = "redis"
+    """What the workers of a job must have, as values of JSON; `folder` is where they complain.
+
+    `clients` holds the module of each client library with what pip is told for it, `modules` what a
+    program has registered without a package.
+    """
+    clients = {client.module: client.install for client in _clients(resolved)}
     if "://" in folder:
         clients |= _file_system(folder)
+    packages, modules = _origins(resolved)
     return {
         "python": _python(),
-        "packages": {name: _version(name) for name in ("vecferry", "apache-beam")},
+        "packages": {name: _version(name) for name in ("vecferry", "apache-beam", *packages)},
+        "modules": modules,
         "clients": clients,
         "environment": _variables(resolved) if secrets == "worker" else [],
         "reports": folder,
     }
+
+
+def _clients(resolved: ResolvedJob) -> Iterator[Client]:
+    """The client libraries of the steps, of their data sources and of the vector cache."""
+    from vecferry.kinds import Client
+    from vecferry.settings import StepSettings
+
+    for named in _named(resolved):
+        if named.client is not None:
+            yield named.client
+    for step in resolved.steps:
+        if isinstance(step.settings, StepSettings):
+            yield from step.settings.clients()
+    cache = resolved.job.setting.vector_cache
+    if cache is not None and not cache.uri.startswith("sqlite:"):
+        yield Client("redis", "vecferry[redis]")
+
+
+def _named(resolved: ResolvedJob) -> Iterator[Kind | ConnectionType]:
+    """The kinds of the steps and the types of their data sources."""
+    from vecferry.pipelines.registry import default
+
+    for step in resolved.steps:
+        yield step.kind
+        found = None if step.connection is None else default().connection_of(step.connection)
+        if found is not None:
+            yield found
+
+
+def _origins(resolved: ResolvedJob) -> tuple[list[str], list[str]]:
+    """The packages, other than vecferry, from which the steps come; and modules without a package.
+
+    A class of the program itself (`__main__`) travels with the job.
+    """
+    from vecferry.pipelines.registry import default
+
+    packages, modules = set(), set()
+    for named in _named(resolved):
+        package = default().package_of(named)
+        if package is not None:
+            packages.add(package.name)
+        else:
+            modules.add(named.settings.partition(":")[0].partition(".")[0])
+    return sorted(packages), sorted(modules - {"vecferry", "__main__"})
 
 
 def _file_system(url: str) -> dict[str, str]:
@@ -63,7 +91,7 @@ def _file_system(url: str) -> dict[str, str]:
 
     known = known_implementations.get(url.partition("://")[0], {})
     module = str(known.get("class", "fsspec")).partition(".")[0]
-    return {} if module == "fsspec" else {module: ""}
+    return {} if module == "fsspec" else {module: module}
 
 
 def _variables(resolved: ResolvedJob) -> list[str]:
@@ -102,10 +130,16 @@ def missing(needs: dict[str, Any]) -> list[str]:
                 f"its environment has no {name}, which --secrets worker fills in there: set it "
                 "where workers are started"
             )
-    for module, extra in needs["clients"].items():
+    for module in needs.get("modules", ()):
         if not _there(module):
-            package = f"'vecferry[{extra}]'" if extra else module
-            problems.append(f"it lacks {module}, which the job needs: pip install {package} there")
+            problems.append(
+                f"it lacks {module}, which holds a step of the job: install its package there, or "
+                "send the package with the job by --extra_package"
+            )
+    for module, package in needs["clients"].items():
+        if not _there(module):
+            quoted = f"'{package}'" if "[" in package else package
+            problems.append(f"it lacks {module}, which the job needs: pip install {quoted} there")
     return problems
 
 

@@ -12,7 +12,7 @@ from vecferry.errors import JobError, near
 from vecferry.pipelines.job.documents import parse_document
 from vecferry.pipelines.job.placeholders import fill, names_in
 from vecferry.pipelines.job.problems import unknown_keys, validate
-from vecferry.pipelines.registry import connection_types, load
+from vecferry.pipelines.registry import default, load
 from vecferry.settings import Settings
 
 
@@ -46,19 +46,20 @@ class DataSources:
         if not isinstance(entry, dict) or "type" not in entry:
             raise JobError(f"data source {name!r} in {self._where}: must have a type")
         kind = str(entry["type"])
-        types = connection_types()
-        if kind not in types:
+        registry = default()
+        known = registry.connection(kind)
+        if known is None:
+            types = registry.connections()
             raise JobError(
                 f"data source {name!r}: type {kind!r} is unknown here{near(kind, types)}; "
-                f"known are {', '.join(sorted(types))}"
+                f"known are {', '.join(sorted(types))}{registry.told()}"
             )
         if kind not in allowed:
             raise JobError(
                 f"{used_by}: data source {name!r} is of type {kind!r}; this step takes "
                 + " or ".join(allowed)
             )
-        model = load(types[kind])
-        settings, problems = validate(model, entry, f"data source {name!r}")
+        settings, problems = validate(load(known.settings), entry, f"data source {name!r}")
         if settings is None:
             raise JobError(problems)
         return settings, unknown_keys(settings, f"data source {name!r}")

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 from pydantic.alias_generators import to_camel
 
 from vecferry.errors import keep_secret, near
+from vecferry.kinds import Client
 from vecferry.secrets import filled, written_as
 
 
@@ -126,6 +127,10 @@ class StepSettings(Settings):
 
         The connection of a data source is not among them.
         """
+        return []
+
+    def clients(self) -> list[Client]:
+        """The libraries that these settings ask for, besides those of the step's kind."""
         return []
 
     def moved(self, name: str, *, switch: bool) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from vecferry.errors import near, without_query
-from vecferry.settings import Maker, SecretText, Settings
+from vecferry.kinds import Client
+from vecferry.settings import Maker, SecretText, Settings, StepSettings
 from vecferry.transforms.embed.cache.settings import VectorCacheSettings
 from vecferry.transforms.embed.models import (
     LOCAL_MODEL,
@@ -101,7 +102,7 @@ LOCAL_DEFAULTS = {"dimension": 256, "batch_size": 64}
 BAILIAN_MULTIMODAL = "/api/v1/services/embeddings/multimodal-embedding/multimodal-embedding"
 
 
-class EmbedSettings(Settings):
+class EmbedSettings(StepSettings):
     """The parameters of stepType ``embedding-transformer``."""
 
     model_provider: str = Field(json_schema_extra={"enum": list(PROVIDERS)})
@@ -365,3 +366,8 @@ class EmbedSettings(Settings):
         provider, model = self.model_provider, self.shown_model
         maker = Maker(provider=provider, model=model, dimension=self.dimension)
         return dict.fromkeys(self.outputs(), maker)
+
+    def clients(self) -> list[Client]:
+        """The library that runs a model in the worker itself."""
+        local = self.model_provider == "local"
+        return [Client("wordllama", "vecferry[local]")] if local else []

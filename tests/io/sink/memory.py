@@ -81,7 +81,7 @@ class KeepRows(OperatorTransform):
 
 
 def step() -> dict[str, Any]:
-    """The step of a job, once it is registered."""
+    """The step of a job, which the registry of the test learns."""
     names = ("MemorySettings", "MemoryTarget", "KeepRows")
     classes = (f"tests.io.sink.memory:{name}" for name in names)
     registry.register(registry.Kind("memory", "writer", *classes))

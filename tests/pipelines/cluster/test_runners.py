@@ -118,15 +118,13 @@ def test_a_server_that_is_no_job_server_is_not_waited_for(bench: Bench) -> None:
     assert "does not answer as a Beam job server" in outcome.err
 
 
-def test_a_source_without_an_end_is_refused_on_spark(
-    bench: Bench, listener: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_source_without_an_end_is_refused_on_spark(bench: Bench, listener: int) -> None:
     """With the two ways out."""
     classes = (
         f"tests.shared.endless_source:{n}" for n in ("TickSettings", "TickReader", "ReadTicks")
     )
     kind = registry.Kind("ticks", "reader", *classes)
-    monkeypatch.setitem(registry._KINDS, ("ticks", "reader"), kind)
+    registry.register(kind)
     bench.job["steps"][:2] = [
         {"stepType": "ticks", "category": "reader", "name": "Ticks", "parameter": {}}
     ]
@@ -167,11 +165,14 @@ def test_a_worker_says_all_that_it_lacks(bench: Bench) -> None:
     """Each with the remedy."""
     needs = worker_requirements(resolved(bench))
     assert missing(needs) == []
-    assert needs["clients"] == {"pymilvus": "milvus", "wordllama": "local"}
+    assert needs["clients"] == {
+        "pymilvus": "vecferry[milvus]",
+        "wordllama": "vecferry[local]",
+    }
     assert "s3fs" in worker_requirements(resolved(bench), "s3://bucket/rejects")["clients"]
     needs["python"] = "2.7"
     needs["packages"]["vecferry"] = "9.9"
-    needs["clients"] = {"no_such_client": "milvus"}
+    needs["clients"] = {"no_such_client": "vecferry[milvus]"}
     needs["environment"] = ["NO_SUCH_SECRET"]
     text = complaint(missing(needs))
     for words in ("2.7", "vecferry==9.9", "vecferry[milvus]", "no NO_SUCH_SECRET"):

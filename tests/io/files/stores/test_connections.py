@@ -17,7 +17,7 @@ from vecferry.io.files.connections import (
     S3Connection,
 )
 from vecferry.io.files.stores.base import filesystem
-from vecferry.pipelines.registry import connection_types, kind_of, load
+from vecferry.pipelines.registry import connections, kind_of, load
 
 OSS = {"endpoint": "oss-cn-hangzhou.aliyuncs.com", "bucket": "b"}
 KEYS = {"accessKeyId": "an-access-key", "accessKeySecret": "a-secret-key"}
@@ -110,5 +110,5 @@ def test_a_folder_serves_each_step_and_each_store_its_own() -> None:
         assert name in kind_of(name, "reader").sources
     assert set(kind_of("file", "reader").sources) == types
     for name in types:
-        kind = load(connection_types()[name])
+        kind = load(connections()[name].settings)
         assert kind.model_fields["type"].default == name

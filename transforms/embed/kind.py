@@ -1,0 +1,22 @@
+"""Texts and images of a row into vectors, as a step of a job."""
+
+from __future__ import annotations
+
+from vecferry.kinds import ConnectionType, Kind
+
+KINDS = (
+    Kind(
+        "embedding-transformer",
+        "transformer",
+        settings="vecferry.transforms.embed.settings:EmbedSettings",
+        logic="vecferry.transforms.embed.engine:Embedder",
+        transform="vecferry.transforms.embed:Embed",
+        sources=("local", "oss", "s3", "hdfs", "gcs"),  # of images: those of the step `file`
+        source_key="imageDatasource",
+        source_needed=False,
+        beam_yaml="Embed",
+        takes=("vectorCache", "trustedEndpoints"),
+    ),
+)
+
+CONNECTIONS: tuple[ConnectionType, ...] = ()
