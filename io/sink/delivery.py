@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -210,42 +209,3 @@ def _why(part: list[Entry], outcomes: list[Outcome]) -> TransientError | None:
     return TransientError(
         f"{len(waits)} of {len(part)} rows: {waits[0].message}", max(asked) if asked else None
     )
-
-
-class Crew:
-    """Daemon threads that carry out calls, started as they are needed, at most `most` of them.
-
-    Unlike those of an executor they never hold up the end of a process: a batch that waits for a
-    server that is away is given up with it, and comes again with the next run.
-    """
-
-    def __init__(self, most: int, name: str) -> None:
-        self.most, self.name = most, name
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._pending = 0
-        self._threads = 0
-
-    def do(self, call: Callable[[], None]) -> None:
-        """Has a call carried out by the next thread that is free; it must not raise."""
-        with self._lock:
-            self._pending += 1
-            starts = self._pending > self._threads and self._threads < self.most
-            self._threads += starts
-        self._calls.put(call)
-        if starts:
-            threading.Thread(target=self._work, name=self.name, daemon=True).start()
-
-    def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            call()
-            del call  # or the last batch would live until the next one comes
-            with self._lock:
-                self._pending -= 1
-
-    def close(self) -> None:
-        """Ends the threads once they are through."""
-        with self._lock:
-            threads, self._threads = self._threads, 0
-        for _ in range(threads):
-            self._calls.put(None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from vecferry.errors import FatalError, TerminalError
-from vecferry.io.sink.delivery import Aborted, Courier, Crew, Delivery, Entry
+from vecferry.io.sink.delivery import Aborted, Courier, Delivery, Entry
 from vecferry.io.sink.store import (
     REJECTED_STATE,
     STALE_STATE,
@@ -19,6 +20,7 @@ from vecferry.io.sink.store import (
 )
 from vecferry.rows import DELETE, Change
 from vecferry.steps import Counts, Emitted, Stamp, StepContext
+from vecferry.threads import DaemonPool
 
 
 class SinkWriter:
@@ -43,7 +45,7 @@ class SinkWriter:
         )
         threads = limits.in_flight * max(1, context.parallelism)
         name = f"write-{context.step}"
-        self._crew = context.once("crew", lambda: Crew(threads, name))
+        self._pool = context.once("threads", lambda: DaemonPool(_call, threads, name))
         self._arrived: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._in_flight = 0
         self._flying: set[Any] = set()
@@ -129,7 +131,7 @@ class SinkWriter:
             courier.deliver(batch)
             arrived.put(batch)
 
-        self._crew.do(carry)
+        self._pool.put(carry)
         return emitted
 
     def _ready(self) -> list[Emitted]:
@@ -199,6 +201,10 @@ class SinkWriter:
             if n:
                 self.counts.add(name, n)
         return emitted
+
+
+def _call(carry: Callable[[], None]) -> None:
+    carry()
 
 
 def _chain(entry: Entry) -> list[Entry]:

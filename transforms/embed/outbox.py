@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from vecferry.steps import Counts
+from vecferry.threads import DaemonPool, raisable, share_one_arena
 from vecferry.transforms.embed.caller import Caller, Fate, Outcome
 from vecferry.transforms.embed.images.content import Content, Image
 from vecferry.transforms.embed.long import estimate_tokens
 from vecferry.transforms.embed.settings import EmbedSettings
 from vecferry.transforms.embed.shared import Shared, cache_key
-from vecferry.transforms.embed.workers import Workers
 
 REQUEST_HEAD = 4096
 """Bytes of a request that are kept for all that is no image."""
@@ -84,7 +84,8 @@ class Outbox:
         self._most = 2 * in_flight
         self.done: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
         self.held = 0
-        self._workers = Workers(self._work, in_flight, self.done)
+        share_one_arena()
+        self._pool = DaemonPool(self._work, in_flight, "vecferry-embed")
         self._waiting: dict[Content, Input] = {}
         self._unknown: list[Input] = []  # to be looked up in the vector cache
         self._under_way = self._elsewhere = 0
@@ -193,8 +194,9 @@ class Outbox:
 
     def close(self) -> None:
         """Ends the threads; what was not sent is left."""
-        for batch in self._workers.close():
+        for batch in self._pool.drop():
             self._land(batch, None)
+        self._pool.close()
 
     def _pack(self, one: Input) -> None:
         """Adds an input to the batch that is being filled, sends what has no room for more."""
@@ -255,21 +257,23 @@ class Outbox:
         for at in range(0, len(inputs), queue.most):
             self._under_way += 1
             try:
-                self._workers.put(inputs[at : at + queue.most], self._under_way)
+                self._pool.put(inputs[at : at + queue.most])
             except BaseException:  # there is no thread to be had; others may wait for these
                 self._land(inputs[at:], None)
                 raise
 
-    def _work(self, batch: list[Input]) -> Outcome:
+    def _work(self, batch: list[Input]) -> None:
         """Calls the endpoint, in a thread; leaves vectors in the caches before telling anyone."""
         outcome: Outcome | None = None
+        result: Outcome | Exception
         contents: list[Any] = [one.content for one in batch]
         try:
-            outcome = self._caller(contents)
+            result = outcome = self._caller(contents)
             self._keep(batch, outcome)
-        finally:  # whatever happened: others may wait for these
-            self._land(batch, outcome)
-        return outcome
+        except BaseException as e:
+            result = raisable(e)
+        self._land(batch, outcome)  # whatever happened: others may wait for these
+        self.done.put((batch, result))
 
     def _keep(self, batch: list[Input], outcome: Outcome) -> None:
         pairs = zip(batch, outcome.fates, strict=True)

@@ -325,4 +325,4 @@ def test_an_engine_may_be_closed_with_rows_inside(server):
     for row in rows_of(35):
         engine.process(Change(row))
     engine.close()
-    assert engine._outbox._workers._threads == 0
+    assert engine._outbox._pool._threads == 0

@@ -13,7 +13,6 @@ import pytest
 from tests.transforms.embed.endpoints.server import EndpointServer
 from tests.transforms.embed.support import context, good, on_its_own_row, rows_of, run, settings_for
 from vecferry.rows import Change
-from vecferry.transforms.embed import workers as embed_workers
 from vecferry.transforms.embed.engine import Embedder
 
 LONG = "A sentence of some words. " * 2000  # more tokens than the model's table allows
@@ -109,7 +108,7 @@ def test_a_process_that_has_no_thread_left_fails_the_bundle_and_no_other(
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(embed_workers.threading.Thread, "start", refuse)
+        patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="new thread"):
             run(first, rows_of(10))
     waiting = aside(lambda: run(second, rows_of(10)))

@@ -7,13 +7,13 @@ from typing import Any
 
 from vecferry.errors import FatalError, TerminalError
 from vecferry.steps import Counts, StepContext
+from vecferry.threads import DaemonPool, raisable
 from vecferry.transforms.embed.caller import Fate
 from vecferry.transforms.embed.images.content import Image, ImageSource
 from vecferry.transforms.embed.images.load import Found, ImageLoader, Loaded
 from vecferry.transforms.embed.outbox import Outbox
 from vecferry.transforms.embed.settings import EmbedSettings
 from vecferry.transforms.embed.shared import Cache, Shared
-from vecferry.transforms.embed.workers import Workers
 
 LEAST_THREADS = 4
 MOST_HELD = 128 << 20
@@ -56,7 +56,7 @@ class Images:
         self._held = 0
         self._weights: dict[int, int] = {}
         self._outbox, self._cache, self._counts, self._arrived = outbox, cache, counts, arrive
-        self._workers = Workers(lambda one: load(one.source), threads, outbox.done)
+        self._pool = DaemonPool(self._work, threads, "vecferry-images")
         self._most, self._under_way = 2 * threads, 0
         self._loading: dict[str, Load] = {}
         self._known: dict[str, bytes | TerminalError] = {}
@@ -92,7 +92,7 @@ class Images:
         else:
             load = Load(source, row, name, self)
         self._under_way += 1
-        self._workers.put(load, self._under_way)
+        self._pool.put(load)
 
     def landed(self, load: Load, result: Loaded) -> None:
         """Takes what came of loading an image; raises what ends the bundle."""
@@ -122,7 +122,15 @@ class Images:
 
     def close(self) -> None:
         """Ends the threads; what was not loaded is left."""
-        self._workers.close()
+        self._pool.drop()
+        self._pool.close()
+
+    def _work(self, one: Load) -> None:
+        try:
+            result = self.load(one.source)
+        except BaseException as e:
+            result = raisable(e)
+        self._outbox.done.put((one, result))
 
     def _join(self, place: str, row: Any, name: str) -> bool:
         """Whether the image at a place is on its way, or was there before in this bundle."""
