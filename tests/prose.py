@@ -33,7 +33,7 @@ _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _LINK = re.compile(r"!?\[((?:[^\[\]]|\[[^\]]*\])*)\]\([^)]*\)")
 _CODE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 _SHORT = re.compile(r"\b(e\.g|i\.e|etc|cf|vs|approx|No)\.", re.IGNORECASE)
-_END = re.compile(r"(?<=[.!?…])[\"'”’)\]*_]*\s+(?=[\"'“(\[*_]*[A-Z0-9`¤…])")
+_END = re.compile(r"(?<=[.!?…])[\"'”’)\]*_]*\s+(?=[\"'“(\[*_]*[A-Z0-9`¤…]|vecferry)")
 _WORD = re.compile(r"[^\s]*\w[^\s]*|¤")
 _PLACE = re.compile(r"\{[^{}]*\}")
 

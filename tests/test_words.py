@@ -24,7 +24,32 @@ CODE = sorted(
         ),
     ]
 )
-UNFINISHED = {p.name for p in PAGES}
+UNFINISHED = {
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "beam-yaml.md",
+    "beam.md",
+    "clusters.md",
+    "command-line.md",
+    "deploying.md",
+    "embedding.md",
+    "files.md",
+    "hologres.md",
+    "images.md",
+    "job-file.md",
+    "json-extracting.md",
+    "milvus.md",
+    "mysql.md",
+    "odps.md",
+    "performance.md",
+    "re-embedding.md",
+    "rejects.md",
+    "search.md",
+    "stores.md",
+    "templates.md",
+    "vector-cache.md",
+    "writing-a-sink.md",
+}
 
 KNOWN = {"is no": 130, "too": 12, "shall": 2, "which": 10, "length": 128}
 """How often the code breaks each rule. A number may only fall: mend a place, then lower it."""
