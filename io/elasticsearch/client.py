@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +18,7 @@ from vecferry.io.search.client import (
     unreachable,
 )
 from vecferry.io.search.settings import SearchSettings
-from vecferry.process import once
+from vecferry.process import run_scope
 
 CONNECT_THREADS = 16
 SNIFF_SECONDS = 10.0
@@ -32,10 +31,9 @@ def client_of(
 ) -> SearchClient:
     """The client that everything of one run in this process shares."""
     login = (connection.username, connection.password, connection.api_key)
-    secret = hashlib.sha256(repr([v and str.__str__(v) for v in login]).encode()).hexdigest()
     options = (settings.timeout, settings.compress, settings.discovery, connection.ca_cert)
-    key = ("elasticsearch", run, *connection.hosts, secret, options)
-    return once(key, lambda: ElasticsearchClient(connection, settings))
+    key = ("elasticsearch", *connection.hosts, login, options)
+    return run_scope(run).get(key, lambda: ElasticsearchClient(connection, settings))
 
 
 class ElasticsearchClient:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from vecferry.errors import JobError
 from vecferry.io.elasticsearch.client import client_of
+from vecferry.io.elasticsearch.settings import ElasticsearchConnection, ElasticsearchSettings
 from vecferry.io.search.client import SearchClient
 from vecferry.io.search.dialect import Field, metric_of
 from vecferry.io.search.settings import SearchColumn
 from vecferry.io.search.target import SearchTarget
+from vecferry.io.sink.vectors import Vector
+from vecferry.steps import StepContext
 
 CANDIDATES = 10
 """Candidates a shard looks at for each hit that is asked for, 100 at least."""
@@ -44,7 +45,7 @@ class ElasticsearchDialect:
         similarity = {"similarity": "cosine"} if indexed else {}
         return {"type": self.vector_type, "dims": column.dimension, **similarity, **more}
 
-    def knn(self, field: Field, vector: np.ndarray, k: int) -> dict[str, Any]:
+    def knn(self, field: Field, vector: Vector, k: int) -> dict[str, Any]:
         """See `Dialect`."""
         if not field.indexed:
             raise JobError(
@@ -67,7 +68,17 @@ def _snake(name: str) -> str:
 class ElasticsearchTarget(SearchTarget):
     """See `SearchTarget`."""
 
+    settings: ElasticsearchSettings
     dialect = ElasticsearchDialect()
+
+    def __init__(
+        self,
+        settings: ElasticsearchSettings,
+        connection: ElasticsearchConnection,
+        context: StepContext,
+    ) -> None:
+        super().__init__(context)
+        self.settings, self.connection = settings, connection
 
     def client(self) -> SearchClient:
         """See `SearchTarget`."""

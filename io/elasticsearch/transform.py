@@ -5,15 +5,13 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from vecferry.beam import MakeOperator, OperatorTransform
 from vecferry.io.elasticsearch.settings import ElasticsearchConnection, ElasticsearchSettings
 from vecferry.io.elasticsearch.target import ElasticsearchTarget
-from vecferry.io.search.target import make_writer, refuse_recreate
-from vecferry.steps import StepContext
+from vecferry.io.sink.transform import MakeTarget, WriteTransform
 
 
 @dataclass(kw_only=True, eq=False)
-class WriteToElasticsearch(OperatorTransform):
+class WriteToElasticsearch(WriteTransform):
     """Write each row into an index of Elasticsearch 8.15 or newer.
 
     Takes dicts or `Change`s; gives each as it came in once the server has acknowledged it, on the
@@ -33,16 +31,9 @@ class WriteToElasticsearch(OperatorTransform):
 
     settings: ElasticsearchSettings
     connection: ElasticsearchConnection
-    prepared: bool = False
 
-    main = "written"
-    verb = "Write"
     step_type = "elasticsearch"
 
-    def __post_init__(self) -> None:
-        refuse_recreate(self.settings, self.prepared)
-
-    def operator(self, context: StepContext) -> MakeOperator:
-        """A picklable function that makes the writer."""
-        target = functools.partial(ElasticsearchTarget, self.settings, self.connection)
-        return functools.partial(make_writer, target, self.prepared, context)
+    def make_target(self) -> MakeTarget:
+        """See `WriteTransform`."""
+        return functools.partial(ElasticsearchTarget, self.settings, self.connection)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +19,7 @@ from vecferry.io.search.client import (
     unreachable,
 )
 from vecferry.io.search.settings import SearchSettings
-from vecferry.process import once
+from vecferry.process import run_scope
 
 CONNECT_THREADS = 16
 
@@ -28,10 +27,9 @@ CONNECT_THREADS = 16
 def client_of(connection: OpenSearchConnection, settings: SearchSettings, run: str) -> SearchClient:
     """The client that everything of one run in this process shares."""
     login = (connection.username, connection.password)
-    secret = hashlib.sha256(repr([v and str.__str__(v) for v in login]).encode()).hexdigest()
     options = (settings.timeout, settings.compress, settings.discovery, connection.ca_cert)
-    key = ("opensearch", run, *connection.hosts, secret, options)
-    return once(key, lambda: OpenSearchClient(connection, settings))
+    key = ("opensearch", *connection.hosts, login, options)
+    return run_scope(run).get(key, lambda: OpenSearchClient(connection, settings))
 
 
 class OpenSearchClient:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from vecferry.io.opensearch.client import client_of
-from vecferry.io.opensearch.settings import OpenSearchSettings
+from vecferry.io.opensearch.settings import OpenSearchConnection, OpenSearchSettings
 from vecferry.io.search.catalog import IndexInfo
 from vecferry.io.search.client import SearchClient
 from vecferry.io.search.dialect import Field, metric_of
 from vecferry.io.search.settings import SearchColumn
 from vecferry.io.search.target import SearchTarget
+from vecferry.io.sink.vectors import Vector
+from vecferry.steps import StepContext
 
 
 class OpenSearchDialect:
@@ -45,7 +45,7 @@ class OpenSearchDialect:
                 method["parameters"] = parameters
         return {"type": self.vector_type, "dimension": column.dimension, "method": method, **more}
 
-    def knn(self, field: Field, vector: np.ndarray, k: int) -> dict[str, Any]:
+    def knn(self, field: Field, vector: Vector, k: int) -> dict[str, Any]:
         """See `Dialect`."""
         return {"query": {"knn": {field.name: {"vector": vector.tolist(), "k": k}}}, "size": k}
 
@@ -59,6 +59,15 @@ class OpenSearchTarget(SearchTarget):
 
     settings: OpenSearchSettings
     dialect = OpenSearchDialect()
+
+    def __init__(
+        self,
+        settings: OpenSearchSettings,
+        connection: OpenSearchConnection,
+        context: StepContext,
+    ) -> None:
+        super().__init__(context)
+        self.settings, self.connection = settings, connection
 
     def client(self) -> SearchClient:
         """See `SearchTarget`."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from vecferry.beam import MakeOperator, OperatorTransform
 from vecferry.io.opensearch.settings import OpenSearchConnection, OpenSearchSettings
 from vecferry.io.opensearch.target import OpenSearchTarget
-from vecferry.io.search.target import make_writer, refuse_recreate
-from vecferry.steps import StepContext
+from vecferry.io.sink.transform import MakeTarget, WriteTransform
 
 
 @dataclass(kw_only=True, eq=False)
-class WriteToOpenSearch(OperatorTransform):
+class WriteToOpenSearch(WriteTransform):
     """Write each row into an index of OpenSearch, or PolarSearch, with the k-NN plugin.
 
     Takes dicts or `Change`s; gives each as it came in once the server has acknowledged it, on the
@@ -33,16 +31,9 @@ class WriteToOpenSearch(OperatorTransform):
 
     settings: OpenSearchSettings
     connection: OpenSearchConnection
-    prepared: bool = False
 
-    main = "written"
-    verb = "Write"
     step_type = "opensearch"
 
-    def __post_init__(self) -> None:
-        refuse_recreate(self.settings, self.prepared)
-
-    def operator(self, context: StepContext) -> MakeOperator:
-        """A picklable function that makes the writer."""
-        target = functools.partial(OpenSearchTarget, self.settings, self.connection)
-        return functools.partial(make_writer, target, self.prepared, context)
+    def make_target(self) -> MakeTarget:
+        """See `WriteTransform`."""
+        return functools.partial(OpenSearchTarget, self.settings, self.connection)

@@ -1,4 +1,4 @@
-"""What somebody shut, so that nothing can be written: an index, or the whole cluster."""
+"""One index of one cluster: what is asked of it and made of it, outside of writing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from vecferry.io.search.client import SearchClient, StatusError, ask
 from vecferry.io.search.dialect import Dialect, Field
 from vecferry.io.search.settings import SearchSettings
 from vecferry.io.sink.mark import NAME, Mark, from_json, to_json
+from vecferry.io.sink.vectors import Vector
 
 GC_DELETES = "1d"
 """How long an index that we create remembers the version of what was deleted (60 s otherwise)."""
@@ -47,8 +48,10 @@ class SearchIndex:
 
     def __init__(self, client: SearchClient, dialect: Dialect, settings: SearchSettings) -> None:
         self.client, self.dialect, self.settings = client, dialect, settings
+        self.where = client.where
         self.path = f"/{quote(settings.index, safe='')}"
 
+    @functools.cached_property
     def version(self) -> tuple[int, int] | None:
         """The server's version; None where this user may not read it."""
         for path in ("/", "/_nodes?filter_path=nodes.*.version"):
@@ -109,8 +112,14 @@ class SearchIndex:
                 return False
             raise
 
-    def create(self, mark: Mark) -> None:
-        """Creates it, as `body` says; one that another worker created meanwhile stays."""
+    def create(self, mark: Mark, replaced: IndexInfo | None) -> None:
+        """Creates it, as `body` says; one that another worker created meanwhile stays.
+
+        What it replaces is dropped first.
+        """
+        if replaced is not None:
+            old = f"/{quote(replaced.name, safe='')}"
+            ask(self.client, lambda: self._write("DELETE", old), "dropping the index")
         body = self.body(mark)
 
         def put() -> None:
@@ -138,11 +147,6 @@ class SearchIndex:
         path = f"/{quote(info.name, safe='')}/_mapping"
         ask(self.client, lambda: self._write("PUT", path, body), "marking the index")
 
-    def drop(self, name: str) -> None:
-        """Drops an index."""
-        path = f"/{quote(name, safe='')}"
-        ask(self.client, lambda: self._write("DELETE", path), "dropping the index")
-
     def body(self, mark: Mark | None = None) -> dict[str, Any]:
         """What would create it, with a mark that says what makes its vectors."""
         settings = {"index.gc_deletes": GC_DELETES, **self.dialect.index_settings}
@@ -159,11 +163,11 @@ class SearchIndex:
             mappings["_meta"] = {NAME: to_json(mark)}
         return {"settings": settings, "mappings": mappings}
 
-    def point_alias(self, name: str, instead_of: str | None = None) -> None:
-        """Lets the step's alias name this index alone, or beside others but `instead_of`."""
-        alias, exclusive = self.settings.alias, self.settings.alias_mode == "exclusive"
+    def point_alias(self, alias: str, info: IndexInfo, instead_of: str | None) -> None:
+        """Lets an alias name this index alone, or beside others but `instead_of`."""
+        name, exclusive = info.name, self.settings.alias_mode == "exclusive"
         gone = "*" if exclusive else instead_of
-        kept = {} if gone is None else self._filter_of(alias or "", gone)
+        kept = {} if gone is None else self._filter_of(alias, gone)
         actions: list[dict[str, Any]] = [{"add": {**kept, "index": name, "alias": alias}}]
         if gone is not None and (exclusive or self.names(gone)):
             actions.insert(0, {"remove": {"index": gone, "alias": alias, "must_exist": False}})
@@ -177,13 +181,11 @@ class SearchIndex:
         found = [b["aliases"][alias] for name, b in answer.items() if index in ("*", name)]
         return dict(found[0]) if len(found) == 1 else {}
 
-    def search(self, field: Field, vector: Any, k: int) -> list[dict[str, Any]]:
-        """The nearest documents with their score, without vectors."""
+    def search(self, info: IndexInfo, field: Field, vector: Vector, k: int) -> list[dict[str, Any]]:
+        """The nearest documents: `score`, `_id` and every field but vectors."""
         self._refresh()
         body = self.dialect.knn(field, vector, k)
-        info = self.describe()
-        vectors = [f.name for f in info.fields.values() if f.is_vector] if info else []
-        body["_source"] = {"excludes": vectors}
+        body["_source"] = {"excludes": [f.name for f in info.fields.values() if f.is_vector]}
         answer = ask(
             self.client, lambda: self._write("POST", f"{self.path}/_search", body), "searching"
         )
@@ -192,9 +194,9 @@ class SearchIndex:
             for hit in answer["hits"]["hits"]
         ]
 
-    def no_index(self, existing: list[str]) -> str:
+    def absent(self) -> str:
         """That it is missing, and which there are."""
-        name = self.settings.index
+        name, existing = self.settings.index, self.neighbours()
         there = f" (there are: {', '.join(existing[:MOST_NAMES])})" if existing else ""
         return f"index {name!r} does not exist{near(name, existing)}{there}"
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import orjson
+
 from vecferry.errors import near
-from vecferry.io.search.catalog import IndexInfo
+from vecferry.io.search.catalog import IndexInfo, SearchIndex
 from vecferry.io.search.dialect import Field, metric_of
 from vecferry.io.search.settings import SearchColumn, SearchSettings
+from vecferry.io.sink.mark import Mark
 
 MOST_NAMES = 20
 
@@ -15,6 +18,54 @@ def uncreatable(settings: SearchSettings) -> list[str]:
     if not any(not c.is_meta for c in settings.column):
         return ["column must list its fields, with their types"]
     return [f"column {c.name!r} has no type" for c in settings.column if c.type is None]
+
+
+def missing(settings: SearchSettings, index: SearchIndex, mark: Mark) -> list[str]:
+    """Why the job can't do without the index, which is not there; what would create it."""
+    what = f"{index.where}: {index.absent()}"
+    problems = uncreatable(settings)
+    if settings.creates:
+        return [f"{what} and can't be created: {p}" for p in problems]
+    way = ""
+    if not problems and all(c.dimension for c in settings.column if c.is_vector):
+        body = orjson.dumps(index.body(mark)).decode()
+        way = f"; this would create it: PUT /{settings.index} {body}"
+    return [f"{what}; create it, or set schemaCreateMode to createIfNotExist{way}"]
+
+
+def misnamed(settings: SearchSettings, index: SearchIndex) -> list[str]:
+    """Why the alias can't be moved: it is the name of an index."""
+    alias, name = settings.alias, settings.index
+    if alias is None or index.names(alias) != "index":
+        return []
+    swap = [{"remove_index": {"index": alias}}, {"add": {"index": name, "alias": alias}}]
+    request = orjson.dumps({"actions": swap}).decode()
+    return [
+        f"alias {alias!r} is the name of an index already, and can't be both: choose another "
+        f"alias; or fill {name!r} without moving one, and then put it in the place of that "
+        f"index, which deletes the index: POST /_aliases {request}"
+    ]
+
+
+def outdated(index: SearchIndex) -> list[str]:
+    """That the server is older than the writer needs, where it tells its version."""
+    version, least = index.version, index.dialect.least_version
+    if version is None or version >= least:
+        return []
+    store = index.dialect.store
+    return [f"{index.where} is {store} {_dotted(version)}; {_dotted(least)} or newer is needed"]
+
+
+def unknown_version(index: SearchIndex) -> list[str]:
+    """A note where the server's version may not be read."""
+    if index.version is not None:
+        return []
+    store, least = index.dialect.store, _dotted(index.dialect.least_version)
+    return [f"{store} does not tell its version to this user; {least} or newer is needed"]
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
 
 
 def mismatches(settings: SearchSettings, info: IndexInfo) -> list[str]:

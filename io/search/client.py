@@ -67,12 +67,12 @@ def status_error(status: int, body: Any, headers: Mapping[str, str]) -> StatusEr
     error = body.get("error") if isinstance(body, dict) else None
     after = parse_retry_after(headers.get("retry-after"))
     if isinstance(error, dict):
-        kind, reason = told(error)
+        kind, reason = kind_and_reason(error)
         return StatusError(status, kind, reason, after)
     return StatusError(status, "", str(error or body or ""), after)
 
 
-def told(error: Mapping[str, Any]) -> tuple[str, str]:
+def kind_and_reason(error: Mapping[str, Any]) -> tuple[str, str]:
     """The kind of a fault and its reason, with its causes, which name the value at fault."""
     kind, reason = str(error.get("type") or ""), str(error.get("reason") or "")
     cause = error.get("caused_by")
@@ -112,30 +112,20 @@ def is_passing(status: int) -> bool:
     return status in (408, 425, 429) or status >= 500
 
 
-def patiently(call: Callable[[], T]) -> T:
-    """What `call` gives; what may pass is a `TransientError`, whatever a person was to be told."""
-    try:
-        return call()
-    except JobError as e:
-        if isinstance(e.__cause__, TransientError):
-            raise e.__cause__ from None
-        raise
-
-
-def ask(client: SearchClient, call: Callable[[], Any], what: str) -> Any:
+def ask(client: SearchClient, call: Callable[[], T], what: str) -> T:
     """What `call` gives; its failure as the JobError that a person can act on."""
     try:
         return call()
     except TransientError as e:
         raise JobError(f"{client.where}: {e}: check the endpoint and the network") from e
     except StatusError as e:
-        message = f"{client.where}: {what}: {advice(e)}"
+        message = f"{client.where}: {what}: {with_way_out(e)}"
         if is_passing(e.status):
             raise JobError(message) from TransientError(message, e.retry_after)
         raise JobError(message) from e
 
 
-def advice(error: StatusError) -> str:
+def with_way_out(error: StatusError) -> str:
     """A fault with the way out of it, where there is one."""
     if error.status == 401:
         return f"the login is refused: correct it in the data source: {error}"
@@ -166,7 +156,7 @@ def undiscovered(client: SearchClient, error: BaseException) -> Exception:
     except TransientError as e:
         return TransientError(f"{what}, as it {e}")
     except StatusError as e:
-        message = f"{what}: {advice(e)}"
+        message = f"{what}: {with_way_out(e)}"
         return TransientError(message) if is_passing(e.status) else JobError(message)
     except JobError as e:
         return e

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import numpy as np
-
 from vecferry.io.search.settings import SearchColumn
+from vecferry.io.sink.vectors import Vector
 
 Metric = Literal["cosine", "dot", "l2", "none", "other"]
 """How float vectors are compared; ``none`` not at all, ``other`` is of vectors of bytes or bits."""
@@ -56,7 +55,7 @@ class Dialect(Protocol):
     def vector_mapping(self, column: SearchColumn) -> dict[str, Any]:
         """The mapping of a vector field that is to be created."""
 
-    def knn(self, field: Field, vector: np.ndarray, k: int) -> dict[str, Any]:
+    def knn(self, field: Field, vector: Vector, k: int) -> dict[str, Any]:
         """The body of a search for the `k` nearest; JobError where the field can't be searched."""
 
     def takes_base64(self, version: tuple[int, int] | None) -> bool:

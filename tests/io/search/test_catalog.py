@@ -21,9 +21,10 @@ from vecferry.io.opensearch.client import OpenSearchClient
 from vecferry.io.opensearch.target import OpenSearchTarget
 from vecferry.io.search.catalog import IndexInfo
 from vecferry.io.search.checks import mismatches, notes
-from vecferry.io.search.client import StatusError, patiently
+from vecferry.io.search.client import StatusError
 from vecferry.io.search.dialect import Field
 from vecferry.io.search.settings import SearchConnection
+from vecferry.io.sink.target import passing
 from vecferry.rows import Change
 from vecferry.steps import StepContext
 
@@ -177,7 +178,7 @@ def test_a_cluster_that_starts_is_waited_for() -> None:
     with pytest.raises(JobError, match="no master"):
         starting.check()
     with pytest.raises(TransientError, match="no master"):
-        patiently(starting._store)
+        passing(starting._store)
 
 
 def test_an_indexs_own_pipeline_is_bypassed_only_where_we_write_vectors() -> None:
