@@ -1,25 +1,54 @@
 #!/usr/bin/env bash
 # Formatting, lint, types and tests, from nothing but Python: makes its own virtual environment.
 #
-#   ./run_tests.sh                    everything, in two processes (tests/lanes.py)
+#   ./run_tests.sh                    everything, in two processes (tests/lanes.py), in random order;
+#                                     then, with Python 3.11, what `lowest` runs
 #   ./run_tests.sh fast               without tests that are slow or need a server
+#   ./run_tests.sh long               what takes too long for every run: many seeds, kills, cases
+#   ./run_tests.sh lowest             fast tests with the lowest allowed version of each dependency
 #   ./run_tests.sh [fast] ARGS…       ARGS go to pytest, e.g. tests/shared/test_core.py -k secret
 set -euo pipefail
 cd "$(dirname "$0")"
 source .ci/venv.sh
 
+FAST="not service and not slow"
+
 use_venv all,dev
 
-only=()
-if [ "${1:-}" = fast ]; then
-  shift
-  only=(-m "not service and not slow")
-fi
-if [ $# -eq 0 ]; then
-  only+=(-n 2)
+kind=all
+case ${1:-} in fast | long | lowest) kind=$1; shift ;; esac
+
+lowest() {
+  use_lowest
+  local python=$LOWEST/bin/python
+  PYTHONPATH=$PWD/src PATH=$LOWEST/bin:$PATH "$python" -m pytest -m "$FAST" "$@"
+}
+
+if [ "$kind" = lowest ]; then
+  if [ $# -eq 0 ]; then set -- -n 2 $LOWEST_TESTS; fi
+  lowest "$@"
+  exit
 fi
 
 "$PY" -m ruff format --check .
 "$PY" -m ruff check .
 "$PY" -m mypy
-"$PY" -m pytest "${only[@]}" "$@"
+case $kind in
+  fast)
+    if [ $# -eq 0 ]; then set -- -n 4 --order random; fi
+    "$PY" -m pytest -m "$FAST" "$@"
+    ;;
+  long)
+    if [ $# -eq 0 ]; then set -- -n 2; fi
+    VECFERRY_LONG=1 "$PY" -m pytest -m "long or tries" "$@"
+    ;;
+  all)
+    if [ $# -gt 0 ]; then
+      exec "$PY" -m pytest "$@"
+    fi
+    "$PY" -m pytest -n 2 --order random --durations 40
+    if "$PY" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
+      lowest -n 2 $LOWEST_TESTS
+    fi
+    ;;
+esac

@@ -57,3 +57,33 @@ print(hashlib.sha256(files + sys.version.encode() + str(pathlib.Path.cwd()).enco
   "$PY" -m pip install --quiet --no-compile --disable-pip-version-check --editable ".[$1]"
   echo "$wanted" > "$VENV/.installed-$1"
 }
+
+# What depends on others' packages, and no more: $LOWEST gets the lowest version of each that is allowed.
+LOWEST_TESTS="tests/shared tests/io tests/transforms tests/pipelines/cli tests/pipelines/job tests/pipelines/templates"
+
+# Leaves in $LOWEST an environment of the lowest allowed versions, which the cache folder keeps. Some
+# have no wheel for a Python newer than the lowest, 3.11. After `use_venv all,dev`.
+use_lowest() {
+  local cache key
+  if ! "$PY" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
+    echo "The lowest versions are tested with Python 3.11: PYTHON=/path/to/python3.11 VECFERRY_VENV=… $0 lowest" >&2
+    return 2
+  fi
+  cache=${VECFERRY_SERVICES:-${XDG_CACHE_HOME:-$HOME/.cache}/vecferry-services}
+  key=$("$PY" -c '
+import hashlib, pathlib, sys
+print(hashlib.sha256(pathlib.Path("pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()[:16])')
+  LOWEST=$cache/lowest/$key
+  if [ -e "$LOWEST/.complete" ]; then
+    return
+  fi
+  echo "Installing the lowest allowed versions into $LOWEST …"
+  rm -rf "$cache/lowest"
+  export UV_CACHE_DIR=$cache/uv
+  "$PY" -m uv venv --quiet --python "$PY" "$LOWEST"
+  "$PY" -m uv pip install --quiet --python "$LOWEST/bin/python" --resolution lowest-direct \
+    --requirements pyproject.toml --extra all
+  "$PY" -m uv pip install --quiet --python "$LOWEST/bin/python" \
+    'pytest>=9,<10' 'pytest-xdist>=3.7,<4' 'hypothesis>=6.100' 'jsonschema>=4.20'
+  touch "$LOWEST/.complete"
+}

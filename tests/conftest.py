@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import subprocess
+import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.effort import LONG
 from tests.lanes import add_options, arrange, begin, make_room, scheduler, turn
 from tests.services.server import stop_all
 from vecferry import errors
 from vecferry.pipelines import registry
 
+pytest.register_assert_rewrite("tests.contracts", "tests.pipelines.support")  # both sides are told
+
 ALL_MUST_RUN = os.environ.get("CI", "").lower() in ("1", "true") or bool(
     os.environ.get("VECFERRY_VENDOR_JOBS")
 )
 
+HERE = Path(__file__).parent
+BEGUN = time.monotonic()
 NOT_FOR_IT = "not for this store: "
 
 
@@ -67,7 +76,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a server stand together."""
+    """Tests of a server stand together; what is long is for a long run."""
+    if items and not LONG and "long" not in items[0].config.option.markexpr:
+        left = [item for item in items if item.get_closest_marker("long")]
+        items[0].config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
     arrange(items)
 
 
@@ -96,3 +109,17 @@ def pytest_runtest_makereport(item: Any) -> Generator[None, Any, Any]:
 def pytest_sessionfinish() -> None:
     """No server outlives the session that started it."""
     stop_all()
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
+    """A long run that passed is noted: its date, revision, figures."""
+    if not LONG or exitstatus:
+        return
+    passed = len(terminalreporter.stats.get("passed", ()))
+    minutes = (time.monotonic() - BEGUN) / 60
+    asked = ["git", "describe", "--always", "--dirty"]
+    revision = subprocess.run(asked, capture_output=True, text=True, cwd=HERE).stdout.strip()
+    line = f"| {datetime.date.today()} | {revision} | {passed} | {minutes:.0f} |"
+    with (HERE / "LONG.md").open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    terminalreporter.write_line(f"noted in tests/LONG.md: {line}")

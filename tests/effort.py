@@ -1,0 +1,34 @@
+"""How much a test tries: a small part in every run, all of it by `./run_tests.sh long`.
+
+`@tries(few, many)` is for properties that Hypothesis tries by examples, `some(values, few)` for a
+test of many seeds or cases. A test that is marked `long` runs in a long run only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+LONG = os.environ.get("VECFERRY_LONG") == "1"
+
+
+def tries(few: int, many: int, **options: Any) -> Callable[[Any], Any]:
+    """Hypothesis's `settings`: `few` examples, in a long run `many`; no limit of time for each."""
+
+    def decorate(function: Any) -> Any:
+        tried = settings(max_examples=many if LONG else few, deadline=None, **options)(function)
+        return pytest.mark.tries(tried)
+
+    return decorate
+
+
+def some(values: Sequence[Any], few: int) -> list[Any]:
+    """The values of a parametrized test, all but the first `few` for a long run only."""
+    return [
+        value if at < few else pytest.param(value, marks=pytest.mark.long)
+        for at, value in enumerate(values)
+    ]
