@@ -19,7 +19,19 @@ from vecferry.errors import TerminalError, shorten
 from vecferry.io.milvus.catalog import CollectionInfo, FieldInfo, filled
 from vecferry.io.milvus.settings import MilvusSettings
 from vecferry.io.sink.store import Record
-from vecferry.io.sink.vectors import SMALLEST_NORM2, as_vector, bad, parsed, wrong_type
+from vecferry.io.sink.vectors import (
+    as_bool,
+    as_float,
+    as_half,
+    as_int,
+    as_json,
+    bad,
+    checked,
+    decoded,
+    encoded,
+    parsed,
+    wrong_type,
+)
 from vecferry.rows import DELETE, INSERT, Change
 
 
@@ -29,10 +41,7 @@ def json_of(name: str) -> Callable[[Any], bytes]:
     def accept(value: Any) -> bytes:
         if isinstance(value, str):
             value = parsed(value)
-        try:
-            text = orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
-        except (TypeError, ValueError) as e:
-            raise bad(name, "invalid-json", f"the value can't be written as JSON: {e}") from None
+        text = as_json(name, value)
         if b"null" in text and not _is_finite(value):  # which orjson writes as null
             raise bad(name, "not-finite", "it holds NaN or an infinite number, which JSON has not")
         return text
@@ -53,38 +62,9 @@ def _is_finite(value: Any) -> bool:
 Accept = Callable[[Any], Any]
 
 
-def float_vector(field: FieldInfo) -> Accept:
-    """For a FloatVector: gives a 1-D float32 array of its dimension, finite."""
-    name, shape, float32 = field.name, (field.dimension,), np.dtype(np.float32)
-    needs_length = field.metric == "COSINE"
-
-    def accept(value: Any) -> np.ndarray:
-        if type(value) is not np.ndarray or value.dtype is not float32 or value.ndim != 1:
-            value = as_vector(name, value)
-        if value.shape != shape:
-            raise bad(
-                name, "wrong-dimension", f"a vector of {len(value)} dimensions, not {shape[0]}"
-            )
-        # One product tells both: it is not finite where a component is not, 0 where all are.
-        norm2 = float(value.dot(value))
-        if SMALLEST_NORM2 < norm2 < math.inf:
-            return value  # type: ignore[no-any-return]
-        if not np.isfinite(value).all():
-            raise bad(name, "not-finite", "the vector holds NaN or an infinite number")
-        if needs_length and norm2 <= SMALLEST_NORM2:
-            raise bad(
-                name, "zero-vector", "a vector of length 0 has no direction, which COSINE needs"
-            )
-        if needs_length:
-            raise bad(name, "out-of-range", "the vector's length does not fit into 32 bits")
-        return value  # type: ignore[no-any-return]
-
-    return accept
-
-
 def half_vector(field: FieldInfo) -> Accept:
     """For a Float16Vector or BFloat16Vector: gives its bytes, little-endian."""
-    inner = float_vector(field)
+    inner = checked(field.name, field.dimension, field.metric)
     size = 2 * (field.dimension or 0)
     brain = field.type == "BFloat16Vector"
 
@@ -97,11 +77,7 @@ def half_vector(field: FieldInfo) -> Accept:
         if brain:  # the upper half of a float32, rounded to nearest even
             bits = vector.astype("<f4").view("<u4")
             return bytes(((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2"))
-        with np.errstate(over="ignore"):
-            half = vector.astype("<f2")
-        if not np.isfinite(half).all():
-            raise bad(field.name, "out-of-range", "a component is beyond 65504, Float16's greatest")
-        return bytes(half)
+        return bytes(as_half(field.name, vector, "Float16", "<f2"))
 
     return accept
 
@@ -172,7 +148,7 @@ INT_BITS = {"Int8": 8, "Int16": 16, "Int32": 32, "Int64": 64}
 def acceptor(field: FieldInfo) -> Accept:
     """A function that gives a value (not None) as the field takes it, or raises TerminalError."""
     if field.type == "FloatVector":
-        return float_vector(field)
+        return checked(field.name, field.dimension, field.metric)
     if field.type in ("Float16Vector", "BFloat16Vector"):
         return half_vector(field)
     if field.type == "BinaryVector":
@@ -205,7 +181,7 @@ def _scalar(name: str, kind: str, max_length: int | None) -> Accept:
     if kind in ("Float", "Double"):
         return _real(name, kind)
     if kind == "Bool":
-        return _boolean(name)
+        return lambda value: as_bool(name, kind, value)
     if kind in ("VarChar", "String"):
         return _text(name, max_length)
     if kind == "JSON":
@@ -218,7 +194,7 @@ def _integer(name: str, kind: str) -> Accept:
 
     def accept(value: Any) -> int:
         if type(value) is not int:
-            value = _whole(name, kind, value)
+            value = as_int(name, kind, value)
         if -most <= value < most:
             return value  # type: ignore[no-any-return]
         raise bad(name, "out-of-range", f"{shorten(value, 60)} does not fit into {kind}")
@@ -226,55 +202,17 @@ def _integer(name: str, kind: str) -> Accept:
     return accept
 
 
-def _whole(name: str, kind: str, value: Any) -> int:
-    if isinstance(value, bool | np.bool_):
-        pass
-    elif isinstance(value, int | np.integer) or (
-        isinstance(value, float | np.floating) and float(value).is_integer()
-    ):
-        return int(value)
-    elif isinstance(value, str):
-        try:
-            return int(value.strip())
-        except ValueError:
-            pass
-    raise wrong_type(name, kind, value)
-
-
 def _real(name: str, kind: str) -> Accept:
     most = float(np.finfo(np.float32).max) if kind == "Float" else math.inf
 
     def accept(value: Any) -> float:
         if type(value) is not float:
-            value = _number(name, kind, value)
+            value = as_float(name, kind, value)
         if -most <= value <= most and math.isfinite(value):
             return value  # type: ignore[no-any-return]
         if not math.isfinite(value):
             raise bad(name, "not-finite", f"{value} is no finite number")
         raise bad(name, "out-of-range", f"{value} does not fit into {kind}")
-
-    return accept
-
-
-def _number(name: str, kind: str, value: Any) -> float:
-    if not isinstance(value, bool | np.bool_ | bytes):
-        try:
-            return float(value)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    raise wrong_type(name, kind, value)
-
-
-def _boolean(name: str) -> Accept:
-    known = {"true": True, "1": True, "false": False, "0": False}
-
-    def accept(value: Any) -> bool:
-        if isinstance(value, bool | np.bool_):
-            return bool(value)
-        word = str(value).strip().casefold()
-        if isinstance(value, int | str) and word in known:
-            return known[word]
-        raise wrong_type(name, "Bool", value)
 
     return accept
 
@@ -290,10 +228,7 @@ def _text(name: str, max_length: int | None) -> Accept:
                 return value  # type: ignore[no-any-return]
             size = len(value)
         else:
-            try:
-                size = len(value.encode())
-            except UnicodeEncodeError:
-                raise bad(name, "invalid-text", "the text has half a surrogate pair") from None
+            size = len(encoded(name, value))
             if size <= most:
                 return value  # type: ignore[no-any-return]
         raise bad(
@@ -315,10 +250,7 @@ def _as_text(name: str, value: Any) -> str:
     if isinstance(value, dict | list):
         return str(json_of(name)(value), "utf-8")
     if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            raise bad(name, "invalid-text", "the bytes are no UTF-8") from None
+        return decoded(name, value)
     if isinstance(value, np.ndarray):
         raise wrong_type(name, "VarChar", value)
     return str(value)

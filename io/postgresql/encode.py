@@ -16,12 +16,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 
 from vecferry.errors import shorten
 from vecferry.io.postgresql.catalog import ColumnInfo
 from vecferry.io.postgresql.settings import SqlType
-from vecferry.io.sink.vectors import SMALLEST_NORM2, as_vector, bad, parsed, wrong_type
+from vecferry.io.sink.vectors import (
+    SMALLEST_NORM2,
+    as_bool,
+    as_float,
+    as_half,
+    as_int,
+    as_json,
+    bad,
+    checked,
+    decoded,
+    encoded,
+    parsed,
+    wrong_type,
+)
 
 Accept = Callable[[Any], bytes]
 
@@ -31,36 +43,6 @@ _NUMBER = np.dtype([("length", ">i4"), ("value", ">f4")])
 """An element of ``float4[]``."""
 _BLOCK = 64
 """Vectors that are checked and copied together, while they are in the processor's cache."""
-
-
-def checked(name: str, dimension: int | None, metric: str) -> Callable[[Any], np.ndarray]:
-    """A function that gives a value as a 1-D float32 array which `metric` can compare."""
-    needs_length, shape = metric == "COSINE", (dimension,)
-
-    def accept(value: Any) -> np.ndarray:
-        if type(value) is _ARRAY and value.dtype is _FLOAT32 and value.shape == shape:
-            # One product tells both: it is not finite where a component is not, 0 where all are.
-            if SMALLEST_NORM2 < float(value.dot(value)) < _INF:
-                return value
-        else:
-            value = as_vector(name, value)
-        if len(value) != dimension and dimension is not None:
-            raise bad(
-                name, "wrong-dimension", f"a vector of {len(value)} dimensions, not {dimension}"
-            )
-        norm2 = float(value.dot(value))
-        if SMALLEST_NORM2 < norm2 < math.inf:
-            return value  # type: ignore[no-any-return]
-        if not np.isfinite(value).all():
-            raise bad(name, "not-finite", "the vector holds NaN or an infinite number")
-        if needs_length and norm2 <= SMALLEST_NORM2:
-            what = "a vector of length 0 has no direction, which metric COSINE needs"
-            raise bad(name, "zero-vector", what)
-        if needs_length:
-            raise bad(name, "out-of-range", "the vector's length does not fit into 32 bits")
-        return value  # type: ignore[no-any-return]
-
-    return accept
 
 
 def float4_field(vector: np.ndarray) -> bytes:
@@ -84,11 +66,7 @@ def halfvec(name: str, dimension: int | None, metric: str) -> Accept:
 
     def accept(value: Any) -> bytes:
         vector = accept_vector(value)
-        with np.errstate(over="ignore"):
-            numbers = vector.astype(">f2")
-        if not np.isfinite(numbers).all():
-            raise bad(name, "out-of-range", "a component is beyond 65504, halfvec's greatest")
-        n = len(vector)
+        numbers, n = as_half(name, vector, "halfvec", ">f2"), len(vector)
         return struct.pack("!iHH", 4 + 2 * n, n, 0) + numbers.tobytes()
 
     return accept
@@ -150,7 +128,7 @@ def _integer(name: str, kind: SqlType) -> Accept:
 
     def accept(value: Any) -> bytes:
         if type(value) is not int:
-            value = _whole(name, kind, value)
+            value = as_int(name, str(kind), value)
         if -most <= value < most:
             return value.to_bytes(size, "big", signed=True)  # type: ignore[no-any-return]
         raise bad(name, "out-of-range", f"{shorten(value, 60)} does not fit into {kind}")
@@ -158,28 +136,12 @@ def _integer(name: str, kind: SqlType) -> Accept:
     return accept
 
 
-def _whole(name: str, kind: SqlType, value: Any) -> int:
-    if isinstance(value, bool | np.bool_):
-        pass
-    elif isinstance(value, int | np.integer):
-        return int(value)
-    elif isinstance(value, float | np.floating | decimal.Decimal):
-        if value == value // 1 and math.isfinite(value):
-            return int(value)
-    elif isinstance(value, str):
-        try:
-            return int(value.strip())
-        except ValueError:
-            pass
-    raise wrong_type(name, str(kind), value)
-
-
 def _real(name: str, kind: SqlType) -> Accept:
     form = struct.Struct("!f" if kind.name == "real" else "!d")
 
     def accept(value: Any) -> bytes:
         if type(value) is not float:
-            value = _number(name, kind, value)
+            value = as_float(name, str(kind), value)
         try:
             return form.pack(value)
         except OverflowError:
@@ -188,27 +150,8 @@ def _real(name: str, kind: SqlType) -> Accept:
     return accept
 
 
-def _number(name: str, kind: SqlType, value: Any) -> float:
-    if not isinstance(value, bool | np.bool_ | bytes):
-        try:
-            return float(value)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    raise wrong_type(name, str(kind), value)
-
-
 def _boolean(name: str, kind: SqlType) -> Accept:
-    known = {"true": b"\1", "t": b"\1", "1": b"\1", "false": b"\0", "f": b"\0", "0": b"\0"}
-
-    def accept(value: Any) -> bytes:
-        if isinstance(value, bool | np.bool_):
-            return b"\1" if value else b"\0"
-        word = str(value).strip().casefold()
-        if isinstance(value, int | str) and word in known:
-            return known[word]
-        raise wrong_type(name, "boolean", value)
-
-    return accept
+    return lambda value: b"\1" if as_bool(name, "boolean", value, letters=True) else b"\0"
 
 
 def text(name: str, kind: SqlType) -> Accept:
@@ -226,10 +169,7 @@ def text(name: str, kind: SqlType) -> Accept:
                 "too-long",
                 f"a text of {len(value)} characters exceeds {kind}: {shorten(value, 60)!r}",
             )
-        try:
-            return value.encode()  # type: ignore[no-any-return]
-        except UnicodeEncodeError:
-            raise bad(name, "invalid-text", "the text has half a surrogate pair") from None
+        return encoded(name, value)
 
     return accept
 
@@ -240,12 +180,9 @@ def _as_text(name: str, value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, dict | list | tuple):
-        return _json_bytes(name, value).decode()
+        return as_json(name, value).decode()
     if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            raise bad(name, "invalid-text", "the bytes are no UTF-8") from None
+        return decoded(name, value)
     if isinstance(value, np.ndarray):
         raise wrong_type(name, "text", value)
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
@@ -259,7 +196,7 @@ def _json(name: str, kind: SqlType) -> Accept:
     def accept(value: Any) -> bytes:
         if isinstance(value, str):
             value = parsed(value)
-        data = _json_bytes(name, value)
+        data = as_json(name, value)
         if version and b"\\u0000" in data:
             raise bad(name, "invalid-text", "the JSON has a NUL character, which jsonb can't store")
         return version + data
@@ -267,20 +204,10 @@ def _json(name: str, kind: SqlType) -> Accept:
     return accept
 
 
-def _json_bytes(name: str, value: Any) -> bytes:
-    try:
-        return orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
-    except (TypeError, ValueError) as e:
-        raise bad(name, "invalid-json", f"the value can't be written as JSON: {e}") from None
-
-
 def _bytes(name: str, kind: SqlType) -> Accept:
     def accept(value: Any) -> bytes:
         if isinstance(value, str):
-            try:
-                return value.encode()
-            except UnicodeEncodeError:
-                raise bad(name, "invalid-text", "the text has half a surrogate pair") from None
+            return encoded(name, value)
         if isinstance(value, bytes | bytearray | memoryview):
             return bytes(value)
         raise wrong_type(name, "bytea", value)

@@ -23,7 +23,6 @@ from vecferry.io.postgresql.encode import (
     NULL,
     TEXTS,
     acceptor,
-    checked,
     fill_checked,
     holds_arrays,
     plain,
@@ -31,7 +30,7 @@ from vecferry.io.postgresql.encode import (
 from vecferry.io.postgresql.settings import PgColumn, WriterSettings
 from vecferry.io.postgresql.statements import Columns, bigints, in_bytes
 from vecferry.io.sink.store import Block, Record
-from vecferry.io.sink.vectors import bad
+from vecferry.io.sink.vectors import bad, checked
 from vecferry.rows import DELETE, Change
 
 WRITING, DELETING = "write", "delete"

@@ -34,7 +34,7 @@ from vecferry.io.postgresql.checks import (
     remember,
 )
 from vecferry.io.postgresql.client import Pool, classify, connect, where_of
-from vecferry.io.postgresql.encode import NULL, checked
+from vecferry.io.postgresql.encode import NULL
 from vecferry.io.postgresql.rows import DELETING, BlockEncoder, RowEncoder, key_texts
 from vecferry.io.postgresql.session import Session, session_of
 from vecferry.io.postgresql.settings import WriterSettings
@@ -49,6 +49,7 @@ from vecferry.io.postgresql.statements import (
 )
 from vecferry.io.sink.mark import Marking, mark_of, tell_once
 from vecferry.io.sink.store import STALE, WRITTEN, Block, Outcome, Record, WriteLimits
+from vecferry.io.sink.vectors import checked
 from vecferry.io.sink.writer import BlockWriter, SinkWriter
 from vecferry.io.tables.settings import TableConnection
 from vecferry.process import once

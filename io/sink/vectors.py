@@ -1,8 +1,14 @@
-"""Vectors as float32 arrays, and the errors of values that a store can't take. Pure."""
+"""Values as stores take them: vectors as float32 arrays, numbers, truth, texts, JSON. Pure.
+
+What a store can't take is a TerminalError that names the field. Stores bring the values that come
+out of here into their own form.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import decimal
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,3 +61,112 @@ def as_vector(name: str, value: object) -> Vector:
             if vector.ndim == 1:
                 return vector
     raise wrong_type(name, "FloatVector", value)
+
+
+_ARRAY, _FLOAT32, _INF = np.ndarray, np.dtype(np.float32), math.inf
+
+
+def checked(name: str, dimension: int | None, metric: str | None) -> Callable[[Any], Vector]:
+    """A function that gives a value as a finite 1-D float32 array that `metric` can compare.
+
+    Without a `dimension` each is right. A vector without a direction is wrong for COSINE only.
+    """
+    needs_length, shape = metric == "COSINE", (dimension,)
+
+    def accept(value: Any) -> Vector:
+        if type(value) is _ARRAY and value.dtype is _FLOAT32 and value.shape == shape:
+            # One product tells both: it is not finite where a component is not, 0 where all are.
+            if SMALLEST_NORM2 < float(value.dot(value)) < _INF:
+                return value
+        else:
+            value = as_vector(name, value)
+        if len(value) != dimension and dimension is not None:
+            raise bad(
+                name, "wrong-dimension", f"a vector of {len(value)} dimensions, not {dimension}"
+            )
+        norm2 = float(value.dot(value))
+        if SMALLEST_NORM2 < norm2 < math.inf:
+            return value  # type: ignore[no-any-return]
+        if not np.isfinite(value).all():
+            raise bad(name, "not-finite", "the vector holds NaN or an infinite number")
+        if needs_length and norm2 <= SMALLEST_NORM2:
+            what = "a vector of length 0 has no direction, which metric COSINE needs"
+            raise bad(name, "zero-vector", what)
+        if needs_length:
+            raise bad(name, "out-of-range", "the vector's length does not fit into 32 bits")
+        return value  # type: ignore[no-any-return]
+
+    return accept
+
+
+def as_half(name: str, vector: Vector, kind: str, dtype: str) -> np.ndarray:
+    """A vector as 16-bit floats of `dtype` (``<f2`` or ``>f2``); `kind` is the field's type."""
+    with np.errstate(over="ignore"):  # beyond 16 bits: infinite, told as such
+        half = vector.astype(dtype)
+    if not np.isfinite(half).all():
+        raise bad(name, "out-of-range", f"a component is beyond 65504, {kind}'s greatest")
+    return half
+
+
+def as_int(name: str, kind: str, value: object) -> int:
+    """A number without a fraction, or its text, as an int."""
+    if isinstance(value, bool | np.bool_):
+        pass
+    elif isinstance(value, int | np.integer):
+        return int(value)
+    elif isinstance(value, float | np.floating | decimal.Decimal):
+        if math.isfinite(value) and value == value // 1:
+            return int(value)
+    elif isinstance(value, str):
+        try:
+            return int(value.strip())
+        except ValueError:
+            pass
+    raise wrong_type(name, kind, value)
+
+
+def as_float(name: str, kind: str, value: Any) -> float:
+    """A number, or its text, as a float."""
+    if not isinstance(value, bool | np.bool_ | bytes):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise wrong_type(name, kind, value)
+
+
+def as_bool(name: str, kind: str, value: object, *, letters: bool = False) -> bool:
+    """A truth value, 0 or 1, or the text of one; with `letters` also ``t`` and ``f``."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    word = str(value).strip().casefold()
+    if isinstance(value, int | str):
+        if word in ("true", "1") or (letters and word == "t"):
+            return True
+        if word in ("false", "0") or (letters and word == "f"):
+            return False
+    raise wrong_type(name, kind, value)
+
+
+def as_json(name: str, value: object) -> bytes:
+    """A value as JSON in UTF-8; NaN and infinity become null."""
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
+    except (TypeError, ValueError) as e:
+        raise bad(name, "invalid-json", f"the value can't be written as JSON: {e}") from None
+
+
+def decoded(name: str, value: bytes) -> str:
+    """Bytes of UTF-8 as a text."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise bad(name, "invalid-text", "the bytes are not UTF-8") from None
+
+
+def encoded(name: str, text: str) -> bytes:
+    """A text as UTF-8."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise bad(name, "invalid-text", "the text has half a surrogate pair") from None
