@@ -1,6 +1,7 @@
 """The file reader against a plain loop over the same library that yields one dict a row.
 
 python bench/sources.py            rows/s side by side, for jsonl, csv and parquet
+python bench/sources.py --cpu      µs of processor time a row of the reader, all threads counted
 python bench/sources.py --memory   peak of resident memory while 100 MB and 2 GB are read
 """
 
@@ -131,6 +132,18 @@ def speed(folder: Path, only: str | None) -> None:
             )
 
 
+def processor(folder: Path, only: str | None) -> None:
+    """A line for each format and width: wall clock and processor time a row, medians of runs."""
+    print(f"pyarrow {pa.__version__}", f"{'µs a row':>12}{'of processor time':>20}")
+    for kind in [only] if only else FORMATS:
+        for width, (text, count) in WIDTHS.items():
+            path = folder / f"rows.{kind}"
+            write(kind, path, text, count)
+            runs = [seconds(ours, path, count) for _ in range(RUNS)]
+            wall, used = (1e6 * statistics.median(c) / count for c in zip(*runs, strict=True))
+            print(f"{kind:8}{width:8}{wall:12.2f}{used:20.2f}", flush=True)
+
+
 def write_large(kind: str, path: Path, size: int) -> int:
     """A file of about `size` bytes; gives the number of its rows."""
     table = rows(WIDTHS["1.5 KB"][0], 10_000)
@@ -178,11 +191,14 @@ def memory(folder: Path, only: str | None) -> None:
 def main() -> None:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--memory", action="store_true")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--memory", action="store_true")
+    what.add_argument("--cpu", action="store_true")
     parser.add_argument("--format", choices=FORMATS)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        (memory if args.memory else speed)(Path(folder), args.format)
+        measure = memory if args.memory else processor if args.cpu else speed
+        measure(Path(folder), args.format)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ pages and a batch of rows are held at once, of an orc file one stripe.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -35,12 +36,14 @@ LEAST_REPEATED, MOST_REPEATED_BYTES = 256, 64 << 20
 class Table(Protocol):
     """A file of columns that is cut into units: row groups, or stripes.
 
-    `names` are those of its columns; `twice` is one that several of them have, else empty.
+    `names` are those of its columns; `twice` is one that several of them have, else empty. `timed`
+    are columns of timestamps that may overflow.
     """
 
     names: list[str]
     twice: str
     units: int
+    timed: set[str]
 
     def rows(self, unit: int) -> int:
         """How many rows the unit has; 0 where that is not known before it has been read."""
@@ -63,6 +66,7 @@ class Parquet:
             page_checksum_verification=True,
         )
         self.names = list(self._file.schema_arrow.names)
+        self.timed: set[str] = set()
         self.twice = _twice(self.names)
         self.units = self._file.metadata.num_row_groups
 
@@ -93,6 +97,10 @@ class Parquet:
         return longest
 
 
+OVERFLOWS_SILENTLY = int(pa.__version__.partition(".")[0]) < 25
+"""Whether pyarrow gives another time for one in an orc file that its nanoseconds don't reach."""
+
+
 class Orc:
     """An orc file; a stripe is read at once."""
 
@@ -101,6 +109,7 @@ class Orc:
 
         self._file = pyarrow.orc.ORCFile(raw)
         self.names = list(self._file.schema.names)
+        self.timed = {f.name for f in self._file.schema if "timestamp" in str(f.type)}
         self.twice = _twice(self.names)
         self.units = self._file.nstripes
         self._rows: dict[int, int] = {}
@@ -124,6 +133,12 @@ def _twice(names: list[str]) -> str:
 ROWS_AT_ONCE = 256
 """So few rows are made at once that their memory is used again while it is hot."""
 
+
+_log = logging.getLogger(__name__)
+_OVERFLOW = (
+    "an orc file has timestamps, and this version of pyarrow gives a wrong time for one outside "
+    "the years 1677 to 2262: install pyarrow 25 or later if the files hold such times"
+)
 
 UNREADABLE = "$unreadable"
 """In a reject, instead of a value that the file's library could not read: why."""
@@ -155,6 +170,8 @@ class TableFiles:
         """Rows and rejects of a few rows at a time; their bytes are a share of the file."""
         table = self._table(raw)
         columns = self._columns(split.path, table)
+        if OVERFLOWS_SILENTLY and table.timed.intersection(c.field for c in columns):
+            self.context.scope.note_once(_log, self.context.step, _OVERFLOW)
         names = sorted({c.field for c in columns}) if not table.twice else None
         end = split.size if split.end is None else split.end
         borders = [i * split.size // table.units for i in range(table.units)] or [split.size]

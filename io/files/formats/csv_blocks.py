@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from vecferry.io.common.arrow import objects
 from vecferry.io.files.formats.csv import CsvDialect, careful_parser
 from vecferry.io.files.formats.lines import LONG_BLOCK_BYTES, LONG_LINE
 from vecferry.io.files.formats.records import (
@@ -291,7 +292,7 @@ class QuickCsv:
                 made: list[Any] = list(map(repeat, fixed.values()))
                 try:
                     for column, (_, _, convert) in zip(columns, plan, strict=True):
-                        values = column.slice(first, ROWS_AT_ONCE).to_pylist()
+                        values = objects(column.slice(first, ROWS_AT_ONCE))
                         if convert is not None:
                             values = [v if v is None else convert(v) for v in values]
                         made.append(values)

@@ -54,7 +54,7 @@ DAY = datetime.datetime(2024, 2, 1, tzinfo=datetime.UTC)
 _TYPES: dict[str, tuple[pa.Array, Any]] = {
     "int8": (pa.array([1], pa.int8()), 1),
     "uint64": (pa.array([2**64 - 1], pa.uint64()), 2**64 - 1),
-    "float16": (pa.array([1.5], pa.float16()), 1.5),
+    "float16": (pa.array(np.array([1.5], np.float16)), 1.5),
     "float": (pa.array([1.5], pa.float32()), 1.5),
     "bool": (pa.array([True]), True),
     "string": (pa.array(["ä"]), "ä"),
@@ -101,19 +101,25 @@ _VECTORS = {
 }
 
 
+def vectors(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """An array of lists; pyarrow 19 takes no Python floats for 16 bits."""
+    half = kind.value_type == pa.float16()
+    return pa.array(values, pa.list_(pa.float32()) if half else kind).cast(kind)
+
+
 @pytest.mark.parametrize("name", _VECTORS)
 def test_lists_of_floats_are_vectors(tmp_path: Path, name: str) -> None:
     """A 1-D float32 array of its own; with a null in it a list."""
     # pyarrow itself can't read back a null among lists of a fixed size.
     values = [[1.0, 2.0], [] if "fixed" not in name else [5.0, 6.0], [3.0, 4.0]] * 300
-    pq.write_table(pa.table({"v": pa.array(values, _VECTORS[name])}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"v": vectors(values, _VECTORS[name])}), tmp_path / "a.parquet")
     found = [row["v"] for row in rows(reader(tmp_path))]
     assert [v.tolist() for v in found] == values
     assert (found[0].dtype, found[0].shape, found[0].base) == (np.float32, (2,), None)
-    pq.write_table(pa.table({"v": pa.array([[1.0, None]], _VECTORS[name])}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"v": vectors([[1.0, None]], _VECTORS[name])}), tmp_path / "a.parquet")
     assert rows(reader(tmp_path)) == [{"v": [1.0, None]}]
     if "fixed" not in name:
-        nulls = pa.table({"v": pa.array([None, [1.0]], _VECTORS[name])})
+        nulls = pa.table({"v": vectors([None, [1.0]], _VECTORS[name])})
         pq.write_table(nulls, tmp_path / "a.parquet")
         assert [row["v"] is None for row in rows(reader(tmp_path))] == [True, False]
 
@@ -325,10 +331,17 @@ def test_old_timestamps_of_96_bits_keep_their_year(tmp_path: Path) -> None:
     assert [row["v"] for row in rows(reader(tmp_path))] == days
 
 
-def test_a_far_timestamp_in_an_orc_file_is_told_and_other_columns_are_read(tmp_path: Path) -> None:
+def test_a_far_timestamp_in_an_orc_file_is_told_and_other_columns_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """pyarrow has nanoseconds there, which end in 2262."""
     far = pa.array([datetime.datetime(9999, 12, 31)], pa.timestamp("us"))
     pa.orc.write_table(pa.table({"id": [1], "v": far}), tmp_path / "a.orc")
+    caplog.clear()
+    if files_columnar.OVERFLOWS_SILENTLY:
+        rows(reader(tmp_path, "orc"))
+        assert "outside the years 1677 to 2262" in caplog.text
+        return
     with pytest.raises(FatalError, match=r"a\.orc has a timestamp outside the years .* column out"):
         items_of(reader(tmp_path, "orc"))
     assert rows(reader(tmp_path, "orc", column=["id"])) == [{"id": 1}]
