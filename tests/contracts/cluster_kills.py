@@ -83,7 +83,7 @@ class Kills:
         raise NotImplementedError
 
     def nothing_lost(self, job: Job, kills: int) -> None:
-        """Each row is there once; no request was made again but those in flight, or not yet kept."""
+        """Each row is there once; only what was in flight, or not kept yet, is asked for again."""
         assert job.wrong() == []
         assert job.endpoint.number <= REQUESTS + kills * (IN_FLIGHT + NOT_KEPT)
 
