@@ -11,9 +11,10 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.effort import tries
 from vecferry.errors import FatalError, JobError
 from vecferry.io.files.settings import FilesSettings, LocalConnection
 from vecferry.io.files.source import FileSource
@@ -290,7 +291,7 @@ _CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", _CASES)
-@settings(max_examples=60, deadline=None)
+@tries(20, 200)
 @given(data=st.data())
 def test_rows_and_origins_do_not_depend_on_where_a_file_is_cut(
     tmp_path_factory: pytest.TempPathFactory, case: str, data: st.DataObject
@@ -316,7 +317,7 @@ def test_rows_and_origins_do_not_depend_on_where_a_file_is_cut(
     assert all(one == seen[0] for one in seen)
 
 
-@settings(max_examples=80, deadline=None)
+@tries(40, 400)
 @given(
     texts=st.lists(st.text("ab \"\\'{}", max_size=30), max_size=30),
     split_bytes=st.integers(1, 200),

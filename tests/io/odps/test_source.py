@@ -21,9 +21,9 @@ import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tests.effort import tries
 from tests.io.odps.server import OdpsServer, Rows, Table
 from tests.io.odps.support import ROWS, ids, read_all, reader, talks
 from tests.pipelines.support import Bench, counts_add_up
@@ -66,9 +66,7 @@ def recut(split: OdpsSplit, ends: list[int]) -> list[OdpsSplit]:
     ]
 
 
-@hypothesis_settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@tries(5, 100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(1, ROWS - 1), max_size=63))
 def test_any_split_gives_the_same_rows_with_the_same_origins(
     shared: OdpsServer, ends: list[int]

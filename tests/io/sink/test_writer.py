@@ -6,9 +6,10 @@ import functools
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.effort import tries
 from vecferry.errors import FatalError, TerminalError, TransientError
 from vecferry.io.sink import BlockWriter, SinkWriter
 from vecferry.io.sink import delivery as sink_delivery
@@ -348,7 +349,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60, 1000)
 @given(CHANGES, st.integers(1, 7), st.integers(1, 4), st.integers(0, 3))
 def test_changes_of_a_key_are_applied_in_order(changes, rows, in_flight, failures):
     """However batches are cut and retried, the store ends as if written one by one."""

@@ -6,9 +6,10 @@ import datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from tests.effort import tries
 from tests.io.tables.support import Place, by_origin, place, read_all
 from tests.services.mariadb import Mariadb
 from tests.services.mysql8 import Mysql8
@@ -150,9 +151,7 @@ KEYS = st.lists(st.none() | st.integers(-50, 50) | st.integers(-(2**31), 2**31 -
 
 @pytest.mark.slow
 @given(keys=KEYS)
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@tries(12, 100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_keys_are_read_once(db: Place, keys: list[int | None]) -> None:
     """Whatever the keys, repeated and null ones among them, each row comes once, in 1 and 7."""
     rows = [f"{i}, {'NULL' if k is None else k}" for i, k in enumerate(keys)]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.contracts.files import items_of, shown
+from tests.effort import tries
 from vecferry.io.files import FilesSettings, LocalConnection
 from vecferry.io.files.formats import csv_blocks as files_csv_quick
 from vecferry.io.files.formats.records import Fields
@@ -47,7 +48,7 @@ _LINES = [b'{"a":[{}', b"{}]}", b"{},{}", b'{"a":"x', b'y"}', b"{}", b" {} ", b"
 _LINES += [b"{} {}", b'{"a":', b"{}}", b"{}{}", b'{"a":{},', b'"b":{}}', b"", b"\r", b"{}\r"]
 
 
-@settings(max_examples=300, deadline=None)
+@tries(100, 2000)
 @given(lines=st.lists(st.sampled_from(_LINES), max_size=8))
 @example(lines=[b'{"a":[{}', b"{}]}", b"{},{}"])
 @example(lines=[b'{"a":"x', b'y"}', b"{}"])
@@ -81,7 +82,7 @@ _JOBS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("job", _JOBS, ids=range(len(_JOBS)))
-@settings(max_examples=60, deadline=None)
+@tries(25, 500)
 @given(
     records=st.lists(_RECORD, max_size=12),
     delimiter=st.sampled_from(",|\t"),
@@ -114,7 +115,7 @@ def test_quick_csv_is_careful_csv(
         assert quick == read(folder, **given_job)
 
 
-@settings(max_examples=100, deadline=None)
+@tries(50, 1000)
 @given(
     text=st.text("ab|\r\n 中1", max_size=40),
     kind=st.sampled_from([None, "long"]),
@@ -139,7 +140,7 @@ _WORD = st.text("ab 中乂亅|,é\"'{}\\1", max_size=12)
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gbk", "gb18030"])
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "text"])
-@settings(max_examples=25, deadline=None)
+@tries(25, 500)
 @given(
     words=st.lists(st.tuples(_WORD, _WORD), max_size=40),
     delimiter=st.sampled_from(["|", ",", "||"]),

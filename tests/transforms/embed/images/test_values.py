@@ -11,9 +11,10 @@ from urllib.parse import quote
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.effort import tries
 from tests.transforms.embed.images.support import file_of, image_settings, opened, pixels, png
 from vecferry.errors import TerminalError
 from vecferry.steps import StepContext
@@ -255,7 +256,7 @@ def test_every_mode_can_be_scaled(mode: str) -> None:
     assert width * height <= 2_000
 
 
-@settings(max_examples=300, deadline=None)
+@tries(60, 600)
 @given(
     st.sampled_from([file_of(pixels(9, 20, 10), kind) for kind in KINDS]),
     st.integers(0, 400),
