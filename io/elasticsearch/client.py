@@ -1,15 +1,16 @@
-"""One connection to Elasticsearch per process, through its own client."""
+"""One client of Elasticsearch per run and process, its own, and what its errors mean."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vecferry.errors import JobError, redact, shorten
 from vecferry.io.common.reach import readable_ca
 from vecferry.io.elasticsearch.settings import ElasticsearchConnection
 from vecferry.io.search.client import (
+    Body,
     SearchClient,
     encoded_key,
     login_header,
@@ -34,6 +35,20 @@ def client_of(
     options = (settings.timeout, settings.compress, settings.discovery, connection.ca_cert)
     key = ("elasticsearch", *connection.hosts, login, options)
     return run_scope(run).get(key, lambda: ElasticsearchClient(connection, settings))
+
+
+def classify(error: Exception, where: str, hosts: Sequence[str]) -> Exception:
+    """What an error of Elasticsearch's client means; the errors of `SearchClient.request`."""
+    import elasticsearch
+
+    if isinstance(error, elasticsearch.UnsupportedProductError):
+        return JobError(
+            f"{where}: this is not Elasticsearch; for OpenSearch use stepType 'opensearch' and a "
+            "data source of that type"
+        )
+    if isinstance(error, elasticsearch.ApiError):
+        return status_error(error.meta.status, error.body, error.meta.headers)
+    return unreachable(error, where, hosts)
 
 
 class ElasticsearchClient:
@@ -91,10 +106,10 @@ class ElasticsearchClient:
             raise undiscovered(ElasticsearchClient(connection, plain), e) from None
 
     def request(
-        self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None
+        self, method: str, path: str, body: Body = None, params: Mapping[str, str] | None = None
     ) -> Any:
         """See `SearchClient`."""
-        import elasticsearch
+        from elasticsearch import ApiError, TransportError, UnsupportedProductError
 
         headers = {"accept": JSON, **self._login}
         if body is not None:
@@ -103,15 +118,8 @@ class ElasticsearchClient:
             answer = self._client.perform_request(
                 method, path, params=params, headers=headers, body=body
             )
-        except elasticsearch.UnsupportedProductError as e:
-            raise JobError(
-                f"{self.where}: this is no Elasticsearch; for OpenSearch use stepType 'opensearch' "
-                "and a data source of that type"
-            ) from e
-        except elasticsearch.ApiError as e:
-            raise status_error(e.meta.status, e.body, e.meta.headers) from None
-        except elasticsearch.TransportError as e:
-            raise unreachable(e, self.where, self._hosts) from None
+        except (ApiError, TransportError, UnsupportedProductError) as e:
+            raise classify(e, self.where, self._hosts) from None
         return answer.body
 
     def close(self) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vecferry.errors import JobError, TransientError, near, redact, shorten
-from vecferry.io.milvus.client import MilvusHandle, handle_of
+from vecferry.errors import JobError, TransientError, near
+from vecferry.io.milvus.client import MilvusHandle, classify, handle_of, message_of
 from vecferry.io.milvus.settings import (
     MAX_CAPACITY,
     MAX_VARCHAR,
@@ -22,7 +22,7 @@ from vecferry.io.milvus.settings import (
 from vecferry.io.sink.mark import NAME, Mark, from_json, to_text
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from pymilvus import CollectionSchema, MilvusClient
 
 CODES = {
     "Bool": 1, "Int8": 2, "Int16": 3, "Int32": 4, "Int64": 5, "Float": 10, "Double": 11,
@@ -125,9 +125,10 @@ def _described_field(field: dict[str, Any], metrics: dict[str, str]) -> FieldInf
     )
 
 
-def _is_set(default: Any) -> bool:
-    which = getattr(default, "WhichOneof", None)
-    return which is None or which("data") is not None
+def _is_set(default: object) -> bool:
+    from pymilvus.grpc_gen.schema_pb2 import ValueField
+
+    return not isinstance(default, ValueField) or default.WhichOneof("data") is not None
 
 
 def planned(settings: MilvusSettings) -> CollectionInfo:
@@ -160,7 +161,7 @@ def _max_length(column: MilvusColumn) -> int | None:
     return None
 
 
-def creation(settings: MilvusSettings) -> Any:
+def creation(settings: MilvusSettings) -> CollectionSchema:
     """pymilvus's ``CollectionSchema`` for these settings."""
     from pymilvus import DataType, MilvusClient
 
@@ -348,17 +349,16 @@ class Collection:
             raise JobError(f"{path} can't be written: no permission to write into {folder}")
         return path.is_dir()
 
-    def ask(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def ask(self, call: Callable[..., T], *args: object, **kwargs: object) -> T:
         """The answer to a call of the client."""
-        from grpc import RpcError  # type: ignore[import-untyped]
+        from grpc import RpcError
         from pymilvus.exceptions import MilvusException
 
         kwargs.setdefault("timeout", self._seconds)
         try:
             return call(*args, **kwargs)
         except (MilvusException, RpcError) as e:
-            text = getattr(e, "message", "") or str(e)
-            raise JobError(f"{self.where}: {shorten(redact(text), 300)}") from e
+            raise JobError(f"{self.where}: {message_of(e)}") from classify(e)
 
     def neighbours(self) -> list[str]:
         """The names of the collections in the database."""
@@ -477,7 +477,7 @@ class Collection:
         return int(answer[0]["count(*)"])
 
     def search(
-        self, info: CollectionInfo, field: FieldInfo, value: Any, k: int
+        self, info: CollectionInfo, field: FieldInfo, value: object, k: int
     ) -> list[dict[str, Any]]:
         """The rows nearest to a value of `field`: `score` and every field but vectors."""
         self.load()

@@ -1,4 +1,4 @@
-"""One opening of a Milvus server or file per process, and what its errors mean."""
+"""One client of a Milvus server or file per run and process, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError, redact, shorten
 from vecferry.io.common.reach import readable_ca, tried, way_out, words
 from vecferry.io.milvus.settings import MilvusConnection
 from vecferry.io.sink.store import TooLargeError
 from vecferry.process import PROCESS, run_scope
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+Method = Literal["Insert", "Upsert", "Delete"]
+Message = Any
+"""A message of Milvus's protocol, whose classes have no types."""
 
 
 class StatusError(Exception):
@@ -29,31 +36,36 @@ class StatusError(Exception):
         return f"{shorten(redact(self.reason), 300)} (code {self.code or self.legacy})"
 
 
-def text_of(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """What an error of pymilvus says."""
-    return shorten(redact(str(getattr(error, "message", "") or error)), 300)
+    from pymilvus.exceptions import MilvusException
+
+    text = error.message if isinstance(error, MilvusException) else ""
+    return shorten(redact(text or str(error)), 300)
 
 
-def connect_error(connection: MilvusConnection, error: Exception) -> Exception:
-    """What an error on connecting to a server means."""
+def unreachable(connection: MilvusConnection, error: Exception) -> Exception:
+    """What it means that a server could not be connected to: a JobError, or a TransientError."""
     where = f"Milvus at {connection.endpoint}"
     fault = tried(connection.endpoint, connection.ca_cert)
     if fault is not None and (way := way_out(fault, [connection.endpoint])):
         return JobError(f"{where}: {shorten(words(fault), 300)}: {way}")
-    text, told = text_of(error), _answer(error) or text_of(error)
-    if any(w in told.lower() for w in ("unauthenticated", "auth", "permission", "denied")):
-        return JobError(f"{where} refuses the login: {told}")
+    text = message_of(error)
+    answer = _answer_behind(error) or text
+    if any(w in answer.lower() for w in ("unauthenticated", "auth", "permission", "denied")):
+        return JobError(f"{where} refuses the login: {answer}")
     if "database" in text.lower() and "not" in text.lower():
         return JobError(f"{where}: {text}")
     why = text if fault is None else shorten(words(fault), 300)
     return TransientError(f"{where} can't be reached: {why}")
 
 
-def _answer(error: BaseException) -> str | None:
+def _answer_behind(error: BaseException) -> str | None:
     """What the server said, which pymilvus hides behind "server unavailable"."""
+    from grpc import Call  # type: ignore[import-untyped]
+
     cause = error.__cause__ or error.__context__
-    details = getattr(cause, "details", None)
-    return shorten(redact(str(details())), 300) if callable(details) else None
+    return shorten(redact(str(cause.details())), 300) if isinstance(cause, Call) else None
 
 
 _PASSING_LEGACY = frozenset({45, 46, 48, 49, 52, 53, 54, 55, 56, 57, 100, 1000})
@@ -71,7 +83,12 @@ _DISK_WORDS = ("no space left", "read-only file system", "[errno")
 
 
 def classify(error: Exception) -> Exception:
-    """What a failed write means; an error that is unknown here comes back as it is."""
+    """What a failed call means; an error that is unknown here comes back as it is."""
+    from pymilvus.exceptions import MilvusException
+
+    if isinstance(error, MilvusException):
+        retriable = bool(getattr(error, "retriable", False))  # pymilvus tells since 2.6
+        error = StatusError(error.code, error.compatible_code, error.message, retriable)
     if isinstance(error, StatusError):
         return _classify_status(error)
     if isinstance(error, ValueError) and "closed channel" in str(error):
@@ -79,7 +96,7 @@ def classify(error: Exception) -> Exception:
     code = getattr(error, "code", None)
     if not callable(code):
         return error
-    from grpc import StatusCode as codes  # type: ignore[import-untyped]
+    from grpc import StatusCode as codes
 
     kind, details = code(), shorten(redact(str(error.details())), 300)  # type: ignore[attr-defined]
     text = f"{kind.name}: {details}"
@@ -116,7 +133,7 @@ class MilvusHandle:
     calls that write go straight to its connection, one try each.
     """
 
-    def __init__(self, client: Any, connection: MilvusConnection) -> None:
+    def __init__(self, client: MilvusClient, connection: MilvusConnection) -> None:
         self.client = client
         self.is_file = connection.is_file
         self.seconds = connection.connect_timeout_ms / 1000
@@ -142,7 +159,7 @@ class MilvusHandle:
         found = None if self.is_lite else re.match(r"v?(\d+)\.(\d+)", self._told)
         return (int(found[1]), int(found[2])) if found else None
 
-    def write(self, method: str, request: Any) -> None:
+    def write(self, method: Method, request: Message) -> None:
         """Carries out ``Insert``, ``Upsert`` or ``Delete``, once; raises what `classify` knows."""
         # The stub is asked for at each call: the client changes it when it reconnects.
         call = getattr(self.client._get_connection()._stub, method)
@@ -235,7 +252,7 @@ def _open(connection: MilvusConnection) -> MilvusHandle:
         if connection.is_file:
             _file(connection).leave()
             raise JobError(_why_not_open(connection, failures, e)) from None
-        raise connect_error(connection, e) from None
+        raise unreachable(connection, e) from None
     return MilvusHandle(client, connection)
 
 
@@ -283,4 +300,4 @@ def _why_not_open(
         )
     if Path(path).is_file():
         return f"{path} is a file that Milvus Lite 3 can't open (it keeps a folder); name another"
-    return f"{path} can't be opened as a Milvus Lite file: {text_of(cause or error)}"
+    return f"{path} can't be opened as a Milvus Lite file: {message_of(cause or error)}"

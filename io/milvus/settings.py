@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from vecferry.errors import near
-from vecferry.settings import SecretText, Settings, pick
+from vecferry.settings import SecretText, Settings, StepSettings, pick
 
 VECTOR_TYPES = (
     "FloatVector",
@@ -205,7 +205,7 @@ class ColumnMapping(Settings):
     dst_col_name: str = Field(min_length=1)
 
 
-class MilvusSettings(Settings):
+class MilvusSettings(StepSettings):
     """What the step `milvus` may say."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"envType"})

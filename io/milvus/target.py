@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from vecferry.errors import JobError, TerminalError
 from vecferry.io.milvus.catalog import Collection, CollectionInfo, filled, mismatches, planned
 from vecferry.io.milvus.checks import misnamed, misplaced, missing, notes_of, uncreatable
-from vecferry.io.milvus.client import MilvusHandle, classify
+from vecferry.io.milvus.client import Message, Method, MilvusHandle, classify
 from vecferry.io.milvus.settings import MilvusConnection, MilvusSettings
 from vecferry.io.milvus.values import DELETING, INSERTING, UPSERTING, RowEncoder, acceptor
 from vecferry.io.sink.mark import mark_of
@@ -39,7 +40,7 @@ class MilvusStore:
             dynamic=encoder.dynamic,
             key=info.key,
         )
-        self._calls = (
+        self._calls: tuple[tuple[str, Method, Callable[[Sequence[Any]], Message]], ...] = (
             (UPSERTING, "Upsert", make.upsert),
             (INSERTING, "Insert", make.insert),
             (DELETING, "Delete", make.delete),

@@ -160,12 +160,12 @@ def acceptor(field: FieldInfo) -> Accept:
     return _scalar(field.name, field.type, field.max_length)
 
 
-def absent(field: FieldInfo, source: str) -> Callable[[bool], Any]:
+def absent(field: FieldInfo, source: str) -> Callable[[bool], None]:
     """A function for a row whose value is None (False) or missing (True)."""
 
-    def accept(missing: bool) -> Any:
+    def accept(missing: bool) -> None:
         if field.optional:
-            return None
+            return
         if missing:
             raise bad(field.name, "missing-column", f"the row has no column {source!r}")
         if field.primary:

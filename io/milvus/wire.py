@@ -14,9 +14,10 @@ import orjson
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 
 from vecferry.io.milvus.catalog import CODES, DYNAMIC, FieldInfo
+from vecferry.io.milvus.client import Message
 
 Values = Sequence[Any]
-Pack = Callable[[Values], Any]
+Pack = Callable[[Values], Message]
 
 _SCALAR_SLOTS = {
     "Bool": "bool_data", "Int8": "int_data", "Int16": "int_data", "Int32": "int_data",
@@ -31,7 +32,7 @@ _BYTE_VECTOR_SLOTS = {
 
 
 def packer(field: FieldInfo) -> Pack:
-    """A function from a field's values, as `milvus_rows` gives them, to a ``FieldData``."""
+    """A function from the values of a field, as `RowEncoder` gives them, to a ``FieldData``."""
     if field.type == "FloatVector":
         fill = _float_vectors(field)
     elif field.type in _BYTE_VECTOR_SLOTS:
@@ -44,7 +45,7 @@ def packer(field: FieldInfo) -> Pack:
         fill = _scalars(_SCALAR_SLOTS[field.type])
     code, marks_nulls = CODES[field.type], field.nullable or field.has_default
 
-    def pack(values: Values) -> Any:
+    def pack(values: Values) -> Message:
         data = schema_pb2.FieldData(field_name=field.name, type=code)
         if marks_nulls:
             data.valid_data.extend([v is not None for v in values])
@@ -55,8 +56,8 @@ def packer(field: FieldInfo) -> Pack:
     return pack
 
 
-def _scalars(slot: str) -> Callable[[Any, Values], None]:
-    def fill(data: Any, values: Values) -> None:
+def _scalars(slot: str) -> Callable[[Message, Values], None]:
+    def fill(data: Message, values: Values) -> None:
         array = getattr(data.scalars, slot)
         array.SetInParent()  # names the kind also where every value is null
         array.data.extend(values)
@@ -64,10 +65,10 @@ def _scalars(slot: str) -> Callable[[Any, Values], None]:
     return fill
 
 
-def _float_vectors(field: FieldInfo) -> Callable[[Any, Values], None]:
+def _float_vectors(field: FieldInfo) -> Callable[[Message, Values], None]:
     dimension = field.dimension
 
-    def fill(data: Any, values: Values) -> None:
+    def fill(data: Message, values: Values) -> None:
         data.vectors.dim = dimension
         data.vectors.float_vector.SetInParent()
         if values:
@@ -87,26 +88,26 @@ def _varint(n: int) -> bytes:
     return bytes(out)
 
 
-def _byte_vectors(field: FieldInfo) -> Callable[[Any, Values], None]:
+def _byte_vectors(field: FieldInfo) -> Callable[[Message, Values], None]:
     slot, dimension = _BYTE_VECTOR_SLOTS[field.type], field.dimension
 
-    def fill(data: Any, values: Values) -> None:
+    def fill(data: Message, values: Values) -> None:
         data.vectors.dim = dimension
         setattr(data.vectors, slot, b"".join(values))
 
     return fill
 
 
-def _sparse_vectors(data: Any, values: Values) -> None:
+def _sparse_vectors(data: Message, values: Values) -> None:
     data.vectors.sparse_float_vector.SetInParent()
     data.vectors.sparse_float_vector.contents.extend(values)
 
 
-def _arrays(field: FieldInfo) -> Callable[[Any, Values], None]:
+def _arrays(field: FieldInfo) -> Callable[[Message, Values], None]:
     element = field.element_type or "VarChar"
     slot, code = _SCALAR_SLOTS[element], CODES[element]
 
-    def fill(data: Any, values: Values) -> None:
+    def fill(data: Message, values: Values) -> None:
         array = data.scalars.array_data
         array.SetInParent()
         array.element_type = code
@@ -118,7 +119,7 @@ def _arrays(field: FieldInfo) -> Callable[[Any, Values], None]:
     return fill
 
 
-def _pack_dynamic(values: Values) -> Any:
+def _pack_dynamic(values: Values) -> Message:
     data = schema_pb2.FieldData(field_name=DYNAMIC, type=CODES["JSON"], is_dynamic=True)
     data.scalars.json_data.data.extend(values)
     return data
@@ -139,20 +140,20 @@ class RequestMaker:
         self._pack = [packer(f) for f in fields] + ([_pack_dynamic] if dynamic else [])
         self._key = key.name
 
-    def insert(self, bodies: Sequence[Values]) -> Any:
+    def insert(self, bodies: Sequence[Values]) -> Message:
         """An ``InsertRequest`` of these rows."""
         return self._fill(milvus_pb2.InsertRequest(num_rows=len(bodies), **self._where), bodies)
 
-    def upsert(self, bodies: Sequence[Values]) -> Any:
+    def upsert(self, bodies: Sequence[Values]) -> Message:
         """An ``UpsertRequest`` of these rows."""
         return self._fill(milvus_pb2.UpsertRequest(num_rows=len(bodies), **self._where), bodies)
 
-    def delete(self, keys: Sequence[Any]) -> Any:
+    def delete(self, keys: Values) -> Message:
         """A ``DeleteRequest`` of the rows with these keys."""
         expression = f"{self._key} in {orjson.dumps(list(keys)).decode()}"
         return milvus_pb2.DeleteRequest(expr=expression, **self._where)
 
-    def _fill(self, request: Any, bodies: Sequence[Values]) -> Any:
+    def _fill(self, request: Message, bodies: Sequence[Values]) -> Message:
         columns = zip(*bodies, strict=True)
         request.fields_data.extend(
             [pack(values) for pack, values in zip(self._pack, columns, strict=True)]

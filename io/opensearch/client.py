@@ -1,9 +1,9 @@
-"""One connection to OpenSearch per process, through its own client."""
+"""One client of OpenSearch per run and process, its own, and what its errors mean."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -12,6 +12,7 @@ from vecferry.errors import JobError, TransientError, redact, shorten
 from vecferry.io.common.reach import readable_ca
 from vecferry.io.opensearch.settings import OpenSearchConnection
 from vecferry.io.search.client import (
+    Body,
     SearchClient,
     login_header,
     status_error,
@@ -30,6 +31,20 @@ def client_of(connection: OpenSearchConnection, settings: SearchSettings, run: s
     options = (settings.timeout, settings.compress, settings.discovery, connection.ca_cert)
     key = ("opensearch", *connection.hosts, login, options)
     return run_scope(run).get(key, lambda: OpenSearchClient(connection, settings))
+
+
+def classify(error: Exception, where: str, hosts: Sequence[str]) -> Exception:
+    """What an error of OpenSearch's client means; the errors of `SearchClient.request`."""
+    from opensearchpy import exceptions
+
+    if isinstance(error, exceptions.ConnectionError):  # its status is not a number
+        return unreachable(error, where, hosts)
+    if isinstance(error, exceptions.SerializationError):
+        return TransientError(f"its answer is not JSON: {redact(shorten(error, 300))}")
+    if isinstance(error, exceptions.TransportError):
+        told = error.info if isinstance(error.info, dict) and error.info.get("error") else None
+        return status_error(int(error.status_code), told or error.error, {})
+    return error
 
 
 class OpenSearchClient:
@@ -71,10 +86,10 @@ class OpenSearchClient:
             raise undiscovered(OpenSearchClient(connection, plain), e) from None
 
     def request(
-        self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None
+        self, method: str, path: str, body: Body = None, params: Mapping[str, str] | None = None
     ) -> Any:
         """See `SearchClient`."""
-        from opensearchpy import exceptions
+        from opensearchpy import OpenSearchException
 
         kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
         headers = {"content-type": kind} if body is not None else {}
@@ -83,13 +98,8 @@ class OpenSearchClient:
             return self._client.transport.perform_request(
                 method, path, params=params, headers=headers, body=data
             )
-        except exceptions.ConnectionError as e:  # its status is no number
-            raise unreachable(e, self.where, self._hosts) from None
-        except exceptions.SerializationError as e:
-            raise TransientError(f"its answer is no JSON: {redact(shorten(e, 300))}") from None
-        except exceptions.TransportError as e:
-            told = e.info if isinstance(e.info, dict) and e.info.get("error") else e.error
-            raise status_error(int(e.status_code), told, {}) from None
+        except OpenSearchException as e:
+            raise classify(e, self.where, self._hosts) from None
 
     def close(self) -> None:
         """Closes its connections."""

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from vecferry.errors import JobError, TransientError, near
-from vecferry.io.search.client import SearchClient, StatusError, ask
+from vecferry.io.search.client import Body, SearchClient, StatusError, ask
 from vecferry.io.search.dialect import Dialect, Field
 from vecferry.io.search.settings import SearchSettings
 from vecferry.io.sink.mark import NAME, Mark, from_json, to_json
@@ -230,7 +230,7 @@ class SearchIndex:
     def _read(self, path: str) -> Any:
         return self.client.request("GET", path)
 
-    def _write(self, method: str, path: str, body: Any = None) -> Any:
+    def _write(self, method: str, path: str, body: Body = None) -> Any:
         return self.client.request(method, path, body)
 
 
@@ -303,5 +303,5 @@ def _read(client: SearchClient, path: str) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _is_true(settings: Any, name: str) -> bool:
+def _is_true(settings: object, name: str) -> bool:
     return isinstance(settings, dict) and str(settings.get(name)).lower() == "true"

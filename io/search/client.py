@@ -1,4 +1,4 @@
-"""What it means that a cluster can't be reached."""
+"""A cluster as the search stores call it, and what its answers and failures mean."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from vecferry.io.sink.store import TooLargeError
 from vecferry.retry import parse_retry_after
 
 T = TypeVar("T")
+Body = Mapping[str, Any] | bytes | None
+"""What a request carries: an object of JSON, lines of JSON, or nothing."""
 
 _PRESSURE = re.compile(r"operation_bytes=(\d+), max_\w+=(\d+)")
 
@@ -38,9 +40,9 @@ class SearchClient(Protocol):
     where: str
 
     def request(
-        self, method: str, path: str, body: Any = None, params: Mapping[str, str] | None = None
+        self, method: str, path: str, body: Body = None, params: Mapping[str, str] | None = None
     ) -> Any:
-        """The answer of one call, from JSON; `body` is an object, or lines of JSON as bytes.
+        """The answer of one call, from JSON: an object, or a list.
 
         Raises StatusError, and TransientError where the cluster can't be reached.
         """
@@ -62,7 +64,7 @@ def encoded_key(api_key: str) -> str:
     return base64.b64encode(api_key.encode()).decode() if ":" in api_key else api_key
 
 
-def status_error(status: int, body: Any, headers: Mapping[str, str]) -> StatusError:
+def status_error(status: int, body: object, headers: Mapping[str, str]) -> StatusError:
     """The fault that an answer tells."""
     error = body.get("error") if isinstance(body, dict) else None
     after = parse_retry_after(headers.get("retry-after"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from vecferry.errors import near
-from vecferry.settings import SecretText, Settings, pick
+from vecferry.settings import SecretText, Settings, StepSettings, pick
 
 VECTOR_TYPES = ("dense_vector", "knn_vector")
 META_TYPES = ("id", "routing", "version")
@@ -111,7 +112,7 @@ class PrimaryKeyInfo(Settings):
         return column_names(value)
 
 
-def column_names(value: Any) -> Any:
+def column_names(value: str | dict[str, Any] | Iterable[Any] | None) -> list[Any]:
     """Names of columns, given as one, as a list, or as objects with a `name`."""
     given = [value] if isinstance(value, str | dict) else value or ()
     return [v.get("name") if isinstance(v, dict) else v for v in given]
@@ -184,7 +185,7 @@ MOST_NAME_BYTES = 255
 _NOT_IN_NAMES = set(' "*\\<|,>/?#:')
 
 
-class SearchSettings(Settings):
+class SearchSettings(StepSettings):
     """What both writers may say."""
 
     ignored: ClassVar[frozenset[str]] = frozenset(
@@ -363,6 +364,11 @@ class SearchSettings(Settings):
         }
 
     @property
+    def takes_other_columns(self) -> bool:
+        """Whether columns are written that the job does not list."""
+        return self.dynamic
+
+    @property
     def creates(self) -> bool:
         """Whether a missing index is made."""
         return self.schema_create_mode != "ignore" or self.cleanup
@@ -423,7 +429,7 @@ class SearchSettings(Settings):
             for field, source in self.sources().items()
         }
 
-    def _filled_by(self, names: Any) -> list[str]:
+    def _filled_by(self, names: Iterable[str]) -> list[str]:
         """The columns of the row that fill these fields; another name is a column's own."""
         into = self.sources()
         return [into.get(name, name) for name in names]

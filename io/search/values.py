@@ -55,7 +55,7 @@ def acceptor(
     return lambda value: value if type(value) in (str, int) else plain(name, value)
 
 
-def plain(name: str, value: Any) -> Any:
+def plain(name: str, value: object) -> object:
     """The value, where JSON has a way to write it: a float that is not finite it has not."""
     kind = type(value)
     if kind is str or kind is int:
@@ -120,7 +120,7 @@ def _json(text: str) -> Any:
     return orjson.Fragment(text.replace("\n", " ").replace("\r", " "))  # both end a line
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain(name: str, value: object) -> object:
     if type(value) is str:
         return value
     if isinstance(value, float | np.floating):
