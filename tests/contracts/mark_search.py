@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import requests
 
-from tests.contracts.mark import ONE, OTHER, MarkContract, MarkPlace, rows
-from tests.contracts.sink import DIMENSION, write
 from tests.services.elasticsearch import Elasticsearch9Server, ElasticsearchServer
 from tests.services.opensearch import OpenSearchServer
 from tests.services.server import running
@@ -18,6 +16,8 @@ from vecferry.io.elasticsearch import ElasticsearchConnection, ElasticsearchSett
 from vecferry.io.elasticsearch.target import ElasticsearchTarget
 from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
 from vecferry.io.opensearch.target import OpenSearchTarget
+from vecferry.testing.marks import ONE, OTHER, MarkContract, MarkPlace, rows
+from vecferry.testing.sinks import DIMENSION, write
 
 SERVERS = {
     "elasticsearch": ElasticsearchServer,

@@ -16,6 +16,7 @@ from vecferry.errors import JobError
 from vecferry.kinds import Client, ConnectionType, Kind
 from vecferry.pipelines import registry
 from vecferry.pipelines.registry import BUILT_IN, Registry, load
+from vecferry.testing import KindContract
 
 ROOT = Path(__file__).parents[2]
 LINES = Kind("lines", "reader", "acme_lines:Settings")
@@ -55,21 +56,25 @@ def test_every_folder_with_kinds_is_built_in() -> None:
     assert len(BUILT_IN) == len(modules)
 
 
-def test_all_that_kinds_name_is_there() -> None:
-    """Settings, logic, transform and connection of each; sources that are types; extras."""
+OURS = Registry(entry_points=list)
+
+
+class TestOurs(KindContract):
+    """The contract of kinds, on all of vecferry's own."""
+
+    kinds = tuple(kind for found in OURS.kinds().values() for kind in found)
+    connections = tuple(OURS.connections().values())
+
+
+def test_kinds_take_sources_that_there_are_and_name_extras_that_there_are() -> None:
+    """A slip in either would show only where somebody needs it."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    known = Registry(entry_points=list)
-    types = known.connections()
-    for kind in (k for kinds in known.kinds().values() for k in kinds):
-        for name in (kind.settings, kind.logic, kind.transform):
-            assert isinstance(load(str(name)), type), name
+    types = OURS.connections()
+    for kind in TestOurs.kinds:
         assert set(kind.sources) <= types.keys()
-    for connection in types.values():
-        assert isinstance(load(connection.settings), type)
-    named = [*types.values(), *(k for kinds in known.kinds().values() for k in kinds)]
-    clients = {n.client for n in named if n.client is not None}
+    clients = {n.client for n in (*TestOurs.kinds, *types.values()) if n.client is not None}
     assert len(clients) >= 8
     assert {c.install.removeprefix("vecferry[").rstrip("]") for c in clients} <= extras.keys()
 

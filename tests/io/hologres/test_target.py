@@ -10,7 +10,6 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from tests.contracts.sink import rows as sink_rows
 from tests.io.postgresql.support import KEY, NUMBER, TEXT, Tables
 from tests.pipelines.support import Bench, counts_add_up, rejects_of, rows
 from tests.services.postgres import DATABASE, PASSWORD, USER
@@ -22,6 +21,7 @@ from vecferry.io.postgresql.client import connect
 from vecferry.io.postgresql.statements import fixed_copy, query_text, search_statement
 from vecferry.io.postgresql.target import TableStore
 from vecferry.rows import Change
+from vecferry.testing.sinks import rows as sink_rows
 
 VECTOR = {"name": "v", "type": "float4[]", "dimension": "256"}
 

@@ -7,8 +7,6 @@ import uuid
 import numpy as np
 import pytest
 
-from tests.contracts.sink import DIMENSION, MOST_TEXT, Place, SinkContract, write
-from tests.contracts.sink import rows as sink_rows
 from tests.pipelines.support import Bench, rows
 from tests.services.milvus import LockedMilvusServer, TightMilvusServer
 from tests.services.server import running, stop
@@ -19,6 +17,8 @@ from vecferry.io.milvus.target import MilvusTarget
 from vecferry.io.sink.target import WRITES_IN_FLIGHT
 from vecferry.process import end_run
 from vecferry.steps import StepContext
+from vecferry.testing.sinks import DIMENSION, MOST_TEXT, SinkContract, SinkPlace, write
+from vecferry.testing.sinks import rows as sink_rows
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -30,7 +30,7 @@ COLUMNS = [
 ]
 
 
-class ServerPlace(Place):
+class ServerPlace(SinkPlace):
     """A collection of the server."""
 
     step_type = "milvus"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contracts.sink import rows, write
 from tests.services.milvus import MilvusServer, TlsMilvusServer
 from tests.services.server import running, stop
 from vecferry.errors import JobError, TransientError
@@ -12,6 +11,7 @@ from vecferry.io.milvus import MilvusConnection, MilvusSettings
 from vecferry.io.milvus.target import MilvusTarget
 from vecferry.process import end_run
 from vecferry.steps import StepContext
+from vecferry.testing.sinks import rows, write
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 

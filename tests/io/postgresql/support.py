@@ -5,13 +5,13 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from tests.contracts.sink import DIMENSION, MOST_TEXT, Place
 from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
 from tests.services.server import eventually, running
 from vecferry.io.hologres import HologresConnection, HologresSettings
 from vecferry.io.postgresql import PostgresConnection, PostgresWriterSettings
 from vecferry.io.postgresql.target import TableTarget
 from vecferry.process import end_run
+from vecferry.testing.sinks import DIMENSION, MOST_TEXT, SinkPlace
 
 KEY = {"name": "id", "type": "varchar(64)", "primaryKey": "true"}
 TEXT = {"name": "text", "type": "varchar", "maxLength": MOST_TEXT}
@@ -22,7 +22,7 @@ KINDS = {
 }
 
 
-class Tables(Place):
+class Tables(SinkPlace):
     """A table in a real PostgreSQL server, written to by one of the two writers."""
 
     dies = True

@@ -9,12 +9,12 @@ import uuid
 import numpy as np
 import pytest
 
-from tests.contracts.sink import write
 from tests.io.postgresql.support import Tables
 from vecferry.errors import TerminalError
 from vecferry.io.postgresql.catalog import ColumnInfo
 from vecferry.io.postgresql.encode import acceptor
 from vecferry.io.postgresql.settings import sql_type
+from vecferry.testing.sinks import write
 
 UTC = datetime.UTC
 MOMENT = datetime.datetime(1969, 7, 20, 20, 17, 40, 123456)

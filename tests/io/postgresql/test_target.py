@@ -15,7 +15,6 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
-from tests.contracts.sink import rows, vector, write
 from tests.io.postgresql.support import KEY, NUMBER, TEXT, Tables
 from tests.services.postgres import DATABASE, PASSWORD, USER, PostgresTls
 from tests.services.server import running
@@ -25,6 +24,7 @@ from vecferry.io.postgresql.client import classify, connect
 from vecferry.io.postgresql.target import Tombstones
 from vecferry.io.sink import TooLargeError
 from vecferry.rows import DELETE, Change, Reject
+from vecferry.testing.sinks import rows, vector, write
 
 pytestmark = pytest.mark.service
 

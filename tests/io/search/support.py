@@ -6,7 +6,6 @@ import uuid
 
 import pytest
 
-from tests.contracts.sink import DIMENSION, vector
 from tests.services.elasticsearch import (
     Elasticsearch9Server,
     ElasticsearchServer,
@@ -21,6 +20,7 @@ from vecferry.io.opensearch.target import OpenSearchTarget
 from vecferry.process import end_run
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
+from vecferry.testing.sinks import DIMENSION, vector
 
 SERVERS = {
     "elasticsearch": ElasticsearchServer,

@@ -12,7 +12,6 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from tests.contracts.mark_search import MarkedIndices, SearchMarks
-from tests.contracts.sink import Place, SinkContract, vector
 from tests.io.search.support import SERVERS, Store, one_after_the_other, rows, write
 from tests.pipelines.support import Bench, counts_add_up, rejects_of
 from tests.pipelines.support import rows as job_rows
@@ -23,6 +22,7 @@ from vecferry.io.elasticsearch import ElasticsearchConnection, WriteToElasticsea
 from vecferry.io.opensearch import WriteToOpenSearch
 from vecferry.rows import Change
 from vecferry.steps import StepContext
+from vecferry.testing.sinks import SinkContract, SinkPlace, vector
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -40,7 +40,7 @@ def store(kind):
     store.close()
 
 
-class SearchPlace(Place):
+class SearchPlace(SinkPlace):
     """One index of a server."""
 
     keeps_versions = True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contracts.sink import DIMENSION, MOST_TEXT, Place, SinkContract
 from tests.io.milvus.support import Lite
 from tests.io.postgresql.support import Tables
 from vecferry.io.milvus import MilvusSettings
+from vecferry.testing.sinks import DIMENSION, MOST_TEXT, SinkContract, SinkPlace
 
 
 @pytest.mark.service
@@ -21,7 +21,7 @@ class TestTables(SinkContract):
         place.close()
 
 
-class LitePlace(Place):
+class LitePlace(SinkPlace):
     """A file of Milvus Lite."""
 
     step_type = "milvus"

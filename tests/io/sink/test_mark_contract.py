@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from pymilvus import DataType, MilvusClient
 
-from tests.contracts.mark import ONE, OTHER, MarkContract, MarkPlace, refusal
-from tests.contracts.sink import DIMENSION
 from tests.io.postgresql.support import KEY, KINDS, TEXT, Tables
 from tests.services.milvus import MilvusServer
 from tests.services.server import running
@@ -20,6 +18,8 @@ from vecferry.errors import JobError
 from vecferry.io.milvus import MilvusConnection, MilvusSettings
 from vecferry.io.milvus.target import MilvusTarget
 from vecferry.io.postgresql.target import TableTarget
+from vecferry.testing.marks import ONE, OTHER, MarkContract, MarkPlace, refusal
+from vecferry.testing.sinks import DIMENSION
 
 
 class TablePlace(MarkPlace):

@@ -1,6 +1,6 @@
-"""What every store must show, stated once and run on each: a class of tests and a small adapter.
+"""What every writer must show, stated once: `SinkContract`, a class of tests, and a small adapter.
 
-A module of tests makes a subclass of `SinkContract` whose fixture `place` gives a `Place`.
+A module of tests makes a subclass of `SinkContract` whose fixture `place` gives a `SinkPlace`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from vecferry.errors import JobError
-from vecferry.rows import DELETE, UPDATE, Change, Reject
-from vecferry.steps import StepContext
+from vecferry.rows import DELETE, UPDATE, Change, Reject, Row
+from vecferry.steps import Operator, StepContext, Target
 
 DIMENSION = 8
 MOST_TEXT = 200
@@ -37,9 +37,12 @@ def rows(n: int, first: int = 0) -> list[dict[str, Any]]:
 
 
 def write(
-    target: Any, changes: Iterable[Any], operator: Any = None
+    target: Target, changes: Iterable[Change | Row], operator: Operator | None = None
 ) -> tuple[list[Change], list[Reject]]:
-    """The rows that were written, and the rejects, of one bundle."""
+    """The rows that were written, and the rejects, of one bundle.
+
+    The bundle goes through `operator`, or through a new one of `target`.
+    """
     operator = operator or target.operator()
     emitted = []
     for change in changes:
@@ -49,36 +52,45 @@ def write(
     return [i for i in items if isinstance(i, Change)], [i for i in items if isinstance(i, Reject)]
 
 
-class Place(ABC):
+class SinkPlace(ABC):
     """A store, as the contract sees it. Its targets have the columns of `rows`.
 
-    `id` is the key, a text; `number` is a whole number of 64 bits; `text` holds `MOST_TEXT`.
+    `id` is the key, a text of at most 64 characters. `number` is a whole number of 64 bits. `text`
+    holds `MOST_TEXT` characters. `vector` has `DIMENSION` numbers and is compared by cosine.
     """
 
     step_type = ""
     dies = False
     """Whether `kill` and `start` mean anything: a server in a process of its own."""
     keeps_versions = False
-    """Whether an older change is known for stale in another request, too."""
+    """Whether the store knows an older change that comes in a later request."""
+    searches = True
+    """Whether a target can be searched."""
 
     def context(self) -> StepContext:
         """The context of a new run."""
         return StepContext(step="Writer", step_type=self.step_type, retry_deadline=60)
 
     @abstractmethod
-    def target(self, **settings: Any) -> Any:
-        """A target that is ready, empty unless it was asked for before in this test."""
+    def target(self, **settings: object) -> Target:
+        """A prepared target. The target is empty at the first call in a test.
+
+        The contract passes `batchSize`, the most rows of a request, and `without_index()`.
+        """
 
     @abstractmethod
-    def count(self, target: Any) -> int:
-        """How many rows it holds, all that was acknowledged among them."""
+    def count(self, target: Target) -> int:
+        """How many rows the target holds, all acknowledged rows among them."""
 
     @abstractmethod
-    def read(self, target: Any) -> dict[str, dict[str, Any]]:
+    def read(self, target: Target) -> dict[str, dict[str, Any]]:
         """All rows by `id`; vectors may be missing."""
 
     def bad_rows(self) -> list[tuple[dict[str, Any], str]]:
-        """What to change in a row so that it can't be written, and the reason it gets."""
+        """What to change in a row so that the row can't be written, and the reason of its reject.
+
+        Leave out what the store takes.
+        """
         return [
             ({"text": "x" * (MOST_TEXT + 1)}, "too-long"),
             ({"number": "many"}, "wrong-type"),
@@ -89,12 +101,12 @@ class Place(ABC):
             ({"text": "half a pair \ud83d"}, "invalid-text"),
         ]
 
-    def locked_out(self) -> tuple[Any, str] | None:
-        """A target with a wrong password, and that password; None where there is no login."""
+    def locked_out(self) -> tuple[Target, str] | None:
+        """A target with a wrong password, and that password; None if the store has no login."""
         return None
 
     def without_index(self) -> dict[str, Any]:
-        """Settings for many rows, where an index of vectors would take most of the time."""
+        """Settings for many rows, if an index of vectors would take most of the time."""
         return {}
 
     def kill(self) -> None:
@@ -102,14 +114,16 @@ class Place(ABC):
         raise NotImplementedError
 
     def start(self) -> None:
-        """Starts it again with the data that it had."""
+        """Starts the server again with the data that it had."""
         raise NotImplementedError
 
 
 class SinkContract:
-    """The tests. `place` is the store's."""
+    """The tests. A subclass gives the fixture `place`."""
 
-    def test_a_bundle_that_is_written_twice_leaves_one_copy_of_each_row(self, place: Place) -> None:
+    def test_a_bundle_that_is_written_twice_leaves_one_copy_of_each_row(
+        self, place: SinkPlace
+    ) -> None:
         """Repeating a bundle, as runners do, changes nothing."""
         target = place.target()
         for _ in range(2):
@@ -117,11 +131,11 @@ class SinkContract:
             assert (len(written), rejects) == (500, [])
         assert place.count(target) == 500
 
-    def test_updates_replace_and_deletes_remove(self, place: Place) -> None:
+    def test_updates_replace_and_deletes_remove(self, place: SinkPlace) -> None:
         """A log ends as its last changes have it; deleting what isn't there is no fault."""
         target = place.target(batchSize=2)
         operator = target.operator()
-        log = [
+        log: list[Change | Row] = [
             *rows(4),
             Change({**rows(1, 1)[0], "text": "second"}, kind=UPDATE),
             Change({"id": "k000002"}, kind=DELETE),
@@ -135,7 +149,7 @@ class SinkContract:
         assert found == {"k000000": "text 0", "k000001": "second", "k000003": "again"}
         assert operator.counts.values["rows-deleted"] == 3
 
-    def test_an_upsert_a_delete_and_a_stale_upsert_leave_nothing(self, place: Place) -> None:
+    def test_an_upsert_a_delete_and_a_stale_upsert_leave_nothing(self, place: SinkPlace) -> None:
         """In one request, and in several where the store knows versions; the stale one counts."""
         (row,) = rows(1)
         log = [
@@ -152,27 +166,25 @@ class SinkContract:
             assert len(written) + counts.get("rows-stale", 0) == 3
             assert place.read(target) == {}
 
-    def test_seven_bad_rows_of_a_thousand_cost_only_themselves(self, place: Place) -> None:
-        """993 are written; each of the seven has its own reason, and says what is wrong."""
+    def test_bad_rows_among_a_thousand_cost_only_themselves(self, place: SinkPlace) -> None:
+        """The others are written; each bad row has its own reason, and says what is wrong."""
         target = place.target(batchSize=128)
         data = rows(1000)
-        expected = {}
-        for i, (change, reason) in enumerate(place.bad_rows()):
+        changes = place.bad_rows()
+        for i, (change, _) in enumerate(changes):
             data[i * 140 + 7] |= change
-            expected[data[i * 140 + 7]["number"]] = reason
-        bad = {i * 140 + 7: reason for i, (_, reason) in enumerate(place.bad_rows())}
         written, rejects = write(target, data)
-        assert len(bad) == len(rejects) == 7
-        assert len(written) == place.count(target) == 993
-        assert sorted(r.reason for r in rejects) == sorted(bad.values())
+        assert len(rejects) == len(changes)
+        assert len(written) == place.count(target) == 1000 - len(changes)
+        assert sorted(r.reason for r in rejects) == sorted(reason for _, reason in changes)
         assert all(r.message and r.row is not None for r in rejects)
 
-    def test_ten_thousand_changes_on_a_hundred_keys_end_in_order(self, place: Place) -> None:
+    def test_ten_thousand_changes_on_a_hundred_keys_end_in_order(self, place: SinkPlace) -> None:
         """Whatever was in flight together, each key ends as its last change says."""
         chance = random.Random(5)
         target = place.target(batchSize=64)
         last: dict[str, Any] = {}
-        log = []
+        log: list[Change | Row] = []
         for n in range(10_000):
             row = {**rows(1, chance.randrange(100))[0], "number": n}
             gone = chance.random() < 0.2
@@ -183,10 +195,10 @@ class SinkContract:
         found = {k: r["number"] for k, r in place.read(target).items()}
         assert found == {k: n for k, n in last.items() if n is not None}
 
-    def test_two_bundles_at_once_on_the_same_keys_lose_nothing(self, place: Place) -> None:
+    def test_two_bundles_at_once_on_the_same_keys_lose_nothing(self, place: SinkPlace) -> None:
         """Neither waits for ever for the other, nor is a row refused."""
         target = place.target(batchSize=50)
-        outcomes = []
+        outcomes: list[tuple[list[Change], list[Reject]]] = []
 
         def bundle(order: int) -> None:
             outcomes.append(write(target, rows(1000)[::order]))
@@ -199,7 +211,7 @@ class SinkContract:
         assert [(len(w), r) for w, r in outcomes] == [(1000, []), (1000, [])]
         assert place.count(target) == 1000
 
-    def test_text_in_all_scripts_comes_back_as_it_went_in(self, place: Place) -> None:
+    def test_text_in_all_scripts_comes_back_as_it_went_in(self, place: SinkPlace) -> None:
         """Unicode, emoji, quotes, backslashes, separators: in the text and in the key."""
         texts = [
             "déjà vu", "漢字かな", "👩‍👩‍👧‍👦🏳️‍🌈", "نص عربي",
@@ -220,8 +232,10 @@ class SinkContract:
             row["id"]: row["text"] for row in data
         }
 
-    def test_a_search_gives_the_nearest_row_first(self, place: Place) -> None:
+    def test_a_search_gives_the_nearest_row_first(self, place: SinkPlace) -> None:
         """What was written answers a query, without its vector."""
+        if not place.searches:
+            pytest.skip("not for this store: it answers no search")
         target = place.target()
         write(target, rows(50))
         best = target.search(vector(7), 3)
@@ -230,7 +244,9 @@ class SinkContract:
         assert best[0]["score"] > best[1]["score"] >= best[2]["score"]
         assert "vector" not in best[0]
 
-    def test_a_wrong_password_is_told_before_the_run_and_never_shown(self, place: Place) -> None:
+    def test_a_wrong_password_is_told_before_the_run_and_never_shown(
+        self, place: SinkPlace
+    ) -> None:
         """The launcher's check refuses the job."""
         locked_out = place.locked_out()
         if locked_out is None:
@@ -239,10 +255,10 @@ class SinkContract:
         with pytest.raises(JobError) as caught:
             target.check()
         assert "login" in str(caught.value)
-        assert password not in str(caught.value) + repr(target.connection)
+        assert password not in str(caught.value) + repr(vars(target))
 
     @pytest.mark.slow
-    def test_a_server_killed_in_the_middle_costs_no_row(self, place: Place) -> None:
+    def test_a_server_killed_in_the_middle_costs_no_row(self, place: SinkPlace) -> None:
         """It comes back with what it had acknowledged; the rest is sent again, none rejected."""
         if not place.dies:
             pytest.skip("not for this store: it lives in our own process")

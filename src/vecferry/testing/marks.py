@@ -1,4 +1,4 @@
-"""What every store must show of the mark that says what made its vectors: stated once, run on each.
+"""What every writer must show of the mark that names what made its vectors: `MarkContract`.
 
 A module of tests makes a subclass of `MarkContract` whose fixture `place` gives a `MarkPlace`.
 """
@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.contracts.sink import DIMENSION, vector, write
 from vecferry.errors import JobError
 from vecferry.process import end_run
 from vecferry.settings import Maker
-from vecferry.steps import StepContext
+from vecferry.steps import StepContext, Target
+from vecferry.testing.sinks import DIMENSION, vector, write
 
 ONE = Maker(provider="bailian", model="text-embedding-v4", dimension=DIMENSION)
 OTHER = Maker(provider="bailian", model="text-embedding-v3", dimension=DIMENSION)
@@ -50,8 +50,8 @@ class MarkPlace(ABC):
         *,
         force: bool = False,
         into: bool = False,
-        **settings: Any,
-    ) -> Any:
+        **settings: object,
+    ) -> Target:
         """A target of a new run, whose job makes the column `vector` with `maker`; not prepared."""
         makers = {} if maker is None else {"vector": maker}
         context = StepContext(
@@ -63,7 +63,7 @@ class MarkPlace(ABC):
         return self.make(name or self.name, context, **given)
 
     @abstractmethod
-    def make(self, name: str, context: StepContext, **settings: Any) -> Any:
+    def make(self, name: str, context: StepContext, **settings: object) -> Target:
         """The target of that name."""
 
     @abstractmethod
@@ -79,24 +79,24 @@ class MarkPlace(ABC):
         raise NotImplementedError
 
     def close(self) -> None:
-        """Lets go of what the targets opened."""
+        """Lets go of what the targets have opened."""
         for run in self._runs:
             end_run(run)
 
 
-def refusal(target: Any, step: str = "check") -> str:
+def refusal(target: Target, step: str = "check") -> str:
     """What `check` or `prepare` refuses."""
     with pytest.raises(JobError) as caught:
         getattr(target, step)()
     return "; ".join(caught.value.problems)
 
 
-def said(target: Any) -> list[str]:
+def said(target: Target) -> list[str]:
     """What its check tells of what made the vectors."""
     return [note for note in target.check() if "made" in note]
 
 
-def filled(place: MarkPlace, maker: Maker | None = ONE, **more: Any) -> Any:
+def filled(place: MarkPlace, maker: Maker | None = ONE, **more: Any) -> Target:
     """A target with three rows in it."""
     target = place.target(maker, **more)
     target.prepare()
@@ -106,7 +106,7 @@ def filled(place: MarkPlace, maker: Maker | None = ONE, **more: Any) -> Any:
 
 
 class MarkContract:
-    """The tests. `place` is the store's."""
+    """The tests. A subclass gives the fixture `place`."""
 
     def test_the_same_job_goes_on_and_says_nothing(self, place: MarkPlace) -> None:
         """The mark of the first run is its own."""

@@ -1,0 +1,77 @@
+"""The contract of transformers on both of ours."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from vecferry.steps import Operator, StepContext
+from vecferry.testing import TransformerContract, TransformerPlace
+from vecferry.transforms.embed import EmbedSettings
+from vecferry.transforms.embed.engine import Embedder
+from vecferry.transforms.json_extract import JsonExtractSettings
+from vecferry.transforms.json_extract.extractor import JsonExtractor
+
+
+class Fields(TransformerPlace):
+    """Two fields of a JSON text."""
+
+    settings = JsonExtractSettings.model_validate(
+        {
+            "column": [
+                {"fromColumn": "line", "name": "id", "jsonPath": "$.id", "type": "LONG"},
+                {"fromColumn": "line", "name": "title", "jsonPath": "$.title", "type": "STRING"},
+            ]
+        }
+    )
+
+    def operator(self) -> Operator:
+        context = StepContext(step="Extract", step_type="json-extracting")
+        return JsonExtractor(self.settings, None, context)
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {"line": json.dumps({"id": i, "title": f"title {i}"}), "more": [i]} for i in range(50)
+        ]
+
+    def bad_rows(self) -> list[tuple[dict[str, Any], str]]:
+        return [({"line": "{no json", "more": []}, "invalid-json")]
+
+
+class TestJsonExtract(TransformerContract):
+    """The step `json-extracting`."""
+
+    @pytest.fixture
+    def place(self):
+        return Fields()
+
+
+class Vectors(TransformerPlace):
+    """Texts into vectors, in this process."""
+
+    settings = EmbedSettings.model_validate(
+        {
+            "modelProvider": "local",
+            "embeddingColumns": {"sourceColumnNames": ["text"], "embeddingColumnName": "vector"},
+        }
+    )
+
+    def operator(self) -> Operator:
+        context = StepContext(step="Embed", step_type="embedding-transformer")
+        return Embedder(self.settings, None, context)
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [{"id": i, "text": f"a walk along shore {i}"} for i in range(200)]
+
+    def bad_rows(self) -> list[tuple[dict[str, Any], str]]:
+        return [({"id": 1, "text": ""}, "empty-text"), ({"id": 2, "text": None}, "empty-text")]
+
+
+class TestEmbed(TransformerContract):
+    """The step `embedding-transformer`, with the model that runs here."""
+
+    @pytest.fixture
+    def place(self):
+        return Vectors()
