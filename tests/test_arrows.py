@@ -132,17 +132,17 @@ FIXED = {
 ONE_EACH = (
     "io/files/formats",
     "io/files/stores",
+    "shared/testing",
     "transforms/embed/endpoints",
     "transforms/embed/cache",
     "pipelines/cli",
 )
-"""Rooms with a module for each format, store, endpoint, cache, command."""
+"""Rooms with a module for each format, store, contract, endpoint, cache, command."""
 
 APART = re.compile(r"\bApart from [\w./` ]+ because\b")
 """What a docstring says of a module that has one importer: "Apart from X because …"."""
 
 KNOWN_ALONE = {
-    "vecferry.io.common.arrow",
     "vecferry.io.files.formats.csv_blocks",
     "vecferry.io.milvus.wire",
     "vecferry.io.odps.plan",
