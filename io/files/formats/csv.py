@@ -146,24 +146,24 @@ class MultilineCsv(CsvLines):
     ) -> None:
         super().__init__(to_row, rejects, dialect, skip_blank=skip_blank)
         self._most = most
-        self.open_record: list[bytes] = []
+        self._open: list[bytes] = []
         self._open_at = 0
         self._more = 0
         self._wait_for = 0
         self._may_close = False
 
-    def feed(self, lines: bytes, at: int) -> Items:
+    def rows(self, lines: bytes, at: int) -> Items:
         """The records that end in `lines`; an open one waits for the next lines.
 
         An open record is tried again when as much has come as it had: a long one is parsed a few
         times, not once for each block.
         """
-        if not self.open_record and (items := self._all_good(lines, at)):
+        if not self._open and (items := self._all_good(lines, at)):
             return items
         new = list(io.BytesIO(lines))
-        if not self.open_record:
+        if not self._open:
             return self._records(new, at, ended=False)
-        self.open_record += new
+        self._open += new
         self._more += sum(map(len, new))
         self._may_close = self._may_close or any(self._quote in line for line in new)
         if self._more + self._wait_for <= self._most and (
@@ -177,7 +177,8 @@ class MultilineCsv(CsvLines):
         return self._retry(ended=True)
 
     def _retry(self, *, ended: bool) -> Items:
-        lines, self.open_record, self._more, self._may_close = self.open_record, [], 0, False
+        lines, self._open, self._more, self._may_close = self._open, [], 0, False
+        self.in_record = False
         return self._records(lines, self._open_at, ended=ended)
 
     def _records(self, lines: list[bytes], at: int, *, ended: bool) -> Items:
@@ -203,7 +204,8 @@ class MultilineCsv(CsvLines):
             except _MoreNeeded:
                 held = sum(map(len, lines[i:]))
                 if not ended and held <= self._most:
-                    self.open_record, self._open_at, self._wait_for = lines[i:], at, held
+                    self._open, self._open_at, self._wait_for = lines[i:], at, held
+                    self.in_record = True
                     return items
                 message = f"a quote of the record is not closed within {self._most} bytes"
                 message = "a quote of the record is never closed" if ended else message

@@ -8,10 +8,7 @@ parsers make the same rows; a test holds that.
 from __future__ import annotations
 
 import codecs
-import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -148,18 +145,6 @@ ROWS_AT_ONCE = 384
 """So few rows are made at once that their memory is used again while it is hot."""
 
 
-@dataclass(slots=True)
-class _Block:
-    """Lines from byte `at` on, where their records begin and the last one ends, and their columns,
-    in pieces, as soon as pyarrow has parsed them; None where it is not to.
-    """
-
-    lines: bytes
-    at: int
-    begins: Any = None
-    pieces: Future[list[list[Any]]] | None = None
-
-
 class QuickCsv:
     """Puts the quick way before the careful parser `slow`; gives what that one gives."""
 
@@ -173,8 +158,6 @@ class QuickCsv:
         self._checks = CsvChecks(settings)
         self._patience = RetryGate()
         self._rest, self._rest_at = b"", 0
-        self._ahead: _Block | None = None
-        self._thread: ThreadPoolExecutor | None = None
         null = settings.null_format
         self._parse: dict[str, Any] = {
             "delimiter": settings.delimiter,
@@ -201,94 +184,63 @@ class QuickCsv:
             and not (quoted and config.escape_mode == 2)
         )
 
-    def feed(self, lines: bytes, at: int) -> Items:
+    def feed(self, lines: bytes, at: int) -> Iterator[Items]:
         """The rows of the records that end in `lines`, and of those that waited."""
-        return [item for items in self.feeds(lines, at) for item in items]
-
-    def feeds(self, lines: bytes, at: int) -> Iterator[Items]:
-        """The rows of the block before, a few at a time, while pyarrow parses this one."""
-        before, self._ahead = self._ahead, None
-        if before is not None and not self._is_sound(before):
-            yield from self._carefully(before)
-            before = None
-        block = self._block(lines, at)
-        if before is not None:
-            yield from self._sliced(before)
-        if block.pieces is None:
-            yield from self._carefully(block)
+        if self._rest:
+            lines, at, self._rest = self._rest + lines, self._rest_at, b""
+        block = self._sound(lines, at)
+        if block is None:
+            yield from self._carefully(lines, at)
         else:
-            self._ahead = block
+            yield from self._sliced(lines, at, *block)
 
     def finish(self) -> Items:
         """The records that are left."""
         items: Items = []
-        if (block := self._ahead) is not None:
-            self._ahead = None
-            made = self._sliced(block) if self._is_sound(block) else self._carefully(block)
-            items = [item for some in made for item in some]
         if self._rest:
-            items += self._slow.feed(self._rest, self._rest_at)
+            items += self._slow.rows(self._rest, self._rest_at)
             self._rest = b""
-        if self._thread is not None:
-            self._thread.shutdown()
-            self._thread = None
         return items + self._slow.finish()
 
-    def _block(self, lines: bytes, at: int) -> _Block:
-        """The block with what is left of the one before, given to pyarrow if it looks sound."""
-        if self._rest:
-            lines, at, self._rest = self._rest + lines, self._rest_at, b""
-        block = _Block(lines, at)
-        if _are_long(lines) or self._slow.open_record or not self._patience.tries():
-            return block
+    def _sound(self, lines: bytes, at: int) -> tuple[Any, list[list[Any]]] | None:
+        """Where the records of a block begin and the last one ends, and their columns in pieces.
+
+        None where pyarrow might not take the block as the careful parser does.
+        """
+        if _are_long(lines) or self._slow.in_record or not self._patience.tries():
+            return None
         try:
             data, begins = self._checks.records(lines)
-        except (ValueError, LookupError):
-            self._failed()
-        else:
-            block.begins = begins + at
-            self._rest, self._rest_at = lines[begins[-1] :], int(block.begins[-1])
-            self._thread = self._thread or ThreadPoolExecutor(1)
-            block.pieces = self._thread.submit(self._columns, data)
-            # The other thread needs the interpreter for a moment, and this one is busy.
-            time.sleep(0)
-        return block
-
-    def _is_sound(self, block: _Block) -> bool:
-        """Whether pyarrow took the block as the careful parser would; waits for it."""
-        assert block.pieces is not None
-        try:
-            rows = sum(len(columns[0]) for columns in block.pieces.result())
+            pieces = self._columns(data)
+            if sum(len(columns[0]) for columns in pieces) != len(begins) - 1:
+                raise ValueError("other records than were found")
         except (ValueError, LookupError, pa.ArrowException):
-            rows = 0
-        if rows != len(block.begins) - 1:
-            self._failed()
-            return False
+            self._patience.failed()
+            return None
         self._patience.passed()
-        return True
+        end = int(begins[-1])
+        self._rest, self._rest_at = lines[end:], at + end
+        return begins + at, pieces
 
-    def _failed(self) -> None:
-        self._rest = b""
-        self._patience.failed()
-
-    def _carefully(self, block: _Block) -> Iterator[Items]:
-        begun, lines = 0, block.lines
+    def _carefully(self, lines: bytes, at: int) -> Iterator[Items]:
+        begun = 0
         step = LONG_BLOCK_BYTES if _are_long(lines) else FEED_BYTES
         while begun < len(lines):
             end = lines.find(b"\n", begun + step) + 1 or len(lines)
-            yield self._slow.feed(lines[begun:end], block.at + begun)
+            yield self._slow.rows(lines[begun:end], at + begun)
             begun = end
 
-    def _sliced(self, block: _Block) -> Iterator[Items]:
-        assert block.pieces is not None
+    def _sliced(
+        self, lines: bytes, at: int, begins: Any, pieces: list[list[Any]]
+    ) -> Iterator[Items]:
         fixed, plan = self._to_row.plan()
         make = row_maker((*fixed, *(label for label, _, _ in plan)))
         given = 0
-        for columns in block.pieces.result():
+        for columns in pieces:
             count = len(columns[0])
             for first in range(0, count, ROWS_AT_ONCE):
                 last = given + min(first + ROWS_AT_ONCE, count)
-                some = block.begins[given + first : last + 1].tolist()
+                some = begins[given + first : last + 1].tolist()
                 made: list[Any] = list(map(repeat, fixed.values()))
                 try:
                     for column, (_, _, convert) in zip(columns, plan, strict=True):
@@ -298,8 +250,7 @@ class QuickCsv:
                         made.append(values)
                     yield changes(map(make, *made), self._prefix, some)  # type: ignore[misc]
                 except ValueError:  # a type: the careful parser tells which row it is
-                    lines = block.lines[some[0] - block.at : some[-1] - block.at]
-                    yield self._slow.feed(lines, some[0])
+                    yield self._slow.rows(lines[some[0] - at : some[-1] - at], some[0])
             given += count
 
     def _columns(self, data: pa.Buffer) -> list[list[Any]]:

@@ -34,7 +34,7 @@ class JsonLines(AtOnce):
         self._to_row = object_to_row(settings, rejects.path)
         self._patience = RetryGate()
 
-    def feed(self, lines: bytes, at: int) -> Items:
+    def rows(self, lines: bytes, at: int) -> Items:
         """The rows of `lines`; the hot loop of the file reader."""
         if self._patience.tries():
             try:

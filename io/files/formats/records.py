@@ -234,11 +234,11 @@ class Parser(Protocol):
 
     feed_bytes: int
 
-    def feed(self, lines: bytes, at: int) -> Items:
-        """The rows of whole lines, each with its line feed, that begin at byte `at`."""
+    def feed(self, lines: bytes, at: int) -> Iterable[Items]:
+        """The rows of whole lines, each with its line feed, that begin at byte `at`.
 
-    def feeds(self, lines: bytes, at: int) -> Iterable[Items]:
-        """The same, a few at a time."""
+        They come a few at a time.
+        """
 
     def finish(self) -> Items:
         """What waits for lines that won't come."""
@@ -249,13 +249,13 @@ class AtOnce:
 
     feed_bytes = FEED_BYTES
 
-    def feed(self, lines: bytes, at: int) -> Items:
-        """The rows of `lines`."""
+    def rows(self, lines: bytes, at: int) -> Items:
+        """The rows of `lines`, which begin at byte `at`."""
         raise NotImplementedError
 
-    def feeds(self, lines: bytes, at: int) -> Iterable[Items]:
+    def feed(self, lines: bytes, at: int) -> Iterable[Items]:
         """All of them."""
-        return (self.feed(lines, at),)
+        return (self.rows(lines, at),)
 
     def finish(self) -> Items:
         """Nothing: each line stands for itself."""
@@ -298,7 +298,7 @@ class WholeLines(AtOnce):
         self._constants = constants(settings, rejects.path)
         self._skip_blank = settings.file_format == "jsonl"
 
-    def feed(self, lines: bytes, at: int) -> Items:
+    def rows(self, lines: bytes, at: int) -> Items:
         """The rows of `lines`, a carriage return at the end left out."""
         items: Items = []
         add, prefix, encoding = items.append, self._prefix, self._encoding
@@ -330,8 +330,8 @@ class WholeLines(AtOnce):
 class Fields(AtOnce):
     """A record a line, its fields found by `split`."""
 
-    open_record: Sequence[bytes] = ()
-    """The lines so far of a record that goes on in the next ones."""
+    in_record = False
+    """Whether the last record goes on in the next lines."""
 
     def __init__(
         self,
@@ -345,7 +345,7 @@ class Fields(AtOnce):
         self._skip_blank, self._prefix = skip_blank, f"{rejects.path}:"
         self._patience = RetryGate()
 
-    def feed(self, lines: bytes, at: int) -> Items:
+    def rows(self, lines: bytes, at: int) -> Items:
         """The rows of `lines`."""
         return self._all_good(lines, at) or self._one_by_one(lines, at)
 

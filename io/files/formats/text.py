@@ -176,7 +176,7 @@ class TextFiles:
             return self._too_long(rejects, raw, offset)
         data = raw.encode(self.settings.encoding) if isinstance(raw, str) else raw
         parser = self._parser(rejects, self._head_of(path))
-        items = parser.feed(data, offset) + parser.finish()
+        items = [item for some in parser.feed(data, offset) for item in some] + parser.finish()
         if len(items) == 1:
             return items[0]
         message = f"the record now reads as {len(items)} rows; run the job over its source again"
@@ -200,7 +200,7 @@ class TextFiles:
             return
         rejects = Rejects(self.context, path, self.settings.encoding)
         parser = self._parser(rejects, head)
-        at_once, feeds = parser.feed_bytes, parser.feeds
+        at_once, feed = parser.feed_bytes, parser.feed
         numbers = LineNumbers(self.settings, read=0 if head.names is None else 1)
         for piece in pieces:
             if isinstance(piece, LongLine):
@@ -215,7 +215,7 @@ class TextFiles:
                 lines = data[begun:end] if size > 2 * at_once else data
                 end = begun + len(lines)
                 numbers.add(lines, piece.at + begun)
-                for items in feeds(lines, piece.at + begun):
+                for items in feed(lines, piece.at + begun):
                     numbers.put(items)
                     yield items, end - begun
                     begun = end
