@@ -66,7 +66,7 @@ class MilvusServer(Server):
 
     def ready(self) -> None:
         """Lists the collections."""
-        client = self.client(timeout=2)
+        client = self.client(timeout=20)
         client.list_collections()
         client.close()
 

@@ -47,6 +47,7 @@ class SearchNode(Server):
     prefix: ClassVar[str]
     version: ClassVar[str]
     heap: ClassVar[str] = "1g"
+    wait_seconds: ClassVar[float] = 300.0  # Java beside other load
     more: ClassVar[str] = ""
     login: ClassVar[tuple[str, bytes] | None] = None
     has_tls: ClassVar[bool] = False
@@ -112,6 +113,8 @@ class SearchNode(Server):
         """A call of its REST interface; raises for a status that tells a fault."""
         url = self.url + path
         trust = str(self.certificates / "ca.pem") if self.has_tls else True
-        answer = requests.request(method, url, json=body, auth=self.login, timeout=30, verify=trust)
+        answer = requests.request(
+            method, url, json=body, auth=self.login, timeout=120, verify=trust
+        )
         answer.raise_for_status()
         return answer.json()

@@ -55,7 +55,7 @@ class MarkPlace(ABC):
         """A target of a new run, whose job makes the column `vector` with `maker`; not prepared."""
         makers = {} if maker is None else {"vector": maker}
         context = StepContext(
-            step="Writer", step_type=self.step_type, retry_deadline=30,
+            step="Writer", step_type=self.step_type, retry_deadline=300,
             makers=makers, force=force, instead_of="another" if into else None,
         )  # fmt: skip
         self._runs.append(context.run)

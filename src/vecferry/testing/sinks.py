@@ -69,7 +69,7 @@ class SinkPlace(ABC):
 
     def context(self) -> StepContext:
         """The context of a new run."""
-        return StepContext(step="Writer", step_type=self.step_type, retry_deadline=60)
+        return StepContext(step="Writer", step_type=self.step_type, retry_deadline=300)
 
     @abstractmethod
     def target(self, **settings: object) -> Target:

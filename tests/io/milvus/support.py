@@ -7,7 +7,7 @@ from pymilvus import DataType, MilvusClient
 
 from vecferry.io.milvus import MilvusConnection, MilvusSettings
 from vecferry.io.milvus.target import MilvusTarget
-from vecferry.process import forget
+from vecferry.process import end_run
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 
@@ -41,7 +41,7 @@ class Lite:
         )
 
     def target(self, *, prepared=True, **more):
-        context = StepContext(step="Writer", step_type="milvus", retry_deadline=5)
+        context = StepContext(step="Writer", step_type="milvus", retry_deadline=300)
         self._runs.append(context.run)
         target = MilvusTarget(self.settings(**more), self.connection(), context)
         if prepared:
@@ -62,9 +62,7 @@ class Lite:
 
     def close(self):
         for run in self._runs:
-            for thing in forget(run):
-                if hasattr(thing, "close"):
-                    thing.close()
+            end_run(run)
 
 
 def write(target, changes, operator=None):

@@ -43,7 +43,9 @@ class ServerPlace(SinkPlace):
 
     def connection(self, **more):
         login = {"username": self.server.user, "password": self.server.password}
-        return MilvusConnection.model_validate({"endpoint": self.server.uri, **login, **more})
+        patience = {"connectTimeoutMs": 120_000}  # it may just have been killed, and started again
+        given = {"endpoint": self.server.uri, **login, **patience, **more}
+        return MilvusConnection.model_validate(given)
 
     def unprepared(self, connection=None, **more):
         context = self.context()
@@ -241,9 +243,11 @@ def test_a_server_is_written_to_by_several_requests_at_once(place):
 def test_a_server_that_limits_the_rate_of_changes_is_waited_for(server):
     """Its refusals are retried; no row is rejected."""
     tight = running(TightMilvusServer)
-    context = StepContext(step="Writer", step_type="milvus", retry_deadline=30)
+    context = StepContext(step="Writer", step_type="milvus", retry_deadline=300)
     settings = MilvusSettings(collection="slow", column=COLUMNS, batch_size=100)
-    target = MilvusTarget(settings, MilvusConnection(endpoint=tight.uri), context)
+    target = MilvusTarget(
+        settings, MilvusConnection(endpoint=tight.uri, connect_timeout_ms=120_000), context
+    )
     target.prepare()
     operator = target.operator()
     written, rejects = write(target, sink_rows(2000), operator)

@@ -111,7 +111,7 @@ def test_a_second_process_on_one_file_gets_a_clear_error(lite):
         [sys.executable, "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert "is open in another process; Milvus Lite allows one" in done.stdout

@@ -34,11 +34,15 @@ def target():
     """Makes targets, each with a client of its own."""
     runs = []
 
-    def make(endpoint: str, *, ca: object = None, **settings: object) -> MilvusTarget:
-        context = StepContext(step="Writer", step_type="milvus", retry_deadline=5)
+    def make(
+        endpoint: str, *, ca: object = None, seconds: int = 120, **settings: object
+    ) -> MilvusTarget:
+        context = StepContext(step="Writer", step_type="milvus", retry_deadline=seconds)
         runs.append(context.run)
         connection = MilvusConnection(
-            endpoint=endpoint, connect_timeout_ms=5000, ca_cert=None if ca is None else str(ca)
+            endpoint=endpoint,
+            connect_timeout_ms=seconds * 1000,
+            ca_cert=None if ca is None else str(ca),
         )
         given = {"collection": "reached", "column": COLUMNS, **settings}
         return MilvusTarget(MilvusSettings.model_validate(given), connection, context)
@@ -66,9 +70,9 @@ def test_a_certificate_that_is_not_trusted_says_why_and_what_to_give(secure, tar
     named = elsewhere(secure.uri)
     for ca in (None, secure.data / "other-ca.pem"):
         with pytest.raises(JobError, match=r"not trusted: .*issuer.* as caCert"):
-            target(named, ca=ca).check()
+            target(named, ca=ca, seconds=5).check()
     with pytest.raises(JobError, match=r"not valid for 'localhost'.*name the host"):
-        target(named, ca=secure.ca).check()
+        target(named, ca=secure.ca, seconds=5).check()
     with pytest.raises(JobError, match=r"caCert /no-such\.pem: No such file"):
         target(secure.uri, ca="/no-such.pem").check()
 
@@ -81,17 +85,17 @@ def test_tls_on_one_side_only_says_so_and_is_not_waited_for(secure, target) -> N
         (elsewhere(secure.uri).replace("https:", "http:"), "speaks TLS: write https://"),
     ):
         with pytest.raises(JobError, match=way):
-            target(endpoint).check()
+            target(endpoint, seconds=5).check()
         with pytest.raises(JobError, match=way):
-            target(endpoint).operator()
+            target(endpoint, seconds=5).operator()
 
 
 def test_a_server_that_is_away_says_why(target) -> None:
     """And is waited for by a worker."""
     with pytest.raises(JobError, match=r"127\.0\.0\.1:9 can't be reached: Connection refused"):
-        target("http://127.0.0.1:9").check()
+        target("http://127.0.0.1:9", seconds=2).check()
     with pytest.raises(TransientError, match="gave up"):
-        target("http://127.0.0.1:9").operator()
+        target("http://127.0.0.1:9", seconds=2).operator()
 
 
 def test_what_a_server_is_too_old_for_is_told_by_the_check_and_drops_nothing(target) -> None:

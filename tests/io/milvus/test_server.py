@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 from pymilvus import MilvusClient
@@ -16,16 +15,16 @@ from pymilvus.exceptions import MilvusException
 
 from tests.io.milvus.support import Lite, rows, vector, write
 from tests.services.milvus import MilvusServer
-from tests.services.server import running
-from vecferry.errors import JobError, TransientError
+from tests.services.server import eventually, running
 from vecferry.io.milvus import MilvusConnection
-from vecferry.io.milvus.client import handle_of
 from vecferry.io.milvus.target import MilvusTarget
-from vecferry.process import forget
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
+
+PATIENCE_MS = 120_000
+"""For each answer of a server that may just have been killed, and started again."""
 
 
 class LiteServer:
@@ -36,22 +35,24 @@ class LiteServer:
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
-        self.connection = MilvusConnection(
-            endpoint=f"http://127.0.0.1:{self.port}", connect_timeout_ms=2000
-        )
+        endpoint = f"http://127.0.0.1:{self.port}"
+        self.connection = MilvusConnection(endpoint=endpoint, connect_timeout_ms=PATIENCE_MS)
 
     def start(self):
         command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(self.folder)]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         with open(self.folder.parent / "server.log", "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            with contextlib.suppress(JobError, TransientError, MilvusException):
-                handle_of(self.connection, "wait").client.list_collections()
-                return
-            time.sleep(0.1)
-        raise AssertionError((self.folder.parent / "server.log").read_text())
+        eventually(self.answers)
+
+    def answers(self):
+        assert self.process.poll() is None, (self.folder.parent / "server.log").read_text()
+        with contextlib.suppress(MilvusException):
+            client = MilvusClient(self.connection.endpoint, timeout=10)
+            client.list_collections()
+            client.close()
+            return True
+        return False
 
     def kill(self):
         with contextlib.suppress(ProcessLookupError):
@@ -64,7 +65,9 @@ class RealServer:
 
     def __init__(self):
         self._server = running(MilvusServer)
-        self.connection = MilvusConnection(endpoint=self._server.uri, connect_timeout_ms=5000)
+        self.connection = MilvusConnection(
+            endpoint=self._server.uri, connect_timeout_ms=PATIENCE_MS
+        )
         self.kill = self._server.kill
 
     def start(self):
@@ -92,11 +95,10 @@ def server(tmp_path, request):
     server.start()
     yield server
     server.kill()
-    forget("wait")
 
 
 def target_on(server, tmp_path, **more):
-    context = StepContext(step="Writer", step_type="milvus", retry_deadline=60)
+    context = StepContext(step="Writer", step_type="milvus", retry_deadline=300)
     target = MilvusTarget(Lite(tmp_path).settings(**more), server.connection, context)
     target.check()
     target.prepare()
@@ -144,7 +146,7 @@ target = MilvusTarget(Lite(Path("/nowhere")).settings(),
 print(len(write(target, rows(300, 1000))[0]))
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True
     )
     assert done.stdout.strip() == "300"
     write(target, rows(200))

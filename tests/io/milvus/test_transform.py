@@ -9,7 +9,7 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from tests.io.milvus.support import Lite, rows, vector
 from vecferry.io.milvus import WriteToMilvus
-from vecferry.process import forget
+from vecferry.process import end_run
 from vecferry.steps import StepContext
 
 
@@ -26,7 +26,7 @@ class _WithWindow(beam.DoFn):
 
 
 def context(lite):
-    made = StepContext(step="Write", step_type="milvus", retry_deadline=5)
+    made = StepContext(step="Write", step_type="milvus", retry_deadline=300)
     lite._runs.append(made.run)
     return made
 
@@ -109,7 +109,5 @@ def test_two_pipelines_in_one_process_write_to_one_file(lite):
                     settings=lite.settings(), connection=lite.connection(), context=made
                 )
             )
-        for thing in forget(made.run):
-            if hasattr(thing, "close"):
-                thing.close()
+        end_run(made.run)
     assert lite.target(prepared=False).row_count() == 100

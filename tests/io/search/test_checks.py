@@ -81,7 +81,7 @@ def written(changes: list[Change], **more: object) -> tuple[Cluster, dict[str, i
     """What a cluster holds after one bundle, and its counts."""
     cluster = Cluster()
     store = SearchStore(cluster, "docs", RowEncoder(settings(**more), FIELDS))
-    context = StepContext(step="Writer", step_type="elasticsearch", retry_deadline=5)
+    context = StepContext(step="Writer", step_type="elasticsearch", retry_deadline=300)
     writer = SinkWriter(store, WriteLimits(rows=100), context)
     for change in changes:
         writer.process(change)

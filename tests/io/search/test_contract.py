@@ -408,7 +408,7 @@ class _WithWindow(beam.DoFn):
 def writer(store, **more):
     """The public transform of a store, outside a job, and its context."""
     kind = WriteToOpenSearch if store.kind == "opensearch" else WriteToElasticsearch
-    context = StepContext(step="Write", step_type=store.kind, retry_deadline=60)
+    context = StepContext(step="Write", step_type=store.kind, retry_deadline=300)
     store._runs.append(context.run)
     return kind(settings=store.settings(**more), connection=store.connection, context=context)
 

@@ -65,7 +65,7 @@ def ask(request):
 
     def call(endpoint: str, ca: Path | None = None, *, discovery: bool = False) -> object:
         given = {"endpoint": endpoint, "caCert": None if ca is None else str(ca)}
-        job = {"index": "docs", "timeout": 5000, "discovery": discovery}
+        job = {"index": "docs", "timeout": 120_000, "discovery": discovery}
         if request.param == "elasticsearch":
             connection = ElasticsearchConnection.model_validate(given)
             client = ElasticsearchClient(connection, ElasticsearchSettings.model_validate(job))
