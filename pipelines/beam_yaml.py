@@ -41,7 +41,7 @@ from vecferry.steps import StepContext
 PROVIDERS = Path(__file__).with_name("beam_yaml_providers.yaml")
 
 GOOD = "good"
-"""The output of rows, where there is one of rejects, too; Beam YAML's own word."""
+"""The output of rows beside an output of rejects; Beam YAML's own word."""
 
 _HEAD = (
     "# The steps of vecferry, for `providers: - include: THIS FILE` in a Beam YAML pipeline; "

@@ -104,7 +104,7 @@ class OdpsColumn(Settings):
 
 
 def _plain_constants(schema: dict[str, Any]) -> None:
-    """Lets an editor take a number, a boolean or null for a column, too."""
+    """Lets an editor also take a number, a boolean or null for a column."""
     schema["items"] = {"anyOf": [schema["items"], {"type": ["number", "boolean", "null"]}]}
 
 

@@ -70,7 +70,7 @@ def read_table(server: Catalog, connection: TableConnection, given: str) -> Tabl
         title=f"{found['s']}.{found['t']}",
         sql=sql,
         columns=columns,
-        # Rows of tables that inherit from it come, too, and their keys are their own.
+        # Rows of tables that inherit from it come as well, and their keys are their own.
         key=() if found["heirs"] == "t" else _key(columns, indexes),
         indexed=frozenset(str(r["c"]) for r in indexes if r["n"] == "1" and r["c"]),
         rows=round(planned_rows(server, f"SELECT 1 FROM {sql}")),

@@ -203,7 +203,7 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
         k: int,
         vector_column: str | None,
     ) -> list[dict[str, Any]]:
-        """See `TargetBase`; the hits have `_id`, too."""
+        """See `TargetBase`; the hits also have `_id`."""
         vectors = [f for f in info.fields.values() if f.is_vector]
         if not vectors:
             raise JobError(f"index {info.name!r} has no field of type {self.dialect.vector_type}")

@@ -116,7 +116,7 @@ class Marking:
             out.append(
                 f"{self.what} has no mark that says what made the vectors in "
                 f"{', '.join(map(repr, unmarked))}, and rows may be there: this job's are made by "
-                f"{made}. If theirs are, too, run once with --force, which marks it"
+                f"{made}. If the same made theirs, run once with --force, which marks it"
             )
         for field, there in (self.found or {}).items():
             if field in self.filled and field not in self.job:

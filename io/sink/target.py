@@ -80,7 +80,7 @@ class AliasCatalog(Catalog[I], Protocol[I]):
     """A catalog of a store that knows aliases."""
 
     def point_alias(self, alias: str, info: I, instead_of: str | None) -> None:
-        """Lets an alias name what stands there; `instead_of` is what it shall name no more."""
+        """Lets an alias name what stands there; `instead_of` is what it no longer names."""
 
 
 class Encoder(Protocol):
@@ -139,7 +139,7 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         return []
 
     def mismatches(self, catalog: C, info: I) -> list[str]:
-        """Why the job's rows do not fit what stands there; asked by workers, too."""
+        """Why the job's rows do not fit what stands there; workers ask as well."""
         return []
 
     def irreplaceable(self, catalog: C, info: I) -> list[str]:

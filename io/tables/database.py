@@ -39,7 +39,7 @@ class Column:
 
     `ordered`: the server sorts its values as it compares them, and a literal of one is exact, so
     that ranges and "the rows behind this one" can be asked for. `exact`: two different values
-    differ as texts, too.
+    differ as texts as well.
     """
 
     name: str
@@ -160,7 +160,7 @@ class Connections:
         database.close()
 
     def drop(self) -> None:
-        """Closes the idle ones: when one broke, the others are likely to be dead, too."""
+        """Closes the idle ones: when one broke, the others are likely dead as well."""
         with self._lock:
             idle, self._idle = self._idle, []
         for _, database in idle:

@@ -98,7 +98,7 @@ def run(
 @app.command()
 @job_arguments
 @target_options
-@click.option("--connect", is_flag=True, help="Try source, endpoint (one text) and target, too.")
+@click.option("--connect", is_flag=True, help="Also try source, endpoint (one text) and target.")
 @click.option("--estimate", is_flag=True, help="Read and count rows, texts, tokens, requests.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(

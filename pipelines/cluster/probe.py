@@ -1,7 +1,7 @@
 """A small job before the real one, where a worker that can't start would leave that one hanging.
 
 A pool of workers (EXTERNAL) does not tell the runner that a worker has died. What is run here is
-pickled as it is, not by name, so that it works on a worker without vecferry, too, and says so.
+pickled as it is, not by name, so that it also works on a worker without vecferry, and says so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``vecferry-worker``: starts a worker process, as the boot program of Beam's images does.
 
 For ``--environment_type=PROCESS``, and for EXTERNAL as the pool's ``--container_executable``. It
-asks the runner what it shall do, installs the packages that came with the job, checks that it can
+asks the runner what to do, installs the packages that came with the job, checks that it can
 run the job at all, and becomes a worker of Beam. Where it can't, each bundle is answered with the
 reason, the launcher is told, and the exit status is 1.
 """

@@ -65,7 +65,7 @@ class Channel:
         self.write(_STOP, {"why": why})
 
     def stopped(self) -> str | None:
-        """Why the readers shall stop, or None."""
+        """Why the readers are to stop, or None."""
         try:
             told = json.loads(self._fs.cat_file(f"{self._folder}/{_STOP}"))
         except (OSError, ValueError):

@@ -136,7 +136,7 @@ class StepSettings(Settings):
     def moved(self, name: str, *, switch: bool) -> dict[str, Any]:
         """The parameters that change where the target is called `name` (`--into`).
 
-        The first one is what names the target. `switch`: an alias is to name it, too. Raises
+        The first one is what names the target. `switch`: an alias is to name it as well. Raises
         ValueError where the step can't.
         """
         raise ValueError("--into: this step has no target to name anew")

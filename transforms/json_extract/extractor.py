@@ -48,7 +48,7 @@ def find_plain(path: PlainPath) -> Find:
     def find(document: Any) -> Any:
         for step in path:
             if isinstance(document, dict):
-                # The library, too, takes an index for a name where it meets an object.
+                # The library also takes an index for a name where it meets an object.
                 document = document.get(step if isinstance(step, str) else str(step))
             elif isinstance(step, int) and isinstance(document, list | tuple):
                 if not -len(document) <= step < len(document):

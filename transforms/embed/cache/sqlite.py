@@ -178,7 +178,7 @@ class SqliteBackend:
             return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
 
     def _require_ours(self, db: sqlite3.Connection, *, empty: bool) -> None:
-        """StoreError where a database is somebody else's; MissingError for an empty one, too."""
+        """StoreError where a database is somebody else's; MissingError also for an empty one."""
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
         columns = {row[1] for row in db.execute("PRAGMA table_info(vectors)")}
         if not tables and not empty:
