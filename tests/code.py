@@ -60,8 +60,13 @@ def imported(path: Path) -> frozenset[str]:
 
 
 def room_of(path: Path) -> str:
-    """The room of a module: its folder; a module beside the rooms of `pipelines` is one itself."""
+    """The room of a module: its folder; a module beside the rooms of `pipelines` is one itself.
+
+    What all share is one room, with `vecferry.run` in it.
+    """
     folder = name(path.parent)
+    if folder == "src/vecferry/run":
+        return "shared"
     if folder.startswith("src/vecferry"):
         return folder.replace("src/vecferry", "shared", 1)
     return name(path.with_suffix("")) if folder == "pipelines" else folder

@@ -15,8 +15,9 @@ from tests.code import BY_NAME, MODULES, ROOT, arrows, imported, long_name, name
 
 FACES = ("pipelines/cli", "pipelines/main", "pipelines/beam_yaml", "pipelines/beam_yaml_rows")
 INSIDE = {
-    "pipelines/run": {"pipelines/cluster", "pipelines/job"},
-    "pipelines/cluster": {"pipelines/job"},
+    "pipelines/launch": {"pipelines/run", "pipelines/cluster", "pipelines/job"},
+    "pipelines/cluster": {"pipelines/run", "pipelines/job"},
+    "pipelines/run": {"pipelines/job"},
     "pipelines/templates": {"pipelines/job"},
     "pipelines/job": set(),
 }
@@ -43,7 +44,6 @@ KNOWN_ARROWS = {
 KNOWN_CIRCLES = {
     ("io/files/formats", "io/files"),
     ("io/files/stores", "io/files"),
-    ("pipelines/cluster", "pipelines/run"),
     ("transforms/embed/endpoints", "transforms/embed"),
     ("transforms/embed/endpoints", "transforms/embed/images"),
     ("transforms/embed/images", "transforms/embed"),
@@ -159,8 +159,6 @@ KNOWN_ALONE = {
     "vecferry.pipelines.job.retarget",
     "vecferry.pipelines.job.schema",
     "vecferry.pipelines.run.dryrun",
-    "vecferry.pipelines.run.graph",
-    "vecferry.pipelines.run.local",
     "vecferry.pipelines.run.progress",
     "vecferry.pipelines.run.summary",
     "vecferry.pipelines.templates.values",

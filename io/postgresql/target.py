@@ -286,11 +286,16 @@ class TableTarget:
         """Whether something is left to do once the job is done."""
         return bool(self.settings.post_sql)
 
-    def conclude(self) -> None:
+    def conclude(self) -> list[str]:
         """Runs `postSql`, once, when the job is done. Raises JobError where a statement fails."""
         if self.settings.post_sql:
             with self._session() as session:
                 session.run(self.settings.post_sql, "postSql")
+        return []
+
+    def unfinished(self) -> str | None:
+        """Nothing that a later run would not do, too."""
+        return None
 
     def operator(self) -> SinkWriter:
         """A writer for one bundle; waits for a server that is away."""

@@ -19,12 +19,13 @@ from vecferry.pipelines.cli import templates as templates_command
 from vecferry.pipelines.cli.options import (
     AFTER_DASHES,
     JobArguments,
+    cluster_options,
     job_arguments,
     passed_through,
     set_up_logging,
 )
-from vecferry.pipelines.cluster.options import ClusterOptions, cluster_options
 from vecferry.pipelines.job.retarget import TargetOptions, target_options
+from vecferry.pipelines.run.options import ClusterOptions
 
 DONE, FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
 

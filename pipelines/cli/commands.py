@@ -17,8 +17,8 @@ from vecferry.rows import Reject, encode_value
 from vecferry.transforms.embed.cache.settings import shown_uri
 
 if TYPE_CHECKING:
-    from vecferry.pipelines.cluster.options import ClusterOptions
     from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep
+    from vecferry.pipelines.run.options import ClusterOptions
     from vecferry.pipelines.run.report import Report
 
 
@@ -38,7 +38,8 @@ def run(
     """Runs a job and says how it went; gives the exit status."""
     from rich.console import Console
 
-    from vecferry.pipelines.run.launch import RunOptions, run_job
+    from vecferry.pipelines.launch import run_job
+    from vecferry.pipelines.run.options import RunOptions
     from vecferry.pipelines.run.progress import ProgressLine
     from vecferry.pipelines.run.summary import describe
 
@@ -95,11 +96,14 @@ def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool
     if cache is not None:
         found["vectorCache"] = shown_uri(cache.uri)
     if connect:
+        from vecferry.pipelines.run.logic import JobLogic
         from vecferry.pipelines.run.preflight import preflight
 
+        logic = JobLogic(resolved, "check")
         try:
-            preflight(resolved, "check", paid=True)
+            preflight(resolved, logic, paid=True)
         finally:
+            logic.close()
             end_run("check")
         found["connected"] = True
     if estimate:

@@ -13,6 +13,7 @@ import click
 
 from vecferry.errors import RedactingFilter, near, redact
 from vecferry.pipelines.job.placeholders import parse_assignments
+from vecferry.pipelines.run.options import ClusterOptions
 
 if TYPE_CHECKING:
     from vecferry.pipelines.job.resolve import ResolvedJob
@@ -112,6 +113,28 @@ def job_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         arguments = JobArguments(job, data_sources, params, assignments, template_dirs)
         return command(*args, arguments=arguments, **rest)
+
+    return wrapped
+
+
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds them; the command gets them as `cluster`."""
+
+    @click.option(
+        "--shared-files", is_flag=True, help="Workers see this machine's files (one host, a share)."
+    )
+    @click.option("--detach", is_flag=True, help="Leave once the job runs, and say how to go on.")
+    @click.option(
+        "--secrets",
+        type=click.Choice(["job", "worker"]),
+        default="job",
+        show_default=True,
+        help="Where ${…} of secrets are filled: here, or in each worker's own environment.",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, shared_files: bool, detach: bool, secrets: str, **rest: Any) -> Any:
+        cluster = ClusterOptions(shared_files=shared_files, detach=detach, secrets=secrets)
+        return command(*args, cluster=cluster, **rest)
 
     return wrapped
 

@@ -1,100 +1,178 @@
-"""What a launcher does for a run on a cluster, beside what it does for every run."""
+"""The runs of a job on a portable runner: with workers in this process, and with workers apart."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
+import apache_beam as beam
+
+from vecferry.beam import ListSplits
 from vecferry.errors import JobError, redact
-from vecferry.pipelines.cluster import requirements
+from vecferry.pipelines.cluster.requirements import packed, worker_requirements
 from vecferry.pipelines.cluster.runners import RunnerConfig
-from vecferry.pipelines.job.resolve import ResolvedJob, context_of
-from vecferry.pipelines.run.rejects import tidy_rejects
-from vecferry.process import RunState, run_state
-from vecferry.reporting import LAUNCHER, ClusterState
+from vecferry.pipelines.cluster.watch import JobWatcher
+from vecferry.pipelines.job.resolve import ResolvedJob
+from vecferry.pipelines.run.base import JobRun, RunResult
+from vecferry.pipelines.run.options import RunOptions
+from vecferry.pipelines.run.rejects import count_rejects, tidy_rejects
+from vecferry.pipelines.run.splits import elsewhere, remove_splits
+from vecferry.run.channel import LAUNCHER, ClusterState
+from vecferry.steps import Target
 
 log = logging.getLogger(__name__)
 
 
-def open_state(resolved: ResolvedJob, where: RunnerConfig, run: str, rejects: str) -> RunState:
-    """Where the counts of a run are seen: in this process, or gathered from its workers."""
-    limit = resolved.job.setting.error_limit.record
-    if not where.apart:
-        return run_state(run, limit)
-    try:
-        state = ClusterState(limit, rejects)
-        state.channel.write(LAUNCHER, {})
-    except Exception as e:
-        raise JobError(f"--rejects {rejects}: can't be written to: {redact(str(e))}") from None
-    return state
+class PortableRun(JobRun):
+    """A run on a portable runner whose workers are threads of this process, such as Prism's."""
+
+    def __init__(self, resolved: ResolvedJob, options: RunOptions, where: RunnerConfig) -> None:
+        self.where = where
+        super().__init__(resolved, options)
+        self.parallelism = self.streams = 1 if self.one_stream else where.parallelism
+        self._needs: dict[str, Any] | None = None
+
+    @property
+    def needs(self) -> dict[str, Any]:
+        """What the workers of the run must have."""
+        if self._needs is None:
+            secrets = self.options.cluster.secrets
+            self._needs = worker_requirements(self.resolved, self.reports or "", secrets)
+        return self._needs
+
+    def check_workers(self) -> None:
+        """Looks at the workers first, where one that dies would leave the job hanging."""
+        if self.where.environment == "EXTERNAL":
+            from vecferry.pipelines.cluster.probe import probe
+
+            log.info("asking the workers what they have")
+            probe(self.where, f"{self.name}-probe", {**self.needs, "reports": ""})
+
+    def hand_over(self, splits: list[Any]) -> ListSplits:
+        """As many streams as can work, and the splits for them."""
+        self._bound_streams(len(splits))
+        return super().hand_over(splits)
+
+    def _bound_streams(self, splits: int) -> None:
+        """No more streams than there are splits.
+
+        A stream that has nothing to read would keep its share of the requests in flight.
+        """
+        if not self.one_stream and splits:
+            self.parallelism = self.streams = min(self.where.parallelism, splits)
+
+    def pipeline(self) -> beam.Pipeline:
+        """A pipeline of the runner, which tells workers what they need."""
+        where = self.where
+        return beam.Pipeline(
+            where.runner, options=where.beam_options(self.name, packed(self.needs))
+        )
+
+    def submit(self, pipeline: beam.Pipeline) -> None:
+        """Hands the job to its runner."""
+        self._watcher = self._watched(pipeline)
+        self._watcher.submit()
+
+    def _watched(self, pipeline: beam.Pipeline) -> JobWatcher:
+        return JobWatcher(pipeline, self.where, self.name, self.state)
+
+    def watch(self, on_progress: Callable[[], None]) -> RunResult:
+        """Follows the job to its end; a second Ctrl-C cancels it and raises KeyboardInterrupt."""
+        return self._watcher.to_its_end(on_progress, self.options.poll_seconds)
+
+    def settle(self) -> None:
+        """Counts the rejects that were written, each once."""
+        try:
+            self.state.settle_rejects(tidy_rejects(self.rejects))
+            self.clean_up()
+        except Exception as e:
+            log.warning("%s can't be read to its end: %s", self.rejects, redact(str(e)))
+
+    def clean_up(self) -> None:
+        """Removes what launcher and workers have told each other."""
 
 
-def leave_nothing(state: RunState) -> None:
-    """Removes what a run that was refused has written for its workers."""
-    if isinstance(state, ClusterState):
-        with contextlib.suppress(Exception):  # why it was refused is what matters
-            state.channel.remove()
+class ClusterRun(PortableRun):
+    """A run whose workers are other processes, perhaps elsewhere.
 
-
-def worker_requirements(
-    resolved: ResolvedJob, where: RunnerConfig, rejects: str, secrets: str
-) -> dict[str, Any]:
-    """What the workers of a run must have, and where they complain."""
-    return requirements.worker_requirements(resolved, rejects if where.apart else "", secrets)
-
-
-def ask_workers(where: RunnerConfig, name: str, wanted: dict[str, Any]) -> None:
-    """Looks at the workers first, where one that dies would leave the job hanging."""
-    if where.environment == "EXTERNAL":
-        from vecferry.pipelines.cluster.probe import probe
-
-        log.info("asking the workers what they have")
-        probe(where, f"{name}-probe", {**wanted, "reports": ""})
-
-
-def streams_of(resolved: ResolvedJob, where: RunnerConfig, run: str) -> int:
-    """How many streams can work: no more than there are files to read, or parts of them.
-
-    A stream that has nothing to read would keep its share of the requests in flight.
+    Workers and launcher speak through the run's folder of rejects, which all of them reach.
     """
-    if where.local or "local" not in resolved.reader.kind.sources:
-        return where.parallelism
-    reader = resolved.reader.logic(context_of(resolved, resolved.reader, run))
-    return max(1, min(where.parallelism, len(reader.splits())))
 
+    state: ClusterState
 
-def rejects_folder(folder: str, where: RunnerConfig) -> str:
-    """A run's folder of rejects, as workers in other folders name it."""
-    return os.path.abspath(folder) if where.apart and "://" not in folder else folder
+    def __init__(self, resolved: ResolvedJob, options: RunOptions, where: RunnerConfig) -> None:
+        super().__init__(resolved, options, where)
+        self.reports = self.rejects
 
+    def folder(self, folder: str) -> str:
+        """The folder in full, as workers start in other folders."""
+        return folder if "://" in folder else os.path.abspath(folder)
 
-def settle_rejects(state: RunState, rejects: str) -> None:
-    """Counts the rejects that were written, each once, and tells nothing more to the workers."""
-    try:
-        state.settle_rejects(tidy_rejects(rejects))
-        if isinstance(state, ClusterState):
-            state.channel.remove()
-    except Exception as e:
-        log.warning("%s can't be read to its end: %s", rejects, redact(str(e)))
+    def open_state(self) -> ClusterState:
+        """The counts of the run, gathered from its workers."""
+        try:
+            state = ClusterState(self.resolved.job.setting.error_limit.record, self.rejects)
+            state.channel.write(LAUNCHER, {})
+        except Exception as e:
+            raise JobError(
+                f"--rejects {self.rejects}: can't be written to: {redact(str(e))}"
+            ) from None
+        return state
 
+    def accept(self, target: Target) -> None:
+        """JobError where the launcher leaves, and would have to do something at the end."""
+        if not self.options.cluster.detach:
+            return
+        problems = []
+        limit = self.resolved.job.setting.error_limit
+        if limit.record is not None or limit.percentage is not None:
+            problems.append(
+                "--detach: setting.errorLimit is judged by this process at the end: leave one out"
+            )
+        if target.concludes:
+            problems.append(
+                "--detach: this job's target has a last step once all rows are written (an alias, "
+                "a statement), which this process does: leave one out"
+            )
+        if problems:
+            raise JobError(problems)
 
-def refuse_detaching(resolved: ResolvedJob, target: Any) -> None:
-    """JobError where the launcher would have to do something at the end of a job."""
-    problems = []
-    limit = resolved.job.setting.error_limit
-    if limit.record is not None or limit.percentage is not None:
-        problems.append(
-            "--detach: setting.errorLimit is judged by this process at the end: leave one out"
-        )
-    if getattr(target, "concludes", False):
-        problems.append(
-            "--detach: this job's target has a last step once all rows are written (an alias, a "
-            "statement), which this process does: leave one out"
-        )
-    if problems:
-        raise JobError(problems)
+    def hand_over(self, splits: list[Any]) -> ListSplits:
+        """The splits in the pipeline, or in files where they are many."""
+        self._bound_streams(len(splits))
+        try:
+            return elsewhere(self.rejects, splits, self.parallelism)
+        except OSError as e:
+            raise JobError(
+                f"--rejects {self.rejects}: can't be written to: {redact(str(e))}"
+            ) from None
+
+    def _watched(self, pipeline: beam.Pipeline) -> JobWatcher:
+        return JobWatcher(pipeline, self.where, self.name, self.state, self._written_rejects)
+
+    def _written_rejects(self) -> int:
+        # On an object store they are written when a bundle ends: too late to ask for them.
+        remote = "://" in self.rejects
+        return sum((self.state.rejects() if remote else count_rejects(self.rejects)).values())
+
+    def left(self) -> list[str] | None:
+        """With ``--detach``, how to follow the job, once it runs."""
+        if not self.options.cluster.detach:
+            return None
+        return how_to_follow(self.where, self._watcher.running(), self.rejects)
+
+    def clean_up(self) -> None:
+        """Tells nothing more to the workers."""
+        remove_splits(self.rejects)
+        self.state.channel.remove()
+
+    def abandon(self) -> None:
+        """Removes what a run that was refused has written for its workers."""
+        with contextlib.suppress(Exception):  # why it was refused is what matters
+            self.clean_up()
 
 
 def how_to_follow(where: RunnerConfig, job: str, rejects: str) -> list[str]:

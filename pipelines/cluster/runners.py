@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
@@ -18,9 +18,7 @@ from vecferry.pipelines.cluster.flink import Flink
 from vecferry.pipelines.cluster.reachable import unreachable
 from vecferry.pipelines.cluster.worker import OPTION
 from vecferry.pipelines.job.resolve import ResolvedJob
-
-if TYPE_CHECKING:
-    from vecferry.pipelines.run.launch import RunOptions
+from vecferry.pipelines.run.options import RunOptions
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,8 @@
-"""Follows a job on a portable runner: progress, stop, cancel, and what its counts came to."""
+"""Follows a job on a portable runner: progress, stop, cancel, and what its counts came to.
+
+Apart from `vecferry.pipelines.cluster.launch` because a run is followed in the same way wherever
+its workers are.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -16,11 +19,10 @@ from apache_beam.portability.api import beam_job_api_pb2
 from vecferry.errors import JobError, redact, shorten
 from vecferry.pipelines.cluster.flink import Flink, FlinkError
 from vecferry.pipelines.cluster.runners import RunnerConfig, value_of
+from vecferry.pipelines.run.base import RunResult
 from vecferry.pipelines.run.failures import root_cause
 from vecferry.pipelines.run.interrupts import on_interrupt
-from vecferry.pipelines.run.rejects import count_rejects
-from vecferry.process import RunState
-from vecferry.reporting import ClusterState
+from vecferry.process import RunStatus
 
 SILENT_SECONDS = 30.0
 ERROR = beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR
@@ -33,22 +35,23 @@ FAILURES = 3
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class RunResult:
-    """How a job ended: an error or none, whether it was cancelled, whether counts are exact."""
-
-    error: str | None = None
-    cancelled: bool = False
-    committed: bool = False
-
-
 class JobWatcher:
-    """One job on a portable runner, from its submission to its end."""
+    """One job on a portable runner, from its submission to its end.
+
+    Where the readers can't keep the limit of rejects by themselves, since none knows them all,
+    `written_rejects` counts the rejects of the run, those of repeated bundles once.
+    """
 
     def __init__(
-        self, pipeline: beam.Pipeline, where: RunnerConfig, name: str, state: RunState
+        self,
+        pipeline: beam.Pipeline,
+        where: RunnerConfig,
+        name: str,
+        state: RunStatus,
+        written_rejects: Callable[[], int] | None = None,
     ) -> None:
         self._pipeline, self._where, self._name, self.state = pipeline, where, name, state
+        self._written_rejects = written_rejects
         self._result: Any = None
         self._failure: BaseException | None = None
         self._interrupts = 0
@@ -59,10 +62,11 @@ class JobWatcher:
         self._quiet_since: float | None = None
         self._counted = 0
         self._drained = False
+        self._thread = threading.Thread(target=self._work, name="vecferry-pipeline", daemon=True)
 
     def to_its_end(self, on_progress: Callable[[], None], poll_seconds: float) -> RunResult:
-        """Submits the job and follows it; a second Ctrl-C cancels it and raises."""
-        thread = self._start()
+        """Follows the job that was submitted; a second Ctrl-C cancels it and raises."""
+        thread = self._thread
         begun = time.monotonic()
         with on_interrupt(self._interrupt):
             while thread.is_alive():
@@ -73,17 +77,17 @@ class JobWatcher:
                     self.cancel()
                     raise KeyboardInterrupt
                 begun = self._warn_of_silence(begun)
-        self._gather(now=True)
+        self.state.refresh(now=True)
         return self._ended()
 
-    def submitted(self, seconds: float = 120.0) -> str:
-        """Submits the job and leaves it; gives its id. JobError where it fails before it runs."""
-        thread = self._start()
+    def running(self, seconds: float = 120.0) -> str:
+        """Waits until the job runs; gives its id. JobError where it fails before."""
+        thread = self._thread
         end = time.monotonic() + seconds
         while time.monotonic() < end and thread.is_alive():
             if self._submitted.wait(0.1) and self._runs():
                 return self._id()
-        self._gather(now=True)
+        self.state.refresh(now=True)
         error = self._ended().error
         if thread.is_alive():
             error = f"the job did not begin to run within {seconds:.0f} s; it may still do so"
@@ -104,12 +108,11 @@ class JobWatcher:
         except Exception as e:
             log.error("the job could not be cancelled: %s", redact(shorten(e, 500)))
 
-    def _start(self) -> threading.Thread:
+    def submit(self) -> None:
+        """Hands the job to its runner, from a thread of its own where that is possible."""
         if not self._where.job_server:  # Beam starts one, and asks for signals in doing so
             self._submit()
-        thread = threading.Thread(target=self._work, name="vecferry-pipeline", daemon=True)
-        thread.start()
-        return thread
+        self._thread.start()
 
     def _submit(self) -> None:
         try:
@@ -142,16 +145,12 @@ class JobWatcher:
         flink: Flink | None = self._where.flink
         return str(flink.find(self._name) if flink is not None else self._result._job_id)
 
-    def _gather(self, *, now: bool = False) -> None:
-        if isinstance(self.state, ClusterState):
-            self.state.gather(now=now)
-
     def _look(self) -> None:
         """Reads what the workers tell, and asks them to stop, or ends the job, where need be."""
         state = self.state
-        self._gather()
-        if isinstance(state, ClusterState) and state.over_limit and not state.stop.is_set():
-            self._look_at_rejects(state)
+        state.refresh()
+        if self._written_rejects is not None and state.over_limit and not state.stop.is_set():
+            self._look_at_rejects(self._written_rejects)
         self._look_at_failures()
         if self._where.endless and state.stop.is_set():
             self._end_when_quiet()
@@ -159,21 +158,20 @@ class JobWatcher:
             log.info("the job can't succeed, and is ended: %s", state.failure)
             self.cancel()
 
-    def _look_at_rejects(self, state: ClusterState) -> None:
+    def _look_at_rejects(self, written_rejects: Callable[[], int]) -> None:
         """Stops the readers where there are too many, those of repeated bundles counted once."""
+        state = self.state
         counted = sum(state.rejects().values())
         if counted == self._counted or state.reject_limit is None:
             return
         self._counted = counted
         try:
-            # On an object store they are written when a bundle ends: too late to ask for them.
-            remote = "://" in state.folder
-            written = counted if remote else sum(count_rejects(state.folder).values())
+            written = written_rejects()
         except Exception as e:
             log.warning("the rejects can't be read: %s", redact(shorten(e)))
             written = counted
         if written > state.reject_limit:
-            self._stop("errorLimit")
+            state.request_stop("errorLimit")
 
     def _end_when_quiet(self) -> None:
         """Cancels a job without an end once its readers have stopped and nothing moves any more.
@@ -193,7 +191,7 @@ class JobWatcher:
         moment = time.monotonic()
         if flink is None or not self._submitted.is_set() or moment < self._next_look:
             return
-        if not isinstance(state, ClusterState) or state.workers:
+        if state.has_workers:
             return
         self._next_look = moment + LOOK_SECONDS
         try:
@@ -205,17 +203,8 @@ class JobWatcher:
         if len(failures) >= FAILURES:
             state.fail(root_cause(RuntimeError(failures[0])), fatal=True)
 
-    def _stop(self, why: str) -> None:
-        self.state.end(why)
-        if isinstance(self.state, ClusterState):
-            try:
-                self.state.channel.stop(why)
-            except Exception as e:
-                log.error("the workers can't be asked to stop: %s", redact(shorten(e)))
-
     def _warn_of_silence(self, begun: float) -> float:
-        state = self.state
-        if not isinstance(state, ClusterState) or state.workers or not self._submitted.is_set():
+        if self.state.has_workers or not self._submitted.is_set():
             return begun
         if time.monotonic() - begun < SILENT_SECONDS:
             return begun
@@ -230,7 +219,8 @@ class JobWatcher:
         """The first Ctrl-C asks the readers to stop, the second cancels the job."""
         self._interrupts += 1
         if self._interrupts == 1:
-            threading.Thread(target=self._stop, args=("interrupt",), daemon=True).start()
+            stop = self.state.request_stop
+            threading.Thread(target=stop, args=("interrupt",), daemon=True).start()
             log.warning("interrupted: what was read is finished; Ctrl-C again cancels the job")
         elif self._interrupts > 2:
             raise KeyboardInterrupt

@@ -184,7 +184,7 @@ def _installed(packages: list[Path]) -> Path:
 def _refuse(reason: str, needs: dict[str, Any], info: Any, arguments: argparse.Namespace) -> None:
     """Answers what the runner asks with the reason, so that the job fails with it."""
     if needs.get("reports"):
-        from vecferry.reporting import complain
+        from vecferry.run.channel import complain
 
         complain(needs["reports"], reason)
     import grpc

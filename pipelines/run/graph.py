@@ -1,5 +1,7 @@
 """From a job to a Beam graph: a reader, transformers and a writer, in one line, rejects aside.
 
+Apart from `vecferry.pipelines.run.launch` because it is all that is submitted.
+
 From the splits to the sink there is no shuffle, no Flatten, no side input and no state, so that
 one graph runs on every runner; after the splits it is one fused stage.
 """
@@ -14,7 +16,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from vecferry.beam import REJECTED
+from vecferry.beam import REJECTED, ListSplits, ReaderTransform
 from vecferry.errors import JobError
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep, context_of
 from vecferry.pipelines.registry import load
@@ -31,7 +33,8 @@ class RunPlan:
     """What a run adds to a job: its id, where rejects go, how many rows at most, what to replay.
 
     On a cluster `parallelism` is the number of streams, and `reports` the folder through which
-    workers and launcher speak.
+    workers and launcher speak. `splits` gives what the launcher has listed; where it is None, the
+    source is listed by a worker.
     """
 
     run: str
@@ -41,12 +44,7 @@ class RunPlan:
     parallelism: int = 1
     reports: str | None = None
     streams: int | None = None
-
-    def with_streams(self, streams: int) -> RunPlan:
-        """The plan of a job with so many streams; here there is one, and nothing to bound."""
-        if self.streams is None:
-            return self
-        return dataclasses.replace(self, parallelism=streams, streams=streams)
+    splits: ListSplits | None = None
 
 
 def build(pipeline: beam.Pipeline, resolved: ResolvedJob, plan: RunPlan) -> None:
@@ -101,7 +99,10 @@ def _transform(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> beam
         fields["connection"] = step.connection
     if step.kind.role == "writer":
         fields["prepared"] = True
-    return load(step.kind.transform)(**fields)  # type: ignore[no-any-return]
+    transform: beam.PTransform = load(step.kind.transform)(**fields)
+    if isinstance(transform, ReaderTransform):
+        transform.splits = plan.splits
+    return transform
 
 
 def _write_rejects(outputs: Any, label: str, plan: RunPlan) -> None:

@@ -1,40 +1,23 @@
-"""Runs a job: tries its ends, prepares its target, submits its graph, follows it, reports.
+"""Runs a job: tries its ends, plans it, prepares its target, submits its graph, follows it, judges.
 
-What happens once in a job happens here, never in a DoFn: bundles are repeated.
+What happens once in a job happens here, never in a DoFn: bundles are repeated. Apart from
+`vecferry.pipelines.launch` because it knows no runner.
 """
 
 from __future__ import annotations
 
-import datetime
 import logging
-import os
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import apache_beam as beam
 
 from vecferry.errors import JobError, VecferryError, redact
-from vecferry.pipelines.cluster.launch import (
-    ask_workers,
-    how_to_follow,
-    leave_nothing,
-    open_state,
-    refuse_detaching,
-    rejects_folder,
-    settle_rejects,
-    streams_of,
-    worker_requirements,
-)
-from vecferry.pipelines.cluster.options import ClusterOptions
-from vecferry.pipelines.cluster.requirements import packed
-from vecferry.pipelines.cluster.runners import RunnerConfig, choose
-from vecferry.pipelines.cluster.watch import JobWatcher, RunResult
 from vecferry.pipelines.job.resolve import ResolvedJob, context_of
+from vecferry.pipelines.run.base import JobRun, RunResult
 from vecferry.pipelines.run.graph import RunPlan, build
-from vecferry.pipelines.run.local import run_here
+from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.preflight import preflight
 from vecferry.pipelines.run.report import (
     Report,
@@ -44,9 +27,8 @@ from vecferry.pipelines.run.report import (
     over_budget,
     over_limit,
 )
-from vecferry.process import RunState, end_run
-from vecferry.secrets import left_to_workers
-from vecferry.steps import Size
+from vecferry.process import RunStatus, end_run
+from vecferry.steps import Plan, Size, Target
 from vecferry.transforms.embed.budget import Ledger, ledger_of
 
 COUNTED_TWICE = (
@@ -56,108 +38,78 @@ COUNTED_TWICE = (
 
 log = logging.getLogger(__name__)
 
-OnProgress = Callable[[RunState, Size], None]
+OnProgress = Callable[[RunStatus, Size], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How to run a job, apart from what the job says."""
+@dataclass(frozen=True)
+class _Prepared:
+    """A job that is ready to be submitted."""
 
-    runner: str = "DirectRunner"
-    beam_options: tuple[str, ...] = ()
-    rejects: str = "rejects"
-    replay: str | None = None
-    limit: int | None = None
-    preflight: bool = True
-    poll_seconds: float = 0.1
-    cluster: ClusterOptions = field(default_factory=ClusterOptions)
+    pipeline: beam.Pipeline
+    target: Target
+    size: Size
 
 
-def run_job(
-    resolved: ResolvedJob, options: RunOptions, on_progress: OnProgress = lambda state, size: None
-) -> Report:
-    """Runs a job to its end and tells how it went.
-
-    `on_progress` is called a few times a second from the calling thread. Ctrl-C in the main thread
-    ends the run after what was read; the second one raises KeyboardInterrupt.
-
-    Raises:
-      JobError: the job can't run at all; nothing was written.
-    """
-    if resolved.unable():
-        raise JobError(resolved.unable())
-    with left_to_workers(options.cluster.secrets == "worker"):
-        return _run(resolved, options, on_progress)
-
-
-def _run(resolved: ResolvedJob, options: RunOptions, on_progress: OnProgress) -> Report:
-    run = f"{datetime.datetime.now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    started = time.monotonic()
-    where = choose(options, resolved)
-    plan = _plan(resolved, options, where, run)
-    state = open_state(resolved, where, run, plan.rejects)
+def launch(run: JobRun, on_progress: OnProgress) -> Report:
+    """Carries out a run from its first check to its report; JobError where nothing was written."""
     try:
-        if options.preflight:
-            log.info("run %s: trying source, endpoint and target", run)
-            preflight(resolved, run, reader=options.replay is None)
-        if options.limit is None and options.replay is None:
-            plan = plan.with_streams(streams_of(resolved, where, run))
-        name = f"{resolved.job.name}-{run}"
-        needs = worker_requirements(resolved, where, plan.rejects, options.cluster.secrets)
-        if options.preflight:
-            ask_workers(where, name, needs)
-        pipeline = beam.Pipeline(where.runner, options=where.beam_options(name, packed(needs)))
-        build(pipeline, resolved, plan)
-        target = _target(resolved, run)
-        if options.cluster.detach:
-            refuse_detaching(resolved, target)
-        log.info("run %s: making the target ready", run)
-        target.prepare()
-        size = _size(resolved, run) if options.replay is None else Size()
-        log.info("run %s: %s bytes to read; rejects go to %s", run, size.bytes, plan.rejects)
-        following = None if where.local else JobWatcher(pipeline, where, name, state)
-        if options.cluster.detach and following is not None:
-            job = following.submitted()
-            return _left(resolved, plan, state, how_to_follow(where, job, plan.rejects))
-        ended = _follow(pipeline, following, state, options, lambda: on_progress(state, size))
-        if following is not None:
-            settle_rejects(state, plan.rejects)
-        report = _conclude(resolved, plan, state, ended, time.monotonic() - started)
-        return _last_act(target, report)
+        prepared = _prepare(run)
+        run.submit(prepared.pipeline)
+        follow = run.left()
+        if follow is not None:
+            return _left(run, follow)
+        ended = run.watch(lambda: on_progress(run.state, prepared.size))
+        run.settle()
+        return conclude(prepared.target, _judge(run, ended))
     except JobError:
-        leave_nothing(state)
+        run.abandon()
         raise
     finally:
-        end_run(run)
+        end_run(run.id)
 
 
-def _plan(resolved: ResolvedJob, options: RunOptions, where: RunnerConfig, run: str) -> RunPlan:
-    folder = rejects_folder(options.rejects, where)
-    rejects = os.path.join(folder, f"{resolved.job.name}-{run}")
-    one = options.limit is not None or options.replay is not None
-    streams = 1 if one else where.parallelism
-    return RunPlan(
-        run=run,
-        rejects=rejects,
-        row_limit=options.limit,
-        replay=options.replay and rejects_folder(options.replay, where),
-        parallelism=streams,
-        reports=rejects if where.apart else None,
-        streams=None if where.local else streams,
-    )
+def _prepare(run: JobRun) -> _Prepared:
+    """All that can fail without a trace in the target, then the target."""
+    resolved, options = run.resolved, run.options
+    reads = run.replay is None
+    logic = JobLogic(resolved, run.id, row_limit=options.limit)
+    try:
+        if options.preflight:
+            log.info("run %s: trying source, endpoint and target", run.id)
+            preflight(resolved, logic, reader=reads)
+            run.check_workers()
+        run.accept(logic.target)
+        plan = logic.source.plan() if reads else Plan(splits=[])
+        splits = run.hand_over(plan.splits) if reads else None
+        pipeline = run.pipeline()
+        build(
+            pipeline,
+            resolved,
+            RunPlan(
+                run=run.id,
+                rejects=run.rejects,
+                row_limit=options.limit,
+                replay=run.replay,
+                parallelism=run.parallelism,
+                reports=run.reports,
+                streams=run.streams,
+                splits=splits,
+            ),
+        )
+        log.info("run %s: making the target ready", run.id)
+        logic.target.prepare()
+    finally:
+        logic.close()
+    log.info("run %s: %s bytes to read; rejects go to %s", run.id, plan.size.bytes, run.rejects)
+    return _Prepared(pipeline, logic.target, plan.size)
 
 
-def _target(resolved: ResolvedJob, run: str) -> Any:
-    return resolved.writer.logic(context_of(resolved, resolved.writer, run))
-
-
-def _last_act(target: Any, report: Report) -> Report:
+def conclude(target: Target, report: Report) -> Report:
     """What a target has to do once a job is done, such as moving an alias.
 
     An alias is not moved to a target into which no row came, as all of them were rejected.
     """
-    conclude = getattr(target, "conclude", list)
-    unfinished = getattr(target, "unfinished", lambda: None)()
+    unfinished = target.unfinished()
     if report.state != "DONE":
         update = {"error": f"{report.error}; {unfinished}"} if unfinished else {}
         return report.model_copy(update=update)
@@ -166,57 +118,40 @@ def _last_act(target: Any, report: Report) -> Report:
         why = f"{barren}; {unfinished}"
         return report.model_copy(update={"state": "FAILED", "error": why})
     try:
-        notes = [*([barren] if barren else []), *(conclude() or [])]
+        notes = [*([barren] if barren else []), *target.conclude()]
     except VecferryError as e:
         why = f"all rows are written, but the target's last step failed: {redact(str(e))}"
         return report.model_copy(update={"state": "FAILED", "error": why})
     return report.model_copy(update={"notes": notes})
 
 
-def _size(resolved: ResolvedJob, run: str) -> Size:
-    reader = resolved.reader.logic(context_of(resolved, resolved.reader, run))
-    size: Size = reader.size()
-    return size
-
-
-def _follow(
-    pipeline: beam.Pipeline,
-    following: JobWatcher | None,
-    state: RunState,
-    options: RunOptions,
-    on_progress: Callable[[], None],
-) -> RunResult:
-    if following is None:
-        return run_here(pipeline, state, on_progress, options.poll_seconds)
-    return following.to_its_end(on_progress, options.poll_seconds)
-
-
-def _left(resolved: ResolvedJob, plan: RunPlan, state: RunState, follow: list[str]) -> Report:
+def _left(run: JobRun, follow: list[str]) -> Report:
     report = make_report(
-        job=resolved.job.name,
-        run=plan.run,
+        job=run.resolved.job.name,
+        run=run.id,
         state="RUNNING",
-        run_state=state,
-        rejects=plan.rejects,
-        seconds=time.monotonic() - state.started,
+        run_state=run.state,
+        rejects=run.rejects,
+        seconds=time.monotonic() - run.state.started,
         error=None,
         committed=False,
     )
     return report.model_copy(update={"follow": follow})
 
 
-def _conclude(
-    resolved: ResolvedJob, plan: RunPlan, state: RunState, ended: RunResult, seconds: float
-) -> Report:
-    ledger = ledger_of(context_of(resolved, resolved.reader, plan.run))
+def _judge(run: JobRun, ended: RunResult) -> Report:
+    """The report of a job that has ended, and whether it is DONE."""
+    resolved, state = run.resolved, run.state
+    seconds = time.monotonic() - state.started
+    ledger = ledger_of(context_of(resolved, resolved.reader, run.id))
 
     def report(outcome: State, why: str | None) -> Report:
         return make_report(
             job=resolved.job.name,
-            run=plan.run,
+            run=run.id,
             state=outcome,
             run_state=state,
-            rejects=plan.rejects,
+            rejects=run.rejects,
             seconds=seconds,
             error=why,
             committed=ended.committed,
@@ -245,7 +180,7 @@ def _conclude(
     return outcome
 
 
-def _budget_verdict(resolved: ResolvedJob, ledger: Ledger, state: RunState) -> str | None:
+def _budget_verdict(resolved: ResolvedJob, ledger: Ledger, state: RunStatus) -> str | None:
     verdict = ledger.verdict()
     if verdict is None and state.stopped_by == "budget":  # a worker's own ledger refused
         counts = state.counts()

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from vecferry.errors import JobError, VecferryError
-from vecferry.pipelines.job.resolve import ResolvedJob, context_of
+from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep
+from vecferry.pipelines.run.logic import JobLogic
 
 
-def preflight(resolved: ResolvedJob, run: str, *, reader: bool = True, paid: bool = False) -> None:
+def preflight(
+    resolved: ResolvedJob, logic: JobLogic, *, reader: bool = True, paid: bool = False
+) -> None:
     """Reaches every endpoint, the source and the target; JobError holds all that fails.
 
     With `paid` each embedding model embeds one short text; else its host is only connected to.
     """
-    problems: list[str] = []
-    if resolved.unable():
-        problems += resolved.unable()
-    for step in resolved.steps:
-        if step.kind.logic is None or (step.kind.role == "reader" and not reader):
-            continue
-        logic = step.logic(context_of(resolved, step, run))
-        check = getattr(logic, "check", None)
-        if step.kind.role == "transformer" and not paid:
-            check = getattr(logic, "reach", None)
-        if check is None:
-            continue
+    problems = resolved.unable()
+
+    def attempt(name: str, look: Callable[[], object]) -> None:
         try:
-            check()
+            look()
         except VecferryError as e:
             texts = e.problems if isinstance(e, JobError) else [str(e)]
-            mark = f"step {step.name!r}"
-            problems += [t if mark in t else f"{mark}: {t}" for t in texts]
+            mark = f"step {name!r}"
+            problems.extend(t if mark in t else f"{mark}: {t}" for t in texts)
+
+    for step in resolved.steps:
+        if step.kind.logic is None:
+            continue
+        if step.kind.role == "reader":
+            if reader:
+                attempt(step.name, lambda: logic.source.check())
+        elif step.kind.role == "writer":
+            attempt(step.name, lambda: logic.target.check())
+        else:
+            attempt(step.name, functools.partial(_try, logic, step, paid))
     if problems:
         raise JobError(problems)
+
+
+def _try(logic: JobLogic, step: ResolvedStep, paid: bool) -> None:
+    transformer = logic.transformer(step)
+    if paid:
+        transformer.check()
+    else:
+        transformer.reach()

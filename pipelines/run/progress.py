@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from vecferry.process import RunState
+from vecferry.process import RunStatus
 from vecferry.steps import Size
 
 
@@ -31,13 +31,13 @@ class ProgressLine:
         if self._shown:
             self._live.stop()
 
-    def __call__(self, state: RunState, size: Size) -> None:
+    def __call__(self, state: RunStatus, size: Size) -> None:
         if self._shown:
             elapsed = time.monotonic() - state.started
             self._live.update(Text(progress_text(state, size, elapsed)))
 
 
-def progress_text(state: RunState, size: Size, elapsed: float) -> str:
+def progress_text(state: RunStatus, size: Size, elapsed: float) -> str:
     """``12,000 read  11,900 written …  4,200 rows/s  ETA 12s``; ETA where the size is known."""
     counts = state.counts()
     read = counts.get("rows-read", 0)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from vecferry.process import RunState
+from vecferry.process import RunStatus
 
 State = Literal["DONE", "FAILED", "CANCELLED", "RUNNING"]
 
@@ -92,7 +92,7 @@ def make_report(
     job: str,
     run: str,
     state: State,
-    run_state: RunState,
+    run_state: RunStatus,
     rejects: str,
     seconds: float,
     error: str | None,

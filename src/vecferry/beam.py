@@ -18,9 +18,9 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from vecferry.errors import FatalError, JobError
-from vecferry.process import once, run_state
-from vecferry.reporting import told
+from vecferry.process import run_state
 from vecferry.rows import Change, Reject, as_change
+from vecferry.run.channel import told
 from vecferry.steps import Counts, Emitted, Operator, Source, StepContext, TokenBucket, paced
 
 REJECTED = "rejected"
@@ -29,6 +29,8 @@ _GLOBAL = (GlobalWindow(),)
 
 MakeSource = Callable[[], Source]
 MakeOperator = Callable[[], Operator]
+ListSplits = Callable[[], list[Any]]
+"""Gives the splits of a source that has been listed; can be pickled."""
 
 
 class _Reporter:
@@ -76,11 +78,15 @@ class _Reporter:
         return beam.pvalue.TaggedOutput(REJECTED, reject)
 
 
-class _Splits(list[Any]):
+class Dealt(Iterable[Any]):
     """The splits that one stream of a job on a cluster reads, one after the other."""
 
 
-def _dealt(splits: list[Any], streams: int | None) -> list[Any]:
+class _DealtList(list[Any], Dealt):
+    """These splits themselves."""
+
+
+def deal(splits: list[Any], streams: int | None) -> list[Any]:
     """The splits as they are, or dealt out to `streams` streams.
 
     A cluster may have more cores than the job has streams: what stands in one element is read by
@@ -88,7 +94,7 @@ def _dealt(splits: list[Any], streams: int | None) -> list[Any]:
     """
     if streams is None or len(splits) <= streams:
         return splits
-    return [_Splits(splits[i::streams]) for i in range(streams)]
+    return [_DealtList(splits[i::streams]) for i in range(streams)]
 
 
 class ReadFn(beam.DoFn):
@@ -103,7 +109,7 @@ class ReadFn(beam.DoFn):
         self.buckets = _buckets(self.context)
 
     def process(self, part: Any) -> Iterator[Any]:
-        for split in part if isinstance(part, _Splits) else (part,):
+        for split in part if isinstance(part, Dealt) else (part,):
             yield from self._read(split)
 
     def _read(self, split: Any) -> Iterator[Any]:
@@ -136,7 +142,7 @@ def _buckets(context: StepContext) -> tuple[TokenBucket | None, TokenBucket | No
         share = rate / context.parallelism
         if context.streams is not None:  # several of them may read in one process
             return TokenBucket(share)
-        return once(("throttle", context.run, name), lambda: TokenBucket(share))
+        return context.scope.get(("throttle", name), lambda: TokenBucket(share))
 
     return bucket("rows", context.rows_per_second), bucket("bytes", context.bytes_per_second)
 
@@ -269,11 +275,26 @@ class OperatorTransform(beam.PTransform):
         return rows | self.verb >> beam.ParDo(fn).with_outputs(REJECTED, main=self.main)
 
 
+@dataclass(frozen=True)
+class _Listing:
+    """Lists a source where it is called."""
+
+    make: MakeSource
+
+    def __call__(self) -> list[Any]:
+        return self.make().splits()
+
+
 @dataclass(kw_only=True, eq=False)
 class ReaderTransform(beam.PTransform):
-    """The base of readers: lists splits, spreads them, reads them, with the output ``rejected``."""
+    """The base of readers: lists splits, spreads them, reads them, with the output ``rejected``.
+
+    A launcher that has listed the source already hands the splits over by `splits`. In any other
+    pipeline a worker lists the source.
+    """
 
     context: StepContext | None = None
+    splits: ListSplits | None = None
 
     main = "rows"
     step_type = ""
@@ -285,11 +306,11 @@ class ReaderTransform(beam.PTransform):
     def expand(self, begin: Any) -> Any:
         context = self.context or StepContext(step="Read", step_type=self.step_type)
         make = self.reader(context)
-        streams = context.streams
+        streams, listed = context.streams, self.splits or _Listing(make)
         return (
             begin
             | "Start" >> beam.Impulse()
-            | "List splits" >> beam.FlatMap(lambda _: _dealt(make().splits(), streams))
+            | "List splits" >> beam.FlatMap(lambda _: deal(listed(), streams))
             | "Spread splits" >> beam.Reshuffle()
             | "Read splits"
             >> beam.ParDo(ReadFn(make, context)).with_outputs(REJECTED, main=self.main)

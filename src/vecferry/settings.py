@@ -8,7 +8,7 @@ Python; both are taken.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
@@ -132,6 +132,10 @@ class StepSettings(Settings):
     def clients(self) -> list[Client]:
         """The libraries that these settings ask for, besides those of the step's kind."""
         return []
+
+    def with_deadline(self, seconds: float) -> Self:
+        """The settings of a step that waits no longer for a service, as somebody sits before it."""
+        return self
 
     def moved(self, name: str, *, switch: bool) -> dict[str, Any]:
         """The parameters that change where the target is called `name` (`--into`).

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from vecferry.errors import JobError
 from vecferry.process import RunScope, run_scope, run_state
 from vecferry.rows import Change, Reject, Row
 from vecferry.settings import Maker
@@ -146,6 +147,36 @@ class Operator(Protocol):
 
     def close(self) -> None:
         """Lets go of what belongs to this operator alone."""
+
+
+class Transformer(Operator):
+    """An operator between the two ends of a job; what it does not have, it inherits from here."""
+
+    def check(self) -> None:
+        """Tries the service behind the step with one real call; raises JobError."""
+        return
+
+    def reach(self) -> None:
+        """Connects to the service behind the step and leaves, which costs nothing; JobError."""
+        return
+
+    def embed_query(self, query: str | bytes) -> Any:
+        """The vector of a text, or of an image given as bytes, in the way of the step's columns."""
+        raise JobError("this step makes no vectors, so it can't embed what is searched for")
+
+    def estimator(self) -> Estimator | None:
+        """What stands in for the step in an estimate; None where the step itself is run."""
+        return None
+
+
+class Estimator(Protocol):
+    """Stands in for a step that calls a service, and counts what the step would send."""
+
+    def process(self, change: Change) -> Change | Reject | None:
+        """The row as the step would give it, without what the service makes; None if dropped."""
+
+    def estimate(self) -> dict[str, int]:
+        """What the rows so far would take, by name, such as ``requests``."""
 
 
 @dataclass(frozen=True, kw_only=True)

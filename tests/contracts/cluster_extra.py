@@ -28,11 +28,11 @@ from dataclasses import dataclass
 from vecferry.beam import OperatorTransform
 from vecferry.pipelines import cli
 from vecferry.pipelines.registry import Kind, register
-from vecferry.settings import Settings
-from vecferry.steps import Counts
+from vecferry.settings import StepSettings
+from vecferry.steps import Counts, Transformer
 
 
-class LoudSettings(Settings):
+class LoudSettings(StepSettings):
     def inputs(self):
         return ["text"]
 
@@ -40,7 +40,7 @@ class LoudSettings(Settings):
         return {"text": None}
 
 
-class Loud:
+class Loud(Transformer):
     def __init__(self, settings, connection, context):
         self.counts = Counts()
 

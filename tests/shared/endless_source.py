@@ -17,10 +17,10 @@ from apache_beam.utils.timestamp import Duration
 from vecferry.beam import REJECTED
 from vecferry.pipelines import cli, registry
 from vecferry.process import run_state
-from vecferry.reporting import told
 from vecferry.rows import Change
+from vecferry.run.channel import told
 from vecferry.settings import Settings
-from vecferry.steps import Counts, Size, StepContext
+from vecferry.steps import Counts, Plan, StepContext
 
 SECONDS = 0.05
 _END = 1 << 60
@@ -49,9 +49,9 @@ class TickReader:
     def check(self) -> None:
         """It is always there."""
 
-    def size(self) -> Size:
-        """Nobody knows."""
-        return Size()
+    def plan(self) -> Plan:
+        """Its transform makes its own; nobody knows how much there is."""
+        return Plan(splits=[])
 
 
 class _Ticks(beam.RestrictionProvider):

@@ -221,7 +221,7 @@ def test_a_reader_gives_rows_and_rejects() -> None:
 
 def test_a_stopped_reader_hands_out_no_more(monkeypatch) -> None:
     """Some rows past the limit no further one is read; the rows in flight finish."""
-    monkeypatch.setattr("vecferry.process.GRACE_ROWS", 2)
+    monkeypatch.setattr("vecferry.run.state.GRACE_ROWS", 2)
     own = StepContext(step="Read", step_type="numbers", reject_limit=0)
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         _ = pipeline | ReadNumbers(context=own)

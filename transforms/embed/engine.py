@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vecferry.errors import JobError, TerminalError, TransientError
 from vecferry.rows import DELETE, INSERT, Change
-from vecferry.steps import Counts, Emitted, Stamp, StepContext
+from vecferry.steps import Counts, Emitted, Stamp, StepContext, Transformer
 from vecferry.transforms.embed.budget import ledger_of
 from vecferry.transforms.embed.caller import Caller, Fate
 from vecferry.transforms.embed.endpoints.base import Vector
@@ -60,7 +60,7 @@ LEAST_WINDOW = 4096
 """Plain rows that may wait at once, where the batches under way allow no more anyway."""
 
 
-class Embedder:
+class Embedder(Transformer):
     """Adds vector columns to rows; an `Operator`.
 
     Plain rows leave as their vectors come. From the first change on (a row kind other than ``+I``,

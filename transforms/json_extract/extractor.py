@@ -14,7 +14,7 @@ import orjson
 
 from vecferry.errors import near, shorten
 from vecferry.rows import DELETE, Change, Reject, Row
-from vecferry.steps import Counts, Emitted, Stamp, StepContext
+from vecferry.steps import Counts, Emitted, Stamp, StepContext, Transformer
 from vecferry.transforms.json_extract.settings import (
     JsonColumn,
     JsonExtractSettings,
@@ -97,7 +97,7 @@ def finder(path: str, as_list: bool) -> Find:
     return find_any(compiled, as_list=as_list and not single)
 
 
-class JsonExtractor:
+class JsonExtractor(Transformer):
     """The operator of ``json-extracting``: adds a column for each value asked for.
 
     The row keeps its columns, the source column included. A delete passes with what could be

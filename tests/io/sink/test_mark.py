@@ -21,7 +21,7 @@ from vecferry.io.search.client import StatusError
 from vecferry.io.sink.mark import Marking, from_json, to_json, to_text
 from vecferry.pipelines.job.resolve import context_of, read_and_resolve
 from vecferry.pipelines.job.retarget import TargetOptions
-from vecferry.pipelines.run.launch import _last_act
+from vecferry.pipelines.run.launch import conclude
 from vecferry.pipelines.run.report import RejectedBy, Report, make_report
 from vecferry.process import RunState
 from vecferry.settings import Maker
@@ -410,13 +410,13 @@ def ended(state: Any, error: str | None) -> Report:
 def test_only_a_run_that_is_done_moves_an_alias() -> None:
     """One that was interrupted has written a part, and one that rejected all its rows nothing."""
     target = Switching()
-    report = _last_act(target, ended("CANCELLED", "interrupted"))
+    report = conclude(target, ended("CANCELLED", "interrupted"))
     assert (report.error, target.concluded) == ("interrupted; alias 'a' was not moved", False)
     lines = [RejectedBy(step="Read", reason="invalid-json", rows=3)]
     barren = ended("DONE", None).model_copy(update={"rejected_by": lines, "rows_read": 3})
-    report = _last_act(target, barren)
+    report = conclude(target, barren)
     assert (report.state, target.concluded) == ("FAILED", False)
     assert "no row was written" in str(report.error)
     assert "alias 'a' was not moved" in str(report.error)
-    assert _last_act(target, ended("DONE", None)).notes == ["done"]
+    assert conclude(target, ended("DONE", None)).notes == ["done"]
     assert target.concluded

@@ -16,11 +16,10 @@ from tests.shared.endless_source import TickSettings
 from vecferry.errors import JobError
 from vecferry.pipelines import registry
 from vecferry.pipelines.cluster import runners
-from vecferry.pipelines.cluster.options import ClusterOptions
 from vecferry.pipelines.cluster.requirements import complaint, missing, worker_requirements
 from vecferry.pipelines.job.resolve import read_and_resolve
 from vecferry.pipelines.run.failures import root_cause
-from vecferry.pipelines.run.launch import RunOptions
+from vecferry.pipelines.run.options import ClusterOptions, RunOptions
 from vecferry.steps import StepContext
 
 SPARK = ("--runner", "SparkRunner", "--job_endpoint=127.0.0.1:1")

@@ -21,8 +21,9 @@ from typing import Any
 
 import fsspec
 
-from vecferry.errors import redact
-from vecferry.process import RunState, once
+from vecferry.errors import redact, shorten
+from vecferry.run.scope import run_scope
+from vecferry.run.state import RunState, RunStatus
 
 SECONDS = 0.5
 REMOTE_SECONDS = 2.0
@@ -126,7 +127,7 @@ class WorkerReporter:
 
 def told(run: str, state: RunState, folder: str) -> WorkerReporter:
     """This process's end of the channel of a run, made on first use."""
-    return once(("reports", run), lambda: WorkerReporter(state, folder))
+    return run_scope(run).get("reports", lambda: WorkerReporter(state, folder))
 
 
 def complain(folder: str, message: str) -> None:
@@ -138,18 +139,27 @@ def complain(folder: str, message: str) -> None:
         log.warning("the launcher can't be told: %s", redact(str(e)))
 
 
-class ClusterState(RunState):
+class ClusterState(RunStatus):
     """What all worker processes of a run told, as the launcher sees it."""
 
     def __init__(self, reject_limit: int | None, folder: str) -> None:
         super().__init__(reject_limit)
         self.folder = folder
         self.channel = Channel(folder)
-        self.workers = 0
         self._tallies: dict[str, dict[str, Any]] = {}
         self._due = 0.0
 
-    def gather(self, *, now: bool = False) -> None:
+    @property
+    def workers(self) -> int:
+        """How many worker processes have told anything."""
+        return len(self._tallies)
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether a worker has told anything."""
+        return self.workers > 0
+
+    def refresh(self, *, now: bool = False) -> None:
         """Reads what the workers wrote, at most once in some time; errors are told by the end."""
         moment = time.monotonic()
         if not now and moment < self._due:
@@ -163,9 +173,7 @@ class ClusterState(RunState):
         for name in (_STOP, LAUNCHER):
             found.pop(name, None)
         self._tallies.update(found)
-        tallies = list(self._tallies.values())
-        self.workers = len(tallies)
-        for tally in tallies:
+        for tally in self._tallies.values():
             if tally.get("failure"):
                 self.fail(tally["failure"], fatal=bool(tally.get("fatal")))
             if tally.get("stopped_by"):
@@ -174,15 +182,20 @@ class ClusterState(RunState):
         if self.reject_limit is not None and rejected > self.reject_limit:
             self.over_limit = True
 
-    def counts(self) -> dict[str, int]:
-        """The counters of all workers together, or the runner's own where those are known."""
-        total = self._sum(tally.get("counts", {}) for tally in self._tallies.values())
-        return {**total, **self._settled}
+    def request_stop(self, why: str) -> None:
+        """Asks the workers through their folder; where that can't be written to, it is logged."""
+        self.end(why)
+        try:
+            self.channel.stop(why)
+        except Exception as e:
+            log.error("the workers can't be asked to stop: %s", redact(shorten(e)))
 
-    def rejects(self) -> dict[tuple[str, str], int]:
-        """The rejects of all workers, or those in the folder of rejects where it was read."""
-        if self._settled_rejects is not None:
-            return dict(self._settled_rejects)
+    def counted(self) -> dict[str, int]:
+        """The counters of all workers together."""
+        return self._sum(tally.get("counts", {}) for tally in self._tallies.values())
+
+    def rejected(self) -> dict[tuple[str, str], int]:
+        """The rejects of all workers together."""
         total: Counter[tuple[str, str]] = Counter()
         for tally in self._tallies.values():
             for step, reason, rows in tally.get("rejects", []):
@@ -191,14 +204,15 @@ class ClusterState(RunState):
 
     def samples(self, name: str) -> Counter[int]:
         """A distribution over all workers."""
-        found = (tally.get("samples", {}).get(name, {}) for tally in self._tallies.values())
-        total = self._sum(found)
+        total = self._sum(self._samples(name))
         return Counter({int(value): n for value, n in total.items()})
 
     def most(self, name: str) -> int:
         """The sum over the workers of the greatest value of a distribution."""
-        found = (tally.get("samples", {}).get(name, {}) for tally in self._tallies.values())
-        return sum(max(map(int, samples), default=0) for samples in found)
+        return sum(max(map(int, samples), default=0) for samples in self._samples(name))
+
+    def _samples(self, name: str) -> list[dict[str, int]]:
+        return [tally.get("samples", {}).get(name, {}) for tally in self._tallies.values()]
 
     @staticmethod
     def _sum(parts: Iterable[dict[str, int]]) -> Counter[str]:

@@ -13,7 +13,7 @@ import pytest
 from tests.services.server import eventually
 from vecferry.pipelines.run.rejects import ONCE, tidy_rejects
 from vecferry.process import RunState, end_run, run_state
-from vecferry.reporting import ClusterState, complain, told
+from vecferry.run.channel import ClusterState, complain, told
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -38,7 +38,7 @@ def test_a_launcher_sees_the_sum_of_what_workers_counted(folder: str) -> None:
             state.reject("Embed", "refused-input")
             state.observe({"embed-in-flight": [2, 4]})
             worker(folder, run).tell()
-        launcher.gather(now=True)
+        launcher.refresh(now=True)
         assert launcher.workers == 2
         assert launcher.counts() == {"rows-read": 20}
         assert launcher.rejects() == {("Embed", "refused-input"): 2}
@@ -46,7 +46,7 @@ def test_a_launcher_sees_the_sum_of_what_workers_counted(folder: str) -> None:
         assert not launcher.over_limit
         for _ in range(2):
             run_state(runs[0]).reject("Embed", "refused-input")
-        eventually(lambda: launcher.gather(now=True) or launcher.over_limit, 10)
+        eventually(lambda: launcher.refresh(now=True) or launcher.over_limit, 10)
         launcher.settle({"rows-read": 19})
         assert launcher.counts() == {"rows-read": 19}
     finally:
@@ -72,10 +72,10 @@ def test_workers_hear_of_a_stop(folder: str) -> None:
 def test_what_a_worker_could_not_start_for_is_fatal(folder: str) -> None:
     """Trying again would not help."""
     launcher = ClusterState(None, folder)
-    launcher.gather(now=True)
+    launcher.refresh(now=True)
     assert not launcher.fatal
     complain(folder, "it lacks psycopg")
-    launcher.gather(now=True)
+    launcher.refresh(now=True)
     assert launcher.fatal
     assert launcher.failure == "it lacks psycopg"
 

@@ -1,0 +1,107 @@
+"""What a launcher needs of the place where a job runs: this process, or a cluster."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from vecferry.beam import ListSplits
+from vecferry.pipelines.job.resolve import ResolvedJob
+from vecferry.pipelines.run.options import RunOptions
+from vecferry.pipelines.run.splits import here
+from vecferry.process import RunStatus, run_state
+from vecferry.steps import Target
+
+
+@dataclass
+class RunResult:
+    """How a job ended: an error or none, whether it was cancelled, whether counts are exact."""
+
+    error: str | None = None
+    cancelled: bool = False
+    committed: bool = False
+
+
+class JobRun(ABC):
+    """One run of a job. `LocalRun`, `PortableRun` and `ClusterRun` say what each runner needs.
+
+    A launcher calls, in this order: `check_workers`, `accept`, `hand_over`, `pipeline`, `submit`,
+    `left`, `watch`, `settle`. Where the job is refused before it was submitted, it calls `abandon`.
+
+    Attributes:
+      id: the name of this run in its report and its rejects.
+      name: the name of the job on its runner.
+      rejects: the folder of this run's rejects.
+      state: what is known of the run.
+      replay: the folder whose rejects are read in place of the source.
+      parallelism: the number of streams that the runner works with.
+      streams: the most bundles that may read at a time; None where there is nothing to bound.
+      reports: the folder through which workers and launcher speak; None in one process.
+    """
+
+    def __init__(self, resolved: ResolvedJob, options: RunOptions) -> None:
+        self.resolved, self.options = resolved, options
+        self.id = f"{datetime.datetime.now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        self.name = f"{resolved.job.name}-{self.id}"
+        self.rejects = os.path.join(self.folder(options.rejects), self.name)
+        self.replay = options.replay and self.folder(options.replay)
+        self.parallelism = 1
+        self.streams: int | None = None
+        self.reports: str | None = None
+        self.state = self.open_state()
+
+    @property
+    def one_stream(self) -> bool:
+        """Whether one stream reads: a part of the rows, or the rejects of another run."""
+        return self.options.limit is not None or self.replay is not None
+
+    def folder(self, folder: str) -> str:
+        """A folder of rejects, as the workers name it."""
+        return folder
+
+    def open_state(self) -> RunStatus:
+        """Where the counts of the run are seen. JobError where workers can't tell anything."""
+        return run_state(self.id, self.resolved.job.setting.error_limit.record)
+
+    def check_workers(self) -> None:
+        """Raises JobError where the workers can't run the job."""
+        return
+
+    def accept(self, target: Target) -> None:
+        """Raises JobError where the run can't do what the target asks for at the end of a job."""
+        return
+
+    def hand_over(self, splits: list[Any]) -> ListSplits:
+        """How the workers get the splits that were listed; chooses the number of streams, too."""
+        return here(self.id, splits)
+
+    @abstractmethod
+    def pipeline(self) -> beam.Pipeline:
+        """An empty pipeline of the runner."""
+
+    @abstractmethod
+    def submit(self, pipeline: beam.Pipeline) -> None:
+        """Starts the job."""
+
+    def left(self) -> list[str] | None:
+        """How to follow a job that the launcher leaves, a line each; None where it stays."""
+        return None
+
+    @abstractmethod
+    def watch(self, on_progress: Callable[[], None]) -> RunResult:
+        """Follows the job to its end; a second Ctrl-C raises KeyboardInterrupt."""
+
+    def settle(self) -> None:
+        """Counts once what a runner repeated, after the job's end."""
+        return
+
+    def abandon(self) -> None:
+        """Removes what was written for the workers of a job that was refused."""
+        return

@@ -1,0 +1,72 @@
+"""The steps of a job as the launcher uses them, without Beam."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep, context_of
+from vecferry.steps import Source, StepContext, Target, Transformer
+
+
+class JobLogic:
+    """The source, the transformers and the target of a job in this process, each made once.
+
+    What one of them has found out, such as the files that there are, is found out once in a run.
+
+    Args:
+      resolved: the job.
+      run: the run's name.
+      row_limit: how many rows are to be read at most.
+      retry_deadline: how many seconds a step waits for a server that is away; by default as long
+        as a run does.
+    """
+
+    def __init__(
+        self,
+        resolved: ResolvedJob,
+        run: str,
+        *,
+        row_limit: int | None = None,
+        retry_deadline: float | None = None,
+    ) -> None:
+        self._resolved, self.run = resolved, run
+        self._row_limit, self._retry_deadline = row_limit, retry_deadline
+        self._transformers: dict[str, Transformer] = {}
+
+    @functools.cached_property
+    def source(self) -> Source:
+        """The source of the job's reader."""
+        step = self._resolved.reader
+        source: Source = step.logic(
+            dataclasses.replace(self.context(step), row_limit=self._row_limit)
+        )
+        return source
+
+    def transformer(self, step: ResolvedStep) -> Transformer:
+        """The transformer of a step between the ends."""
+        if step.name not in self._transformers:
+            if self._retry_deadline is not None:
+                settings = step.settings.with_deadline(self._retry_deadline)
+                step = dataclasses.replace(step, settings=settings)
+            self._transformers[step.name] = step.logic(self.context(step))
+        return self._transformers[step.name]
+
+    @functools.cached_property
+    def target(self) -> Target:
+        """What the job's writer writes to."""
+        step = self._resolved.writer
+        target: Target = step.logic(self.context(step))
+        return target
+
+    def context(self, step: ResolvedStep) -> StepContext:
+        """What a step is told of the run."""
+        context = context_of(self._resolved, step, self.run)
+        if self._retry_deadline is not None:
+            context = dataclasses.replace(context, retry_deadline=self._retry_deadline)
+        return context
+
+    def close(self) -> None:
+        """Lets go of what the transformers hold."""
+        for transformer in self._transformers.values():
+            transformer.close()

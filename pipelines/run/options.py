@@ -1,0 +1,42 @@
+"""How a job is run, apart from what the job says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """How a job runs where its workers are other processes.
+
+    `shared_files` says that they see this machine's files, `detach` that the launcher leaves once
+    the job runs; with `secrets` ``worker`` no secret is part of what is submitted.
+    """
+
+    shared_files: bool = False
+    detach: bool = False
+    secrets: str = "job"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What the command line says of a run.
+
+    Attributes:
+      runner: the runner of Beam, by its name.
+      beam_options: what is handed to Beam, as words of a command line.
+      rejects: the folder of the rejects of all runs; any fsspec URL on a cluster.
+      replay: the folder of the run whose rejects are read in place of the source.
+      limit: how many rows are read at most.
+      preflight: whether source, endpoints and target are tried first.
+      poll_seconds: how often progress is told.
+    """
+
+    runner: str = "DirectRunner"
+    beam_options: tuple[str, ...] = ()
+    rejects: str = "rejects"
+    replay: str | None = None
+    limit: int | None = None
+    preflight: bool = True
+    poll_seconds: float = 0.1
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)

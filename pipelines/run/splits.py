@@ -1,0 +1,107 @@
+"""How the splits that a launcher has listed reach those who read them.
+
+A plan is made once, by the launcher. Up to `INLINE_BYTES` of pickled splits travel in the pipeline.
+More would make the pipeline's description too large for a runner: a run whose workers are threads
+of this process hands them over through its scope, a run on a cluster through files in the folder
+of its rejects, which all workers reach. There is one file for each stream. Its digest travels in
+the pipeline, so that a worker unpickles only what the launcher wrote.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+
+from vecferry.beam import Dealt, ListSplits, deal
+from vecferry.errors import FatalError, redact
+from vecferry.process import run_scope
+
+FOLDER = "splits"
+"""Within a run's folder of rejects."""
+INLINE_BYTES = 1 << 20
+_LEAST_BYTES = 16
+"""A pickled split takes more than this."""
+
+
+def here(run: str, splits: list[Any]) -> ListSplits:
+    """Hands splits to workers that are threads of this process."""
+    if _small(splits):
+        return functools.partial(list, splits)
+    run_scope(run).get("splits", lambda: splits)
+    return functools.partial(_from_scope, run)
+
+
+def elsewhere(folder: str, splits: list[Any], streams: int) -> ListSplits:
+    """Hands splits to workers that reach `folder`, dealt out to `streams` of them.
+
+    Raises OSError where the folder can't be written to.
+    """
+    if _small(splits):
+        return functools.partial(list, splits)
+    fs, path = fsspec.core.url_to_fs(folder)
+    fs.makedirs(f"{path.rstrip('/')}/{FOLDER}", exist_ok=True)
+    stored: list[Any] = []
+    for number, dealt in enumerate(deal(splits, streams)):
+        content = pickle.dumps(list(dealt), pickle.HIGHEST_PROTOCOL)
+        place = f"{folder.rstrip('/')}/{FOLDER}/{number:05}.pickle"
+        with fsspec.open(place, "wb") as file:
+            file.write(content)
+        stored.append(StoredSplits(place, _digest(content)))
+    return functools.partial(list, stored)
+
+
+def remove_splits(folder: str) -> None:
+    """Removes what `elsewhere` has written."""
+    fs, path = fsspec.core.url_to_fs(folder)
+    place = f"{path.rstrip('/')}/{FOLDER}"
+    if fs.exists(place):
+        fs.rm(place, recursive=True)
+
+
+@dataclass(frozen=True)
+class StoredSplits(Dealt):
+    """The splits of one stream, in a file."""
+
+    place: str
+    digest: str
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            with fsspec.open(self.place, "rb") as file:
+                content: bytes = file.read()
+        except OSError as e:
+            raise FatalError(
+                f"the list of what to read, {self.place}, can't be read: {redact(str(e))}; workers "
+                "must reach the folder of rejects"
+            ) from e
+        if _digest(content) != self.digest:
+            raise FatalError(
+                f"the list of what to read, {self.place}, was changed since it was written: run "
+                "the job again, with a folder of rejects that nobody else writes to"
+            )
+        yield from pickle.loads(content)
+
+
+def _from_scope(run: str) -> list[Any]:
+    def absent() -> list[Any]:
+        raise FatalError(
+            "the list of what to read is in another process: leave out --direct_running_mode"
+        )
+
+    return run_scope(run).get("splits", absent)
+
+
+def _small(splits: list[Any]) -> bool:
+    if len(splits) * _LEAST_BYTES > INLINE_BYTES:
+        return False
+    return len(pickle.dumps(splits, pickle.HIGHEST_PROTOCOL)) <= INLINE_BYTES
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=32).hexdigest()

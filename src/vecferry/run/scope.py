@@ -1,0 +1,103 @@
+"""What must be one per worker process: clients, caches, limits.
+
+Bundles and DoFn instances come and go, on Flink dozens of times a minute; what is made here stays.
+Beam's own ``Shared`` keeps only what was acquired last.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+T = TypeVar("T")
+
+
+class Scope:
+    """Objects that are made once and shared by all threads, until the scope is closed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: dict[Hashable, tuple[threading.Lock, list[Any]]] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The object made under `key`; `make` is called the first time only.
+
+        Two threads that ask for different keys do not wait for each other. A `make` that raises
+        leaves nothing behind: the next caller tries again.
+        """
+        with self._lock:
+            lock, box = self._made.setdefault(key, (threading.Lock(), []))
+        with lock:
+            if not box:
+                box.append(make())
+            return box[0]  # type: ignore[no-any-return]
+
+    def take(self, wanted: Callable[[Hashable], bool] = lambda key: True) -> list[Any]:
+        """Removes the objects whose keys are `wanted`, and returns them, to be closed."""
+        with self._lock:
+            keys = [k for k in self._made if wanted(k)]
+            return [self._made.pop(k)[1][0] for k in keys if self._made[k][1]]
+
+    def close(self) -> None:
+        """Removes all objects, and closes those that can be closed."""
+        for made in self.take():
+            if isinstance(made, _Closable):
+                made.close()
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    def close(self) -> object: ...
+
+
+PROCESS = Scope()
+"""What outlives runs: tokenizers, clients of object stores. Keys start with the owner's name."""
+
+_RUNS = Scope()
+
+
+class RunScope(Scope):
+    """What one run has made in this process: clients, stores, caches; closed when the run ends."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__()
+        self.run = run
+
+    def note_once(self, logger: logging.Logger, step: str, text: str) -> bool:
+        """Logs a warning about a step, the first time only; True where it did."""
+        noted = False
+
+        def note() -> bool:
+            nonlocal noted
+            logger.warning("step %r: %s", step, text)
+            noted = True
+            return True
+
+        self.get(("note", step, text), note)
+        return noted
+
+
+def run_scope(run: str) -> RunScope:
+    """The scope of `run` in this process, made on first use."""
+    return _RUNS.get(run, lambda: RunScope(run))
+
+
+def once(key: Hashable, make: Callable[[], T]) -> T:
+    """The object made under `key` in this process; see `Scope.get`."""
+    return PROCESS.get(key, make)
+
+
+def forget(run: str) -> list[Any]:
+    """Forgets what belongs to `run`, and returns it, to be closed."""
+    scopes = _RUNS.take(lambda key: key == run)
+    made = [thing for scope in scopes for thing in scope.take()]
+    return made + PROCESS.take(lambda key: isinstance(key, tuple) and run in key)
+
+
+def end_run(run: str) -> None:
+    """Forgets what belongs to `run` and closes what can be closed: clients, caches, files."""
+    for made in forget(run):
+        if isinstance(made, _Closable):
+            made.close()
