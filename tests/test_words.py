@@ -29,7 +29,6 @@ UNFINISHED = {
     "CONTRIBUTING.md",
     "beam-yaml.md",
     "beam.md",
-    "deploying.md",
     "performance.md",
     "templates.md",
     "writing-a-sink.md",
