@@ -42,7 +42,6 @@ KNOWN_ARROWS = {
 """Arrows that no rule allows. Cut them; add none."""
 
 KNOWN_CIRCLES = {
-    ("io/files/formats", "io/files"),
     ("io/files/stores", "io/files"),
     ("transforms/embed/endpoints", "transforms/embed"),
     ("transforms/embed/endpoints", "transforms/embed/images"),
@@ -143,7 +142,6 @@ APART = re.compile(r"\bApart from [\w./` ]+ because\b")
 """What a docstring says of a module that has one importer: "Apart from X because …"."""
 
 KNOWN_ALONE = {
-    "vecferry.io.files.formats.csv_blocks",
     "vecferry.io.milvus.wire",
     "vecferry.io.odps.plan",
     "vecferry.io.postgresql.connect",

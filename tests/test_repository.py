@@ -156,8 +156,8 @@ def guesses() -> list[str]:
 
 MAY_GUESS = {
     "vecferry.io.common.reach._causes",
-    "vecferry.io.files.formats.json._Source.__init__",
-    "vecferry.io.files.formats.text.read_head",
+    "vecferry.io.files.formats.json_documents._Source.__init__",
+    "vecferry.io.files.formats.line_files.read_head",
     "vecferry.io.files.source.FileSource._failed",
     "vecferry.io.files.stores.base.filesystem",
     "vecferry.io.mysql.client.explained",

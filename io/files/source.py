@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from operator import length_hint
 
 from vecferry.errors import FatalError, JobError, VecferryError
-from vecferry.io.files.formats.base import FileSplit, format_of
+from vecferry.io.files.formats.base import FileSplit
 from vecferry.io.files.formats.unpack import UNPACK_ERRORS, Damaged, explain
 from vecferry.io.files.settings import FilesSettings
 from vecferry.io.files.stores.base import FileInfo, NoFile, filesystem
@@ -37,7 +37,8 @@ class FileSource:
         self.settings, self.context, self.counts = settings, context, Counts()
         self._split_bytes = split_bytes
         self._store = filesystem(connection, context.retry_deadline)
-        self._format = format_of(settings, context, self._store.open)
+        self._spec = settings.spec
+        self._format = self._spec.reader(context, self._store.open)
 
     def check(self) -> None:
         """Raises JobError where there is nothing to read or the first file can't be opened."""
@@ -122,7 +123,7 @@ class FileSource:
         def part(start: int, end: int | None) -> FileSplit:
             return FileSplit(file.path, start, end, file.size, file.version)
 
-        if self.settings.packing(file.path) or (file.size and not self.settings.splittable):
+        if self._spec.packing(file.path) or (file.size and not self._spec.splittable):
             return [part(0, None)]
         step = self._split_bytes
         return [part(at, min(at + step, file.size)) for at in range(0, file.size, step)]
@@ -160,5 +161,5 @@ class FileSource:
         elif isinstance(error, Damaged):
             what = str(error)
         else:
-            what = explain(self.settings.packing(path), error) or f"can't be read: {error}"
+            what = explain(self._spec.packing(path), error) or f"can't be read: {error}"
         return f"{path} {what}"

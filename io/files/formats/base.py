@@ -1,18 +1,76 @@
-"""What the file reader and the formats agree on."""
+"""The formats of files: their table, and what each one tells of itself.
+
+The module of a format holds its `FormatSpec`: which settings fit, whether a file may be cut, what
+reads one. No such module imports a library at its head, since `vecferry check` loads the module.
+A format is added by its module and its row in `FORMATS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import importlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from vecferry.io.files.formats.records import Items
-from vecferry.io.files.settings import TABLES, FilesSettings
-from vecferry.rows import Change, Reject
-from vecferry.steps import StepContext
+from vecferry.io.files.formats.parameters import CsvReaderConfig, FileColumn
+
+if TYPE_CHECKING:
+    from vecferry.io.files.formats.columnar import Table
+    from vecferry.io.files.formats.records import Items, Parser, Rejects
+    from vecferry.rows import Change, Reject, Row
+    from vecferry.steps import StepContext
+
+FORMATS = {
+    "jsonl": "vecferry.io.files.formats.jsonl:JsonLinesSpec",
+    "csv": "vecferry.io.files.formats.csv:CsvSpec",
+    "text": "vecferry.io.files.formats.text:TextSpec",
+    "json": "vecferry.io.files.formats.json:JsonSpec",
+    "parquet": "vecferry.io.files.formats.parquet:ParquetSpec",
+    "orc": "vecferry.io.files.formats.orc:OrcSpec",
+}
+"""The class of each format, by its name in a job."""
+
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".zip": "zip", ".zst": "zstd"}
+"""How a file is packed, by the ending of its name."""
 
 Opener = Callable[[str], Any]
 """Opens the file of a path for reading bytes, for a `with`."""
+
+
+class FormatSettings(Protocol):
+    """What a job says of its files, under the names of the parameters."""
+
+    @property
+    def column(self) -> Sequence[FileColumn]:
+        """The columns; none: all that a file has."""
+
+    @property
+    def field_delimiter(self) -> str | None:
+        """What stands between the fields of a line, if the job says so."""
+
+    @property
+    def encoding(self) -> str:
+        """Python's name of the encoding."""
+
+    @property
+    def null_format(self) -> str | None:
+        """The text of a field that is null."""
+
+    @property
+    def skip_header(self) -> bool:
+        """Whether the first line has the names of the columns."""
+
+    @property
+    def csv_reader_config(self) -> CsvReaderConfig:
+        """How CSV is quoted."""
+
+    @property
+    def compress(self) -> str | None:
+        """How files are packed, whatever their names end in."""
+
+    @property
+    def max_line_bytes(self) -> int:
+        """The most bytes of a line or record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +92,7 @@ class FileSplit:
         return self.start == 0 and (self.end is None or self.end >= self.size)
 
 
-class Format(Protocol):
+class FileReader(Protocol):
     """Reads the files of one format; a file comes open, at its beginning."""
 
     def check(self, path: str, raw: Any) -> None:
@@ -51,16 +109,149 @@ class Format(Protocol):
         """The row of a record that was rejected earlier with `raw`."""
 
 
-def format_of(settings: FilesSettings, context: StepContext, opener: Opener) -> Format:
-    """What reads the files of the job."""
-    if settings.file_format in TABLES:
-        from vecferry.io.files.formats.columnar import TableFiles
+@dataclass(frozen=True, kw_only=True)
+class FormatSpec:
+    """What a reader of one format needs to know of a job; small and without a library."""
 
-        return TableFiles(settings, context, opener)
-    if settings.file_format == "json":
-        from vecferry.io.files.formats.json import JsonDocuments
+    name: ClassVar[str]
 
-        return JsonDocuments(settings, context, opener)
-    from vecferry.io.files.formats.text import TextFiles
+    columns: tuple[FileColumn, ...] = ()
+    compress: str | None = None
 
-    return TextFiles(settings, context, opener)
+    @classmethod
+    def check_settings(cls, settings: FormatSettings) -> None:
+        """Raises ValueError where the settings do not fit the format."""
+        if settings.compress not in (None, "none", *COMPRESSIONS.values()):
+            raise ValueError(
+                f"compress {settings.compress!r} is no compression known here: use gzip, bzip2, "
+                "zip, zstd or none, or leave it out to go by the ending .gz, .bz2, .zip or .zst"
+            )
+
+    @classmethod
+    def of(cls, settings: FormatSettings) -> Self:
+        """What settings that fit say of the format."""
+        return cls(columns=tuple(settings.column), compress=settings.compress)
+
+    def reader(self, context: StepContext, opener: Opener) -> FileReader:
+        """What reads the files of the job."""
+        raise NotImplementedError
+
+    @property
+    def splittable(self) -> bool:
+        """Whether a file that is not packed may be cut at any record border."""
+        return not self.numbers
+
+    @property
+    def by_name(self) -> bool:
+        """Whether a column is found by its name: a key of an object, or a name in the header."""
+        return _by_name(self.columns)
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns that are the number of the line, which only a reader of all lines knows."""
+        return [c.label for c in self.columns if c.source == "lineNumber"]
+
+    def constants(self, path: str) -> Row:
+        """The columns that are the same in each row of the file at `path`."""
+        names = {c.label: path for c in self.columns if c.source == "fileName"}
+        return {c.label: c.constant for c in self.columns if c.value is not None} | names
+
+    def packing(self, path: str) -> str | None:
+        """How the file at `path` is packed: gzip, bzip2, zip, zstd, or None."""
+        if self.compress == "none":
+            return None
+        ending = path[path.rfind(".") :].lower() if "." in path else ""
+        return self.compress or COMPRESSIONS.get(ending)
+
+
+def _by_name(columns: Sequence[FileColumn]) -> bool:
+    return not columns or any(c.index is None and c.in_file for c in columns)
+
+
+def require_header(settings: FormatSettings) -> None:
+    """ValueError where fields are found by names, and the files of lines have no header line."""
+    if not _by_name(settings.column) or settings.skip_header:
+        return
+    first = next((c.label for c in settings.column if c.index is None and c.in_file), "")
+    which = f"column {first!r} by name" if settings.column else '["*"]'
+    raise ValueError(
+        f"{which} needs a header line with names: set skipHeader to true, "
+        "or give each column its index"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineSpec(FormatSpec):
+    """A format of lines, or of records that are a few lines; `max_bytes` is the longest."""
+
+    encoding: str = "utf-8"
+    max_bytes: int
+    skip_header: bool = False
+    null: str | None = None
+    delimiter: str = ","
+
+    @classmethod
+    def of(cls, settings: FormatSettings) -> Self:
+        """As elsewhere."""
+        return cls(
+            columns=tuple(settings.column),
+            compress=settings.compress,
+            encoding=settings.encoding,
+            max_bytes=settings.max_line_bytes,
+            skip_header=settings.skip_header,
+            null=settings.null_format,
+            delimiter=settings.field_delimiter or ",",
+        )
+
+    def reader(self, context: StepContext, opener: Opener) -> FileReader:
+        """A reader of any range of bytes."""
+        from vecferry.io.files.formats.line_files import LineFiles
+
+        return LineFiles(self, context, opener)
+
+    @property
+    def block_bytes(self) -> int | None:
+        """How much is best read at once; None: as the lines are long."""
+        return None
+
+    def names(self, header: str) -> list[str]:
+        """The names in a header line; `UnfitValue` where they can't be read."""
+        return header.split(self.delimiter)
+
+    def parser(self, header: list[str] | None, rejects: Rejects) -> Parser:
+        """A new parser for one split of a file with these names in its header."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnarSpec(FormatSpec):
+    """A format of columns that is cut into units: row groups, or stripes."""
+
+    unit: ClassVar[str]
+
+    @classmethod
+    def check_settings(cls, settings: FormatSettings) -> None:
+        """A file says itself how its parts are compressed."""
+        if settings.skip_header:
+            raise ValueError(f"{cls.name} files have no header line: remove skipHeader")
+
+    def reader(self, context: StepContext, opener: Opener) -> FileReader:
+        """A reader of the columns asked for."""
+        from vecferry.io.files.formats.columnar import ColumnarFiles
+
+        return ColumnarFiles(self, context, opener)
+
+    def packing(self, path: str) -> str | None:
+        """Never."""
+        return None
+
+    def table(self, raw: Any) -> Table:
+        """The open file; raises what its library raises."""
+        raise NotImplementedError
+
+
+def format_class(name: str) -> type[FormatSpec]:
+    """The class of a format in `FORMATS`."""
+    module, _, own = FORMATS[name].partition(":")
+    found: type[FormatSpec] = getattr(importlib.import_module(module), own)
+    return found

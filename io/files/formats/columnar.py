@@ -1,4 +1,4 @@
-"""Reads parquet and orc files: by row group, by stripe, and of them only the columns asked for.
+"""Reads files of columns: by row group, by stripe, and of them only the columns asked for.
 
 A split has the row groups whose share of the file begins in its bytes. Of a parquet file a few
 pages and a batch of rows are held at once, of an orc file one stripe.
@@ -19,115 +19,28 @@ from vecferry.errors import FatalError, near, shorten
 from vecferry.io.common.arrow import column_values, value_converter
 from vecferry.io.common.types import ConvertValue
 from vecferry.io.common.unfit import UnfitValue
-from vecferry.io.files.formats.base import FileSplit, Opener
-from vecferry.io.files.formats.records import Items, constants, row_maker, wrong_type
+from vecferry.io.files.formats.base import ColumnarSpec, FileSplit, Opener
+from vecferry.io.files.formats.records import Items, row_maker, wrong_type
 from vecferry.io.files.formats.unpack import Damaged
-from vecferry.io.files.settings import FilesSettings
 from vecferry.rows import Change, Reject, Row, changes, decode_value, encode_value
 from vecferry.steps import StepContext
-
-BATCH_BYTES = 1 << 20
-MOST_ROWS = 4096
-PAGE_BUFFER = 256 << 10
-LEAST_REPEATED, MOST_REPEATED_BYTES = 256, 64 << 20
-"""A value that is stored once for many rows takes its place in each row of a batch."""
 
 
 class Table(Protocol):
     """A file of columns that is cut into units: row groups, or stripes.
 
-    `names` are those of its columns; `twice` is one that several of them have, else empty. `timed`
-    are columns of timestamps that may overflow.
+    `names` are those of its columns. Timestamps of the `doubtful` ones may come as other times.
     """
 
     names: list[str]
-    twice: str
     units: int
-    timed: set[str]
+    doubtful: frozenset[str]
 
     def rows(self, unit: int) -> int:
         """How many rows the unit has; 0 where that is not known before it has been read."""
 
     def batches(self, unit: int, names: list[str] | None) -> Iterator[Any]:
         """The unit's rows as Arrow record batches of the columns `names`; None: of all."""
-
-
-class Parquet:
-    """A parquet file; its pages are read as rows are asked for."""
-
-    def __init__(self, raw: Any) -> None:
-        import pyarrow.parquet as pq
-
-        self._file = pq.ParquetFile(
-            raw,
-            buffer_size=PAGE_BUFFER,
-            pre_buffer=False,
-            coerce_int96_timestamp_unit="us",  # nanoseconds overflow outside the years 1677 to 2262
-            page_checksum_verification=True,
-        )
-        self.names = list(self._file.schema_arrow.names)
-        self.timed: set[str] = set()
-        self.twice = _twice(self.names)
-        self.units = self._file.metadata.num_row_groups
-
-    def rows(self, unit: int) -> int:
-        """As the footer says."""
-        return int(self._file.metadata.row_group(unit).num_rows)
-
-    def batches(self, unit: int, names: list[str] | None) -> Iterator[Any]:
-        """Batches of about a megabyte; of more where a few long values come over and over."""
-        group = self._file.metadata.row_group(unit)
-        width = max(1, group.total_byte_size // max(1, group.num_rows))
-        rows = min(MOST_ROWS, max(1, BATCH_BYTES // width))
-        rows = min(rows, max(LEAST_REPEATED, MOST_REPEATED_BYTES // self._longest(group)))
-        yield from self._file.iter_batches(
-            rows, row_groups=[unit], columns=names, use_threads=False
-        )
-
-    def _longest(self, group: Any) -> int:
-        """About the most bytes that a value may have which is stored once for many rows."""
-        longest = 1
-        for i in range(group.num_columns):
-            chunk = group.column(i)
-            if chunk.has_dictionary_page and chunk.dictionary_page_offset is not None:
-                packed = chunk.data_page_offset - chunk.dictionary_page_offset
-                ratio = chunk.total_uncompressed_size / max(1, chunk.total_compressed_size)
-                size = min(packed * ratio, chunk.total_uncompressed_size)
-                longest = max(longest, int(size))
-        return longest
-
-
-OVERFLOWS_SILENTLY = int(pa.__version__.partition(".")[0]) < 25
-"""Whether pyarrow gives another time for one in an orc file that its nanoseconds don't reach."""
-
-
-class Orc:
-    """An orc file; a stripe is read at once."""
-
-    def __init__(self, raw: Any) -> None:
-        import pyarrow.orc
-
-        self._file = pyarrow.orc.ORCFile(raw)
-        self.names = list(self._file.schema.names)
-        self.timed = {f.name for f in self._file.schema if "timestamp" in str(f.type)}
-        self.twice = _twice(self.names)
-        self.units = self._file.nstripes
-        self._rows: dict[int, int] = {}
-
-    def rows(self, unit: int) -> int:
-        """As the stripe says: pyarrow does not give the footer's numbers."""
-        return self._rows.get(unit, 0)
-
-    def batches(self, unit: int, names: list[str] | None) -> Iterator[Any]:
-        """One batch."""
-        # Of no column pyarrow gives no rows.
-        batch = self._file.read_stripe(unit, columns=self.names[:1] if names == [] else names)
-        self._rows = {unit: batch.num_rows}
-        yield batch
-
-
-def _twice(names: list[str]) -> str:
-    return next((n for n in names if names.count(n) > 1), "")
 
 
 ROWS_AT_ONCE = 256
@@ -152,15 +65,15 @@ class _Column:
     convert: ConvertValue | None
 
 
-class TableFiles:
-    """The formats parquet and orc; see `vecferry.io.files.formats.base.Format`.
+class ColumnarFiles:
+    """The formats of columns; see `vecferry.io.files.formats.base.FileReader`.
 
     The origin of a row is ``path:group/row``: the row group or stripe and the row in it, from 0.
     """
 
-    def __init__(self, settings: FilesSettings, context: StepContext, opener: Opener) -> None:
-        self.settings, self.context, self._open = settings, context, opener
-        self._numbers = [c.label for c in settings.column if c.source == "lineNumber"]
+    def __init__(self, spec: ColumnarSpec, context: StepContext, opener: Opener) -> None:
+        self.spec, self.context, self._open = spec, context, opener
+        self._numbers = spec.numbers
 
     def check(self, path: str, raw: Any) -> None:
         """Reads the file's footer; FatalError where it lacks a column of the job."""
@@ -170,9 +83,9 @@ class TableFiles:
         """Rows and rejects of a few rows at a time; their bytes are a share of the file."""
         table = self._table(raw)
         columns = self._columns(split.path, table)
-        if OVERFLOWS_SILENTLY and table.timed.intersection(c.field for c in columns):
+        if table.doubtful.intersection(c.field for c in columns):
             self.context.scope.note_once(_log, self.context.step, _OVERFLOW)
-        names = sorted({c.field for c in columns}) if not table.twice else None
+        names = sorted({c.field for c in columns}) if not _twice(table.names) else None
         end = split.size if split.end is None else split.end
         borders = [i * split.size // table.units for i in range(table.units)] or [split.size]
         borders.append(split.size)
@@ -203,7 +116,7 @@ class TableFiles:
         unit, _, row = place.partition("/")
         found = {k: _kept(v) for k, v in orjson.loads(raw).items()}
         numbers: Row = {}
-        if self._numbers or any(c.index is not None for c in self.settings.column):
+        if self._numbers or any(c.index is not None for c in self.spec.columns):
             with self._open(path) as file:
                 table = self._table(file)
                 columns = self._columns(path, table)
@@ -211,7 +124,7 @@ class TableFiles:
                     above = sum(self._rows_of(table, u) for u in range(int(unit)))
                     numbers = dict.fromkeys(self._numbers, above + int(row) + 1)
         else:
-            wanted = [c for c in self.settings.column if c.in_file]
+            wanted = [c for c in self.spec.columns if c.in_file]
             columns = [
                 _Column(c.label, 0, c.name, value_converter(c.type, c.format)) for c in wanted
             ] or [_Column(k, 0, k, None) for k in found]
@@ -230,9 +143,8 @@ class TableFiles:
         return table.rows(unit) or sum(b.num_rows for b in self._read(table, unit, []))
 
     def _table(self, raw: Any) -> Table:
-        kind = Parquet if self.settings.file_format == "parquet" else Orc
         try:
-            return kind(raw)
+            return self.spec.table(raw)
         except (pa.ArrowException, OSError, ValueError) as e:
             raise self._damaged(e) from e
 
@@ -247,26 +159,25 @@ class TableFiles:
     def _damaged(self, error: Exception) -> Exception:
         if isinstance(error, OSError) and error.errno is not None:
             return error
-        kind = self.settings.file_format
         if "nanosecond resolution" in str(error):
             return Damaged(
                 "has a timestamp outside the years 1677 to 2262, which can't be read from an orc "
                 f"file ({shorten(error)}): leave its column out, or write the file as parquet"
             )
-        return Damaged(f"is no sound {kind} file ({shorten(error)}); write it anew")
+        return Damaged(f"is no sound {self.spec.name} file ({shorten(error)}); write it anew")
 
     def _columns(self, path: str, table: Table) -> list[_Column]:
         where = f"step {self.context.step!r}: {path}"
         listed = shorten(", ".join(table.names))
-        if not self.settings.column:
-            if table.twice:
+        if not self.spec.columns:
+            if twice := _twice(table.names):
                 raise FatalError(
-                    f"{where} has the column {table.twice!r} twice ({listed}); "
+                    f"{where} has the column {twice!r} twice ({listed}); "
                     "take columns by their index"
                 )
             return [_Column(n, i, n, None) for i, n in enumerate(table.names)]
         columns = []
-        for c in self.settings.column:
+        for c in self.spec.columns:
             if not c.in_file:
                 continue
             if c.index is not None and c.index >= len(table.names):
@@ -308,7 +219,7 @@ class TableFiles:
         ]
 
     def _rows(self, path: str, count: int, data: dict[str, list[Any]]) -> list[Row]:
-        fixed = constants(self.settings, path)
+        fixed = self.spec.constants(path)
         if not data:
             return [fixed] * count
         for label, value in fixed.items():
@@ -319,12 +230,11 @@ class TableFiles:
         origin = f"{path}:{unit}/{row}"
         bad = next(((k, v) for k, v in values.items() if isinstance(v, UnfitValue)), None)
         if bad is None:
-            return Change({**constants(self.settings, path), **values}, origin=origin)
+            return Change({**self.spec.constants(path), **values}, origin=origin)
         error = wrong_type(bad[0], ValueError(bad[1].message))
         kept = {k: _shown(v) for k, v in raw().items()}
         text = orjson.dumps(kept).decode()
-        group = "row group" if self.settings.file_format == "parquet" else "stripe"
-        message = f"{path}, {group} {unit}, row {row}: {error}"
+        message = f"{path}, {self.spec.unit} {unit}, row {row}: {error}"
         return self.context.reject(error.reason, message, raw=text, origin=origin)
 
     def _count(self, items: Items, number: int) -> None:
@@ -332,6 +242,11 @@ class TableFiles:
             for n, item in enumerate(items, number):
                 if isinstance(item, Change):
                     item.update(dict.fromkeys(self._numbers, n))
+
+
+def _twice(names: list[str]) -> str:
+    """A name that several columns have, else an empty text."""
+    return next((n for n in names if names.count(n) > 1), "")
 
 
 def _shown(value: Any) -> Any:

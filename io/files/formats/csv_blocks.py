@@ -1,5 +1,7 @@
 """CSV by the block: pyarrow parses what is plainly sound, the careful parser all the rest.
 
+Apart from `csv_lines` because not every kind of CSV is parsed by the block.
+
 A block is sound where its quotes stand only around whole fields and, doubled, in them, where it is
 valid in its encoding, and where all its records have equally many fields. Of such a block both
 parsers make the same rows; a test holds that.
@@ -17,19 +19,16 @@ import pyarrow as pa
 import pyarrow.csv
 
 from vecferry.io.common.arrow import objects
-from vecferry.io.files.formats.csv import CsvDialect, careful_parser
+from vecferry.io.files.formats.csv import BLOCK_BYTES, CsvSpec
 from vecferry.io.files.formats.lines import LONG_BLOCK_BYTES, LONG_LINE
 from vecferry.io.files.formats.records import (
     FEED_BYTES,
     Fields,
     FieldsToRow,
     Items,
-    Parser,
-    Rejects,
     RetryGate,
     row_maker,
 )
-from vecferry.io.files.settings import CsvReaderConfig, FilesSettings
 from vecferry.rows import changes
 
 FIND_BYTES = 64 << 10
@@ -40,12 +39,11 @@ _LF, _CR = 10, 13
 class CsvChecks:
     """Finds the records of blocks in the job's kind of CSV."""
 
-    def __init__(self, settings: FilesSettings) -> None:
-        config: CsvReaderConfig = settings.csv_reader_config
-        self._encoding, self._most = settings.encoding, settings.max_line_bytes
-        self._quote = ord(config.text_qualifier) if config.use_text_qualifier else None
-        self._delimiter, self._skip_blank = settings.delimiter, config.skip_empty_records
-        self._multiline = config.spans_lines
+    def __init__(self, spec: CsvSpec) -> None:
+        self._encoding, self._most = spec.encoding, spec.max_bytes
+        self._quote = None if spec.quote is None else ord(spec.quote)
+        self._delimiter, self._skip_blank = spec.delimiter, spec.skip_blank
+        self._multiline = spec.spans_lines
 
     def records(self, lines: bytes) -> tuple[pa.Buffer, Any]:
         """The records that end in `lines` as UTF-8; where they begin in `lines`, and the last ends.
@@ -135,9 +133,6 @@ def _next(codes: Any, places: Any) -> Any:
     return np.where(behind < len(codes), codes[np.minimum(behind, len(codes) - 1)], _LF)
 
 
-BLOCK_BYTES = 1 << 20
-"""So much is worth the fifth of a millisecond that a call of pyarrow takes."""
-
 PARSE_BYTES = 256 << 10
 """What pyarrow parses at once of a block: so little stays in a processor's cache."""
 
@@ -150,39 +145,23 @@ class QuickCsv:
 
     feed_bytes = BLOCK_BYTES
 
-    def __init__(
-        self, settings: FilesSettings, to_row: FieldsToRow, slow: Fields, prefix: str
-    ) -> None:
-        config: CsvReaderConfig = settings.csv_reader_config
+    def __init__(self, spec: CsvSpec, to_row: FieldsToRow, slow: Fields, prefix: str) -> None:
         self._slow, self._prefix, self._to_row = slow, prefix, to_row
-        self._checks = CsvChecks(settings)
+        self._checks = CsvChecks(spec)
         self._patience = RetryGate()
         self._rest, self._rest_at = b"", 0
-        null = settings.null_format
+        null = spec.null
         self._parse: dict[str, Any] = {
-            "delimiter": settings.delimiter,
-            "quote_char": config.text_qualifier if config.use_text_qualifier else False,
+            "delimiter": spec.delimiter,
+            "quote_char": spec.quote or False,
             "double_quote": True,
-            "newlines_in_values": config.spans_lines,
+            "newlines_in_values": spec.spans_lines,
         }
         self._convert: dict[str, Any] = {
             "null_values": [] if null is None else [null],
             "strings_can_be_null": null is not None,
             "quoted_strings_can_be_null": null is not None,
         }
-
-    @staticmethod
-    def fits(settings: FilesSettings) -> bool:
-        """Whether pyarrow can read the job's kind of CSV."""
-        config = settings.csv_reader_config
-        quoted = config.use_text_qualifier
-        return (
-            settings.delimiter.isascii()
-            and settings.delimiter not in "\r\n\0"
-            and settings.delimiter != config.text_qualifier
-            and not config.trim_whitespace
-            and not (quoted and config.escape_mode == 2)
-        )
 
     def feed(self, lines: bytes, at: int) -> Iterator[Items]:
         """The rows of the records that end in `lines`, and of those that waited."""
@@ -278,14 +257,3 @@ class QuickCsv:
 
 def _are_long(lines: bytes) -> bool:
     return lines.find(b"\n", 0, LONG_LINE) < 0
-
-
-def csv_parser(
-    settings: FilesSettings, dialect: CsvDialect, to_row: FieldsToRow, rejects: Rejects
-) -> Parser:
-    """The parser for the job's kind of CSV: the quick one before the careful one, if it fits."""
-    slow = careful_parser(settings, dialect, to_row, rejects)
-    # Without a field of the file there are no columns to count rows by.
-    if not QuickCsv.fits(settings) or not to_row.plan()[1]:
-        return slow
-    return QuickCsv(settings, to_row, slow, f"{rejects.path}:")

@@ -1,123 +1,46 @@
-"""JSON lines to rows, many lines at once where all of them are good."""
+"""JSON lines: an object a line, or the whole line as one text."""
 
 from __future__ import annotations
 
-import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import msgspec
-import numpy as np
+from vecferry.io.files.formats.base import FormatSettings, LineSpec
 
-from vecferry.io.common.unfit import UnfitValue
-from vecferry.io.files.formats.lines import LONG_LINE
-from vecferry.io.files.formats.records import (
-    AtOnce,
-    Items,
-    Rejects,
-    RetryGate,
-    no_object,
-    object_to_row,
-)
-from vecferry.io.files.settings import FilesSettings
-from vecferry.rows import INSERT, Change, Reject, Row, changes, unstamped
-
-_VALUE = msgspec.json.Decoder()
-_OBJECT = msgspec.json.Decoder(dict)
-_LF, _CR, _OPEN, _CLOSE = b"\n\r{}"
+if TYPE_CHECKING:
+    from vecferry.io.files.formats.records import Parser, Rejects
 
 
-class JsonLines(AtOnce):
-    """One JSON object a line; blank lines are passed over and not counted."""
+@dataclass(frozen=True, kw_only=True)
+class JsonLinesSpec(LineSpec):
+    """JSON lines."""
 
-    def __init__(self, settings: FilesSettings, rejects: Rejects) -> None:
-        self._rejects, self._prefix = rejects, f"{rejects.path}:"
-        self._encoding = None if settings.encoding == "utf-8" else settings.encoding
-        self._to_row = object_to_row(settings, rejects.path)
-        self._patience = RetryGate()
+    name = "jsonl"
 
-    def rows(self, lines: bytes, at: int) -> Items:
-        """The rows of `lines`; the hot loop of the file reader."""
-        if self._patience.tries():
-            try:
-                items: Items = self._all_at_once(lines, at)  # type: ignore[assignment]
-                self._patience.passed()
-                return items
-            except (ValueError, RecursionError):
-                self._patience.failed()
-        return self._one_by_one(lines, at)
+    @classmethod
+    def check_settings(cls, settings: FormatSettings) -> None:
+        """An index is only known as 0 of a single text, which is the whole line."""
+        super().check_settings(settings)
+        if settings.skip_header:
+            raise ValueError("a jsonl file has no header: remove skipHeader")
+        indexed = [c for c in settings.column if c.index is not None]
+        if not indexed:
+            return
+        first = indexed[0]
+        others = [c.label for c in settings.column if c.in_file and c is not first]
+        if first.index or others or first.type not in (None, "string"):
+            raise ValueError(
+                f"column {first.label!r} has the index {first.index}: in jsonl only index 0 of a "
+                "single string column is known, the whole line; take keys of the object by name, "
+                "without an index"
+            )
 
-    def _all_at_once(self, lines: bytes, at: int) -> list[Change]:
-        """The rows of lines that are all good; ValueError where any is not."""
-        if lines.find(b"\n", 0, LONG_LINE) < 0:
-            return self._each(lines, at)
-        encoding = self._encoding
-        data = lines if encoding is None else lines.decode(encoding).encode()
-        rows: list[Row] = _OBJECT.decode_lines(data)
-        ends = _ends(lines)
-        _require_one_a_line(data, ends if data is lines else _ends(data), len(rows))
-        if self._to_row is not None:
-            rows = list(map(self._to_row, rows))
-        return changes(rows, self._prefix, [at, *(ends + (at + 1)).tolist()])
+    def parser(self, header: list[str] | None, rejects: Rejects) -> Parser:
+        """One of objects, or of whole lines."""
+        from vecferry.io.files.formats.json_lines import JsonLines
+        from vecferry.io.files.formats.records import WholeLines, object_to_row
 
-    def _each(self, lines: bytes, at: int) -> list[Change]:
-        """The rows of long lines, each finished while its memory is hot."""
-        made: list[Change] = []
-        loads = _OBJECT.decode if self._encoding is None and self._to_row is None else self._row
-        new, add, prefix = unstamped, made.append, self._prefix
-        for line in io.BytesIO(lines):
-            change = new(loads(line))
-            change.kind = INSERT
-            change.version = None
-            change._origin = prefix
-            change._place = at
-            at += len(line)
-            add(change)
-        return made
-
-    def _one_by_one(self, lines: bytes, at: int) -> Items:
-        items: Items = []
-        for line in io.BytesIO(lines):
-            try:
-                items.append(Change(self._row(line), origin=f"{self._prefix}{at}"))
-            except (ValueError, RecursionError) as e:
-                if line.strip():
-                    items.append(self._reject(e, line, at))
-            at += len(line)
-        return items
-
-    def _row(self, line: bytes) -> Row:
-        value = _VALUE.decode(line if self._encoding is None else line.decode(self._encoding))
-        if type(value) is not dict:
-            raise no_object(value, "the line")
-        return value if self._to_row is None else self._to_row(value)
-
-    def _reject(self, error: Exception, line: bytes, at: int) -> Reject:
-        if isinstance(error, UnfitValue):
-            return self._rejects.make(error.reason, str(error), line, at)
-        try:
-            line.decode(self._encoding or "utf-8")
-        except UnicodeDecodeError as e:
-            return self._rejects.undecodable(e, line, at)
-        message = f"the line is not JSON: {error}"
-        return self._rejects.make("invalid-json", message, line, at)
-
-
-def _ends(lines: bytes) -> np.ndarray:
-    """The places of the line feeds."""
-    return np.flatnonzero(np.frombuffer(lines, np.uint8) == _LF)
-
-
-def _require_one_a_line(data: bytes, ends: np.ndarray, count: int) -> None:
-    """ValueError unless the `count` objects that `data` holds are one a line.
-
-    Where each line but the last ends with ``}`` and the next one begins with ``{``, no object spans
-    two lines: within one, a comma would stand between. So each line has one at least.
-    """
-    codes = np.frombuffer(data, np.uint8)
-    if codes[-1] == _LF:
-        ends = ends[:-1]
-    before = codes[ends - 1]
-    if b"\r" in data:
-        before = np.where(before == _CR, codes[ends - 2], before)
-    odd = (before ^ _CLOSE) | (codes[ends + 1] ^ _OPEN)
-    if len(ends) + 1 != count or codes[0] != _OPEN or odd.any():
-        raise ValueError("not one object a line")
+        whole = next((c.label for c in self.columns if c.index is not None), None)
+        if whole is None:
+            return JsonLines(object_to_row(self, rejects.path), rejects)
+        return WholeLines(whole, rejects, self.constants(rejects.path), skip_blank=True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vecferry.io.files.settings import FilesSettings
 from vecferry.rows import Change, Reject
 
 Read = Callable[[int], bytes]
@@ -161,13 +160,13 @@ def _cut(chunk: bytes, at: int, most: int) -> Iterator[Piece]:
 class LineNumbers:
     """Puts the number of the line on which each record begins into its row.
 
-    `read` is how many lines came before the first one that is given. Lines are forgotten once
-    a record that begins later has been seen, so that memory stays at the longest record.
+    `names` are the columns of the number, `read` is how many lines came before the first one that
+    is given. Lines are forgotten once a record that begins later has been seen, so that memory
+    stays at the longest record.
     """
 
-    def __init__(self, settings: FilesSettings, read: int) -> None:
-        self._names = [c.label for c in settings.column if c.source == "lineNumber"]
-        self._passed = read
+    def __init__(self, names: list[str], read: int) -> None:
+        self._names, self._passed = names, read
         self._begins: list[int] = []
 
     def add(self, lines: bytes, at: int) -> None:

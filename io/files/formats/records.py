@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, starmap
 from typing import Any, Protocol
 
-from vecferry.io.common.types import ConvertValue
+from vecferry.io.common.types import ConvertValue, json_converter, text_converter
 from vecferry.io.common.unfit import UnfitValue
-from vecferry.io.files.settings import FilesSettings
+from vecferry.io.files.formats.base import FormatSpec, LineSpec
 from vecferry.rows import INSERT, Change, Reject, Row, changes, unstamped
 from vecferry.steps import StepContext
 
@@ -79,18 +79,12 @@ def row_maker(labels: tuple[str, ...]) -> Callable[..., Row]:
     return made
 
 
-def constants(settings: FilesSettings, path: str) -> Row:
-    """The columns that are the same in each row of the file at `path`."""
-    names = {c.label: path for c in settings.column if c.source == "fileName"}
-    return {c.label: c.constant for c in settings.column if c.value is not None} | names
-
-
-def object_to_row(settings: FilesSettings, path: str) -> Callable[[Row], Row] | None:
+def object_to_row(spec: FormatSpec, path: str) -> Callable[[Row], Row] | None:
     """What makes a row of a JSON object, and raises UnfitValue; None: the object is the row."""
-    if not settings.column:
+    if not spec.columns:
         return None
-    fixed = constants(settings, path)
-    columns = [(c.label, c.converter("jsonl")) for c in settings.column if c.in_file]
+    fixed = spec.constants(path)
+    columns = [(c.label, json_converter(c.type, c.format)) for c in spec.columns if c.in_file]
     names = [name for name, _ in columns]
 
     def untyped(value: Row) -> Row:
@@ -119,21 +113,21 @@ def object_to_row(settings: FilesSettings, path: str) -> Callable[[Row], Row] | 
 class FieldsToRow:
     """Puts the fields of a record under the names of the columns, typed."""
 
-    def __init__(self, settings: FilesSettings, header: Sequence[str] | None, path: str) -> None:
-        self._null = settings.null_format
-        self._names = list(header or []) if not settings.column else []
-        self._all = not settings.column
+    def __init__(self, spec: LineSpec, header: Sequence[str] | None, path: str) -> None:
+        self._null = spec.null
+        self._names = list(header or []) if not spec.columns else []
+        self._all = not spec.columns
         self._make = row_maker(tuple(self._names))
-        self._constants = constants(settings, path)
+        self._constants = spec.constants(path)
         self._columns: list[tuple[str, int, ConvertValue | None]] = []
         self._most = len(self._names)
-        for column in settings.column:
+        for column in spec.columns:
             if column.in_file:
                 index = column.index
                 if index is None:
                     index = list(header or []).index(column.name)
                     self._most = len(header or [])
-                convert = column.converter(settings.file_format)
+                convert = text_converter(column.type, column.format)
                 self._columns.append((column.label, index, convert))
 
     @property
@@ -288,15 +282,23 @@ class Rejects:
 
 
 class WholeLines(AtOnce):
-    """Each line is one text value; in JSON lines blank ones are passed over and not counted."""
+    """Each line is one value of the column `name`; `null` is a line that stands for none.
 
-    def __init__(self, settings: FilesSettings, rejects: Rejects) -> None:
-        column = next(c for c in settings.column if c.index is not None)
-        self._name, self._rejects, self._prefix = column.label, rejects, f"{rejects.path}:"
-        self._encoding = settings.encoding
-        self._null = settings.null_format if settings.file_format == "text" else None
-        self._constants = constants(settings, rejects.path)
-        self._skip_blank = settings.file_format == "jsonl"
+    With `skip_blank` blank lines are passed over and not counted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rejects: Rejects,
+        constants: Row,
+        *,
+        null: str | None = None,
+        skip_blank: bool = False,
+    ) -> None:
+        self._name, self._rejects, self._prefix = name, rejects, f"{rejects.path}:"
+        self._encoding, self._constants = rejects.encoding, constants
+        self._null, self._skip_blank = null, skip_blank
 
     def rows(self, lines: bytes, at: int) -> Items:
         """The rows of `lines`, a carriage return at the end left out."""

@@ -29,6 +29,6 @@ class TestLocal(FormatCases):
 def test_the_claims_cover_every_format() -> None:
     """A new format joins the table."""
     from tests.contracts.files import FORMATS
-    from vecferry.io.files.settings import FORMATS as KNOWN
+    from vecferry.io.files.formats.base import FORMATS as KNOWN
 
     assert {case.parameters["fileFormat"] for case in FORMATS} == set(KNOWN)

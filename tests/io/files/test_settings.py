@@ -30,7 +30,7 @@ def test_the_vendors_example_is_taken_as_it_is() -> None:
     path = Path(os.environ["VECFERRY_VENDOR_JOBS"]) / "oss-to-milvus.json"
     job = json.loads(path.read_text())
     settings = FilesSettings.model_validate(job["steps"][0]["parameter"])
-    assert settings.whole_line
+    assert [c.index for c in settings.column] == [0]
     assert settings.outputs() == {"chunk_text": None}
     assert settings.model_extra == {}
 

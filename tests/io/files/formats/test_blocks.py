@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.contracts.files import items_of, shown
 from tests.effort import tries
 from vecferry.io.files import FilesSettings, LocalConnection
-from vecferry.io.files.formats import csv_blocks as files_csv_quick
+from vecferry.io.files.formats.csv import BLOCK_BYTES, CsvSpec
 from vecferry.io.files.formats.records import Fields
 from vecferry.io.files.source import FileSource
 from vecferry.rows import Change
@@ -37,7 +37,7 @@ def read(folder: Path, pieces: int = 1, **job: Any) -> list[Any]:
 
 
 def _no_quick_csv(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(files_csv_quick.QuickCsv, "fits", staticmethod(lambda settings: False))
+    patch.setattr(CsvSpec, "by_block", False)
 
 
 def _line_by_line(patch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,7 @@ def test_the_first_rows_of_csv_wait_for_two_blocks_at_most(tmp_path: Path) -> No
     stream = reader.read(reader.splits()[0])
     assert isinstance(next(stream), Change)
     stream.close()  # type: ignore[attr-defined]
-    assert reader.counts.values["bytes-read"] <= 2 * files_csv_quick.BLOCK_BYTES
+    assert reader.counts.values["bytes-read"] <= 2 * BLOCK_BYTES
 
 
 def test_csv_of_constants_alone_gives_each_record_once(tmp_path: Path) -> None:

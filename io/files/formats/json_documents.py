@@ -1,0 +1,190 @@
+"""Reads json files: one document each, an array of objects or a single object.
+
+Apart from `json` because a check of a job loads that module, and none of what reads a file.
+
+An array is streamed: memory stays at a block and one of its objects.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from vecferry.io.common.unfit import UnfitValue
+from vecferry.io.files.formats.base import FileSplit
+from vecferry.io.files.formats.json import JsonSpec
+from vecferry.io.files.formats.records import (
+    Items,
+    no_object,
+    object_to_row,
+    plain_numbers,
+)
+from vecferry.io.files.formats.unpack import Damaged, members
+from vecferry.rows import Change, Reject
+from vecferry.steps import StepContext
+
+BLOCK_BYTES = 64 << 10
+FEW_OBJECTS = 64
+
+MOST_DEPTH = 200
+"""So deep objects may be nested; the parser's memory grows with the square of it."""
+
+_NO_MARKS = bytes(b for b in range(256) if b not in b'"[]{}')
+
+
+class JsonDocuments:
+    """The format json; see `vecferry.io.files.formats.base.FileReader`.
+
+    The origin of a row is ``path:number``, the place of the object in the array, from 0.
+    """
+
+    def __init__(self, spec: JsonSpec, context: StepContext) -> None:
+        self.spec, self.context = spec, context
+        self._numbers = spec.numbers
+
+    def check(self, path: str, raw: Any) -> None:
+        """Nothing: objects need not have all keys."""
+
+    def batches(self, split: FileSplit, raw: Any) -> Iterator[tuple[Items, int]]:
+        """Rows and rejects of some objects at a time; a document that breaks off is `Damaged`."""
+        packing = self.spec.packing(split.path)
+        opened: Any = [(split.path, lambda: raw)]
+        if packing is not None:
+            opened = members(split.path, raw, packing)
+        counted = 0
+        for path, fresh in opened:
+            for items in self._document(path, fresh()):
+                size = max(0, min(raw.tell(), split.size) - counted)
+                counted += size
+                yield items, size
+        yield [], split.size - counted
+
+    def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
+        """The row of an object that was rejected earlier, or a reject again."""
+        path, _, number = origin.rpartition(":")
+        return self._item(path, orjson.loads(raw), int(number), object_to_row(self.spec, path))
+
+    def _document(self, path: str, stream: Any) -> Iterator[Items]:
+        import ijson
+
+        source = _Source(stream, self.spec.encoding, self.spec.max_bytes)
+        first = source.first()
+        if not first:
+            return
+        to_row = object_to_row(self.spec, path)
+        items: Items = []
+        prefix = "item" if first == b"[" else ""
+        try:
+            for n, value in enumerate(ijson.items(source, prefix, buf_size=BLOCK_BYTES)):
+                source.taken = 0
+                items.append(self._item(path, value, n, to_row))
+                if len(items) == FEW_OBJECTS:
+                    yield items
+                    items = []
+        except (ijson.JSONError, UnicodeDecodeError, Damaged) as e:
+            yield items
+            raise Damaged(_explain(e, self.spec.encoding)) from e
+        yield items
+
+    def _item(self, path: str, value: Any, n: int, to_row: Any) -> Change | Reject:
+        origin = f"{path}:{n}"
+        try:
+            if not isinstance(value, dict):
+                raise no_object(value, "the element")
+            try:
+                value = plain_numbers(value)
+            except ValueError as e:
+                raise UnfitValue(str(e), "invalid-json") from e
+            row = value if to_row is None else to_row(value)
+            row.update(dict.fromkeys(self._numbers, n + 1))
+            return Change(row, origin=origin)
+        except UnfitValue as e:
+            text = orjson.dumps(value, default=str).decode()
+            message = f"{path}, element {n}: {e}"
+            return self.context.reject(e.reason, message, raw=text, origin=origin)
+
+
+class _Source:
+    """Gives a stream as UTF-8 without a byte order mark; too much for one object is Damaged."""
+
+    def __init__(self, stream: Any, encoding: str, most: int) -> None:
+        self._read = getattr(stream, "read1", stream.read)
+        self._decode = codecs.getincrementaldecoder(encoding)().decode
+        self._recode, self._most = encoding != "utf-8", most
+        self._held = b""
+        self._nesting = _Nesting()
+        self.taken = 0
+
+    def first(self) -> bytes:
+        """The first byte that is not white space; empty where there is none."""
+        while data := self._more(BLOCK_BYTES):
+            self._held = (self._held + data).removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n")
+            if self._held and not codecs.BOM_UTF8.startswith(self._held):
+                break
+        return self._held[:1]
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, none at the end; ijson asks for none first, to see their type."""
+        if size == 0:
+            return b""
+        data, self._held = self._held or self._more(size), b""
+        self.taken += len(data)
+        if self.taken > self._most + 2 * BLOCK_BYTES:
+            raise Damaged(
+                f"has an object of more than maxLineBytes ({self._most}); raise that limit"
+            )
+        if self._nesting.after(data) > MOST_DEPTH:
+            raise Damaged(f"has lists or objects nested over {MOST_DEPTH} deep; write it flatter")
+        return data
+
+    def _more(self, size: int) -> bytes:
+        while data := self._read(size):
+            if not self._recode:
+                return bytes(data)
+            if text := self._decode(data):
+                return text.encode()
+        return self._decode(b"", final=True).encode() if self._recode else b""
+
+
+class _Nesting:
+    """How deep a JSON text is nested, which comes in pieces."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_text = False
+        self._rest = b""
+
+    def after(self, data: bytes) -> int:
+        """The greatest depth in `data`, once it is known to be over `MOST_DEPTH`; else less."""
+        data = self._rest + data
+        self._rest = b""
+        if b"\\" in data:
+            data = data.replace(b"\\\\", b"")
+            if data.endswith(b"\\"):
+                data, self._rest = data[:-1], b"\\"
+            data = data.replace(b'\\"', b"")
+        parts = data.translate(None, _NO_MARKS).split(b'"')
+        marks = b"".join(parts[self._in_text :: 2])
+        self._in_text ^= len(parts) % 2 == 0
+        opened = marks.count(b"[") + marks.count(b"{")
+        if self._depth + opened <= MOST_DEPTH:
+            self._depth += 2 * opened - len(marks)
+            return self._depth
+        deepest = self._depth
+        for mark in marks:
+            self._depth += 1 if mark in b"[{" else -1
+            deepest = max(deepest, self._depth)
+        return deepest
+
+
+def _explain(error: Exception, encoding: str) -> str:
+    if isinstance(error, Damaged):
+        return str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not {encoding} ({error.reason}); correct the file, or set `encoding`"
+    (first, *_), text = error.args, ""
+    text = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
+    return f"is no sound JSON document ({text.splitlines()[0]}); write it anew"

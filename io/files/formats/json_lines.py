@@ -1,0 +1,125 @@
+"""JSON lines to rows, many lines at once where all of them are good.
+
+Apart from `jsonl` because a check of a job loads that module, and none of what reads a file.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from vecferry.io.common.unfit import UnfitValue
+from vecferry.io.files.formats.lines import LONG_LINE
+from vecferry.io.files.formats.records import (
+    AtOnce,
+    Items,
+    Rejects,
+    RetryGate,
+    no_object,
+)
+from vecferry.rows import INSERT, Change, Reject, Row, changes, unstamped
+
+_VALUE = msgspec.json.Decoder()
+_OBJECT = msgspec.json.Decoder(dict)
+_LF, _CR, _OPEN, _CLOSE = b"\n\r{}"
+
+
+class JsonLines(AtOnce):
+    """One JSON object a line; blank lines are passed over and not counted."""
+
+    def __init__(self, to_row: Callable[[Row], Row] | None, rejects: Rejects) -> None:
+        self._rejects, self._prefix = rejects, f"{rejects.path}:"
+        self._encoding = None if rejects.encoding == "utf-8" else rejects.encoding
+        self._to_row = to_row
+        self._patience = RetryGate()
+
+    def rows(self, lines: bytes, at: int) -> Items:
+        """The rows of `lines`; the hot loop of the file reader."""
+        if self._patience.tries():
+            try:
+                items: Items = self._all_at_once(lines, at)  # type: ignore[assignment]
+                self._patience.passed()
+                return items
+            except (ValueError, RecursionError):
+                self._patience.failed()
+        return self._one_by_one(lines, at)
+
+    def _all_at_once(self, lines: bytes, at: int) -> list[Change]:
+        """The rows of lines that are all good; ValueError where any is not."""
+        if lines.find(b"\n", 0, LONG_LINE) < 0:
+            return self._each(lines, at)
+        encoding = self._encoding
+        data = lines if encoding is None else lines.decode(encoding).encode()
+        rows: list[Row] = _OBJECT.decode_lines(data)
+        ends = _ends(lines)
+        _require_one_a_line(data, ends if data is lines else _ends(data), len(rows))
+        if self._to_row is not None:
+            rows = list(map(self._to_row, rows))
+        return changes(rows, self._prefix, [at, *(ends + (at + 1)).tolist()])
+
+    def _each(self, lines: bytes, at: int) -> list[Change]:
+        """The rows of long lines, each finished while its memory is hot."""
+        made: list[Change] = []
+        loads = _OBJECT.decode if self._encoding is None and self._to_row is None else self._row
+        new, add, prefix = unstamped, made.append, self._prefix
+        for line in io.BytesIO(lines):
+            change = new(loads(line))
+            change.kind = INSERT
+            change.version = None
+            change._origin = prefix
+            change._place = at
+            at += len(line)
+            add(change)
+        return made
+
+    def _one_by_one(self, lines: bytes, at: int) -> Items:
+        items: Items = []
+        for line in io.BytesIO(lines):
+            try:
+                items.append(Change(self._row(line), origin=f"{self._prefix}{at}"))
+            except (ValueError, RecursionError) as e:
+                if line.strip():
+                    items.append(self._reject(e, line, at))
+            at += len(line)
+        return items
+
+    def _row(self, line: bytes) -> Row:
+        value = _VALUE.decode(line if self._encoding is None else line.decode(self._encoding))
+        if type(value) is not dict:
+            raise no_object(value, "the line")
+        return value if self._to_row is None else self._to_row(value)
+
+    def _reject(self, error: Exception, line: bytes, at: int) -> Reject:
+        if isinstance(error, UnfitValue):
+            return self._rejects.make(error.reason, str(error), line, at)
+        try:
+            line.decode(self._encoding or "utf-8")
+        except UnicodeDecodeError as e:
+            return self._rejects.undecodable(e, line, at)
+        message = f"the line is not JSON: {error}"
+        return self._rejects.make("invalid-json", message, line, at)
+
+
+def _ends(lines: bytes) -> np.ndarray:
+    """The places of the line feeds."""
+    return np.flatnonzero(np.frombuffer(lines, np.uint8) == _LF)
+
+
+def _require_one_a_line(data: bytes, ends: np.ndarray, count: int) -> None:
+    """ValueError unless the `count` objects that `data` holds are one a line.
+
+    Where each line but the last ends with ``}`` and the next one begins with ``{``, no object spans
+    two lines: within one, a comma would stand between. So each line has one at least.
+    """
+    codes = np.frombuffer(data, np.uint8)
+    if codes[-1] == _LF:
+        ends = ends[:-1]
+    before = codes[ends - 1]
+    if b"\r" in data:
+        before = np.where(before == _CR, codes[ends - 2], before)
+    odd = (before ^ _CLOSE) | (codes[ends + 1] ^ _OPEN)
+    if len(ends) + 1 != count or codes[0] != _OPEN or odd.any():
+        raise ValueError("not one object a line")

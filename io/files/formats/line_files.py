@@ -1,0 +1,251 @@
+"""Reads files of lines: any range of bytes of a plain one, a packed one from its start.
+
+Memory stays at a block and one record, whatever the size of a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from vecferry.errors import FatalError, near, shorten
+from vecferry.io.common.unfit import UnfitValue
+from vecferry.io.files.formats.base import FileSplit, LineSpec, Opener
+from vecferry.io.files.formats.lines import BLOCK_BYTES, LineNumbers, LongLine, Piece, read_lines
+from vecferry.io.files.formats.records import Items, Rejects
+from vecferry.io.files.formats.unpack import members, skip
+from vecferry.rows import Change, Reject
+from vecferry.steps import StepContext
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the records of a file begin (in the uncompressed stream), and the header's names.
+
+    `names` is None where the job expects no header, empty where the file is empty.
+    """
+
+    body: int
+    names: list[str] | None = None
+
+
+def read_head(path: str, stream: Any, spec: LineSpec, step: str) -> Head:
+    """The head of the file that `stream` gives from its first byte on.
+
+    Raises FatalError where the header lacks a column of the job, or has one twice.
+    """
+    # read1 gives what a packed stream has before it finds that the rest is missing.
+    more = getattr(stream, "read1", stream.read)
+    mark, start = _byte_order_mark(spec.encoding), b""
+    while len(start) < len(mark) and (data := more(len(mark) - len(start))):
+        start += data
+    body = len(mark) if mark and start == mark else 0
+    if not spec.skip_header:
+        return Head(body)
+    blocks = [start[body:]]
+
+    def read(size: int) -> Any:
+        return blocks.pop() or more(size) if blocks else more(size)
+
+    where = f"step {step!r}: {path}"
+    piece = next(read_lines(read, body, most=spec.max_bytes), None)
+    if isinstance(piece, LongLine):
+        raise FatalError(
+            f"{where}: the header line has {piece.length} bytes, more than maxLineBytes "
+            f"({spec.max_bytes}); is this file of the format {spec.name}?"
+        )
+    line = next(io.BytesIO(piece.data)) if piece else None
+    names = [] if line is None else _names(where, line, spec)
+    return Head(body + len(line or b""), names)
+
+
+def _byte_order_mark(encoding: str) -> bytes:
+    try:
+        return "\ufeff".encode(encoding)
+    except UnicodeEncodeError:
+        return b""
+
+
+def _names(where: str, line: bytes, spec: LineSpec) -> list[str]:
+    try:
+        names = spec.names(line.rstrip(b"\r\n").decode(spec.encoding))
+    except UnicodeDecodeError as e:
+        raise FatalError(
+            f"{where}: the header line is not {spec.encoding} ({e.reason} at byte {e.start}); "
+            "set the step's `encoding`"
+        ) from e
+    except UnfitValue as e:
+        raise FatalError(f"{where}: the header line can't be read: {e}") from e
+    if spec.by_name:
+        _require(where, names, spec)
+    return names
+
+
+def _require(where: str, names: list[str], spec: LineSpec) -> None:
+    wanted = [c.name for c in spec.columns if c.index is None and c.in_file]
+    listed = shorten(", ".join(names))
+    for name in wanted:
+        if name not in names:
+            raise FatalError(
+                f"{where}: the header line has no column {name!r}{near(name, names)}; it has "
+                f"{listed}; correct the name or the fieldDelimiter ({spec.delimiter!r})"
+            )
+    twice = sorted({n for n in wanted or names if names.count(n) > 1})
+    if twice:
+        raise FatalError(
+            f"{where}: the header line has {twice[0]!r} twice ({listed}); take it by its index"
+        )
+
+
+_CUT = re.compile(r"… \[cut: the line has \d+ bytes\]\Z")
+
+
+class LineFiles:
+    """The formats of lines; see `vecferry.io.files.formats.base.FileReader`.
+
+    The origin of a row is ``path:offset``, the byte at which the record begins, of a packed file
+    in the unpacked text.
+    """
+
+    def __init__(self, spec: LineSpec, context: StepContext, opener: Opener) -> None:
+        self.spec, self.context, self._open = spec, context, opener
+        self._block = spec.block_bytes or BLOCK_BYTES
+        self._heads: dict[str, Head] = {}
+
+    def check(self, path: str, raw: Any) -> None:
+        """Reads the head of the file."""
+        packing = self.spec.packing(path)
+        if packing is None:
+            self._head(path, raw)
+            return
+        for name, fresh in members(path, raw, packing):
+            self._head(name, fresh())
+            return
+
+    def batches(self, split: FileSplit, raw: Any) -> Iterator[tuple[Items, int]]:
+        """Rows and rejects of a block at a time, with the bytes of the file that they took."""
+        packing = self.spec.packing(split.path)
+        if packing is None:
+            yield from self._plain(split, raw)
+            return
+        counted = 0
+        for name, fresh in members(split.path, raw, packing):
+            head = self._head(name, fresh())
+            with fresh() as stream:
+                skip(stream, head.body)
+                most = self.spec.max_bytes
+                pieces = read_lines(stream.read1, head.body, most=most, block=self._block)
+                for items, _ in self._read(name, head, pieces):
+                    size = max(0, min(raw.tell(), split.size) - counted)
+                    counted += size
+                    yield items, size
+        yield [], split.size - counted
+
+    def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
+        """The row of a record that was rejected earlier, or a reject again.
+
+        A file whose columns go by a header line must still be there. A line that was too long is
+        rejected again: not all of it was kept.
+        """
+        path, _, at = origin.rpartition(":")
+        rejects = Rejects(self.context, path, self.spec.encoding)
+        offset = int(at)
+        if isinstance(raw, str) and _CUT.search(raw):
+            return self._too_long(rejects, raw, offset)
+        data = raw.encode(self.spec.encoding) if isinstance(raw, str) else raw
+        parser = self.spec.parser(self._head_of(path).names, rejects)
+        items = [item for some in parser.feed(data, offset) for item in some] + parser.finish()
+        if len(items) == 1:
+            return items[0]
+        message = f"the record now reads as {len(items)} rows; run the job over its source again"
+        return rejects.make("not-one-row", message, data, offset)
+
+    def _plain(self, split: FileSplit, raw: Any) -> Iterator[tuple[Items, int]]:
+        raw.seek(0)
+        head = self._head(split.path, raw)
+        end = split.size if split.end is None else split.end
+        mid_line = split.start > head.body
+        at = split.start - 1 if mid_line else head.body
+        raw.seek(at)
+        if not split.start:
+            yield [], min(head.body, split.size)
+        most = self.spec.max_bytes
+        pieces = read_lines(raw.read, at, end, most=most, mid_line=mid_line, block=self._block)
+        yield from self._read(split.path, head, pieces)
+
+    def _read(self, path: str, head: Head, pieces: Iterator[Piece]) -> Iterator[tuple[Items, int]]:
+        if head.names == [] and self.spec.by_name:
+            return
+        rejects = Rejects(self.context, path, self.spec.encoding)
+        parser = self.spec.parser(head.names, rejects)
+        at_once, feed = parser.feed_bytes, parser.feed
+        numbers = LineNumbers(self.spec.numbers, read=0 if head.names is None else 1)
+        for piece in pieces:
+            if isinstance(piece, LongLine):
+                items = [*parser.finish(), self._long_line(rejects, piece)]
+                numbers.add(b"\n", piece.at)
+                numbers.put(items)
+                yield items, piece.size
+                continue
+            data, begun, size = piece.data, 0, len(piece.data)
+            while begun < size:
+                end = data.find(b"\n", begun + at_once) + 1 or size
+                lines = data[begun:end] if size > 2 * at_once else data
+                end = begun + len(lines)
+                numbers.add(lines, piece.at + begun)
+                for items in feed(lines, piece.at + begun):
+                    numbers.put(items)
+                    yield items, end - begun
+                    begun = end
+                if begun < end:
+                    yield [], end - begun
+                    begun = end
+        items = parser.finish()
+        numbers.put(items)
+        yield items, 0
+
+    def _long_line(self, rejects: Rejects, piece: LongLine) -> Reject:
+        kept = piece.head.decode(self.spec.encoding, "replace")
+        text = f"{kept}… [cut: the line has {piece.length} bytes]"
+        return self._too_long(rejects, text, piece.at)
+
+    def _too_long(self, rejects: Rejects, text: str, at: int) -> Reject:
+        message = (
+            f"{rejects.path}, byte {at}: the line is longer than maxLineBytes "
+            f"({self.spec.max_bytes}); run the job over the file again with more"
+        )
+        origin = f"{rejects.path}:{at}"
+        return self.context.reject("line-too-long", message, raw=text, origin=origin)
+
+    def _head_of(self, path: str) -> Head:
+        """The head of a file that is not open; nothing is opened where no header is needed."""
+        if not (self.spec.skip_header and self.spec.by_name):
+            return Head(0)
+        packing = self.spec.packing
+        archives = [path[:i] for i in range(len(path)) if path[i] == "!"]
+        for name in (n for n in archives if packing(n) == "zip"):
+            with contextlib.suppress(FileNotFoundError), self._open(name) as raw:
+                return self._head_within(path, name, "zip", raw)
+        with self._open(path) as raw:
+            return self._head_within(path, path, packing(path), raw)
+
+    def _head_within(self, path: str, name: str, packing: str | None, raw: Any) -> Head:
+        head = self._head(path, raw) if packing is None else Head(0)
+        if packing is not None:
+            for member, fresh in members(name, raw, packing):
+                if member == path:
+                    head = self._head(path, fresh())
+                    break
+        if not head.names:
+            raise FatalError(f"{path}: the file is empty now; its header line is needed")
+        return head
+
+    def _head(self, path: str, stream: Any) -> Head:
+        if path not in self._heads:
+            head = read_head(path, stream, self.spec, self.context.step)
+            self._heads = {path: head}
+        return self._heads[path]
