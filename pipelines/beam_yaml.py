@@ -1,9 +1,12 @@
 """The steps of vecferry in Beam YAML pipelines; ``beam_yaml_providers.yaml`` names them there.
 
 ``python -m vecferry.pipelines.beam_yaml`` prints the path of that file. The config of a transform
-is the parameters of the step in a job, with placeholders ``${NAME}`` filled from the environment,
-and besides: `datasource` (a data source, or the name of one in the file `data_sources`),
-`error_handling` and, of readers, `schema`.
+holds the parameters of the step in a job. Placeholders ``${NAME}`` are filled from the environment.
+The config can also have:
+
+- `datasource`: a data source, or the name of one in the file `data_sources`;
+- `error_handling`: the name of the output for rejects;
+- `schema`, for readers only: a JSON Schema of the rows.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def fields_of_schema(schema: Any) -> Fields:
         return list(schemas.named_fields_from_schema(json_utils.json_schema_to_beam_schema(schema)))
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise JobError(
-            f"schema: is no JSON Schema of an object that Beam YAML takes: {e}; write it as in "
+            f"schema: is not a JSON Schema of an object ({e}); write it as in "
             "{type: object, properties: {id: {type: integer}, text: {type: string}}}"
         ) from e
 
@@ -209,4 +209,4 @@ def _logical(value: Any) -> Any:
 def _wrong(value: Any, wanted: str) -> ValueError:
     if value is None:
         return ValueError(f"has no value, and the schema wants a {wanted}")
-    return ValueError(f"{shorten(repr(value), 60)} is no {wanted}, as the schema has it")
+    return ValueError(f"{shorten(repr(value), 60)} is not a {wanted}, as the schema has it")

@@ -232,7 +232,7 @@ def _listed(found: Any, name: str, wanted: type[Any]) -> tuple[Any, ...]:
 
 
 def load(name: str) -> Any:
-    """What ``module:Name`` names. Raises JobError if there is no such module, or no such name."""
+    """What ``module:Name`` names. Raises JobError if either does not exist."""
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

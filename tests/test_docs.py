@@ -117,7 +117,8 @@ def run(block: Block, folder: Path) -> str:
         [sys.executable, "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
     )
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}  # pages may start tests' servers
+    ours = f"{ROOT / 'src'}{os.pathsep}{ROOT}"  # pages may start tests' servers
+    env = {**os.environ, "PATH": path, "PYTHONPATH": ours}
     done = subprocess.run(
         [*start, block.text], cwd=folder, env=env, text=True, timeout=180,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -151,6 +152,7 @@ def test_what_a_page_shows_runs(page: Path, folder: Path) -> None:
     printed = ""
     for block in BLOCKS[page]:
         if block.mark == "file":
+            (folder / block.value).parent.mkdir(parents=True, exist_ok=True)
             (folder / block.value).write_text(block.text, encoding="utf-8")
         elif block.mark == "output":
             assert missing_lines(block.text, printed) == [], f"{block.where}, of:\n{printed}"

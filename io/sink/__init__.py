@@ -21,12 +21,26 @@ if TYPE_CHECKING:
     from vecferry.io.sink.store import WriteLimits as WriteLimits
     from vecferry.io.sink.store import rejected as rejected
     from vecferry.io.sink.store import retry as retry
+    from vecferry.io.sink.target import AliasCatalog as AliasCatalog
+    from vecferry.io.sink.target import AliasTarget as AliasTarget
+    from vecferry.io.sink.target import Catalog as Catalog
+    from vecferry.io.sink.target import Described as Described
+    from vecferry.io.sink.target import Encoder as Encoder
+    from vecferry.io.sink.target import TargetBase as TargetBase
+    from vecferry.io.sink.transform import WriteTransform as WriteTransform
     from vecferry.io.sink.writer import BlockWriter as BlockWriter
     from vecferry.io.sink.writer import SinkWriter as SinkWriter
 
 __getattr__ = hands_on(
     __name__,
     {
+        "AliasCatalog": "target",
+        "AliasTarget": "target",
+        "Catalog": "target",
+        "Described": "target",
+        "Encoder": "target",
+        "TargetBase": "target",
+        "WriteTransform": "transform",
         "BlockWriter": "writer",
         "SinkWriter": "writer",
         "Block": "store",

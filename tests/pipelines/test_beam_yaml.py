@@ -227,7 +227,7 @@ def test_rejects_are_an_output_and_no_row_is_lost(runner: Runner, on: list[str])
     ]  # fmt: skip
     assert json.loads(told["Lines", "invalid-json"]["element"]) == "no json"
     assert json.loads(told["Lines", "schema"]["element"]) == {"id": "x", "text": None}
-    assert "column 'id': 'x' is no int" in told["Lines", "schema"]["msg"]
+    assert "column 'id': 'x' is not an int" in told["Lines", "schema"]["msg"]
     assert told["Lines", "schema"]["origin"].startswith("rows.jsonl:")
 
 
@@ -416,7 +416,7 @@ def test_a_yaml_pipeline_runs_on_a_flink_cluster(runner: Runner) -> None:
         (
             "ReadFromOdps",
             {"table": "t", "column": ["*"], "schema": {"type": "array"}},
-            "is no JSON Schema of an object",
+            "is not a JSON Schema of an object",
         ),
     ],
 )
@@ -480,7 +480,7 @@ def test_schemas_go_through_beams_own_json_schema() -> None:
     assert type(made.score) is float
     with pytest.raises(ValueError, match="column 'id': has no value"):
         ToRow(fields)({})
-    with pytest.raises(ValueError, match=r"column 'place': column 'city': 7 is no str"):
+    with pytest.raises(ValueError, match=r"column 'place': column 'city': 7 is not a str"):
         ToRow(fields)({"id": 1, "place": {"city": 7}})
 
 

@@ -190,7 +190,7 @@ def test_two_packages_with_one_name_are_told_apart() -> None:
 
 
 def test_an_unknown_stepType_names_the_nearest() -> None:
-    """Those of installed packages, too."""
+    """Also one of an installed package."""
     with pytest.raises(JobError, match="did you mean 'lines'"):
         with_points(Point(found(LINES))).kind_of("linse")
 

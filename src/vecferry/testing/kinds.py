@@ -38,12 +38,13 @@ class KindContract:
     connections: tuple[ConnectionType, ...] = ()
 
     def test_settings_are_those_of_a_step(self) -> None:
-        """The class exists, and its JSON Schema can be made for editors."""
+        """They have a JSON Schema for editors, with the key that names a data source."""
         for kind in self.kinds:
             settings = named(kind.settings)
             assert isinstance(settings, type), kind
             assert issubclass(settings, StepSettings), kind
-            assert settings.model_json_schema()["properties"] is not None
+            keys = settings.model_json_schema()["properties"].keys()
+            assert not kind.sources or kind.source_key in keys, kind
 
     def test_logic_has_what_its_role_needs(self) -> None:
         """A `Source`, an `Operator` or a `Target`, made of settings, connection and context."""

@@ -219,7 +219,7 @@ class MarkContract:
         assert str(ONE) in refusal(place.target(OTHER)), "the mark stays"
 
     def test_a_new_target_may_be_one_that_an_earlier_run_left(self, place: MarkPlace) -> None:
-        """Known by its mark; one made by hand with rows in it is no new target."""
+        """Known by its mark. A target made by hand that holds rows is not new."""
         filled(place, into=True)
         place.target(into=True).check()
         place.target(into=True).prepare()

@@ -132,7 +132,7 @@ class SinkContract:
         assert place.count(target) == 500
 
     def test_updates_replace_and_deletes_remove(self, place: SinkPlace) -> None:
-        """A log ends as its last changes have it; deleting what isn't there is no fault."""
+        """A log ends as its last changes have it. To delete what is not there is allowed."""
         target = place.target(batchSize=2)
         operator = target.operator()
         log: list[Change | Row] = [

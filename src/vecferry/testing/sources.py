@@ -45,7 +45,7 @@ class SourcePlace(ABC):
         return None
 
     def locked_out(self) -> tuple[Source, str] | None:
-        """A source with a wrong password, and that password; None if there is no login."""
+        """A source with a wrong password, and that password; None without a login."""
         return None
 
 
