@@ -15,9 +15,9 @@ import apache_beam as beam
 
 from vecferry.kinds import ConnectionType, Kind, Role
 from vecferry.settings import Settings, StepSettings
-from vecferry.steps import Operator, Source, Target
+from vecferry.steps import Source, Target, Transformer
 
-_LOGIC: dict[Role, type] = {"reader": Source, "transformer": Operator, "writer": Target}
+_LOGIC: dict[Role, type] = {"reader": Source, "transformer": Transformer, "writer": Target}
 
 
 def named(name: str) -> object:
@@ -28,7 +28,7 @@ def named(name: str) -> object:
 
 def methods(protocol: type) -> set[str]:
     """The public methods and properties of a protocol."""
-    return {name for name in vars(protocol) if not name.startswith("_")} - {"counts"}
+    return {name for name in dir(protocol) if not name.startswith("_")} - {"counts"}
 
 
 class KindContract:
@@ -47,7 +47,7 @@ class KindContract:
             assert not kind.sources or kind.source_key in keys, kind
 
     def test_logic_has_what_its_role_needs(self) -> None:
-        """A `Source`, an `Operator` or a `Target`, made of settings, connection and context."""
+        """A `Source`, a `Transformer` or a `Target`, made of settings, connection and context."""
         for kind in self.kinds:
             assert kind.logic is not None, f"{kind.step_type} can't run"
             logic = named(kind.logic)
