@@ -173,7 +173,6 @@ MAY_GUESS = {
     "vecferry.io.postgresql.connect.explained",
     "vecferry.io.postgresql.connect.words_of",
     "vecferry.io.postgresql.target.TableStore._borrowed",
-    "vecferry.io.sink.delivery.Courier._wait",
     "vecferry.pipelines.beam_yaml._ToRowsFn.process",
     "vecferry.pipelines.beam_yaml.read_fields",
     "vecferry.pipelines.beam_yaml_rows.plain",

@@ -72,7 +72,7 @@ class ElasticsearchClient:
         if settings.discovery:
             options |= {"sniff_on_start": True, "sniff_on_node_failure": True}
             options["sniff_timeout"] = SNIFF_SECONDS
-        # Each answer that is no 200 would be logged, and is told by us already.
+        # It would log each answer but 200, and our errors tell of them already.
         logging.getLogger("elastic_transport").setLevel(logging.CRITICAL)
         login = login_header(connection.username, connection.password)
         if connection.api_key is not None:
@@ -85,7 +85,7 @@ class ElasticsearchClient:
 
         class AsItIs(NdjsonSerializer):  # which copies a body twice that is bytes already
             def dumps(self, data: Any) -> bytes:
-                return bytes(data)  # a copy only of what is no bytes
+                return bytes(data)  # does not copy what is bytes already
 
         serializers |= {LINES.split(";")[0]: AsItIs()}
         try:

@@ -14,10 +14,11 @@ from vecferry.io.sink.transform import MakeTarget, WriteTransform
 class WriteToElasticsearch(WriteTransform):
     """Write each row into an index of Elasticsearch 8.15 or newer.
 
-    Takes dicts or `Change`s; gives each as it came in once the server has acknowledged it, on the
-    output `written`, and what it can't take as a `Reject` on `rejected`. Vectors are 1-D float32
-    arrays (lists are taken too). With an id of its own a row that comes twice leaves one document;
-    a change with a version is never overwritten by an older one.
+    Takes dicts or `Change`s. The output `written` gives each as it came in, once the server has
+    acknowledged it. The output `rejected` gives a `Reject` for each row that can't be written.
+
+    Vectors are 1-D float32 arrays or lists. If rows have an id of their own, a row that comes twice
+    leaves one document. A change with a version is never overwritten by an older one.
 
     Args:
       settings: the index and its columns.

@@ -1,4 +1,4 @@
-"""Collections of Milvus, written.
+"""Collections of Milvus, written; `wire` makes its requests.
 
 A public name is imported when it is asked for.
 """

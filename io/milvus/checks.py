@@ -83,14 +83,14 @@ def misnamed(settings: MilvusSettings, collection: Collection) -> list[str]:
         return []
     return [
         f"alias {alias!r} is the name of a collection already, and can't be both: choose another "
-        f"alias; or fill {name!r} without moving one, then let it take that collection's place: "
+        f"alias. Or fill {name!r} without moving one, then let it take that collection's place: "
         f"client.rename_collection({alias!r}, {alias + '_old'!r}) and "
         f"client.create_alias({name!r}, {alias!r})"
     ]
 
 
 def notes_of(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
-    """What is no fault, and may surprise."""
+    """What is not a fault, but may surprise people."""
     out = []
     if info.key.auto_id:
         out.append(
@@ -108,7 +108,7 @@ def notes_of(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
 
 def _lite_problems(settings: MilvusSettings) -> list[str]:
     out = [
-        f"Milvus Lite has no {c.type} (column {c.name!r}); use a Milvus server"
+        f"Milvus Lite does not know {c.type} (column {c.name!r}); use a Milvus server"
         for c in settings.column
         if c.type not in LITE_TYPES
     ]

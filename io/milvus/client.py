@@ -129,8 +129,8 @@ WRITE_SECONDS = 120.0
 class MilvusHandle:
     """A client, and the calls that write through it without its hidden retries.
 
-    pymilvus tries a call up to 75 times by itself, inserts included, which would double rows; the
-    calls that write go straight to its connection, one try each.
+    pymilvus tries a call up to 75 times by itself. An insert would double rows so. The calls that
+    write go straight to its connection, one try each.
     """
 
     def __init__(self, client: MilvusClient, connection: MilvusConnection) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from vecferry.errors import near
+from vecferry.io.sink.settings import ColumnMapping, CreateMode, name_problems
 from vecferry.settings import SecretText, Settings, StepSettings, pick
 
 VECTOR_TYPES = (
@@ -150,7 +150,6 @@ def _range(key: str, value: int | None, most: int) -> str:
 
 
 WRITE_MODES = ("upsert", "insert")
-CREATE_MODES = ("createIfNotExist", "ignore", "recreate")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,254}")  # https://milvus.io/docs/limitations.md
 
@@ -198,13 +197,6 @@ class MilvusConnection(Settings):
         return "://" not in self.endpoint
 
 
-class ColumnMapping(Settings):
-    """Which column of a row goes into which field."""
-
-    source_col_name: str = Field(min_length=1)
-    dst_col_name: str = Field(min_length=1)
-
-
 class MilvusSettings(StepSettings):
     """What the step `milvus` may say."""
 
@@ -215,9 +207,7 @@ class MilvusSettings(StepSettings):
     partition: str | None = None
     write_mode: str = Field(default="upsert", json_schema_extra={"enum": [*WRITE_MODES]})
     batch_size: int = Field(default=1024, ge=1)
-    schema_create_mode: str = Field(
-        default="createIfNotExist", json_schema_extra={"enum": [*CREATE_MODES]}
-    )
+    schema_create_mode: CreateMode = "createIfNotExist"
     enable_dynamic_schema: bool = False
     column: list[MilvusColumn] = Field(default_factory=list)
     column_mapping: list[ColumnMapping] | None = None
@@ -233,17 +223,12 @@ class MilvusSettings(StepSettings):
     def _write_mode(cls, value: Any) -> Any:
         return pick(value, WRITE_MODES, "writeMode")
 
-    @field_validator("schema_create_mode", mode="before")
-    @classmethod
-    def _create_mode(cls, value: Any) -> Any:
-        return pick(value, CREATE_MODES, "schemaCreateMode")
-
     @field_validator("collection", "alias")
     @classmethod
     def _collection(cls, value: str | None) -> str | None:
         if value is not None and not _NAME.fullmatch(value):
             raise ValueError(
-                f"{value!r} is no name that Milvus takes: letters, digits and underscores, not "
+                f"{value!r} is not a name that Milvus takes: letters, digits and underscores, not "
                 "beginning with a digit, 255 at most"
             )
         return value
@@ -255,7 +240,7 @@ class MilvusSettings(StepSettings):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        problems = [*self._column_problems(), *self._mapping_problems()]
+        problems = self._column_problems()
         if self.alias == self.collection:
             problems.append(f"alias {self.alias!r} is the collection itself: give one another name")
         if self.schema_create_mode == "recreate":
@@ -266,7 +251,12 @@ class MilvusSettings(StepSettings):
 
     def _column_problems(self) -> list[str]:
         names = [c.name for c in self.column]
-        out = [f"column {n!r} is given twice" for n in _doubles(names)]
+        out = name_problems(
+            names,
+            self.column_mapping,
+            open_to_others=self.enable_dynamic_schema,
+            way_out="add it there, or set enableDynamicSchema",
+        )
         for flag, key in (("primary_key", "primaryKey"), ("partition_key", "partitionKey")):
             having = [c.name for c in self.column if getattr(c, flag)]
             if len(having) > 1:
@@ -276,19 +266,6 @@ class MilvusSettings(StepSettings):
                     f"partition {self.partition!r} can't be named where {having[0]!r} is the "
                     "partitionKey: Milvus chooses the partition; leave one of them out"
                 )
-        return out
-
-    def _mapping_problems(self) -> list[str]:
-        mapped = [m.dst_col_name for m in self.column_mapping or []]
-        out = [f"columnMapping fills {n!r} twice" for n in _doubles(mapped)]
-        names = [c.name for c in self.column]
-        if names and not self.enable_dynamic_schema:
-            out += [
-                f"columnMapping fills {n!r}, which is not in column{near(n, names)}; "
-                "add it there, or set enableDynamicSchema"
-                for n in mapped
-                if n not in names
-            ]
         return out
 
     def creation_problems(self) -> list[str]:
@@ -333,14 +310,10 @@ class MilvusSettings(StepSettings):
         )
 
     def outputs(self) -> dict[str, int | None]:
-        """Source column -> the vector dimension expected of it, None where it is no vector."""
+        """Source column -> the vector dimension expected of it, None for another column."""
         by_name = {c.name: c for c in self.column}
         out: dict[str, int | None] = {}
         for field, source in self.sources().items():
             column = by_name.get(field)
             out[source] = column.dimension if column is not None and column.is_vector else None
         return out
-
-
-def _doubles(names: list[str]) -> list[str]:
-    return sorted({n for n in names if names.count(n) > 1})

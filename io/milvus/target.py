@@ -49,8 +49,8 @@ class MilvusStore:
     def send(self, records: list[Record]) -> list[Outcome] | None:
         """Writes records of different keys: one call for each operation that is among them.
 
-        Where a later call fails, the records of the earlier ones are told as written, so that an
-        insert is not repeated for the sake of a delete; the rest is to be sent again.
+        If a later call fails, the records of the earlier calls count as written, and the rest is
+        to be sent again. So an insert is not repeated for the sake of a delete.
         """
         done: set[str] = set()
         for op, method, request in self._calls:
@@ -76,8 +76,8 @@ REQUEST_BYTES = 16 << 20
 class MilvusTarget(AliasTarget[Collection, CollectionInfo, MilvusStore]):
     """The collection that a step writes to.
 
-    `check` and `prepare` are for the launcher, `operator` for the workers; all that one run does in
-    one process goes through one client, as a Milvus Lite file allows one process only.
+    All that one run does in one process goes through one client, as a Milvus Lite file allows one
+    process only.
     """
 
     noun = "collection"
@@ -167,8 +167,8 @@ class MilvusTarget(AliasTarget[Collection, CollectionInfo, MilvusStore]):
 
     def limits(self, store: MilvusStore) -> WriteLimits:
         """See `TargetBase`."""
-        # Milvus Lite 3.2 keeps its log whole only for one request at a time: of several at once a
-        # killed server forgets some that it had acknowledged.
+        # Milvus Lite 3.2 keeps its log whole for one request at a time. If it is killed with
+        # several under way, it forgets some that it had acknowledged.
         most = 1 if store.is_lite else self.in_flight
         return WriteLimits(rows=self.settings.batch_size, bytes=REQUEST_BYTES, in_flight=most)
 

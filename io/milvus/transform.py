@@ -14,13 +14,14 @@ from vecferry.io.sink.transform import MakeTarget, WriteTransform
 class WriteToMilvus(WriteTransform):
     """Write each row into a Milvus collection.
 
-    Takes dicts or `Change`s; gives each as it came in once Milvus has acknowledged it, on the
-    output `written`, and what it can't take as a `Reject` on `rejected`. Vectors are 1-D float32
-    arrays (lists are taken too). With an own primary key and `writeMode` upsert, rows that come
-    twice leave one copy; with automatic ids they leave two.
+    Takes dicts or `Change`s. The output `written` gives each as it came in, once Milvus has
+    acknowledged it. The output `rejected` gives a `Reject` for each row that can't be written.
 
-    A collection that is missing is created (`schemaCreateMode` createIfNotExist, the default), with
-    an index on each vector and loaded; `recreate` is for jobs only, as bundles are repeated.
+    Vectors are 1-D float32 arrays or lists. With an own primary key and `writeMode` upsert, rows
+    that come twice leave one copy; with automatic ids they leave two.
+
+    With `schemaCreateMode` createIfNotExist, the default, a missing collection is created, with an
+    index on each vector, and loaded. `recreate` is for jobs only, as bundles are repeated.
 
     Args:
       settings: the collection and its columns.

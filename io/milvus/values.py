@@ -1,7 +1,7 @@
 """Values on their way into Milvus: checked and brought into the form of their field. Pure.
 
-A server refuses the whole batch for one bad row, and Milvus Lite takes what a server would not, so
-every value is checked here first. What is made per field is a function that is called per row.
+Every value is checked here first: a server refuses the whole batch for one bad row, and Milvus Lite
+takes what a server would not. What is made per field is a function that is called per row.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _real(name: str, kind: str) -> Accept:
         if -most <= value <= most and math.isfinite(value):
             return value  # type: ignore[no-any-return]
         if not math.isfinite(value):
-            raise bad(name, "not-finite", f"{value} is no finite number")
+            raise bad(name, "not-finite", f"{value} is not a finite number")
         raise bad(name, "out-of-range", f"{value} does not fit into {kind}")
 
     return accept
@@ -234,9 +234,8 @@ def _text(name: str, max_length: int | None) -> Accept:
         raise bad(
             name,
             "too-long",
-            f"a text of {size} bytes ({len(value)} characters) exceeds maxLength {most} "
-            f"of the collection's field, which counts bytes of UTF-8: {shorten(value, 60)!r}: "
-            "shorten it, or write into a collection with a wider field",
+            f"a text of {size} bytes ({len(value)} characters) exceeds maxLength {most}, which "
+            f"counts bytes of UTF-8: {shorten(value, 60)!r}; shorten the text, or widen the field",
         )
 
     return accept

@@ -65,7 +65,7 @@ class OpenSearchClient:
             options |= {"sniff_on_start": True, "sniff_on_connection_fail": True}
             # A node that is found is called as the others are; its address does not say how.
             options["use_ssl"] = all(host.startswith("https:") for host in connection.hosts)
-        # Each answer that is no 200 would be logged, and is told by us already.
+        # It would log each answer but 200, and our errors tell of them already.
         logging.getLogger("opensearch").setLevel(logging.CRITICAL)
         try:
             self._client = OpenSearch(

@@ -1,1 +1,1 @@
-"""What Elasticsearch and OpenSearch share."""
+"""What Elasticsearch and OpenSearch share; `dialect` says where the two differ."""

@@ -175,7 +175,7 @@ class SearchIndex:
         ask(self.client, lambda: self._write("POST", "/_aliases", body), "moving the alias")
 
     def _filter_of(self, alias: str, index: str) -> dict[str, Any]:
-        """Filter and routing of an alias of `index`, or of the only one (``*``): they move."""
+        """Filter and routing of an alias of `index`, or of its only index (``*``)."""
         read = functools.partial(self._found, f"/_alias/{quote(alias, safe='')}")
         answer = ask(self.client, read, f"reading alias {alias!r}") or {}
         found = [b["aliases"][alias] for name, b in answer.items() if index in ("*", name)]
@@ -235,7 +235,7 @@ class SearchIndex:
 
 
 def _score(hit: dict[str, Any]) -> float:
-    """OpenSearch writes NaN and Infinity as texts, null where there is no score."""
+    """OpenSearch writes NaN and Infinity as texts, null instead of a missing score."""
     score = hit.get("_score")
     return float("nan") if score is None else float(score)
 

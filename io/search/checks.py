@@ -42,8 +42,8 @@ def misnamed(settings: SearchSettings, index: SearchIndex) -> list[str]:
     request = orjson.dumps({"actions": swap}).decode()
     return [
         f"alias {alias!r} is the name of an index already, and can't be both: choose another "
-        f"alias; or fill {name!r} without moving one, and then put it in the place of that "
-        f"index, which deletes the index: POST /_aliases {request}"
+        f"alias. Or fill {name!r} without moving one, then put it in the place of that index, "
+        f"which deletes the index: POST /_aliases {request}"
     ]
 
 
@@ -94,7 +94,7 @@ def mismatches(settings: SearchSettings, info: IndexInfo) -> list[str]:
 
 
 def notes(settings: SearchSettings, info: IndexInfo | None) -> list[str]:
-    """What is no fault, and may surprise."""
+    """What is not a fault, but may surprise people."""
     out = []
     if not settings.keys:
         out.append(

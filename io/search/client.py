@@ -139,8 +139,8 @@ def with_way_out(error: StatusError) -> str:
 def unreachable(error: BaseException, where: str, hosts: Sequence[str]) -> Exception:
     """What it means that a client could not speak with any of `hosts`, such as ``http://h:9200``.
 
-    A `JobError` where waiting can't help: the server wants TLS and the job does not, or the other
-    way round, or its certificate is not trusted. Else a `TransientError`, which names no place.
+    A `JobError` where waiting can't help: only one side speaks TLS, or the certificate is not
+    trusted. Else a `TransientError`, whose text does not name the cluster.
     """
     fault = fault_of(error)
     text = redact(shorten(words(fault), 300))

@@ -8,12 +8,12 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from vecferry.errors import near
+from vecferry.io.sink.settings import ColumnMapping, CreateMode, name_problems
 from vecferry.settings import SecretText, Settings, StepSettings, pick
 
 VECTOR_TYPES = ("dense_vector", "knn_vector")
 META_TYPES = ("id", "routing", "version")
-"""DataX's words for columns that are no fields: the document's id, what it is routed by, and what
+"""DataX's words for columns that are not fields of the document: its id, what routes it, and what
 orders the rows of one id."""
 _OF_DATAX = frozenset(
     {"array", "dstArray", "json_array", "jsonArray", "other_params", "otherParams", "origin",
@@ -92,13 +92,6 @@ class SearchColumn(Settings):
         return str((self.model_extra or {}).get(key)).lower() == "true"
 
 
-class ColumnMapping(Settings):
-    """Which column of the row goes into which field."""
-
-    source_col_name: str = Field(min_length=1)
-    dst_col_name: str = Field(min_length=1)
-
-
 class PrimaryKeyInfo(Settings):
     """DataWorks' way to say which columns make up the id; several are joined."""
 
@@ -164,7 +157,7 @@ def _address(text: str) -> str:
     except ValueError:
         wrong = True
     if wrong:
-        raise ValueError(f"endpoint {shown!r} is no address: write https://host:9200")
+        raise ValueError(f"endpoint {shown!r} is not an address: write https://host:9200")
     if parts.username or parts.password:
         raise ValueError("endpoint holds a login: write it as username and password")
     if parts.query or parts.fragment:
@@ -179,7 +172,6 @@ def _with_port(parts: SplitResult) -> str:
 
 
 ACTIONS = ("index", "create", "update", "delete")
-CREATE_MODES = ("createIfNotExist", "ignore", "recreate")
 LOGINS = {"accessKey", "password", "apiKey", "token"}
 MOST_NAME_BYTES = 255
 _NOT_IN_NAMES = set(' "*\\<|,>/?#:')
@@ -202,7 +194,7 @@ class SearchSettings(StepSettings):
     timeout: int = Field(default=600_000, ge=1, description="of one request, in milliseconds")
     compress: bool = False
     discovery: bool = False
-    schema_create_mode: str = Field(default="ignore", json_schema_extra={"enum": [*CREATE_MODES]})
+    schema_create_mode: CreateMode = "ignore"
     cleanup: bool = Field(default=False, validation_alias=AliasChoices("cleanup", "truncate"))
     owns_target: bool = Field(
         default=False, description="the job may drop what the index holds (recreate, cleanup)"
@@ -242,7 +234,7 @@ class SearchSettings(StepSettings):
             or value in (".", "..")
         ):
             raise ValueError(
-                f"{value!r} is no name for an index: lower case, none of "
+                f"{value!r} is not a name for an index: lower case, none of "
                 f"{' '.join(sorted(_NOT_IN_NAMES - {' '}))} or a blank, not beginning with - _ or +"
             )
         if len(value.encode()) > MOST_NAME_BYTES:
@@ -254,11 +246,6 @@ class SearchSettings(StepSettings):
     def _action(cls, value: Any) -> Any:
         return pick(value, ACTIONS, "actionType")
 
-    @field_validator("schema_create_mode", mode="before")
-    @classmethod
-    def _create_mode(cls, value: Any) -> Any:
-        return pick(value, CREATE_MODES, "schemaCreateMode")
-
     @field_validator("es_partition_column", mode="before")
     @classmethod
     def _routing(cls, value: Any) -> Any:
@@ -266,7 +253,7 @@ class SearchSettings(StepSettings):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        problems = [*self._column_problems(), *self._mapping_problems(), *self._key_problems()]
+        problems = [*self._column_problems(), *self._key_problems()]
         if self.recreates and not self.owns_target:
             word = "cleanup" if self.cleanup else "schemaCreateMode recreate"
             problems.append(f"{word} drops what the index holds: set ownsTarget: true if it may go")
@@ -277,7 +264,7 @@ class SearchSettings(StepSettings):
         if (self.model_extra or {}).get("deleteBy"):
             problems.append(
                 "deleteBy is not known here, and the rows that it names would be written: leave it "
-                "out, and write deletes by a step with actionType delete"
+                "out; a step with actionType delete writes deletes"
             )
         if problems:
             raise ValueError("; ".join(problems))
@@ -285,9 +272,7 @@ class SearchSettings(StepSettings):
 
     def _column_problems(self) -> list[str]:
         names = [c.name for c in self.column]
-        out = [
-            f"column {n!r} is given twice" for n in sorted({n for n in names if names.count(n) > 1})
-        ]
+        out = name_problems(names, self.column_mapping, open_to_others=self.dynamic)
         out += filter(None, (c.problem() for c in self.column))
         if self.creates:
             out += [
@@ -334,26 +319,11 @@ class SearchSettings(StepSettings):
             )
         return out
 
-    def _mapping_problems(self) -> list[str]:
-        mapped = [m.dst_col_name for m in self.column_mapping or []]
-        out = [
-            f"columnMapping fills {n!r} twice"
-            for n in sorted({n for n in mapped if mapped.count(n) > 1})
-        ]
-        names = [c.name for c in self.column]
-        if names and not self.dynamic:
-            out += [
-                f"columnMapping fills {n!r}, which is not in column{near(n, names)}; add it there"
-                for n in mapped
-                if n not in names
-            ]
-        return out
-
     def moved(self, name: str, *, switch: bool) -> dict[str, Any]:
         """What to change in the step's parameters for it to fill a new index instead.
 
-        With `switch` the step's alias, or else its index's name, becomes the alias of the new one;
-        what else a step's alias names, as its `aliasMode` allows, it goes on to name.
+        With `switch` the step's alias, or else its index's name, becomes the alias of the new one.
+        If `aliasMode` allows it, the step's alias keeps the other indices that it names.
         """
         return {
             "index": name,
@@ -420,7 +390,7 @@ class SearchSettings(StepSettings):
         return list(dict.fromkeys(needed))
 
     def outputs(self) -> dict[str, int | None]:
-        """Source column -> the vector dimension expected of it, None where it is no vector."""
+        """Source column -> the vector dimension expected of it, None for another column."""
         by_name = {c.name: c for c in self.column}
         return {
             source: by_name[field].dimension

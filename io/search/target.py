@@ -97,10 +97,7 @@ REQUEST_BYTES = 8 << 20
 
 
 class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
-    """The index that a step writes to; what Elasticsearch and OpenSearch have in common.
-
-    `check` and `prepare` are for the launcher, `operator` for the workers.
-    """
+    """The index that a step writes to; what Elasticsearch and OpenSearch have in common."""
 
     noun = "index"
     dialect: Dialect

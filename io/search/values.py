@@ -1,7 +1,7 @@
 """Rows on their way into a search store: checked, and written as the lines of a bulk request. Pure.
 
-One document that breaks a rule of the request itself (an id that is too long, a version that is no
-version) would have the server refuse the whole of it, so those rules are checked here.
+If one document breaks a rule of the request itself, the server refuses the whole request. Those
+rules are therefore checked here: an id that is too long, a version that is not a whole number.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _plain(name: str, value: object) -> object:
         return value
     if isinstance(value, float | np.floating):
         if not math.isfinite(value):
-            raise bad(name, "not-finite", f"{value} is no finite number")
+            raise bad(name, "not-finite", f"{value} is not a finite number")
     elif isinstance(value, np.ndarray):
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise bad(name, "not-finite", "the array holds NaN or an infinite number")
@@ -134,7 +134,7 @@ def _plain(name: str, value: object) -> object:
         return _plain(name, value.tolist())
     elif isinstance(value, decimal.Decimal):
         if not value.is_finite():
-            raise bad(name, "not-finite", f"{value} is no finite number")
+            raise bad(name, "not-finite", f"{value} is not a finite number")
     elif isinstance(value, dict):
         return {k: v if v is None else _plain(name, v) for k, v in value.items()}
     elif isinstance(value, list | tuple | set | frozenset):
@@ -311,7 +311,8 @@ def _as_key(change: Change, name: str, what: str) -> str:
     if isinstance(value, datetime.date):
         return value.isoformat()
     raise TerminalError(
-        f"column {name!r} is a {type(value).__name__}, which is no {what}", "bad-key"
+        f"column {name!r} is a {type(value).__name__}, which can't be the document's {what}",
+        "bad-key",
     )
 
 

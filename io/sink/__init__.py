@@ -1,4 +1,4 @@
-"""The write loop that all stores share, and what a store gives to it.
+"""What the writers into all stores share: the write loop, targets, marks, checks of values.
 
 A public name is imported when it is asked for.
 """
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vecferry.io.sink.target import Described as Described
     from vecferry.io.sink.target import Encoder as Encoder
     from vecferry.io.sink.target import TargetBase as TargetBase
+    from vecferry.io.sink.target import vector_field as vector_field
     from vecferry.io.sink.transform import WriteTransform as WriteTransform
     from vecferry.io.sink.writer import BlockWriter as BlockWriter
     from vecferry.io.sink.writer import SinkWriter as SinkWriter
@@ -40,6 +41,7 @@ __getattr__ = hands_on(
         "Described": "target",
         "Encoder": "target",
         "TargetBase": "target",
+        "vector_field": "target",
         "WriteTransform": "transform",
         "BlockWriter": "writer",
         "SinkWriter": "writer",

@@ -181,7 +181,8 @@ class Courier:
             batch.too_large = min(batch.too_large or size, size)
 
     def _wait(self, backoff: Backoff, error: Exception | None, rows: int) -> None:
-        wait = backoff.next_wait(getattr(error, "retry_after", None))
+        wish = error.retry_after if isinstance(error, TransientError) else None
+        wait = backoff.next_wait(wish)
         why = shorten(redact(str(error)), 300)
         if wait is None:
             raise TransientError(

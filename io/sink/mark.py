@@ -116,7 +116,7 @@ class Marking:
             out.append(
                 f"{self.what} has no mark that says what made the vectors in "
                 f"{', '.join(map(repr, unmarked))}, and rows may be there: this job's are made by "
-                f"{made}. If the same made theirs, run once with --force, which marks it"
+                f"{made}. If the same model made theirs, run once with --force, which marks it"
             )
         for field, there in (self.found or {}).items():
             if field in self.filled and field not in self.job:
@@ -137,8 +137,8 @@ class Marking:
     def to_write(self) -> Mark | None:
         """The mark that the target is to have from now on; None where it stays as it is.
 
-        A target is marked before its first row, or by --force: of rows that are there already
-        only the user can say what made their vectors.
+        A target is marked before its first row, or by --force. If rows are there already, only
+        the user knows what made their vectors.
         """
         different = bool(self._different())
         if self.context.force and (different or self._unmarked):

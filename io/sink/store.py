@@ -21,8 +21,8 @@ class Record(NamedTuple):
 
     `op` is the store's own word for what is to be done (such as ``upsert`` or ``delete``), `body`
     its own form of the row. Changes with the same `key` are kept in order; None has no order.
-    `size` is about how many bytes it takes in a request. `whole` is False where it does not replace
-    what an earlier change of its key left, which is then sent before it, in a request of its own.
+    `size` is about how many bytes it takes in a request. If `whole` is False, the change does not
+    replace what an earlier change of its key left. The earlier one then goes in an earlier request.
     """
 
     op: str
@@ -35,8 +35,8 @@ class Record(NamedTuple):
 class Outcome(NamedTuple):
     """What became of one record of a request: written, stale, rejected or retry.
 
-    `reason` (a short word) and `message` say why a record was rejected, or why it is to be sent
-    again; `retry_after` is the server's own wish, in seconds.
+    `reason` (a short word) and `message` say why a record was rejected, or must be sent again.
+    `retry_after` is the server's own wish, in seconds.
     """
 
     state: str

@@ -80,7 +80,7 @@ class AliasCatalog(Catalog[I], Protocol[I]):
     """A catalog of a store that knows aliases."""
 
     def point_alias(self, alias: str, info: I, instead_of: str | None) -> None:
-        """Lets an alias name what stands there; `instead_of` is what it no longer names."""
+        """Lets an alias name what stands there, and no longer what is called `instead_of`."""
 
 
 class Encoder(Protocol):
@@ -139,7 +139,7 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         return []
 
     def mismatches(self, catalog: C, info: I) -> list[str]:
-        """Why the job's rows do not fit what stands there; workers ask as well."""
+        """Why the job's rows do not fit what stands there; workers also ask."""
         return []
 
     def irreplaceable(self, catalog: C, info: I) -> list[str]:
@@ -151,7 +151,7 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         return []
 
     def notes(self, catalog: C, info: I | None) -> list[str]:
-        """What is no fault, and may surprise."""
+        """What is not a fault, but may surprise people."""
         return []
 
     def make_ready(self, catalog: C, info: I) -> None:

@@ -36,7 +36,7 @@ def wrong_type(name: str, kind: str, value: Any) -> TerminalError:
     what = f"a {type(value).__name__}"
     if not isinstance(value, np.ndarray | bytes):
         what += f", {shorten(value, 60)!r},"
-    return bad(name, "wrong-type", f"{what} is no {kind}")
+    return bad(name, "wrong-type", f"{what} is not a valid {kind}")
 
 
 def parsed(text: str) -> Any:

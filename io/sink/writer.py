@@ -1,4 +1,4 @@
-"""The write loop for stores that encode many changes at once, which costs less than one by one."""
+"""The write loop that all stores share: it batches changes, keeps their order, and counts them."""
 
 from __future__ import annotations
 
@@ -224,10 +224,10 @@ _FIRST = 64
 
 
 class BlockWriter(SinkWriter):
-    """A `SinkWriter` that gathers changes first and sends them as a block where the store can.
+    """A `SinkWriter` that gathers changes first, and sends them as a block if the store can.
 
-    The others (deletes, two changes of one key, a row that is wrong) go the way of a `SinkWriter`,
-    with all that were gathered with them; what those leave in the buffer is sent before a block.
+    A delete, a second change of a key or a wrong row makes no block: the changes that were gathered
+    with it go the way of a `SinkWriter`. What is left in its buffer is sent before a block.
     """
 
     def __init__(self, store: BlockStore, limits: WriteLimits, context: StepContext) -> None:

@@ -45,8 +45,8 @@ def test_types_are_known_in_any_case(name):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"collection": ""}, "'' is no name that Milvus takes"),
-        ({"collection": "my-docs"}, "'my-docs' is no name that Milvus takes"),
+        ({"collection": ""}, "'' is not a name that Milvus takes"),
+        ({"collection": "my-docs"}, "'my-docs' is not a name that Milvus takes"),
         ({"collection": "2024"}, "not beginning with a digit"),
         ({"batchSize": "0"}, "greater than or equal to 1"),
         ({"writeMode": "upsrt"}, "'upsrt' is no writeMode; did you mean 'upsert'"),

@@ -200,8 +200,8 @@ def test_a_preview_of_a_delete_shows_the_delete() -> None:
 @pytest.mark.parametrize(
     ("endpoint", "shown"),
     [
-        ("u:hunter22@h:9200", "is no address"),
-        ("http://h:99999", "is no address"),
+        ("u:hunter22@h:9200", "is not an address"),
+        ("http://h:99999", "is not an address"),
         ("http://h/?x=1", "ends with a query"),
         ([], "is empty"),
     ],

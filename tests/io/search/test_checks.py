@@ -268,7 +268,7 @@ def test_what_datax_says_of_a_column_is_no_part_of_its_mapping() -> None:
         ({"alias": "docs"}, "is the index itself"),
         ({"accessKey": "hunter2222"}, "accessKey belongs into a data source"),
         ({"alias": "A"}, "lower case"),
-        ({"index": "."}, "no name for an index"),
+        ({"index": "."}, "not a name for an index"),
     ],
 )
 def test_what_would_change_the_meaning_of_a_job_is_refused(more: dict, shown: str) -> None:
