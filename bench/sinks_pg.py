@@ -25,7 +25,7 @@ from sinks_common import Result, Rows, compare, make_rows, write_all
 from tests.io.postgresql.support import KINDS
 from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
 from tests.services.server import running
-from vecferry.io.postgresql.target import TableTarget
+from vecferry.io.postgresql.target import PostgresTarget
 from vecferry.steps import StepContext
 
 CONNECTIONS, CHUNK = 4, 512
@@ -123,11 +123,11 @@ def by_loop(
         thread.join()
 
 
-def target_of(server: Postgres, writer: str, dimension: int, mode: str) -> TableTarget:
+def target_of(server: Postgres, writer: str, dimension: int, mode: str) -> PostgresTarget:
     """Our target."""
     settings, connection, kind = KINDS[writer]
     login = {"username": USER, "password": PASSWORD, "database": DATABASE}
-    return TableTarget(
+    return PostgresTarget(
         settings.model_validate(
             {
                 "table": "bench",

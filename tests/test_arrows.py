@@ -144,11 +144,7 @@ APART = re.compile(r"\bApart from [\w./` ]+ because\b")
 KNOWN_ALONE = {
     "vecferry.io.milvus.wire",
     "vecferry.io.odps.plan",
-    "vecferry.io.postgresql.connect",
-    "vecferry.io.postgresql.read_catalog",
-    "vecferry.io.postgresql.rows",
     "vecferry.io.sink.delivery",
-    "vecferry.io.tables.plan",
     "vecferry.pipelines.beam_yaml_rows",
     "vecferry.pipelines.cluster.launch",
     "vecferry.pipelines.cluster.probe",

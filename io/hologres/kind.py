@@ -11,7 +11,7 @@ KINDS = (
         "hologres",
         "writer",
         settings="vecferry.io.hologres.settings:HologresSettings",
-        logic="vecferry.io.postgresql.target:TableTarget",
+        logic="vecferry.io.hologres.target:HologresTarget",
         transform="vecferry.io.hologres:WriteToHologres",
         sources=("hologres", "postgresql"),
         client=_CLIENT,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from vecferry.io.postgresql.settings import WriterSettings
-from vecferry.io.tables.settings import TableConnection
+from vecferry.io.tables.connection import TableConnection
 
 
 class HologresConnection(TableConnection):
     """A database of a Hologres instance, which speaks PostgreSQL's protocol."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"name", "description"})
+    product: ClassVar[str] = "Hologres"
     scheme: ClassVar[str] = "postgresql"
     default_port: ClassVar[int] = 80
 
@@ -25,3 +26,12 @@ class HologresSettings(WriterSettings):
     source_type: ClassVar[str] = "hologres"
     vector_types: ClassVar[tuple[str, ...]] = ("float4[]",)
     indexes: ClassVar[tuple[str, ...]] = ("HGraph", "Proxima", "none")
+
+    def creation_problems(self) -> list[str]:
+        """Why a table can't be created from these settings; an empty list if it can."""
+        return super().creation_problems() + [
+            f"column {c.name!r}: Proxima has no COSINE; set metricType to L2, or to IP for "
+            "vectors of length 1"
+            for c in self.column
+            if c.is_vector and self.index_of(c) == "Proxima" and c.metric == "COSINE"
+        ]

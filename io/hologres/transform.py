@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vecferry.io.hologres.settings import HologresSettings
+from vecferry.io.hologres.target import HologresTarget
+from vecferry.io.postgresql.target import PostgresTarget
 from vecferry.io.postgresql.transform import WriteToTable
 
 
@@ -12,8 +15,8 @@ from vecferry.io.postgresql.transform import WriteToTable
 class WriteToHologres(WriteToTable):
     """Write each row into a table of Hologres, or of PostgreSQL in its place.
 
-    Takes dicts or `Change`s; gives each as it came in once the server has acknowledged it, on the
-    output `written`, and what it can't take as a `Reject` on `rejected`. Vectors are 1-D float32
+    Takes dicts or `Change`s. Gives each on the output `written`, as it came in, once the server has
+    committed it. What the server can't take is a `Reject` on `rejected`. Vectors are 1-D float32
     arrays and become ``float4[]``. Rows that come twice leave one copy: the table must have a
     primary key. `schemaCreateMode`, `preSql` and `postSql` as for `WriteToPostgres`.
 
@@ -28,5 +31,7 @@ class WriteToHologres(WriteToTable):
     """
 
     settings: HologresSettings
+
+    target: ClassVar[type[PostgresTarget]] = HologresTarget
 
     step_type = "hologres"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from vecferry.errors import JobError, near
+from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.database import Column, Table
-from vecferry.io.tables.settings import TableConnection
 
 _INTEGERS = {"tinyint", "smallint", "mediumint", "int", "bigint"}
 _ORDERED = _INTEGERS | {

@@ -10,17 +10,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vecferry.errors import JobError, VecferryError, near, redact, shorten
+from vecferry.io.common.unfit import Convert
 from vecferry.io.mysql.catalog import read_table
 from vecferry.io.mysql.values import BINARY, BIT, DECIMALS, INTEGERS, TEXTS, converter
+from vecferry.io.tables.connection import TableConnection, tls_context
 from vecferry.io.tables.database import (
     BATCH_BYTES,
     BATCH_ROWS,
     ConnectionLost,
-    Convert,
     Refused,
     Table,
 )
-from vecferry.io.tables.settings import TableConnection, tls_context
 
 _LOST = frozenset(
     {
@@ -40,59 +40,53 @@ _KILLED = 1317
 _UNKNOWN_COLUMN = re.compile(r"Unknown column '(.+?)'")
 
 
-def explained(
-    error: Exception, connection: TableConnection, columns: tuple[str, ...] = ()
+def classify(
+    error: Exception, given: TableConnection, columns: Sequence[str] = ()
 ) -> VecferryError:
-    """The error to raise for one of PyMySQL's; `columns` are those of the table being read."""
-    code, text = _parts(error)
-    cause = getattr(error, "original_exception", None)
-    if isinstance(error, ssl.SSLError) or isinstance(cause, ssl.SSLError):
-        return Refused(_tls(cause or error, connection))
-    if code == 2026 and "doesn't support" in text:
-        return Refused(
-            f"the MySQL server {connection.place} offers no TLS, and the data source asks for it: "
-            "switch it on at the server, or leave tls and caCert out"
-        )
-    if code in _LOST or code == 0 or "sequence number" in text:
-        return ConnectionLost(f"the MySQL server {connection.place} does not answer: {text}")
-    return Refused(_words(code, text, connection, columns))
+    """What an error of PyMySQL means.
 
+    Args:
+      error: what a call of the client raised.
+      given: the data source.
+      columns: those of the table that is read, for hints.
 
-def _parts(error: Exception) -> tuple[int, str]:
-    arguments = error.args
-    code = arguments[0] if arguments and isinstance(arguments[0], int) else 0 if _gone(error) else 1
-    return code, redact(shorten(str(arguments[-1]) if arguments else type(error).__name__, 300))
-
-
-def _gone(error: Any) -> bool:
+    Returns:
+      `ConnectionLost` if the server is away, else `Refused`, which says what to correct.
+    """
     import pymysql
 
-    return isinstance(error, pymysql.err.InterfaceError | OSError)
-
-
-def _tls(error: Exception, connection: TableConnection) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        way = (
-            f"caCert ({connection.ca_cert}) must name the authority that signed it, and host must "
-            "be a name in it"
-            if connection.ca_cert
-            else "name the file of the authority that signed it as caCert"
+    arguments = error.args
+    cause = getattr(error, "original_exception", None) or error
+    text = redact(shorten(str(arguments[-1]) if arguments else type(error).__name__, 300))
+    code = arguments[0] if arguments and isinstance(arguments[0], int) else None
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        why = cause.verify_message
+        return Refused(f"the certificate of {given.where} is not trusted ({why}): {given.trust}")
+    if isinstance(cause, ssl.SSLError):
+        return Refused(f"TLS with {given.where} fails: {shorten(cause)}")
+    if code == 2026 and "doesn't support" in text:
+        return Refused(
+            f"{given.where} offers no TLS, and the data source asks for it: switch it on at the "
+            "server, or leave tls and caCert out"
         )
-        return (
-            f"the certificate of the MySQL server {connection.place} is not trusted "
-            f"({error.verify_message}): {way}"
-        )
-    return f"no TLS with the MySQL server {connection.place}: {shorten(error)}"
+    gone = code is None and isinstance(error, pymysql.err.InterfaceError | OSError)
+    if gone or code == 0 or code in _LOST or "sequence number" in text:
+        return ConnectionLost(f"{given.where} does not answer: {text}")
+    return Refused(_refusal(code, text, given, columns))
 
 
-def _words(code: int, text: str, connection: TableConnection, columns: tuple[str, ...]) -> str:
-    user, place = connection.username, connection.place
+def _refusal(code: int | None, text: str, given: TableConnection, columns: Sequence[str]) -> str:
+    """What the server refuses, by the number of its error, and what to correct."""
+    user = given.username
     if code == 1045:
-        return f"{place} refuses user {user!r}: correct username or password ({text})"
+        return (
+            f"{given.where} refuses the login of user {user!r}: correct username or password "
+            f"({text})"
+        )
     if code in (1130, 1129):
-        return f"{place} takes no connections from this machine: {text}"
+        return f"{given.where} takes no connections from this machine: {text}"
     if code == 1044:
-        return f"user {user!r} may not use the database {connection.database!r}: {text}"
+        return f"user {user!r} may not use the database {given.database!r}: {text}"
     if code in (1142, 1143):
         return f"user {user!r} needs the right to SELECT: {text}"
     if code == 1054:
@@ -103,15 +97,15 @@ def _words(code: int, text: str, connection: TableConnection, columns: tuple[str
         return f"the server does not understand column, where or querySql: {text}"
     if code in _TIMED_OUT:
         return (
-            f"the server stopped the statement after its time limit ({text}): read smaller ranges "
-            "by a splitPk with an index, or raise max_execution_time (max_statement_time on "
+            f"the server stopped the statement after its time limit ({text}); read smaller ranges "
+            "by a splitPk with an index. Or raise max_execution_time (max_statement_time on "
             "MariaDB) for this user"
         )
     if code == _KILLED:
         return f"the statement was stopped at the server, by KILL or by its time limit ({text})"
     if code in (1290, 1792):
         return f"the session is read-only, and the statement would write: {text}"
-    return f"the MySQL server {place} refuses ({code}): {text}"
+    return f"{given.where} refuses the statement: {text}" + (f" [{code}]" if code else "")
 
 
 CONNECT_SECONDS = 10
@@ -124,7 +118,7 @@ SHORT_VALUE = 64
 
 _SESSION = (
     "SET SESSION time_zone = '+00:00'",
-    # A slow consumer is no reason to hang up; the default is a minute.
+    # Do not hang up on a slow consumer; the default is a minute.
     f"SET SESSION net_write_timeout = {READ_SECONDS}",
     # So that a zero date can stand in a comparison.
     "SET SESSION sql_mode = REPLACE(REPLACE(@@sql_mode, 'NO_ZERO_IN_DATE', ''), 'NO_ZERO_DATE', ''"
@@ -142,7 +136,7 @@ class MySqlDatabase:
         try:
             import pymysql
         except ImportError as e:
-            raise JobError("reading MySQL needs a client: pip install 'vecferry[mysql]'") from e
+            raise JobError("MySQL needs the client PyMySQL: pip install 'vecferry[mysql]'") from e
         self._pymysql, self._settings = pymysql, connection
         self._columns: tuple[str, ...] = ()
         self._result: MySqlResult | None = None
@@ -270,7 +264,7 @@ class MySqlDatabase:
         except VecferryError:
             raise
         except (self._pymysql.MySQLError, OSError) as e:
-            raise explained(e, self._settings, self._columns) from e
+            raise classify(e, self._settings, self._columns) from e
 
     def _execute(self, sql: str) -> Any:
         cursor = self._connection.cursor()
@@ -315,8 +309,8 @@ class MySqlDatabase:
         names = [str(next(iter(r.values()))) for r in self.texts("SHOW DATABASES")]
         self._connection.close()
         raise Refused(
-            f"{given.place} has no database {given.database!r}{near(given.database, names)}; user "
-            f"{given.username!r} sees {', '.join(names)}"
+            f"{given.product} at {given.place} has no database {given.database!r}"
+            f"{near(given.database, names)}; user {given.username!r} sees {', '.join(names)}"
         )
 
     def _keep_alive(self) -> None:

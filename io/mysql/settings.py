@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from vecferry.io.tables.settings import TableConnection, TableSettings
+from vecferry.io.tables.connection import TableConnection
+from vecferry.io.tables.settings import TableSettings
 
 
 class MySqlConnection(TableConnection):
     """A database of MySQL, MariaDB, PolarDB for MySQL or RDS for MySQL."""
 
+    product: ClassVar[str] = "MySQL"
     scheme: ClassVar[str] = "mysql"
     default_port: ClassVar[int] = 3306
 

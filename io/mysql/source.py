@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from vecferry.io.mysql.client import MySqlDatabase
+from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.database import Database
-from vecferry.io.tables.settings import TableConnection
 from vecferry.io.tables.source import TableSource
 
 

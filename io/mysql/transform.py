@@ -19,7 +19,7 @@ class ReadFromMySQL(ReaderTransform):
     (`vecferry.rows.Reject`, rows with a value that Python can't hold).
 
     Args:
-      settings: which tables or queries, with which columns.
+      settings: the tables or queries, and their columns.
       connection: the database; None where `settings.connection` says where the tables are.
       context: the run that this step is part of; needed for throttling only.
     """

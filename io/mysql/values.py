@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from vecferry.io.tables.database import Convert, Refused, UnfitValue
+from vecferry.io.common.unfit import Convert, UnfitValue
+from vecferry.io.tables.database import Refused
 
 BINARY = 63
 """The number of the character set of bytes."""
@@ -99,7 +100,7 @@ def _timestamp(value: bytes) -> datetime.datetime:
 def _nonzero(value: bytes) -> None:
     if value[:4] == b"0000" or value[5:7] == b"00" or value[8:10] == b"00":
         raise UnfitValue(
-            f"{value.decode()!r}, which is no day: mend the value, or write "
+            f"{value.decode()!r}, which is not a day: mend the value, or write "
             "NULLIF(the column, 0) AS a name in `column`",
             "zero-date",
         )
@@ -109,7 +110,7 @@ def _time(value: bytes) -> datetime.time:
     match = _TIME.fullmatch(value)
     if match is None or match[1] or int(match[2]) > 23:
         raise UnfitValue(
-            f"{value.decode()!r}, which is no time of a day: write CAST(the column AS CHAR) AS a "
+            f"{value.decode()!r}, which is not a time of day: write CAST(the column AS CHAR) AS a "
             "name in `column`"
         )
     _, hours, minutes, seconds, fraction = match.groups()

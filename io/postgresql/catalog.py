@@ -1,25 +1,25 @@
-"""The statements that create a table: PostgreSQL with pgvector, or Hologres."""
+"""What is there: tables to read, tables to write to and their marks; and how a table is created."""
 
 from __future__ import annotations
 
+import functools
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
+from vecferry.errors import JobError, near
+from vecferry.io.postgresql.client import words
+from vecferry.io.postgresql.settings import VECTORS, PgColumn, SqlType, WriterSettings, sql_type
+from vecferry.io.sink.mark import NAME, Mark, from_json, to_text
+from vecferry.io.tables.connection import TableConnection
+from vecferry.io.tables.database import Column, Refused, Table
 
-from vecferry.errors import near
-from vecferry.io.postgresql.settings import (
-    NO_KEYS,
-    VECTORS,
-    PgColumn,
-    SqlType,
-    WriterSettings,
-    sql_type,
-)
+if TYPE_CHECKING:
+    from vecferry.io.postgresql.dialect import Dialect
 
-_RIGHTS = ("SELECT", "INSERT", "UPDATE")
+RIGHTS = ("SELECT", "INSERT", "UPDATE")
 _TABLE = """
 SELECT c.oid, n.nspname, c.relname, c.relkind, current_user,
        ARRAY(SELECT p FROM unnest(%s::text[]) AS p
@@ -38,6 +38,20 @@ SELECT contype::text, conkey, pg_get_constraintdef(oid) FROM pg_catalog.pg_const
 WHERE conrelid = %s AND contype IN ('p', 'c')
 """
 _INDEXES = "SELECT pg_get_indexdef(indexrelid) FROM pg_catalog.pg_index WHERE indrelid = %s"
+_SERVER = """
+SELECT current_setting('transaction_read_only') = 'on',
+       EXISTS (SELECT 1 FROM pg_catalog.pg_extension WHERE extname = 'vector'),
+       {probe}
+"""
+_SCHEMA = """
+SELECT n.nspname, has_schema_privilege(n.oid, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE'),
+       current_user
+FROM pg_catalog.pg_namespace n WHERE n.nspname = coalesce(%s, current_schema())
+"""
+_SCHEMAS = """
+SELECT nspname FROM pg_catalog.pg_namespace
+WHERE nspname <> 'information_schema' AND nspname NOT LIKE 'pg\\_%' ORDER BY 1 LIMIT 200
+"""
 _NEIGHBOURS = """
 SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname = coalesce(%s, current_schema()) ORDER BY 1 LIMIT 200
@@ -83,14 +97,20 @@ class ColumnInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class TableInfo:
-    """A table with its schema. `lacks` are the rights on it that `user`, who asks, has not."""
+    """A table. `name` is what the job calls it, `relation` its own name in its schema.
 
-    schema: str | None
+    `lacks` are the rights on the table that `user`, who asks, does not have. `mark` says what made
+    its vectors.
+    """
+
     name: str
+    schema: str | None
+    relation: str
     columns: tuple[ColumnInfo, ...]
     lacks: tuple[str, ...] = ()
     user: str = ""
     is_table: bool = True
+    mark: Mark | None = None
 
     def column(self, name: str) -> ColumnInfo | None:
         """The column of that name."""
@@ -113,12 +133,12 @@ def name_parts(table: str) -> tuple[str | None, str]:
 
 
 def read_table(connection: Any, table: str) -> TableInfo | None:
-    """The table on the server; None where it does not exist."""
+    """The table to write to, as it is on the server; None if there is none."""
     from psycopg import sql
 
     schema, name = name_parts(table)
     quoted = sql.Identifier(*(p for p in (schema, name) if p)).as_string(connection)
-    row = connection.execute(_TABLE, [list(_RIGHTS), quoted]).fetchone()
+    row = connection.execute(_TABLE, [list(RIGHTS), quoted]).fetchone()
     if row is None:
         return None
     oid, schema, name, kind, user, lacks = row
@@ -141,12 +161,14 @@ def read_table(connection: Any, table: str) -> TableInfo | None:
     )
     kind = kind if isinstance(kind, str) else bytes(kind).decode()
     return TableInfo(
+        name=table,
         schema=schema,
-        name=name,
+        relation=name,
         columns=columns,
         lacks=tuple(lacks),
         user=user,
         is_table=kind in ("r", "p"),
+        mark=mark_in(read_comment(connection, quoted)),
     )
 
 
@@ -176,6 +198,63 @@ def neighbours(connection: Any, table: str) -> list[str]:
     return [name for (name,) in connection.execute(_NEIGHBOURS, [schema]).fetchall()]
 
 
+@dataclass(frozen=True)
+class ServerInfo:
+    """What a job must know of the server; `is_like` says whether it is one of the dialect's."""
+
+    read_only: bool
+    has_pgvector: bool
+    is_like: bool
+
+
+def read_server(connection: Any, probe: str) -> ServerInfo:
+    """Asks the server; `probe` is an SQL condition that is true at servers of a dialect."""
+    return ServerInfo(*connection.execute(_SERVER.format(probe=probe)).fetchone())
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is there in place of a table that is missing.
+
+    `schema` is the schema of its name, None if there is none; `allowed` says whether `user` may
+    create tables there. `tables` are those in the schema, `schemas` all that there are.
+    """
+
+    schema: str | None
+    allowed: bool
+    user: str
+    tables: tuple[str, ...]
+    schemas: tuple[str, ...]
+
+    def absent(self, table: str) -> str:
+        """That the table does not exist, with what there is in its place."""
+        if self.schema is not None:
+            names = self.tables
+            return f"table {table!r} does not exist{near(table, names)}{_list(names)}"
+        schema, _ = name_parts(table)
+        if schema is None:
+            return f"table {table!r} names no schema, and no schema of search_path exists"
+        return (
+            f"schema {schema!r} of table {table!r} does not exist{near(schema, self.schemas)}"
+            f"{_list(self.schemas)}"
+        )
+
+
+def _list(names: Sequence[str]) -> str:
+    return f" (there are: {', '.join(names[:20])})" if names else ""
+
+
+def read_surroundings(connection: Any, table: str) -> Surroundings:
+    """Asks the server what there is beside a table that is missing."""
+    schema, _ = name_parts(table)
+    row = connection.execute(_SCHEMA, [schema]).fetchone()
+    if row is None:
+        found = connection.execute(_SCHEMAS).fetchall()
+        return Surroundings(None, False, "", (), tuple(name for (name,) in found))
+    name, allowed, user = row
+    return Surroundings(name, allowed, user, tuple(neighbours(connection, table)), ())
+
+
 def planned(settings: WriterSettings) -> TableInfo:
     """The table that these settings would create."""
     schema, name = name_parts(settings.table)
@@ -193,105 +272,12 @@ def planned(settings: WriterSettings) -> TableInfo:
     version = settings.version_column
     if version and version not in [c.name for c in columns]:
         columns.append(ColumnInfo(name=version, type=SqlType("bigint")))
-    return TableInfo(schema=schema, name=name, columns=tuple(columns))
+    return TableInfo(name=settings.table, schema=schema, relation=name, columns=tuple(columns))
 
 
 def _planned_type(column: PgColumn) -> SqlType:
     found = column.sql or SqlType("text")
     return SqlType(found.name, column.dimensions) if found.name in VECTORS else found
-
-
-def filled(settings: WriterSettings, info: TableInfo) -> dict[str, str]:
-    """Column of the table -> column of the row, for all that is written."""
-    sources = settings.sources()
-    if not sources and settings.column_mapping is None:
-        names = (c.name for c in info.columns if not c.computed)
-        return {n: n for n in names if n != settings.version_column}
-    return sources
-
-
-def unmapped(settings: WriterSettings) -> list[str]:
-    """The columns of the job that nothing fills."""
-    into = settings.sources()
-    return [
-        c.name for c in settings.column if c.name not in into and c.name != settings.version_column
-    ]
-
-
-def mismatches(settings: WriterSettings, info: TableInfo) -> list[str]:
-    """Why the rows of this job don't fit the table that is there; empty if they do."""
-    where = f"table {settings.table!r}"
-    return [f"{where} {problem}" for problem in _mismatches(settings, info)]
-
-
-def _mismatches(settings: WriterSettings, info: TableInfo) -> Iterator[str]:
-    if not info.is_table:
-        yield "is a view or something else that can't be written by key"
-        return
-    needed = ("SELECT", "INSERT") if settings.write_mode == "ignore" else _RIGHTS
-    if lacks := ", ".join(right for right in needed if right in info.lacks):
-        name = ".".join(f'"{part}"' for part in (info.schema, info.name))
-        yield f'can\'t be written by this user: GRANT {lacks} ON {name} TO "{info.user}"'
-    into = filled(settings, info)
-    names = [c.name for c in info.columns]
-    if not info.keys:
-        yield (
-            "has no primary key, by which rows are replaced: ALTER TABLE … ADD PRIMARY KEY (…), "
-            "or write into another table"
-        )
-    for key in info.keys:
-        if key.type.array or key.type.name in (*NO_KEYS, *VECTORS):
-            yield f"has {key.name!r}, a {key.type}, in its primary key, which is not supported"
-    for name in into:
-        if name not in names:
-            yield f"has no column {name!r}{near(name, names)} (it has {', '.join(names)})"
-    yield from _version_problems(settings, info)
-    for column in settings.column:
-        found = info.column(column.name)
-        if found is not None:
-            yield from _differences(column, found)
-    for found in info.columns:
-        if found.name in into and found.computed:
-            yield f"computes the column {found.name!r} itself; leave it out"
-        elif found.name not in into and found.name != settings.version_column:
-            if found.primary and not found.computed:
-                yield f"has the primary key {found.name!r}, which this job does not fill; map it"
-            elif not found.optional:
-                yield f"needs the column {found.name!r} ({found.type}), which this job leaves empty"
-
-
-def _version_problems(settings: WriterSettings, info: TableInfo) -> Iterator[str]:
-    name = settings.version_column
-    if name is None:
-        return
-    found = info.column(name)
-    if found is None:
-        yield f"has no column {name!r} for versions: ALTER TABLE … ADD COLUMN {name} bigint"
-    elif found.type.name != "bigint" or found.type.array:
-        yield f"has {name!r} as {found.type}, and versions are bigint"
-
-
-def _differences(column: PgColumn, found: ColumnInfo) -> Iterator[str]:
-    wanted = column.sql
-    if wanted is not None and wanted.same != found.type.same:
-        yield f"has {found.name!r} as {found.type}, and the job as {wanted}"
-        return
-    if column.primary_key and not found.primary:
-        yield f"does not have {found.name!r} in its primary key, as the job has it"
-    dimension = column.dimensions
-    if dimension and found.dimension and dimension != found.dimension:
-        yield (
-            f"has {found.name!r} with {found.dimension} dimensions, and the job has {dimension}: "
-            "change dimension, or write into another table"
-        )
-    if dimension and not (found.is_vector or found.type.is_floats):
-        yield f"has {found.name!r} as {found.type}, which holds no vectors"
-
-
-OPS = {"COSINE": "cosine", "IP": "ip", "L2": "l2"}
-MOST_INDEXED = {"vector": 2000, "halfvec": 4000}
-"""The dimensions that an index of pgvector takes."""
-HOLOGRES_METRICS = {"COSINE": "Cosine", "IP": "InnerProduct", "L2": "Euclidean"}
 
 
 def quote(name: str) -> str:
@@ -309,38 +295,39 @@ def quoted_table(settings: WriterSettings) -> str:
     return ".".join(quote(p) for p in name_parts(settings.table) if p)
 
 
-def creation(settings: WriterSettings, *, hologres: bool = False) -> list[str]:
-    """The statements that create the table, to be run in one transaction.
+def table_name(info: TableInfo) -> str:
+    """The quoted name with its schema."""
+    return ".".join(quote(p) for p in (info.schema, info.relation) if p)
 
-    `hologres` says that the server is one, which has vector indexes as properties of the table.
-    """
-    info = planned(settings)
-    table = quoted_table(settings)
-    lines = [_column(c) for c in info.columns]
-    lines.append(f"PRIMARY KEY ({', '.join(quote(c.name) for c in info.keys)})")
-    body = ",\n  ".join(lines)
-    vectors = [c for c in settings.column if c.is_vector]
-    graphs = [c for c in vectors if settings.index_of(c) == "HGraph"]
-    after = ""
-    if hologres and graphs:
-        after = f"\nWITH (vectors = '{_properties(graphs, 'HGraph')}')"
-    out = [f"CREATE TABLE {table} (\n  {body}\n){after}"]
-    if hologres:
-        older = [c for c in vectors if settings.index_of(c) == "Proxima"]
-        if older:
-            name = table.replace("'", "''")
-            properties = _properties(older, "Graph")
-            out.append(f"CALL set_table_property('{name}', 'proxima_vectors', '{properties}')")
-        return out
-    for column in vectors:
+
+OPS = {"COSINE": "cosine", "IP": "ip", "L2": "l2"}
+MOST_INDEXED = {"vector": 2000, "halfvec": 4000}
+"""The dimensions that an index of pgvector takes."""
+
+
+def creation(settings: WriterSettings) -> list[str]:
+    """The statements that create the table in PostgreSQL, to be run in one transaction."""
+    info, table = planned(settings), quoted_table(settings)
+    out = [table_statement(settings)]
+    for column in settings.column:
         found = info.column(column.name)
-        assert found is not None
+        if found is None or not column.is_vector:
+            continue
         if found.type.is_floats:  # numbers of a vector don't compress, and trying takes time
             name = quote(column.name)
             out.append(f"ALTER TABLE {table} ALTER COLUMN {name} SET STORAGE EXTERNAL")
         elif (index := settings.index_of(column)) != "none" and is_indexed(found):
             out.append(_index(table, column, found, index))
     return out
+
+
+def table_statement(settings: WriterSettings, properties: str = "") -> str:
+    """The statement that creates the table; `properties` stands behind the columns."""
+    info = planned(settings)
+    lines = [_column(c) for c in info.columns]
+    lines.append(f"PRIMARY KEY ({', '.join(quote(c.name) for c in info.keys)})")
+    body = ",\n  ".join(lines)
+    return f"CREATE TABLE {quoted_table(settings)} (\n  {body}\n){properties}"
 
 
 def is_indexed(column: ColumnInfo) -> bool:
@@ -365,15 +352,254 @@ def _index(table: str, column: PgColumn, found: ColumnInfo, kind: str) -> str:
     return text + (f" WITH ({with_})" if with_ else "")
 
 
-def _properties(columns: list[PgColumn], algorithm: str) -> str:
-    """The property ``vectors`` or ``proxima_vectors`` as the text of an SQL literal."""
-    found: dict[str, Any] = {}
-    for column in columns:
-        found[column.name] = {
-            "algorithm": algorithm,
-            "distance_method": HOLOGRES_METRICS[column.metric],
-            "builder_params": column.index_params,
-        }
-        if not column.index_params:
-            del found[column.name]["builder_params"]
-    return orjson.dumps(found).decode().replace("'", "''")
+_LINE = re.compile(rf"^{NAME}: (?P<mark>\{{.*\}})$", re.MULTILINE)
+
+
+def read_comment(connection: Any, quoted: str) -> str | None:
+    """The comment of a table, empty if there is none; None if the server can't tell it.
+
+    Not to be called in a transaction, which the server's refusal would break.
+    """
+    import psycopg
+
+    statement = "SELECT obj_description(to_regclass(%s), 'pg_class')"
+    try:
+        row = connection.execute(statement, [quoted]).fetchone()
+    except (psycopg.NotSupportedError, psycopg.ProgrammingError):
+        return None
+    return (row[0] or "") if row else ""
+
+
+def mark_in(comment: str | None) -> Mark | None:
+    """The mark in a comment; None where it has none."""
+    found = _LINE.search(comment or "")
+    return from_json(found["mark"]) if found else None
+
+
+def marked(comment: str, mark: Mark) -> str:
+    """A comment with a mark in place of the one that it had, else below what it says."""
+    line = f"{NAME}: {to_text(mark)}"
+    if _LINE.search(comment):
+        return _LINE.sub(lambda _: line, comment, count=1)
+    return f"{comment}\n{line}" if comment else line
+
+
+def comment_statement(settings: WriterSettings, comment: str, mark: Mark) -> str:
+    """The statement that puts a mark into the table's comment."""
+    from psycopg import sql
+
+    text = sql.Literal(marked(comment, mark)).as_string(None)
+    return f"COMMENT ON TABLE {quoted_table(settings)} IS {text}"
+
+
+class TableCatalog:
+    """The table that a job writes to, over one connection; see `vecferry.io.sink.target.Catalog`.
+
+    Args:
+      connection: of psycopg, to be closed by whoever opened it.
+      settings: the writer's.
+      where: the database, for messages.
+      own: the dialect of the step.
+      other: the dialect of a server that stands in for one of `own`.
+    """
+
+    def __init__(
+        self, connection: Any, settings: WriterSettings, where: str, own: Dialect, other: Dialect
+    ) -> None:
+        self.connection, self.where = connection, where
+        self._settings, self._own, self._other = settings, own, other
+
+    @functools.cached_property
+    def server(self) -> ServerInfo:
+        """What a job must know of the server."""
+        return read_server(self.connection, self._own.probe)
+
+    @property
+    def dialect(self) -> Dialect:
+        """The server's dialect."""
+        return self._own if self.server.is_like else self._other
+
+    def describe(self) -> TableInfo | None:
+        """The table as it is on the server."""
+        return read_table(self.connection, self._settings.table)
+
+    def surroundings(self) -> Surroundings:
+        """What there is beside a table that is missing."""
+        return read_surroundings(self.connection, self._settings.table)
+
+    def absent(self) -> str:
+        """That the table does not exist, with what there is in its place."""
+        return self.surroundings().absent(self._settings.table)
+
+    def creation(self, mark: Mark) -> list[str]:
+        """The statements that create and mark the table; none if the settings don't suffice."""
+        if self._settings.creation_problems():
+            return []
+        made = self.dialect.create(self._settings)
+        return [*made, comment_statement(self._settings, "", mark)]
+
+    def create(self, mark: Mark, replaced: TableInfo | None) -> None:
+        """Creates the table in one transaction, after `replaced` was dropped in it."""
+        import psycopg
+
+        try:
+            with self.connection.transaction():
+                if replaced is not None:
+                    self.connection.execute(f"DROP TABLE {quoted_table(self._settings)}")
+                for statement in self.creation(mark):
+                    self.connection.execute(statement)
+        except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+            if replaced is not None or self.describe() is None:
+                raise
+
+    def remember(self, info: TableInfo, mark: Mark) -> None:
+        """Puts the mark into the table's comment."""
+        import psycopg
+
+        comment = read_comment(self.connection, quoted_table(self._settings))
+        if comment is None:  # what the comment says would be lost
+            return
+        try:
+            self.connection.execute(comment_statement(self._settings, comment, mark))
+        except psycopg.Error as e:  # the table is somebody else's
+            raise JobError(words(e)) from e
+
+    def is_empty(self) -> bool:
+        """Whether the table holds no row."""
+        statement = f"SELECT 1 FROM {quoted_table(self._settings)} LIMIT 1"
+        return self.connection.execute(statement).fetchone() is None
+
+    def count(self) -> int:
+        """How many rows the table holds, however long the server counts."""
+        self.connection.silence = None
+        statement = f"SELECT count(*) FROM {quoted_table(self._settings)}"
+        return int(self.connection.execute(statement).fetchone()[0])
+
+    def run(self, statements: list[str], what: str) -> None:
+        """Runs statements of the job, however long they take.
+
+        Raises:
+          JobError: a statement fails; the message names the parameter `what`.
+        """
+        import psycopg
+
+        self.connection.silence = None
+        for statement in statements:
+            try:
+                self.connection.execute(statement.replace("@table", quoted_table(self._settings)))
+            except psycopg.Error as e:
+                raise JobError(f"{what} failed: {words(e)}") from e
+
+
+_INTEGERS = {"int2", "int4", "int8"}
+_ORDERED = _INTEGERS | {
+    "numeric", "text", "varchar", "bpchar", "uuid", "date", "timestamp", "timestamptz", "bytea",
+}  # fmt: skip
+_READ_COLUMNS = """
+SELECT a.attname AS c, a.attnotnull AS n, coalesce(b.typname, t.typname) AS d,
+       coalesce(b.typtype, t.typtype) AS k
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
+WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+_READ_INDEXES = """
+SELECT i.indexrelid AS i, i.indisunique AS u, a.attname AS c, k.n AS n,
+       i.indpred IS NULL AND i.indexprs IS NULL AS whole
+FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(att, n)
+LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.att
+WHERE i.indrelid = {oid} AND i.indisvalid AND k.n <= i.indnkeyatts
+ORDER BY NOT i.indisprimary, i.indexrelid, k.n"""
+_READ_TABLE = """
+SELECT n.nspname AS s, c.relname AS t, pg_table_size(c.oid) AS b,
+       c.relkind IN ('r', 'm') AND (c.reltoastrelid = 0
+           OR pg_relation_size(c.reltoastrelid) = 0) AS narrow,
+       c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) AS heirs
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {oid}"""
+_NAMES = """
+SELECT c.oid::regclass::text AS t FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p')
+AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"""
+
+
+class Server(Protocol):
+    """What is asked of the server."""
+
+    def texts(self, sql: str) -> list[dict[str, str | None]]:
+        """A small result."""
+
+    def quote(self, name: str) -> str:
+        """A name as SQL."""
+
+    def text_literal(self, text: str) -> str:
+        """A text as SQL."""
+
+
+def source_table(server: Server, connection: TableConnection, given: str) -> Table:
+    """The table to read, by its name in search_path or by ``schema.table``.
+
+    Raises:
+      JobError: there is none; the message names the nearest one.
+    """
+    oid = _oid(server, given)
+    if oid is None:
+        names = [str(row["t"]) for row in server.texts(_NAMES)]
+        shown = ", ".join(names[:20]) + (" …" if len(names) > 20 else "") or "none"
+        raise JobError(
+            f"table {given!r} is not in the database {connection.database!r}"
+            f"{near(given, names)}; it has {shown}"
+        )
+    (found,) = server.texts(_READ_TABLE.format(oid=oid))
+    columns = tuple(_read_column(row) for row in server.texts(_READ_COLUMNS.format(oid=oid)))
+    indexes = server.texts(_READ_INDEXES.format(oid=oid))
+    sql = f"{server.quote(str(found['s']))}.{server.quote(str(found['t']))}"
+    return Table(
+        title=f"{found['s']}.{found['t']}",
+        sql=sql,
+        columns=columns,
+        # Rows of tables that inherit from it come as well, and their keys are their own.
+        key=() if found["heirs"] == "t" else _key(columns, indexes),
+        indexed=frozenset(str(r["c"]) for r in indexes if r["n"] == "1" and r["c"]),
+        rows=round(planned_rows(server, f"SELECT 1 FROM {sql}")),
+        bytes=int(found["b"] or 0),
+        narrow=found["narrow"] == "t" and found["heirs"] != "t",
+    )
+
+
+def planned_rows(server: Server, sql: str) -> float:
+    """How many rows the planner expects of a statement."""
+    (found,) = server.texts(f"EXPLAIN (FORMAT JSON) {sql}")
+    return float(json.loads(str(next(iter(found.values()))))[0]["Plan"]["Plan Rows"])
+
+
+def _oid(server: Server, given: str) -> str | None:
+    quoted = server.text_literal(server.quote(given))
+    for name in (quoted, server.text_literal(given)):
+        try:
+            (found,) = server.texts(f"SELECT to_regclass({name})::oid AS o")
+        except Refused:  # no syntax of a name
+            continue
+        if found["o"]:
+            return found["o"]
+    return None
+
+
+def _read_column(row: dict[str, str | None]) -> Column:
+    kind = str(row["d"])
+    return Column(
+        name=str(row["c"]),
+        type=kind,
+        nullable=row["n"] != "t",
+        integer=kind in _INTEGERS,
+        ordered=kind in _ORDERED or row["k"] == "e",
+        exact=True,
+    )
+
+
+def _key(columns: tuple[Column, ...], indexes: list[dict[str, Any]]) -> tuple[Column, ...]:
+    """The primary key, else the first unique index over columns that are never null."""
+    known = {c.name: c for c in columns}
+    for index in dict.fromkeys(r["i"] for r in indexes if r["u"] == "t" and r["whole"] == "t"):
+        key = [known.get(str(r["c"])) for r in indexes if r["i"] == index]
+        if all(c and not c.nullable for c in key):
+            return tuple(c for c in key if c)
+    return ()

@@ -1,148 +1,137 @@
-"""What a person is told of a table that is not there."""
+"""Whether a job fits the table that it writes to, and what to do if the table is missing. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
 
 from vecferry.errors import near
-from vecferry.io.postgresql.catalog import name_parts, neighbours, quote, quoted_table
-from vecferry.io.postgresql.client import told
-from vecferry.io.postgresql.settings import WriterSettings
-from vecferry.io.sink.mark import NAME, Mark, Marking, from_json, tell_once, to_text
-
-_LINE = re.compile(rf"^{NAME}: (?P<mark>\{{.*\}})$", re.MULTILINE)
-
-
-def read_comment(connection: Any, settings: WriterSettings) -> str | None:
-    """The table's comment, empty where it has none; None where the server can't tell it.
-
-    Not to be called in a transaction, which an answer that it can't would break.
-    """
-    import psycopg
-
-    statement = "SELECT obj_description(to_regclass(%s), 'pg_class')"
-    try:
-        row = connection.execute(statement, [quoted_table(settings)]).fetchone()
-    except (psycopg.NotSupportedError, psycopg.ProgrammingError):
-        return None
-    return (row[0] or "") if row else ""
+from vecferry.io.postgresql.catalog import (
+    RIGHTS,
+    ColumnInfo,
+    Surroundings,
+    TableInfo,
+    name_parts,
+    quote,
+)
+from vecferry.io.postgresql.settings import NO_KEYS, VECTORS, PgColumn, WriterSettings
 
 
-def mark_in(comment: str | None) -> Mark | None:
-    """The mark in a comment; None where it has none."""
-    found = _LINE.search(comment or "")
-    return from_json(found["mark"]) if found else None
+def filled(settings: WriterSettings, info: TableInfo) -> dict[str, str]:
+    """Column of the table -> column of the row, for all that is written."""
+    sources = settings.sources()
+    if not sources and settings.column_mapping is None:
+        names = (c.name for c in info.columns if not c.computed)
+        return {n: n for n in names if n != settings.version_column}
+    return sources
 
 
-def marked(comment: str, mark: Mark) -> str:
-    """A comment with a mark in place of the one that it had, else below what it says."""
-    line = f"{NAME}: {to_text(mark)}"
-    if _LINE.search(comment):
-        return _LINE.sub(lambda _: line, comment, count=1)
-    return f"{comment}\n{line}" if comment else line
+def unmapped(settings: WriterSettings) -> list[str]:
+    """The columns of the job that nothing fills."""
+    into = settings.sources()
+    return [
+        c.name for c in settings.column if c.name not in into and c.name != settings.version_column
+    ]
 
 
-def comment_statement(settings: WriterSettings, comment: str, mark: Mark) -> str:
-    """The statement that puts a mark into the table's comment."""
-    from psycopg import sql
-
-    text = sql.Literal(marked(comment, mark)).as_string(None)
-    return f"COMMENT ON TABLE {quoted_table(settings)} IS {text}"
+def mismatches(settings: WriterSettings, info: TableInfo) -> list[str]:
+    """Why the rows of this job don't fit the table that is there; empty if they do."""
+    where = f"table {settings.table!r}"
+    return [f"{where} {problem}" for problem in _mismatches(settings, info)]
 
 
-def remember(connection: Any, settings: WriterSettings, marking: Marking) -> None:
-    """Marks a table that is there, where that is due; one whose owner is another is told of."""
-    import psycopg
-
-    tell_once(marking.context, "mark", marking.remarks())
-    mark = marking.to_write()
-    if mark is None:
+def _mismatches(settings: WriterSettings, info: TableInfo) -> Iterator[str]:
+    if not info.is_table:
+        yield "is a view or something else that can't be written by key"
         return
-    comment = read_comment(connection, settings)
-    if comment is None:  # what it says would be lost
+    needed = ("SELECT", "INSERT") if settings.write_mode == "ignore" else RIGHTS
+    if lacks := ", ".join(right for right in needed if right in info.lacks):
+        name = ".".join(f'"{part}"' for part in (info.schema, info.relation))
+        yield f'can\'t be written by this user: GRANT {lacks} ON {name} TO "{info.user}"'
+    into = filled(settings, info)
+    names = [c.name for c in info.columns]
+    if not info.keys:
+        yield (
+            "has no primary key, by which rows are replaced: ALTER TABLE … ADD PRIMARY KEY (…), "
+            "or write into another table"
+        )
+    for key in info.keys:
+        if key.type.array or key.type.name in (*NO_KEYS, *VECTORS):
+            yield f"has {key.name!r}, a {key.type}, in its primary key, which is not supported"
+    for name in into:
+        if name not in names:
+            yield f"has no column {name!r}{near(name, names)} (it has {', '.join(names)})"
+    yield from _version_problems(settings, info)
+    for column in settings.column:
+        found = info.column(column.name)
+        if found is not None:
+            yield from _differences(column, found)
+    for found in info.columns:
+        if found.name in into and found.computed:
+            yield f"computes the column {found.name!r} itself; leave it out"
+        elif found.name not in into and found.name != settings.version_column:
+            if found.primary and not found.computed:
+                yield f"has the primary key {found.name!r}, which this job does not fill; map it"
+            elif not found.optional:
+                yield f"needs the column {found.name!r} ({found.type}), which this job leaves empty"
+
+
+def _version_problems(settings: WriterSettings, info: TableInfo) -> Iterator[str]:
+    name = settings.version_column
+    if name is None:
         return
-    try:
-        connection.execute(comment_statement(settings, comment, mark))
-    except psycopg.Error as e:
-        note = f"what makes the vectors was not kept: {told(e)}"
-        tell_once(marking.context, "mark", [note])
+    found = info.column(name)
+    if found is None:
+        yield f"has no column {name!r} for versions: ALTER TABLE … ADD COLUMN {name} bigint"
+    elif found.type.name != "bigint" or found.type.array:
+        yield f"has {name!r} as {found.type}, and versions are bigint"
 
 
-if TYPE_CHECKING:
-    from vecferry.io.postgresql.session import Session
-
-_SCHEMA = """
-SELECT n.nspname, has_schema_privilege(n.oid, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE'),
-       current_user
-FROM pg_catalog.pg_namespace n WHERE n.nspname = coalesce(%s, current_schema())
-"""
-_SCHEMAS = """
-SELECT nspname FROM pg_catalog.pg_namespace
-WHERE nspname <> 'information_schema' AND nspname NOT LIKE 'pg\\_%' ORDER BY 1 LIMIT 200
-"""
-
-
-def absent(settings: WriterSettings, session: Session) -> str:
-    """That the table does not exist, with what there is in its place."""
-    names = neighbours(session.connection, settings.table)
-    return f"table {settings.table!r} does not exist{near(settings.table, names)}{_list(names)}"
+def _differences(column: PgColumn, found: ColumnInfo) -> Iterator[str]:
+    wanted = column.sql
+    if wanted is not None and wanted.same != found.type.same:
+        yield f"has {found.name!r} as {found.type}, and the job as {wanted}"
+        return
+    if column.primary_key and not found.primary:
+        yield f"does not have {found.name!r} in its primary key, as the job has it"
+    dimension = column.dimensions
+    if dimension and found.dimension and dimension != found.dimension:
+        yield (
+            f"has {found.name!r} with {found.dimension} dimensions, and the job has {dimension}: "
+            "change dimension, or write into another table"
+        )
+    if dimension and not (found.is_vector or found.type.is_floats):
+        yield f"has {found.name!r} as {found.type}, which holds no vectors"
 
 
 def missing(
-    settings: WriterSettings, session: Session, where: str, made: Callable[[], list[str]]
+    settings: WriterSettings, there: Surroundings, *, has_pgvector: bool, statements: Sequence[str]
 ) -> list[str]:
-    """Why the job can't do without the table, which is not there; empty where it will make it.
+    """Why the job can't do without the table that is missing; empty if the job will create it.
 
-    `made` gives the statements that would create it.
+    Args:
+      settings: the writer's.
+      there: what is there in place of the table.
+      has_pgvector: whether the database has the extension.
+      statements: those that create the table; empty if the settings don't suffice for them.
     """
-    nowhere = _no_schema(settings, session)
-    what = f"{where}: {nowhere or absent(settings, session)}"
-    problems = settings.creation_problems()
+    what, nowhere = there.absent(settings.table), there.schema is None
     if settings.schema_create_mode == "ignore":
         remedy = "create it, or set schemaCreateMode to createIfNotExist"
         if nowhere:
             remedy = "create it and the table in it, or name another"
-        if not problems:
-            remedy += f". The statement would be: {' '.join('; '.join(made()).split())}"
+        if statements:
+            remedy += f". The statement would be: {' '.join('; '.join(statements).split())}"
         return [f"{what}; {remedy}"]
     if nowhere:
         schema, _ = name_parts(settings.table)
         remedy = f"have it created (CREATE SCHEMA {quote(schema)}), or name" if schema else "name"
         return [f"{what}; {remedy} another in table"]
-    if session.lacks_pgvector() and any(
-        c.sql and c.sql.name in ("vector", "halfvec") for c in settings.column
-    ):
+    problems = settings.creation_problems()
+    if not has_pgvector and any(c.sql and c.sql.name in VECTORS for c in settings.column):
         problems.append(
             "the database lacks pgvector: have someone with the right run CREATE EXTENSION vector"
         )
-    problems += _forbidden(settings, session)
+    if not there.allowed and there.schema is not None:
+        grant = f"GRANT USAGE, CREATE ON SCHEMA {quote(there.schema)} TO {quote(there.user)}"
+        problems.append(f"this user may not create tables in schema {there.schema!r}: {grant}")
     return [f"{what} and can't be created: {p}" for p in problems]
-
-
-def _no_schema(settings: WriterSettings, session: Session) -> str:
-    """That the schema of the table does not exist; empty where it does."""
-    schema, _ = name_parts(settings.table)
-    if session.connection.execute(_SCHEMA, [schema]).fetchone() is not None:
-        return ""
-    if schema is None:
-        return f"table {settings.table!r} names no schema, and no schema of search_path exists"
-    names = [name for (name,) in session.connection.execute(_SCHEMAS).fetchall()]
-    return (
-        f"schema {schema!r} of table {settings.table!r} does not exist{near(schema, names)}"
-        f"{_list(names)}"
-    )
-
-
-def _forbidden(settings: WriterSettings, session: Session) -> list[str]:
-    schema, _ = name_parts(settings.table)
-    name, allowed, user = session.connection.execute(_SCHEMA, [schema]).fetchone()
-    if allowed:
-        return []
-    grant = f"GRANT USAGE, CREATE ON SCHEMA {quote(name)} TO {quote(user)}"
-    return [f"this user may not create tables in schema {name!r}: {grant}"]
-
-
-def _list(names: list[str]) -> str:
-    return f" (there are: {', '.join(names[:20])})" if names else ""

@@ -1,8 +1,9 @@
 """Values on their way into a table: checked, and in the binary form of their type. Pure.
 
 The server refuses a whole batch for one bad value, so each is checked here first. What is made for
-a column is a function from a value to its field of binary COPY: four bytes of length, then the
-value, all big-endian. A type that is not known here travels as text, and the server casts it.
+a column is a function from a value to its field of binary COPY. A field is four bytes of length,
+then the value, all big-endian. A type that is not known here travels as text, and the server casts
+it.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ def _boolean(name: str, kind: SqlType) -> Accept:
 
 
 def text(name: str, kind: SqlType) -> Accept:
-    """A function from a value to the UTF-8 of its text; what is no text is written as one."""
+    """A function from a value to the UTF-8 of its text; another value is written as a text."""
     most = kind.limit
 
     def accept(value: Any) -> bytes:

@@ -21,7 +21,7 @@ KINDS = (
         "postgresql",
         "writer",
         settings="vecferry.io.postgresql.settings:PostgresWriterSettings",
-        logic="vecferry.io.postgresql.target:TableTarget",
+        logic="vecferry.io.postgresql.target:PostgresTarget",
         transform="vecferry.io.postgresql:WriteToPostgres",
         sources=("postgresql",),
         client=_CLIENT,

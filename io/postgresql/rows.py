@@ -1,8 +1,10 @@
 """Rows that are written, none deleted, as parameters of one statement: column by column. Pure.
 
-What `RowEncoder` does value by value is done here for all values of a column at once, where they
-are of the usual types, and one by one where not. Where a value is wrong, nobody is told which: the
-rows go through `RowEncoder` then, which knows.
+`BlockEncoder` does for all values of a column at once what `RowEncoder` does value by value. Values
+of unusual types are taken one by one. If a value is wrong, the rows go through `RowEncoder`, and it
+tells the value at fault.
+
+Apart from `vecferry.io.postgresql.target` because rows are encoded without a connection.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from vecferry.errors import TerminalError
-from vecferry.io.postgresql.catalog import ColumnInfo, TableInfo, filled
+from vecferry.io.postgresql.catalog import ColumnInfo, TableInfo
+from vecferry.io.postgresql.checks import filled
 from vecferry.io.postgresql.encode import (
     INT_BYTES,
     NULL,

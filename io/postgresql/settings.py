@@ -1,4 +1,4 @@
-"""What both writers into tables may say: `postgresql` and `hologres`."""
+"""What a job may say of PostgreSQL: the connection, the reader, and writers into tables."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 
 from vecferry.errors import near
-from vecferry.io.tables.settings import TableConnection, TableSettings
-from vecferry.settings import SecretText, Settings, pick
+from vecferry.io.tables.connection import TableConnection
+from vecferry.io.tables.settings import TableSettings
+from vecferry.settings import SecretText, Settings, StepSettings, pick
 
 
 class PostgresConnection(TableConnection):
     """A database of PostgreSQL, or of a server that speaks as it does."""
 
+    product: ClassVar[str] = "PostgreSQL"
     scheme: ClassVar[str] = "postgresql"
     default_port: ClassVar[int] = 5432
 
@@ -89,7 +91,9 @@ def sql_type(text: str) -> SqlType:
     """The type that `text` names, in PostgreSQL's own words; ValueError where it is none."""
     found = _TYPE.fullmatch(" ".join(text.split()))
     if found is None:
-        raise ValueError(f"{text!r} is no type of SQL, such as bigint, varchar(64) or float4[]")
+        raise ValueError(
+            f"{text!r} is not a type of SQL; write it as bigint, varchar(64) or float4[]"
+        )
     name, zone = found["name"].casefold(), found["zone"] or ""
     bare = name.rpartition(".")[2]
     name = bare if bare in VECTORS else name
@@ -182,7 +186,7 @@ CREATE_MODES = ("ignore", "createIfNotExist", "recreate")
 
 
 class ColumnMapping(Settings):
-    """Which column of a row goes into which column of the table."""
+    """A column of a row, and the column of the table that it goes into."""
 
     source_col_name: str = Field(min_length=1)
     dst_col_name: str = Field(min_length=1)
@@ -205,7 +209,7 @@ class ConnectionEntry(Settings):
         return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-class WriterSettings(Settings):
+class WriterSettings(StepSettings):
     """What a step that writes into a table may say."""
 
     ignored: ClassVar[frozenset[str]] = frozenset(
@@ -340,14 +344,9 @@ class WriterSettings(Settings):
             out.append("no column has primaryKey: true, by which rows are replaced")
         for c in self.column:
             found = c.sql
-            if c.is_vector and self.index_of(c) == "Proxima" and c.metric == "COSINE":
-                out.append(
-                    f"column {c.name!r}: Proxima has no COSINE; set metricType to L2, or to IP "
-                    "for vectors of length 1"
-                )
-            if found and found.name in ("vector", "halfvec") and c.dimensions is None:
+            if found and found.name in VECTORS and c.dimensions is None:
                 out.append(f"column {c.name!r} is a {c.type} without dimension")
-            if found and found.name in ("vector", "halfvec") and not self.takes(found.name):
+            if found and found.name in VECTORS and not self.takes(found.name):
                 out.append(
                     f"column {c.name!r} is a {c.type}, which {self.source_type} lacks; write "
                     f'{{"name": "{c.name}", "type": "{self.vector_types[0]}", "dimension": …}}'
@@ -372,7 +371,7 @@ class WriterSettings(Settings):
         if switch:
             raise ValueError(
                 f"--switch-alias: a table has no alias that could move from {self.table!r} to "
-                f"{name!r}: run with --into alone, and then rename the two tables in one "
+                f"{name!r}; run with --into alone. Then rename the two tables in one "
                 "transaction, or let readers use a view"
             )
         return {"table": name, "schemaCreateMode": "createIfNotExist"}
@@ -388,7 +387,7 @@ class WriterSettings(Settings):
         return list(dict.fromkeys(self.sources().values()))
 
     def outputs(self) -> dict[str, int | None]:
-        """Source column -> the vector dimension expected of it, None where it is no vector."""
+        """Source column -> the vector dimension expected of it, None for other values."""
         known = {c.name: c.dimensions if c.is_vector else None for c in self.column}
         return {source: known.get(name) for name, source in self.sources().items()}
 

@@ -7,12 +7,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
-from vecferry.errors import JobError, VecferryError, near
-from vecferry.io.postgresql.connect import connect, explained
-from vecferry.io.postgresql.read_catalog import planned_rows, read_table
+from vecferry.errors import VecferryError
+from vecferry.io.common.unfit import Convert
+from vecferry.io.postgresql.catalog import planned_rows, quote, source_table
+from vecferry.io.postgresql.client import classify, connect
 from vecferry.io.postgresql.values import PgType, Unfit, converter, register, shown
-from vecferry.io.tables.database import BATCH_BYTES, BATCH_ROWS, Convert, Database, Refused, Table
-from vecferry.io.tables.settings import TableConnection
+from vecferry.io.tables.connection import TableConnection
+from vecferry.io.tables.database import BATCH_BYTES, BATCH_ROWS, Database, Refused, Table
 from vecferry.io.tables.source import TableSource
 
 _INTEGERS = frozenset({20, 21, 23})
@@ -129,7 +130,7 @@ _SESSION = (
     "SET bytea_output = 'hex'",
     "SET extra_float_digits = 1",
     "SET standard_conforming_strings = on",
-    # A slow consumer is no reason to hang up.
+    # Do not hang up on a slow consumer.
     "SET idle_in_transaction_session_timeout = 0",
 )
 
@@ -137,24 +138,19 @@ _SESSION = (
 class PostgresDatabase:
     """A `Database` of PostgreSQL; the session is read-only, its time zone is UTC."""
 
-    def __init__(self, connection: TableConnection, *, quick: bool = False) -> None:
-        try:
-            import psycopg
-        except ImportError as e:
-            raise JobError(
-                "reading PostgreSQL needs a client: pip install 'vecferry[postgresql]'"
-            ) from e
-        self._psycopg, self._settings = psycopg, connection
+    def __init__(
+        self, connection: TableConnection, *, quick: bool = False, silence: float = READ_SECONDS
+    ) -> None:
+        self._settings = connection
         self._columns: tuple[str, ...] = ()
         self._types: dict[int, PgType] = {}
-        with self.explained():
-            self._connection = self._connect(connection.database)
-            self._connection.silence = QUICK_SECONDS if quick else READ_SECONDS
-            try:
+        self._connection = connect(connection, silence=QUICK_SECONDS if quick else silence)
+        try:
+            with self.explained():
                 self._begin(quick)
-            except BaseException:
-                self._connection.close()
-                raise
+        except BaseException:
+            self._connection.close()
+            raise
 
     def _begin(self, quick: bool) -> None:
         for statement in _SESSION:
@@ -167,7 +163,7 @@ class PostgresDatabase:
 
     def quote(self, name: str) -> str:
         """In double quotes."""
-        return '"' + name.replace('"', '""') + '"'
+        return quote(name)
 
     def unquoted(self, name: str) -> str:
         """Without double quotes."""
@@ -176,7 +172,7 @@ class PostgresDatabase:
 
     def table(self, name: str) -> Table:
         """From pg_catalog."""
-        table = read_table(self, self._settings, name)
+        table = source_table(self, self._settings, name)
         self._columns = tuple(c.name for c in table.columns)
         return table
 
@@ -205,7 +201,9 @@ class PostgresDatabase:
             return self.text_literal(value.raw.decode("utf-8", "surrogateescape"))
         if isinstance(value, str):
             return self.text_literal(value)
-        return str(self._psycopg.sql.Literal(value).as_string(self._connection))
+        from psycopg import sql
+
+        return str(sql.Literal(value).as_string(self._connection))
 
     def text_literal(self, text: str) -> str:
         """A text as SQL, of whatever type it is compared with."""
@@ -224,7 +222,7 @@ class PostgresDatabase:
         except Refused:
             return None
         finally:
-            with contextlib.suppress(self._psycopg.Error):
+            with contextlib.suppress(VecferryError), self.explained():
                 self._connection.execute("SET statement_timeout TO DEFAULT")
         return int(next(iter(found.values())) or 0)
 
@@ -252,11 +250,13 @@ class PostgresDatabase:
 
     def _piece(self) -> int:
         """How many rows of unknown length are taken together: more than one cost far less."""
-        return PIECE if self._psycopg.capabilities.has_stream_chunked() else 1
+        from psycopg import capabilities
+
+        return PIECE if capabilities.has_stream_chunked() else 1
 
     def rest(self) -> None:
         """Ends the transaction of a cursor."""
-        with contextlib.suppress(self._psycopg.Error):
+        with contextlib.suppress(VecferryError), self.explained():
             if self._connection.info.transaction_status:
                 self._connection.execute("ROLLBACK")
 
@@ -285,33 +285,14 @@ class PostgresDatabase:
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
         """Errors of the client within are raised as ours."""
+        import psycopg
+
         try:
             yield
         except VecferryError:
             raise
-        except (self._psycopg.Error, OSError) as e:
-            raise explained(e, self._settings, self._columns) from e
-
-    def _connect(self, database: str) -> Any:
-        given = self._settings
-        try:
-            return connect(given, database)
-        except self._psycopg.OperationalError as e:
-            if f'database "{given.database}"' not in str(e) or database != given.database:
-                raise
-            names = self._databases()
-            hint = f"{near(database, names)}; it has {', '.join(names)}" if names else ""
-            raise Refused(f"{given.place} has no database {database!r}{hint}") from e
-
-    def _databases(self) -> list[str]:
-        try:
-            with self._connect("postgres") as connection:
-                rows = connection.execute(
-                    "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
-                ).fetchall()
-        except self._psycopg.Error:
-            return []
-        return [str(name) for (name,) in rows]
+        except (psycopg.Error, OSError) as e:
+            raise classify(e, self._settings, self._columns) from e
 
 
 def _text(value: bytes | None) -> str | None:
@@ -319,7 +300,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 def _sent(sql: str) -> bytes:
-    """A statement as it is sent; a key that is no valid text goes back as it came."""
+    """A statement as it is sent; a key that is not valid text goes back as it came."""
     return sql.encode("utf-8", "surrogateescape")
 
 
@@ -327,7 +308,9 @@ class PostgresSource(TableSource):
     """The reader of the stepType postgresql."""
 
     kind: ClassVar[str] = "postgresql"
+    read_seconds: float = READ_SECONDS
+    """How long a server may be silent before the next row."""
 
     def connect(self, connection: TableConnection, *, quick: bool = False) -> Database:
         """A connection of psycopg."""
-        return PostgresDatabase(connection, quick=quick)
+        return PostgresDatabase(connection, quick=quick, silence=self.read_seconds)

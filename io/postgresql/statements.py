@@ -1,4 +1,4 @@
-"""Searching a table: its vector column, and statements for pgvector, Hologres or neither. Pure."""
+"""The statements that write, delete and search rows in PostgreSQL, and their parameters. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vecferry.errors import JobError, near
-from vecferry.io.postgresql.catalog import ColumnInfo, TableInfo, escaped, quote
+from vecferry.io.postgresql.catalog import ColumnInfo, TableInfo, escaped, quote, table_name
 from vecferry.io.postgresql.encode import (
     FLOAT4_OID,
     NULL,
@@ -22,7 +21,7 @@ from vecferry.io.postgresql.encode import (
     is_binary,
     vector_elements,
 )
-from vecferry.io.postgresql.settings import VECTORS, WriterSettings
+from vecferry.io.postgresql.settings import VECTORS
 
 Fields = Sequence[Any]
 """Bytes, or float32 arrays in columns that hold vectors."""
@@ -178,7 +177,7 @@ def _slices(place: int, column: ColumnInfo, fields: Fields) -> dict[str, Any]:
             starts.append(NULL)
             ends.append(NULL)
             continue
-        count = int.from_bytes(field[16:20], "big")  # of an empty array there is no such place
+        count = int.from_bytes(field[16:20], "big")  # an empty array ends before it
         starts.append(_INT_FIELD.pack(4, at))
         ends.append(_INT_FIELD.pack(4, at + count - 1))
         parts.append(memoryview(field)[_ARRAY_HEAD:])
@@ -188,11 +187,6 @@ def _slices(place: int, column: ColumnInfo, fields: Fields) -> dict[str, Any]:
         f"s{place}": Binary(_INTS, array(_INT, starts)),
         f"e{place}": Binary(_INTS, array(_INT, ends)),
     }
-
-
-def table_name(info: TableInfo) -> str:
-    """The quoted name with its schema."""
-    return ".".join(quote(p) for p in (info.schema, info.name) if p)
 
 
 class Statements:
@@ -308,60 +302,22 @@ class Statements:
         return ", ".join(arrays), ", ".join(names), same
 
 
-def fixed_copy(info: TableInfo, columns: Sequence[ColumnInfo], write_mode: str) -> tuple[str, int]:
-    """Hologres' own COPY, which replaces by key, and how many NULLs each row ends in.
-
-    It updates the columns that it is given, so `replace` gives it the others as NULL.
-    https://www.alibabacloud.com/help/en/hologres/developer-reference/copy
-    """
-    names = [c.name for c in columns]
-    empty: list[str] = []
-    if write_mode == "replace":
-        known = set(names)
-        empty = [c.name for c in info.columns if c.name not in known and _may_be_null(c)]
-    into = ", ".join(quote(n) for n in [*names, *empty])
-    conflict = "IGNORE" if write_mode == "ignore" else "UPDATE"
-    return (
-        f"COPY {table_name(info)} ({into}) FROM STDIN "
-        f"WITH (STREAM_MODE TRUE, FORMAT BINARY, ON_CONFLICT {conflict})",
-        len(empty),
-    )
-
-
-def _may_be_null(column: ColumnInfo) -> bool:
-    return not column.not_null and not column.computed
-
-
 def _quoted(name: str) -> str:
     return escaped(quote(name))
 
 
 OPERATORS = {"COSINE": "<=>", "IP": "<#>", "L2": "<->"}
 SCORES = {"COSINE": "1 - ({})", "IP": "-({})", "L2": "{}"}
-HOLOGRES = {
-    "COSINE": ("cosine_distance", "DESC"),
-    "IP": ("inner_product_distance", "DESC"),
-    "L2": ("euclidean_distance", "ASC"),
-}
 
 
-def search_statement(
-    info: TableInfo, column: ColumnInfo, metric: str, *, hologres: str | None = None
-) -> str:
+def search_statement(info: TableInfo, column: ColumnInfo, metric: str, index: str) -> str:
     """Gives `score` and every column but vectors; its parameters are `query` and `k`, by name.
 
-    `query` is a text: ``[1,2]`` for pgvector's types, else ``{1,2}``. `hologres` is the kind of
-    index there, ``HGraph``, ``Proxima`` or ``none``; None is PostgreSQL.
+    `query` is a text: ``[1,2]`` for pgvector's types, else ``{1,2}``. The server chooses whether
+    it uses the index.
     """
     others = [escaped(quote(c.name)) for c in info.columns if not c.is_vector]
     table, name = escaped(table_name(info)), escaped(quote(column.name))
-    if hologres is not None:
-        function, order = HOLOGRES[metric]
-        prefix = {"HGraph": "approx_", "Proxima": "pm_approx_"}.get(hologres, "")
-        return (
-            f"SELECT {prefix}{function}({name}, %(query)s::float4[]) AS score, {', '.join(others)} "
-            f"FROM {table} ORDER BY score {order} LIMIT %(k)s"
-        )
     if column.type.name in VECTORS:
         distance = f"{name} {OPERATORS[metric]} %(query)s::{column.type.name}"
         score = SCORES[metric].format(distance)
@@ -391,20 +347,3 @@ def query_text(vector: list[float], column: ColumnInfo) -> str:
     """A vector as the text of its type."""
     numbers = ",".join(map(repr, vector))
     return f"[{numbers}]" if column.type.name in VECTORS else f"{{{numbers}}}"
-
-
-def vector_column_of(settings: WriterSettings, info: TableInfo, name: str | None) -> ColumnInfo:
-    """The vector column of that name, or that the job's column of that name goes into; the first.
-
-    JobError names those that there are.
-    """
-    vectors = info.vectors() or [c for c in info.columns if c.type.is_floats]
-    into = {source: column for column, source in settings.sources().items()}
-    for column in vectors:
-        if name is None or column.name in (name, into.get(name)):
-            return column
-    names = [c.name for c in vectors]
-    raise JobError(
-        f"table {settings.table!r} has no vector column {name!r}{near(name or '', names)} "
-        f"(it has {', '.join(names) or 'none'})"
-    )

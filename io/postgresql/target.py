@@ -3,58 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import logging
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
 
 import numpy as np
 
 from vecferry.errors import JobError, TerminalError
 from vecferry.io.postgresql.catalog import (
     ColumnInfo,
+    TableCatalog,
     TableInfo,
-    creation,
-    filled,
     is_indexed,
-    mismatches,
     planned,
-    quoted_table,
-    read_table,
-    unmapped,
 )
-from vecferry.io.postgresql.checks import (
-    absent,
-    comment_statement,
-    mark_in,
-    missing,
-    read_comment,
-    remember,
+from vecferry.io.postgresql.checks import filled, mismatches, missing, unmapped
+from vecferry.io.postgresql.client import (
+    ANSWER_SECONDS,
+    classify,
+    connect,
+    end_backends,
+    session,
 )
-from vecferry.io.postgresql.client import Pool, classify, connect, where_of
+from vecferry.io.postgresql.dialect import POSTGRESQL, Dialect
 from vecferry.io.postgresql.encode import NULL
 from vecferry.io.postgresql.rows import DELETING, BlockEncoder, RowEncoder, key_texts
-from vecferry.io.postgresql.session import Session, session_of
-from vecferry.io.postgresql.settings import WriterSettings
-from vecferry.io.postgresql.statements import (
-    Binary,
-    Statements,
-    binary_dumper,
-    fixed_copy,
-    query_text,
-    search_statement,
-    vector_column_of,
-)
-from vecferry.io.sink.mark import Marking, mark_of, tell_once
+from vecferry.io.postgresql.settings import VECTORS, WriterSettings
+from vecferry.io.postgresql.statements import Binary, Statements, binary_dumper, query_text
+from vecferry.io.sink.mark import mark_of
 from vecferry.io.sink.store import STALE, WRITTEN, Block, Outcome, Record, WriteLimits
-from vecferry.io.sink.vectors import checked
+from vecferry.io.sink.target import TargetBase, vector_field
+from vecferry.io.sink.vectors import VectorLike, checked
 from vecferry.io.sink.writer import BlockWriter, SinkWriter
-from vecferry.io.tables.settings import TableConnection
-from vecferry.process import once
-from vecferry.retry import call_with_retries
-from vecferry.rows import Change, Reject, Row
+from vecferry.io.tables.connection import TableConnection
+from vecferry.io.tables.database import Pool
 from vecferry.steps import StepContext
 
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -92,47 +76,56 @@ class Tombstones:
         return deleted is not None and version is not None and version < deleted
 
 
-class TableStore:
+class PostgresStore:
     """Writes batches, each in one transaction: an upsert of all its rows, then its deletes.
 
-    `open_one` makes a connection. On `hologres` rows go into the table by its own COPY instead, and
-    never as blocks.
+    Where the dialect has a COPY of its own, rows go into the table by that, never as blocks.
+
+    Args:
+      settings: the writer's.
+      info: the table.
+      connection: the data source.
+      dialect: the server's.
+      silence: the seconds without an answer after which a request is given up and sent again.
     """
 
     def __init__(
         self,
         settings: WriterSettings,
         info: TableInfo,
-        open_one: Callable[[], Any],
-        *,
-        hologres: bool = False,
+        connection: TableConnection,
+        dialect: Dialect = POSTGRESQL,
+        silence: float | None = ANSWER_SECONDS,
     ) -> None:
         encoder = RowEncoder(settings, info)
         self._encoder, self.encode = encoder, encoder.encode
         self._version = settings.version_column
-        self._open = open_one
+        self._connection, self._silence = connection, silence
         self._sql = Statements(
             info, encoder.columns, write_mode=settings.write_mode, version=self._version
         )
         self.encode_block = BlockEncoder(encoder, self._sql.sent).encode
-        self.hologres = hologres
-        self._copy, nulls = fixed_copy(info, encoder.columns, settings.write_mode)
-        self._row_head = struct.pack("!h", len(encoder.columns) + nulls)
-        self._row_tail = NULL * nulls
-        self._pool = Pool(self._connect)
+        self.takes_blocks = dialect.copy is None
+        self._copy = ""
+        if dialect.copy is not None:
+            self._copy, nulls = dialect.copy(info, encoder.columns, settings.write_mode)
+            self._row_head = struct.pack("!h", len(encoder.columns) + nulls)
+            self._row_tail = NULL * nulls
+        self._pool: Pool[Any] = Pool()
+        self._given_up: set[int] = set()
         self._tombstones = Tombstones()
 
     def _connect(self) -> Any:
-        connection = self._open()
+        connection = connect(self._connection, silence=self._silence)
         connection.adapters.register_dumper(Binary, binary_dumper())
         return connection
 
     def classify(self, error: Exception) -> Exception:
         """See `vecferry.io.postgresql.client.classify`."""
-        return classify(error)
+        return classify(error, self._connection)
 
     def send_block(self, block: Block) -> list[Outcome] | None:
-        """Writes a block by one statement, which is a transaction; not on Hologres."""
+        """Writes a block by one statement, which is a transaction; not by COPY."""
         if self._tombstones:
             return self.send([self.encode(change) for change in block.changes])
         with self._borrowed() as connection:
@@ -144,13 +137,31 @@ class TableStore:
 
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[Any]:
+        """A connection; one on which anything failed but the statement itself is not kept."""
+        import psycopg
+        from psycopg.pq import TransactionStatus
+
+        held = self._pool.take() or self._connect()
         try:
-            with self._pool.borrow() as connection:
-                yield connection
-        except Exception as e:
-            if getattr(e, "sqlstate", "") is None:  # the server has gone, for all connections
+            self._end_given_up(held)
+            yield held
+        except psycopg.Error as e:
+            if held.given_up is not None:
+                self._given_up.add(held.given_up)
+            if e.sqlstate is None:  # the server has gone, for all connections
                 self._pool.drop()
             raise
+        finally:
+            if held.closed or held.info.transaction_status != TransactionStatus.IDLE:
+                held.close()
+            else:
+                self._pool.give(held)
+
+    def _end_given_up(self, connection: Any) -> None:
+        """Ends requests that were given up, before the next request could be overtaken by them."""
+        if numbers := set(self._given_up):
+            end_backends(connection, list(numbers))
+            self._given_up -= numbers
 
     def send(self, records: list[Record]) -> list[Outcome] | None:
         """Writes records of different keys in one transaction."""
@@ -167,7 +178,7 @@ class TableStore:
     def _carry(
         self, connection: Any, records: list[Record], writes: list[int], deletes: list[int]
     ) -> set[int]:
-        if self.hologres:  # its COPY has no transaction, and each statement can be repeated
+        if self._copy:  # which has no transaction, and each statement can be repeated
             if writes:
                 self._copy_in(connection, [records[i] for i in writes])
             return self._delete(connection, records, deletes) if deletes else set()
@@ -213,235 +224,172 @@ class TableStore:
         self._pool.close()
 
 
-logger = logging.getLogger(__name__)
-
-WRITES_IN_FLIGHT = 4
 SEARCH_SECONDS = 120
 
 
-class TableTarget:
+class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
     """The table that a step writes to.
 
     `check`, `prepare` and `conclude` are for the launcher, `operator` for the workers.
     """
 
+    noun = "table"
+    dialect: ClassVar[Dialect] = POSTGRESQL
+    answer_seconds: float = ANSWER_SECONDS
+    """How long a worker waits for an answer before it sends its rows again; `retry_deadline` may
+    make the time shorter."""
+
     def __init__(
         self, settings: WriterSettings, connection: TableConnection | None, context: StepContext
     ) -> None:
+        super().__init__(context)
         found = connection or settings.own_connection()
         if found is None:
             raise JobError(
                 f"step {context.step!r}: name a data source as datasource, or write "
                 'connection: [{"jdbcUrl": "jdbc:postgresql://host:port/database", "table": […]}]'
             )
-        self.settings, self.connection, self.context = settings, found, context
-        self._where = where_of(found)
+        self.settings, self.connection = settings, found
 
-    def check(self) -> list[str]:
-        """Whether this job can write there; changes nothing. Gives notes for people, also logged.
+    @contextlib.contextmanager
+    def _catalog(self) -> Iterator[TableCatalog]:
+        with session(self.connection, self.context.step) as connection:
+            where = self.connection.where
+            yield TableCatalog(connection, self.settings, where, self.dialect, POSTGRESQL)
 
-        Raises:
-          JobError: with every reason why it can't.
-        """
-        with self._session() as session:
-            info = read_table(session.connection, self.settings.table)
-            self._refuse(session.problems())
-            if info is None:
-                self._refuse(self._missing(session))
-                return self._tell(planned(self.settings), session)
-            self._refuse(self._unfit(session, info))
-            notes = self._tell(info, session)
-            if self._recreates:
-                return notes
-            remarks = self._marking(session, info).remarks()
-            return [*notes, *tell_once(self.context, "mark", remarks)]
+    def catalog(self) -> AbstractContextManager[TableCatalog]:
+        """See `TargetBase`."""
+        return self._catalog()
 
-    def prepare(self) -> None:
-        """Creates or recreates the table as the job says, then runs `preSql`; once in a job.
+    def store(self, catalog: TableCatalog, info: TableInfo) -> PostgresStore:
+        """See `TargetBase`."""
+        self.refuse(self.obstacles(catalog, info))
+        deadline = self.context.retry_deadline
+        silence = min(self.answer_seconds, self.answer_seconds if deadline is None else deadline)
+        return PostgresStore(self.settings, info, self.connection, catalog.dialect, silence)
 
-        A table without a row is marked with what makes its vectors.
+    def encoder(self, info: TableInfo | None) -> RowEncoder:
+        """See `TargetBase`."""
+        return RowEncoder(self.settings, info or planned(self.settings))
 
-        Raises:
-          JobError: it can't be done, or a statement fails.
-        """
-        settings = self.settings
-        with self._session() as session:
-            connection = session.connection
-            info = read_table(connection, settings.table)
-            self._refuse([] if info is None else self._unfit(session, info))
-            with connection.transaction():
-                if info is not None and self._recreates:
-                    connection.execute(f"DROP TABLE {quoted_table(settings)}")
-                    info = None
-                if info is None:
-                    self._refuse(self._missing(session))
-                    for statement in self._creation(session):
-                        connection.execute(statement)
-            session.run(settings.pre_sql, "preSql")
-            if info is not None:
-                remember(session.connection, settings, self._marking(session, info))
+    @property
+    def recreates(self) -> bool:
+        """See `TargetBase`."""
+        return self.settings.schema_create_mode == "recreate"
+
+    def sources(self) -> dict[str, str]:
+        """See `TargetBase`."""
+        return self.settings.sources()
+
+    def filled(self, info: TableInfo) -> dict[str, str]:
+        """See `TargetBase`."""
+        return filled(self.settings, info)
+
+    def missing(self, catalog: TableCatalog) -> list[str]:
+        """See `TargetBase`."""
+        return [
+            f"{catalog.where}: {problem}"
+            for problem in missing(
+                self.settings,
+                catalog.surroundings(),
+                has_pgvector=catalog.server.has_pgvector,
+                statements=catalog.creation(mark_of(self.context, self.sources())),
+            )
+        ]
+
+    def mismatches(self, catalog: TableCatalog, info: TableInfo) -> list[str]:
+        """See `TargetBase`."""
+        return mismatches(self.settings, info)
+
+    def irreplaceable(self, catalog: TableCatalog, info: TableInfo) -> list[str]:
+        """See `TargetBase`."""
+        if self.settings.owns_target or catalog.is_empty():
+            return []
+        return [
+            f"table {info.name!r} holds rows, which recreate would drop; set ownsTarget: true if "
+            "they may go, or schemaCreateMode to createIfNotExist"
+        ]
+
+    def obstacles(self, catalog: TableCatalog, info: TableInfo | None) -> list[str]:
+        """See `TargetBase`."""
+        out = []
+        if catalog.server.read_only:
+            out.append("the database is read-only (a standby?): name the one that takes writes")
+        if self.settings.version_column and not catalog.dialect.keeps_versions:
+            out.append(f"{catalog.dialect.name} can't keep versionColumn; leave it out")
+        return out
+
+    def notes(self, catalog: TableCatalog, info: TableInfo | None) -> list[str]:
+        """See `TargetBase`."""
+        out = []
+        if left := unmapped(self.settings):
+            out.append(f"columnMapping fills nothing into {', '.join(left)}")
+        if catalog.dialect is not self.dialect:
+            out.append(
+                f"the server is not {self.dialect.name}: rows are written as into PostgreSQL, "
+                "without an index"
+            )
+        for column in (info or planned(self.settings)).vectors():
+            if column.type.name in VECTORS and not is_indexed(column):
+                out.append(f"{column.name!r} has too many dimensions for an index of pgvector")
+        return out
+
+    def make_ready(self, catalog: TableCatalog, info: TableInfo) -> None:
+        """Runs `preSql`."""
+        catalog.run(self.settings.pre_sql, "preSql")
 
     @property
     def concludes(self) -> bool:
-        """Whether something is left to do once the job is done."""
+        """See `TargetBase`."""
         return bool(self.settings.post_sql)
 
     def conclude(self) -> list[str]:
-        """Runs `postSql`, once, when the job is done. Raises JobError where a statement fails."""
+        """Runs `postSql`, once, when the job is done. Raises JobError if a statement fails."""
         if self.settings.post_sql:
-            with self._session() as session:
-                session.run(self.settings.post_sql, "postSql")
+            with self.catalog() as catalog:
+                catalog.run(self.settings.post_sql, "postSql")
         return []
 
-    def unfinished(self) -> str | None:
-        """Nothing that a later run would not do, too."""
-        return None
-
-    def operator(self) -> SinkWriter:
-        """A writer for one bundle; waits for a server that is away."""
-        context, settings = self.context, self.settings
-        store = once(("table-store", context.run, context.step), self._store)
-        limits = WriteLimits(
-            rows=settings.batch_size,
-            bytes=settings.batch_byte_size,
-            in_flight=max(1, WRITES_IN_FLIGHT // context.parallelism),
+    def limits(self, store: PostgresStore) -> WriteLimits:
+        """See `TargetBase`."""
+        settings = self.settings
+        return WriteLimits(
+            rows=settings.batch_size, bytes=settings.batch_byte_size, in_flight=self.in_flight
         )
-        return (SinkWriter if store.hologres else BlockWriter)(store, limits, context)
 
-    def search(self, vector: Any, k: int, vector_column: str | None = None) -> list[dict[str, Any]]:
-        """The `k` rows nearest to `vector`, nearest first: `score` and every column but vectors.
+    def writer(self, store: PostgresStore) -> SinkWriter:
+        """See `TargetBase`."""
+        kind = BlockWriter if store.takes_blocks else SinkWriter
+        return kind(store, self.limits(store), self.context)
 
-        `vector_column` is the table's column, or the job's that goes into it; by default the first.
-        """
-        with self._session() as session:
-            info = self._existing(session)
-            tell_once(self.context, "mark", self._marking(session, info).strangers())
-            column = vector_column_of(self.settings, info, vector_column)
-            metric, index = self._metric(column)
-            try:
-                value = checked(column.name, column.dimension, metric)(np.asarray(vector))
-            except TerminalError as e:
-                raise JobError(f"{self._table} can't be searched with this: {e}") from None
-            hologres = index if session.hologres else None
-            statement = search_statement(info, column, metric, hologres=hologres)
-            given = {"query": query_text(value.tolist(), column), "k": k}
-            connection = session.connection
-            connection.execute(f"SET statement_timeout = {SEARCH_SECONDS * 1000}")
-            rows = connection.execute(statement, given).fetchall()
+    def nearest(
+        self,
+        catalog: TableCatalog,
+        info: TableInfo,
+        vector: VectorLike,
+        k: int,
+        vector_column: str | None,
+    ) -> list[dict[str, Any]]:
+        """See `TargetBase`."""
+        what = f"table {info.name!r}"
+        vectors = info.vectors() or [c for c in info.columns if c.type.is_floats]
+        column = vector_field(what, vectors, self.sources(), vector_column)
+        metric, index = self._metric(column)
+        try:
+            value = checked(column.name, column.dimension, metric)(np.asarray(vector))
+        except TerminalError as e:
+            raise JobError(f"{what} can't be searched with this: {e}") from None
+        statement = catalog.dialect.search(info, column, metric, index)
+        given = {"query": query_text(value.tolist(), column), "k": k}
+        connection = catalog.connection
+        connection.execute(f"SET statement_timeout = {SEARCH_SECONDS * 1000}")
+        connection.silence = None  # the server has a limit now
+        rows = connection.execute(statement, given).fetchall()
         names = [c.name for c in info.columns if not c.is_vector]
         return [{"score": _score(s), **dict(zip(names, row, strict=True))} for s, *row in rows]
 
-    def row_count(self) -> int:
-        """How many rows the table holds now."""
-        with self._session() as session:
-            count = session.connection.execute(
-                f"SELECT count(*) FROM {quoted_table(self.settings)}"
-            )
-            return int(count.fetchone()[0])
-
-    def preview(self, change: Change | Row) -> dict[str, Any] | Reject:
-        """The record as the server would get it, or the reject it would become. Writes nothing."""
-        change = change if isinstance(change, Change) else Change(change)
-        key = ("table-preview", self.context.run, self.context.step)
-        encoder = once(key, self._preview_encoder)
-        try:
-            return encoder.shown(change)
-        except TerminalError as e:
-            return self.context.reject(e.reason, str(e), row=change)
-
-    def _preview_encoder(self) -> RowEncoder:
-        with self._session() as session:
-            info = read_table(session.connection, self.settings.table)
-        return RowEncoder(self.settings, info or planned(self.settings))
-
-    def _store(self) -> TableStore:
-        open_one = functools.partial(connect, self.connection)
-        connection = call_with_retries(
-            open_one, deadline=self.context.retry_deadline, what=self._where
-        )
-        with self._session(connection) as session:
-            info = self._existing(session)
-            self._refuse([*session.problems(), *mismatches(self.settings, info)])
-            self._tell(info, session)
-            return TableStore(self.settings, info, open_one, hologres=session.hologres)
-
-    def _session(self, opened: Any = None) -> contextlib.AbstractContextManager[Session]:
-        return session_of(self.settings, self.connection, self.context.step, opened)
-
-    @property
-    def _table(self) -> str:
-        return f"table {self.settings.table!r}"
-
-    def _existing(self, session: Session) -> TableInfo:
-        info = read_table(session.connection, self.settings.table)
-        if info is None:
-            raise JobError(f"{self._where}: {absent(self.settings, session)}")
-        return info
-
-    def _missing(self, session: Session) -> list[str]:
-        """Why the job can't do without the table, which is not there."""
-        made = functools.partial(self._creation, session)
-        return missing(self.settings, session, self._where, made)
-
-    def _unfit(self, session: Session, info: TableInfo) -> list[str]:
-        """Why the job can't have the table as it is."""
-        settings = self.settings
-        if not self._recreates:
-            return [*mismatches(settings, info), *self._marking(session, info).refusals()]
-        if settings.owns_target or self._is_empty(session):
-            return []
-        return [
-            f"{self._table} holds rows, which recreate would drop; set ownsTarget: true if they "
-            "may go, or schemaCreateMode to createIfNotExist"
-        ]
-
-    @property
-    def _recreates(self) -> bool:
-        return self.settings.schema_create_mode == "recreate"
-
-    def _is_empty(self, session: Session) -> bool:
-        statement = f"SELECT 1 FROM {quoted_table(self.settings)} LIMIT 1"
-        return session.connection.execute(statement).fetchone() is None
-
-    def _creation(self, session: Session) -> list[str]:
-        """The statements that create the table, and mark it with what makes its vectors."""
-        mark = mark_of(self.context, self.settings.sources())
-        made = creation(self.settings, hologres=session.hologres)
-        return [*made, comment_statement(self.settings, "", mark)]
-
-    def _marking(self, session: Session, info: TableInfo) -> Marking:
-        found = mark_in(read_comment(session.connection, self.settings))
-        is_empty = functools.partial(self._is_empty, session)
-        into = filled(self.settings, info)
-        return Marking(self.context, self._table, found, into, is_empty, aliases=False)
-
-    def _refuse(self, problems: list[str]) -> None:
-        if problems:
-            raise JobError([f"step {self.context.step!r}: {p}" for p in problems])
-
-    def _tell(self, info: TableInfo, session: Session) -> list[str]:
-        """What a person should know of this job; logged once in a run and process."""
-        notes = list(self._notes(info, session))
-
-        def log() -> bool:
-            for note in notes:
-                logger.warning("step %r: %s", self.context.step, note)
-            return True
-
-        once(("table-notes", self.context.run, self.context.step), log)
-        return notes
-
-    def _notes(self, info: TableInfo, session: Session) -> Iterator[str]:
-        if left := unmapped(self.settings):
-            yield f"columnMapping fills nothing into {', '.join(left)}"
-        if self.settings.source_type == "hologres" and not session.hologres:
-            yield "the server is no Hologres: rows are written as into PostgreSQL, without an index"
-        for column in info.vectors():
-            if column.type.name in ("vector", "halfvec") and not is_indexed(column):
-                yield f"{column.name!r} has too many dimensions for an index of pgvector"
-
     def _metric(self, column: ColumnInfo) -> tuple[str, str]:
-        """How a column is compared, and by which index of Hologres."""
+        """How a column is compared, and the kind of its index in the settings."""
         job = next((c for c in self.settings.column if c.name == column.name), None)
         metric = (job.metric_type if job else None) or column.metric or "COSINE"
         return metric, self.settings.index_of(job) if job else self.settings.indexes[0]

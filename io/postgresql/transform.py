@@ -1,9 +1,10 @@
-"""Writes rows into a table of PostgreSQL, with vectors of pgvector."""
+"""Reads tables of PostgreSQL, and writes into them, in a Beam pipeline."""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vecferry.beam import MakeOperator, MakeSource, OperatorTransform, ReaderTransform
 from vecferry.io.postgresql.settings import (
@@ -13,10 +14,9 @@ from vecferry.io.postgresql.settings import (
     WriterSettings,
 )
 from vecferry.io.postgresql.source import PostgresSource
-from vecferry.io.postgresql.target import TableTarget
-from vecferry.io.sink.writer import SinkWriter
-from vecferry.io.tables.settings import TableConnection
-from vecferry.process import once
+from vecferry.io.postgresql.target import PostgresTarget
+from vecferry.io.sink.target import make_writer
+from vecferry.io.tables.connection import TableConnection
 from vecferry.steps import StepContext
 
 
@@ -28,7 +28,7 @@ class ReadFromPostgres(ReaderTransform):
     (`vecferry.rows.Reject`, rows with a value that Python can't hold).
 
     Args:
-      settings: which tables or queries, with which columns.
+      settings: the tables or queries, and their columns.
       connection: the database; None where `settings.connection` says where the tables are.
       context: the run that this step is part of; needed for throttling only.
     """
@@ -55,6 +55,7 @@ class WriteToTable(OperatorTransform):
     connection: TableConnection | None = None
     prepared: bool = False
 
+    target: ClassVar[type[PostgresTarget]] = PostgresTarget
     main = "written"
     verb = "Write"
 
@@ -75,17 +76,16 @@ class WriteToTable(OperatorTransform):
 
     def operator(self, context: StepContext) -> MakeOperator:
         """A picklable function that makes the writer."""
-        return functools.partial(
-            make_writer, self.settings, self.connection, self.prepared, context
-        )
+        make_target = functools.partial(self.target, self.settings, self.connection)
+        return functools.partial(make_writer, make_target, self.prepared, context)
 
 
 @dataclass(kw_only=True, eq=False)
 class WriteToPostgres(WriteToTable):
     """Write each row into a table of PostgreSQL.
 
-    Takes dicts or `Change`s; gives each as it came in once the server has committed it, on the
-    output `written`, and what it can't take as a `Reject` on `rejected`. Vectors are 1-D float32
+    Takes dicts or `Change`s. Gives each on the output `written`, as it came in, once the server has
+    committed it. What the server can't take is a `Reject` on `rejected`. Vectors are 1-D float32
     arrays (lists are taken too). Rows that come twice leave one copy: the table must have a
     primary key.
 
@@ -105,22 +105,3 @@ class WriteToPostgres(WriteToTable):
     settings: PostgresWriterSettings
 
     step_type = "postgresql"
-
-
-def make_writer(
-    settings: WriterSettings,
-    connection: TableConnection | None,
-    prepared: bool,
-    context: StepContext,
-) -> SinkWriter:
-    """The writer of one bundle; the first one in a process makes the target ready if need be."""
-    target = TableTarget(settings, connection, context)
-    if not prepared:
-        once(("table-prepared", context.run, context.step), lambda: _prepare(target))
-    return target.operator()
-
-
-def _prepare(target: TableTarget) -> bool:
-    if target.settings.schema_create_mode != "ignore":
-        target.prepare()
-    return True

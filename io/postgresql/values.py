@@ -1,7 +1,7 @@
 """From what a PostgreSQL server sends to values of rows.
 
-psycopg converts; where it would raise, or lose something, a loader of ours gives an `Unfit` in
-place of the value, which `converter` turns into a reject of the row.
+psycopg converts. Where it would raise or lose something, a loader of ours gives an `Unfit` in place
+of the value. A `converter` raises it, and the row becomes a reject.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from vecferry.io.tables.database import Convert, Refused, UnfitValue
+from vecferry.io.common.unfit import Convert, UnfitValue
+from vecferry.io.tables.database import Refused
 
 FLOAT4_ARRAY = 1021
 TEXTS = (18, 19, 25, 705, 1042, 1043)
@@ -150,9 +151,9 @@ def _floats(raw: bytes) -> Any:
     """``{1,2}`` or ``[1,2]`` as float32 of shape (n,)."""
     body = raw[1:-1]
     if b"{" in body or (raw[:1] == b"[" and b"=" in body):
-        raise ValueError("an array of more dimensions is no vector")
+        raise ValueError("an array of more dimensions is not a vector")
     if b"NULL" in body:
-        raise ValueError("an array with nulls is no vector")
+        raise ValueError("an array with nulls is not a vector")
     return np.array(body.split(b",") if body else [], dtype="S").astype(np.float32)
 
 

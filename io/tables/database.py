@@ -1,28 +1,18 @@
-"""Keeps connections between splits: opening one, with TLS, costs as much as reading many rows."""
+"""What a database gives to a reader of tables: a catalog, streams of rows, and errors."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from vecferry.errors import FatalError, TransientError
+from vecferry.io.common.unfit import Convert
 
 BATCH_ROWS = 1024
 BATCH_BYTES = 4 << 20
 """Rows are taken from a server until their long values come to this, or to `BATCH_ROWS` rows."""
-
-Convert = Callable[[Sequence[Any]], Sequence[Any]]
-"""From the values of a column as a client gives them to those of rows; raises `UnfitValue`."""
-
-
-class UnfitValue(ValueError):
-    """A value that a row can't hold; `reason` is the short word of the reject."""
-
-    def __init__(self, message: str, reason: str = "unfit-value") -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class ConnectionLost(TransientError):
@@ -37,8 +27,8 @@ class Refused(FatalError):
 class Column:
     """A column of a table.
 
-    `ordered`: the server sorts its values as it compares them, and a literal of one is exact, so
-    that ranges and "the rows behind this one" can be asked for. `exact`: two different values
+    `ordered`: the server sorts its values as it compares them, and a literal of one is exact. So
+    ranges and "the rows behind this one" can be asked for. `exact`: two different values
     differ as texts as well.
     """
 
@@ -133,40 +123,52 @@ class Database(Protocol):
         """Ends the connection at once, also in the middle of a result, and reads no more of it."""
 
 
-class Connections:
-    """The idle connections of one step in this process, by number of the step's database."""
+class Closeable(Protocol):
+    """A connection of any client."""
+
+    def close(self) -> None:
+        """Ends the connection."""
+
+
+C = TypeVar("C", bound=Closeable)
+
+
+class Pool(Generic[C]):
+    """The idle connections of one step in this process, by the number of the step's database.
+
+    Opening a connection, with TLS, costs as much as reading many rows. Used by many threads.
+    """
 
     def __init__(self) -> None:
-        self._idle: list[tuple[int, Database]] = []
+        self._idle: list[tuple[int, C]] = []
         self._lock = threading.Lock()
         self._closed = False
 
-    def take(self, group: int) -> Database | None:
-        """One that nobody uses, to be given back or closed; None where there is none."""
+    def take(self, group: int = 0) -> C | None:
+        """A connection that nobody uses, to be given back or closed; None if none is idle."""
         with self._lock:
-            for i, (at, database) in enumerate(self._idle):
+            for i, (at, connection) in enumerate(self._idle):
                 if at == group:
                     del self._idle[i]
-                    return database
+                    return connection
         return None
 
-    def give(self, group: int, database: Database) -> None:
-        """Keeps one whose last result was read to its end."""
-        database.rest()
+    def give(self, connection: C, group: int = 0) -> None:
+        """Keeps a connection on which nothing is left open."""
         with self._lock:
             if not self._closed:
-                self._idle.append((group, database))
+                self._idle.append((group, connection))
                 return
-        database.close()
+        connection.close()
 
     def drop(self) -> None:
-        """Closes the idle ones: when one broke, the others are likely dead as well."""
+        """Closes the idle connections: if one broke, the others are likely to be dead as well."""
         with self._lock:
             idle, self._idle = self._idle, []
-        for _, database in idle:
-            database.close()
+        for _, connection in idle:
+            connection.close()
 
     def close(self) -> None:
-        """Closes the idle ones, and from now on every one that is given back."""
+        """Closes the idle connections, and from now on each one that is given back."""
         self._closed = True
         self.drop()

@@ -1,4 +1,7 @@
-"""Finds where to cut a table into ranges of a key that hold about as many rows each."""
+"""Plans how tables and queries are read: the statements, their ranges, and the number of rows.
+
+Apart from `vecferry.io.tables.source` because a plan is made once, and the source reads splits.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import heapq
 import logging
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,6 +22,10 @@ SPLIT_ROWS = 500_000
 LEAST_ROWS = 10_000
 """A table is not cut into splits smaller than this."""
 MOST_SPLITS = 1000
+COUNT_SECONDS = 10.0
+"""How long a server may count the rows of a table, for the progress line."""
+FEW_ROWS = 100_000
+"""A table up to this size is counted; for a larger one the server's estimate is enough."""
 
 _WORD = re.compile(r"[^\W\d][\w$]*")
 _CONSTANTS = {"null", "true", "false", "default", "user", "session_user", "localtime"}
@@ -39,9 +47,9 @@ class TableSplit:
     The columns from `visible` on are keys that the job didn't ask for. `origin` begins the origin
     of each row; `origin_at` are the places of the columns that end it, none where the row's
     number does. `counted`: those columns are not unique, and rows that share them are numbered.
-    `order` are the columns by which rows come, `order_at` their places; a split that has them and
+    `order` are the columns by which rows come, `order_at` their places. A split that has them and
     isn't `counted` can be taken up again behind any row. `narrow`: whether no value is long; None
-    where nobody knows, as of a query.
+    if nobody knows, as of a query.
     """
 
     group: int
@@ -106,11 +114,13 @@ class Cut(Protocol):
 
 
 class TablePlanner:
-    """Plans the statements of one table."""
+    """Plans the statements of one table, as the catalog describes the table."""
 
-    def __init__(self, database: Database, settings: TableSettings, group: int, name: str) -> None:
+    def __init__(
+        self, database: Database, settings: TableSettings, group: int, table: Table
+    ) -> None:
         self._database, self._settings, self._group = database, settings, group
-        self.table = database.table(name)
+        self.table = table
         self._split_column = self._split_key()
 
     def whole(self) -> TableSplit:
@@ -230,13 +240,36 @@ class TablePlanner:
                     return column
                 raise JobError(
                     f"splitPk {given!r} of {table.title} is of type {column.type}, by which rows "
-                    "can't be cut into ranges: name a column of whole numbers, decimals, texts, "
+                    "can't be cut into ranges. Name a column of whole numbers, decimals, texts, "
                     "dates or binary values, or leave splitPk out"
                 )
         raise JobError(
             f"splitPk {given!r}: {table.title} has no such column"
             f"{near(given, (c.name for c in table.columns))}"
         )
+
+
+def query_splits(settings: TableSettings, group: int, queries: Sequence[str]) -> list[TableSplit]:
+    """A split for each query of one group."""
+    groups = len(settings.groups) > 1
+    found = []
+    for n, sql in enumerate(queries, 1):
+        title = f"query {n}" if len(queries) > 1 or groups else "query"
+        place = f"{group + 1}." if groups else ""
+        origin = f"query{place}{n}:" if len(queries) > 1 or groups else "query:"
+        found.append(TableSplit(group, title, sql, origin=origin, narrow=None))
+    return found
+
+
+def count_rows(database: Database, table: Table, where: str | None) -> int | None:
+    """The rows of a table that meet `where`; None if the server needs too long to count them.
+
+    The server's estimate is taken for a large table without `where`.
+    """
+    if not where and table.rows is not None and table.rows > FEW_ROWS:
+        return table.rows
+    condition = f" WHERE (\n{where}\n)" if where else ""
+    return database.count(f"SELECT COUNT(*) FROM {table.sql}{condition}", COUNT_SECONDS)
 
 
 def _is_constant(word: str) -> bool:
@@ -259,9 +292,9 @@ log = logging.getLogger(__name__)
 def borders(database: Database, table: Table, key: Column, count: int) -> list[str]:
     """At most ``count - 1`` SQL literals in ascending order, between keys of the table.
 
-    Whole numbers are cut where the server's statistics say that most rows are, so gaps and clusters
-    make no range long; other keys by walking their index. Without an index, whole numbers are cut
-    into ranges of equal width and others not at all.
+    Whole numbers are cut where the server's statistics say that most rows are, so that gaps and
+    clusters make no range long. Other keys are cut by walking their index. Without an index, whole
+    numbers are cut into ranges of equal width and others not at all.
     """
     if key.integer:
         return [str(n) for n in _between_numbers(database, table, key, count)]

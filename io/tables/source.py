@@ -1,4 +1,4 @@
-"""Reads tables of a database into rows, without Beam: plans, cuts, reads a split, resumes it."""
+"""Reads tables of a database into rows, without Beam: a split is read, and resumed if need be."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ from typing import Any, ClassVar
 import orjson
 
 from vecferry.errors import FatalError, JobError, TransientError, VecferryError, shorten
-from vecferry.io.tables.database import (
-    ConnectionLost,
-    Connections,
-    Database,
-    Refused,
-    Result,
-    UnfitValue,
-)
-from vecferry.io.tables.plan import TablePlanner, TableSplit, borders
-from vecferry.io.tables.settings import TableConnection, TableSettings
-from vecferry.process import once, run_state
+from vecferry.io.common.unfit import UnfitValue
+from vecferry.io.tables.checks import problems
+from vecferry.io.tables.connection import TableConnection
+from vecferry.io.tables.database import ConnectionLost, Database, Pool, Refused, Result, Table
+from vecferry.io.tables.plan import TablePlanner, TableSplit, borders, count_rows, query_splits
+from vecferry.io.tables.settings import TableSettings
+from vecferry.process import run_state
 from vecferry.retry import Backoff, call_with_retries
 from vecferry.rows import Change, Reject, changes, encode_value
 from vecferry.settings import Settings
@@ -120,17 +116,12 @@ class RowMaker:
         )
 
 
-COUNT_SECONDS = 10.0
-"""How long a server may count the rows that meet `where`, for the progress line."""
-FEW_ROWS = 100_000
-"""Up to here a table is counted; a server's estimate of a larger one will do."""
-
-
 class TableSource:
-    """The reader of the stepTypes mysql and postgresql; see `vecferry.steps.Reader`.
+    """The `vecferry.steps.Source` of the stepTypes mysql and postgresql.
 
     The origin of a row is ``schema.table:column=key`` by the table's primary key, or what takes
-    its place; of a row of a query ``query:n``.
+    its place; of a row of a query ``query:n``. What a source has asked a server of a table, the
+    source does not ask again.
     """
 
     kind: ClassVar[str]
@@ -150,69 +141,33 @@ class TableSource:
         self.settings, self.connection, self.context = settings, connection, context
         self.counts = Counts()
         self._splits = splits
+        self._tables: dict[tuple[int, str], Table] = {}
 
     def connect(self, connection: TableConnection, *, quick: bool = False) -> Database:
         """Opens a connection; `quick` gives up after some seconds without an answer."""
         raise NotImplementedError
 
     def check(self) -> None:
-        """Raises JobError where a table or query can't be read as the job says. Reads no row."""
-        problems: list[str] = []
-        for group, tables, queries in self.settings.groups:
-            try:
-                database = self._open(group, quick=True)
-            except VecferryError as e:
-                problems += self._told(e)
-                continue
-            try:
-                for name in tables:
-                    problems += self._problems(partial(self._try_table, database, group, name))
-                for sql in queries:
-                    problems += self._problems(partial(database.explain, sql))
-            finally:
-                database.close()
-        if problems:
-            raise JobError(problems)
-
-    def size(self) -> Size:
-        """The rows of all tables: the server's estimate; counted where it is small or with `where`.
-
-        Unknown for queries, and where counting takes longer than 10 seconds.
-        """
-        total = 0
-        for group, tables, queries in self.settings.groups:
-            if queries:
-                return Size()
-            database = self._patiently(partial(self._open, group))
-            try:
-                for name in tables:
-                    rows = self._rows(database, group, name)
-                    if rows is None:
-                        return Size()
-                    total += rows
-            except ConnectionLost:
-                return Size()
-            finally:
-                database.close()
-        return Size(rows=total)
+        """Raises JobError if a table or query can't be read as the job says. Reads no row."""
+        found = problems(self.settings, partial(self.open_group, quick=True), self._described)
+        if found:
+            raise JobError([f"step {self.context.step!r}: {text}" for text in found])
 
     def plan(self) -> Plan:
-        """The splits and their size."""
-        return Plan(splits=self.splits(), size=self.size())
+        """The ranges of all tables, and all queries, with the number of their rows.
+
+        The number is the server's estimate; a small table, and one with `where`, is counted. The
+        number is None for queries, and if counting takes longer than 10 seconds.
+        """
+        return self._planned(cut=True, count=True)
 
     def splits(self) -> list[TableSplit]:
-        """The ranges of all tables, and all queries, to be read in parallel."""
-        found: list[TableSplit] = []
-        for group, tables, queries in self.settings.groups:
-            several = len(queries) > 1 or len(self.settings.groups) > 1
-            for n, sql in enumerate(queries, 1):
-                title = f"query {n}" if several else "query"
-                place = f"{group + 1}." if len(self.settings.groups) > 1 else ""
-                origin = f"query{place}{n}:" if several else "query:"
-                found.append(TableSplit(group, title, sql, origin=origin, narrow=None))
-            if tables:
-                found += self._patiently(partial(self._cut, group, tables))
-        return found
+        """The splits of `plan`, without their size."""
+        return self._planned(cut=True, count=False).splits
+
+    def size(self) -> Size:
+        """The size of `plan`, without its splits."""
+        return self._planned(cut=False, count=True).size
 
     def read(self, split: TableSplit) -> Iterator[Change | Reject]:
         """The rows of one split, in order.
@@ -249,8 +204,8 @@ class TableSource:
     def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
         """A reject again: what is wrong with a value can be mended in the table only."""
         message = (
-            "a row of a table is not read again from its reject: mend the value in the table, or "
-            "cast the column in `column`, and run the job again"
+            "a row of a table is not read again from its reject; mend the value in the table, or "
+            "cast the column in `column`. Then run the job again"
         )
         return self.context.reject("not-replayed", message, raw=raw, origin=origin)
 
@@ -261,7 +216,7 @@ class TableSource:
         if limit == 0:
             return
         connections = self._connections()
-        database = connections.take(split.group) or self._open(split.group)
+        database = connections.take(split.group) or self.open_group(split.group)
         whole = False
         try:
             result = database.stream(split.sql(place.after, limit), narrow=split.narrow)
@@ -280,7 +235,8 @@ class TableSource:
             raise
         finally:
             if whole:
-                connections.give(split.group, database)
+                database.rest()
+                connections.give(database, split.group)
             else:
                 database.close()
 
@@ -296,7 +252,7 @@ class TableSource:
                 size = sum(len(v) for r in rows for v in r if isinstance(v, str | bytes))
                 self.counts.add("bytes-read", size)
 
-    def _open(self, group: int, *, quick: bool = False) -> Database:
+    def open_group(self, group: int, *, quick: bool = False) -> Database:
         """The first connection of a group that answers."""
         if isinstance(self.connection, TableConnection):
             return self.connect(self.connection, quick=quick)
@@ -309,46 +265,62 @@ class TableSource:
         assert problem is not None
         raise problem
 
-    def _connections(self) -> Connections:
+    def _connections(self) -> Pool[Database]:
         at = self.connection
-        where = (at.place, at.database, at.username) if isinstance(at, TableConnection) else ()
-        return once(
-            ("table-connections", self.context.run, self.context.step, where, self.settings.urls),
-            Connections,
-        )
+        where = (at.where, at.username) if isinstance(at, TableConnection) else ()
+        key = ("table-connections", self.context.step, where, self.settings.urls)
+        made: Pool[Database] = self.context.scope.get(key, Pool)
+        return made
 
-    def _cut(self, group: int, tables: tuple[str, ...]) -> list[TableSplit]:
-        database = self._open(group)
+    def _planned(self, *, cut: bool, count: bool) -> Plan:
+        groups = self.settings.groups
         found: list[TableSplit] = []
+        rows = 0 if count and not any(queries for _, _, queries in groups) else None
+        for group, tables, queries in groups:
+            found += query_splits(self.settings, group, queries)
+            if tables and (cut or rows is not None):
+                parts, counted = self._patiently(
+                    partial(self._plan_group, group, tables, cut, rows is not None)
+                )
+                found += parts
+                rows = None if rows is None or counted is None else rows + counted
+        return Plan(splits=found, size=Size(rows=rows))
+
+    def _plan_group(
+        self, group: int, names: tuple[str, ...], cut: bool, count: bool
+    ) -> tuple[list[TableSplit], int | None]:
+        """The splits of the tables of one database, and how many rows they have."""
         few = 1 if self.context.row_limit is not None else self._splits
+        splits: list[TableSplit] = []
+        database = self.open_group(group)
         try:
-            for name in tables:
-                planner = TablePlanner(database, self.settings, group, name)
-                found += planner.splits(borders, few, self.context.concurrent)
+            tables = [self._described(database, group, name) for name in names]
+            if cut:
+                for table in tables:
+                    planner = TablePlanner(database, self.settings, group, table)
+                    splits += planner.splits(borders, few, self.context.concurrent)
+            return splits, self._counted_rows(database, tables) if count else None
         finally:
             database.close()
-        return found
 
-    def _try_table(self, database: Database, group: int, name: str) -> None:
-        planner = TablePlanner(database, self.settings, group, name)
-        result: Result = database.stream(planner.whole().sql(limit=0), narrow=True)
-        for _ in result.batches():
-            pass
-        names = result.names[: planner.whole().visible]
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
-            raise JobError(
-                f"{planner.table.title}: two columns are called {twice[0]!r}; give one of them an "
-                "alias (AS other)"
-            )
+    def _counted_rows(self, database: Database, tables: list[Table]) -> int | None:
+        rows = 0
+        for table in tables:
+            try:
+                counted = count_rows(database, table, self.settings.where)
+            except ConnectionLost:  # the run goes on without the number
+                return None
+            if counted is None:
+                return None
+            rows += counted
+        return rows
 
-    def _rows(self, database: Database, group: int, name: str) -> int | None:
-        table = database.table(name)
-        where = self.settings.where
-        if not where and table.rows is not None and table.rows > FEW_ROWS:
-            return table.rows
-        condition = f" WHERE (\n{where}\n)" if where else ""
-        return database.count(f"SELECT COUNT(*) FROM {table.sql}{condition}", COUNT_SECONDS)
+    def _described(self, database: Database, group: int, name: str) -> Table:
+        """What the catalog says of a table, asked for once."""
+        known = self._tables.get((group, name))
+        if known is None:
+            known = self._tables[group, name] = database.table(name)
+        return known
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         """Calls until the server is there, within the run's deadline."""
@@ -365,27 +337,16 @@ class TableSource:
         except FatalError as e:
             raise FatalError(f"{mark}: {e}", e.reason) from e
 
-    def _problems(self, call: Callable[[], object]) -> list[str]:
-        try:
-            call()
-        except VecferryError as e:
-            return self._told(e)
-        return []
-
-    def _told(self, error: VecferryError) -> list[str]:
-        texts = error.problems if isinstance(error, JobError) else [str(error)]
-        return [f"step {self.context.step!r}: {t}" for t in texts]
-
     def _unresumable(self, split: TableSplit, place: _Place, error: Exception) -> str:
         if split.is_query:
             why = (
-                "the rows of a querySql have no known order, so it can't be taken up again: run "
-                "the job again, or read a table, which can"
+                "a querySql can't be taken up again, because its rows have no known order; run the "
+                "job again, or read a table"
             )
         else:
             why = (
-                "the table has no primary key of a type by which its rows can be ordered, so the "
-                "split can't be taken up again: run the job again, or give the table such a key"
+                "the table has no primary key by which its rows can be ordered. Run the job again, "
+                "or give the table such a key"
             )
         rows = f"after {place.rows:,} rows"
         return f"step {self.context.step!r}: {split.title}: {error} {rows}; {why}"

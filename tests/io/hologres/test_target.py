@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import re
 
@@ -14,12 +15,13 @@ from tests.io.postgresql.support import KEY, NUMBER, TEXT, Tables
 from tests.pipelines.support import Bench, counts_add_up, rejects_of, rows
 from tests.services.postgres import DATABASE, PASSWORD, USER
 from vecferry.io.hologres import HologresConnection, HologresSettings, WriteToHologres
+from vecferry.io.hologres.target import HOLOGRES
 from vecferry.io.postgresql import PostgresWriterSettings
-from vecferry.io.postgresql import target as pgvector_store
-from vecferry.io.postgresql.catalog import creation, planned, read_table
+from vecferry.io.postgresql.catalog import planned, read_table
 from vecferry.io.postgresql.client import connect
-from vecferry.io.postgresql.statements import fixed_copy, query_text, search_statement
-from vecferry.io.postgresql.target import TableStore
+from vecferry.io.postgresql.dialect import POSTGRESQL
+from vecferry.io.postgresql.statements import query_text
+from vecferry.io.postgresql.target import PostgresStore
 from vecferry.rows import Change
 from vecferry.testing.sinks import rows as sink_rows
 
@@ -80,7 +82,7 @@ def test_a_data_source_is_known_by_its_parts_or_by_its_url():
         ({"table": "a.b.c"}, "neither a name nor schema.name"),
         ({"writeMode": "insrt"}, "is no writeMode"),
         ({"column": [KEY, KEY]}, "column 'id' is given twice"),
-        ({"column": [{"name": "a", "type": "flaot8(("}]}, "is no type of SQL"),
+        ({"column": [{"name": "a", "type": "flaot8(("}]}, "is not a type of SQL"),
         ({"column": [{**VECTOR, "metricType": "cosin"}]}, "did you mean 'COSINE'"),
         ({"column": [{**VECTOR, "indexType": "hnsw"}]}, "is no indexType of hologres"),
         ({"column": [{**TEXT, "indexType": "HGraph"}]}, "indexType is for vectors"),
@@ -110,7 +112,7 @@ def test_what_is_wrong_with_a_step_is_told(more, words):
 def test_a_table_of_hologres_has_its_check_and_its_index_as_a_property():
     """HGraph in WITH, Proxima by set_table_property in the same transaction."""
     graph = {**VECTOR, "indexParams": {"ef_construction": 400}}
-    (statement,) = creation(settings(column=[KEY, graph]), hologres=True)
+    (statement,) = HOLOGRES.create(settings(column=[KEY, graph]))
     assert '"v" real[] CHECK (array_ndims("v") = 1 AND array_length("v", 1) = 256)' in statement
     assert 'PRIMARY KEY ("id")' in statement
     properties = orjson.loads(re.search(r"WITH \(vectors = '(.+)'\)", statement)[1])
@@ -122,7 +124,7 @@ def test_a_table_of_hologres_has_its_check_and_its_index_as_a_property():
         }
     }
     older = {**VECTOR, "indexType": "proxima", "metricType": "InnerProduct"}
-    table, call = creation(settings(column=[KEY, older]), hologres=True)
+    table, call = HOLOGRES.create(settings(column=[KEY, older]))
     assert "WITH" not in table
     assert call == (
         """CALL set_table_property('"public"."docs"', 'proxima_vectors', """
@@ -132,7 +134,7 @@ def test_a_table_of_hologres_has_its_check_and_its_index_as_a_property():
 
 def test_plain_postgresql_is_spared_what_only_hologres_knows():
     """There the same job makes a table without an index."""
-    statements = creation(settings())
+    statements = POSTGRESQL.create(settings())
     assert "vectors" not in statements[0]
     assert statements[1:] == ['ALTER TABLE "public"."docs" ALTER COLUMN "v" SET STORAGE EXTERNAL']
 
@@ -162,7 +164,7 @@ def test_hologres_takes_rows_by_its_own_copy(mode, words, empty):
     info = planned(settings())
     columns = [c for c in info.columns if c.name in ("id", "v")]
     words = words.replace("…", "FROM STDIN WITH (STREAM_MODE TRUE, FORMAT BINARY,")
-    assert fixed_copy(info, columns, mode) == (f'COPY "public"."docs" {words}', empty)
+    assert HOLOGRES.copy(info, columns, mode) == (f'COPY "public"."docs" {words}', empty)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_hologres_searches_by_the_function_of_its_index(index, metric, words):
     info = planned(settings())
     column = info.column("v")
     call, order = words.split("|")
-    assert search_statement(info, column, metric, hologres=index) == (
+    assert HOLOGRES.search(info, column, metric, index) == (
         f'SELECT {call} AS score, "id", "text" FROM "public"."docs" '
         f"ORDER BY score {order} LIMIT %(k)s"
     )
@@ -282,11 +284,11 @@ def test_the_two_writers_differ_in_their_vectors_only():
     """What one takes the other does, too."""
     given = {"table": "t", "column": [KEY, NUMBER], "schemaCreateMode": "createIfNotExist"}
     one, other = PostgresWriterSettings(**given), HologresSettings(**given)
-    assert creation(one) == creation(other) == creation(other, hologres=True)
+    assert POSTGRESQL.create(one) == POSTGRESQL.create(other) == HOLOGRES.create(other)
 
 
 @pytest.mark.service
-def test_the_rows_of_a_copy_are_in_the_servers_own_form(monkeypatch):
+def test_the_rows_of_a_copy_are_in_the_servers_own_form():
     """As PostgreSQL's COPY takes it, which has the same form: vectors, nulls, empty columns."""
     tables = Tables("hologres")
     try:
@@ -295,11 +297,11 @@ def test_the_rows_of_a_copy_are_in_the_servers_own_form(monkeypatch):
             "vector float4[] CHECK (array_length(vector, 1) = 8), other text DEFAULT 'usual')"
         )
         statement = f'COPY "{tables.table}" (id, number, text, vector, other) FROM STDIN BINARY'
-        monkeypatch.setattr(pgvector_store, "fixed_copy", lambda *_: (statement, 1))
+        dialect = dataclasses.replace(HOLOGRES, copy=lambda *_: (statement, 1))
         with connect(tables.connection()) as connection:
             info = read_table(connection, tables.table)
         settings = tables.settings(schemaCreateMode="ignore")
-        store = TableStore(settings, info, lambda: connect(tables.connection()), hologres=True)
+        store = PostgresStore(settings, info, tables.connection(), dialect)
         given = [*sink_rows(2), {**sink_rows(1, 2)[0], "vector": None, "text": None}]
         assert store.send([store.encode(Change(row)) for row in given]) is None
         store.close()

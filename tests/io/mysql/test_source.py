@@ -16,8 +16,9 @@ from tests.pipelines.support import Bench, counts_add_up
 from tests.services.mariadb import Mariadb
 from tests.services.mysql8 import Mysql8
 from vecferry.errors import FatalError, JobError
+from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.mysql.values import converter
-from vecferry.io.tables.database import Refused, UnfitValue
+from vecferry.io.tables.database import Refused
 from vecferry.rows import Reject
 
 PAGE = Path(__file__).parents[3] / "docs" / "mysql.md"

@@ -9,7 +9,7 @@ from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
 from tests.services.server import eventually, running
 from vecferry.io.hologres import HologresConnection, HologresSettings
 from vecferry.io.postgresql import PostgresConnection, PostgresWriterSettings
-from vecferry.io.postgresql.target import TableTarget
+from vecferry.io.postgresql.target import PostgresTarget
 from vecferry.process import end_run
 from vecferry.testing.sinks import DIMENSION, MOST_TEXT, SinkPlace
 
@@ -50,21 +50,21 @@ class Tables(SinkPlace):
             {"schemaCreateMode": "createIfNotExist", **given, **more}
         )
 
-    def unprepared(self, connection: Any = None, **more: Any) -> TableTarget:
+    def unprepared(self, connection: Any = None, **more: Any) -> PostgresTarget:
         """A target as the launcher has it before it has done anything."""
         context = self.context()
         self._runs.append(context.run)
-        return TableTarget(self.settings(**more), connection or self.connection(), context)
+        return PostgresTarget(self.settings(**more), connection or self.connection(), context)
 
-    def target(self, **settings: Any) -> TableTarget:
+    def target(self, **settings: Any) -> PostgresTarget:
         target = self.unprepared(**settings)
         target.prepare()
         return target
 
-    def count(self, target: TableTarget) -> int:
+    def count(self, target: PostgresTarget) -> int:
         return target.row_count()
 
-    def read(self, target: TableTarget) -> dict[str, dict[str, Any]]:
+    def read(self, target: PostgresTarget) -> dict[str, dict[str, Any]]:
         from psycopg.rows import dict_row
 
         with self.server.client(row_factory=dict_row) as connection:

@@ -40,7 +40,7 @@ def encoders(kind="text", keys=("text",), version=None, **more):
              for i, k in enumerate(keys)]  # fmt: skip
     dimension = 3 if kind in ("vector(3)", "halfvec(3)", "float4[]") else None
     of = ColumnInfo(name="v", type=sql_type(kind), dimension=dimension, oid=5, array_oid=6, **more)
-    info = TableInfo(schema="public", name="t", columns=(*named, of))
+    info = TableInfo(name="t", schema="public", relation="t", columns=(*named, of))
     settings = PostgresWriterSettings(table="t", versionColumn=version)
     rows = RowEncoder(settings, info)
     sql = Statements(info, rows.columns, write_mode="update", version=version)

@@ -128,7 +128,7 @@ def test_the_rows_of_a_query_come_in_order_and_long_ones_a_few_at_a_time(
     """Nobody knows beforehand how long they are: at most eight more than 4 MiB are held."""
     reader = db.reader({"querySql": sql})
     (split,) = reader.splits()
-    database = reader._open(0)
+    database = reader.open_group(0)
     try:
         batches = list(database.stream(split.sql(), narrow=split.narrow).batches())
     finally:
@@ -154,10 +154,10 @@ def test_sql_of_a_job_is_one_statement_in_a_check_and_a_count_too(db: Place, whe
     assert len(db.read(table=table)) == 1
 
 
-def test_a_silent_server_counts_as_away(db: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_counts_as_away(db: Place) -> None:
     """It is left, and the run fails within its deadline, where the client would wait for ever."""
-    monkeypatch.setattr("vecferry.io.postgresql.source.READ_SECONDS", 0.2)
     reader = db.reader({"querySql": "SELECT pg_sleep(30)::text AS s"}, retry_deadline=0.3)
+    reader.read_seconds = 0.2
     begun = time.monotonic()
     with pytest.raises(TransientError, match=r"does not answer: it was silent for 0\.2 s"):
         read_all(reader)
@@ -167,7 +167,7 @@ def test_a_silent_server_counts_as_away(db: Place, monkeypatch: pytest.MonkeyPat
 def test_a_connection_that_breaks_in_a_count_is_a_lost_one(db: Place) -> None:
     """The size of a table is then unknown, and the run goes on."""
     reader = db.reader({"table": db.table("id INT PRIMARY KEY", "1")})
-    database = reader._open(0)
+    database = reader.open_group(0)
     database._connection.close()
     with pytest.raises(ConnectionLost):
         database.count("SELECT 1", 5)

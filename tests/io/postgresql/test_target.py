@@ -23,10 +23,13 @@ from vecferry.io.postgresql import PostgresConnection, WriteToPostgres
 from vecferry.io.postgresql.client import classify, connect
 from vecferry.io.postgresql.target import Tombstones
 from vecferry.io.sink import TooLargeError
+from vecferry.io.tables.database import ConnectionLost, Refused
 from vecferry.rows import DELETE, Change, Reject
 from vecferry.testing.sinks import rows, vector, write
 
 pytestmark = pytest.mark.service
+
+HERE = PostgresConnection(host="h", database="d", username="u")
 
 
 @pytest.fixture
@@ -334,7 +337,7 @@ def test_a_vector_to_search_with_must_fit(tables):
     target = tables.target()
     with pytest.raises(JobError, match="a vector of 3 dimensions, not 8"):
         target.search(vector(1)[:3], 1)
-    with pytest.raises(JobError, match="has no vector column 'vectro'; did you mean 'vector'"):
+    with pytest.raises(JobError, match="has no vector field 'vectro'; did you mean 'vector'"):
         target.search(vector(1), 1, "vectro")
 
 
@@ -433,10 +436,9 @@ def test_a_read_only_database_is_told_before_and_in_the_middle_of_a_run(tables):
 def test_a_database_or_server_that_is_not_there_is_told(tables):
     """With the address, and never the password."""
     text = problems(tables.unprepared(tables.connection(database="nowhere")))
-    assert "has no such database: " in text
-    assert '"nowhere" does not exist' in text
+    assert "has no database 'nowhere'; it has " in text
     text = problems(tables.unprepared(tables.connection(port=1)))
-    assert "PostgreSQL at 127.0.0.1:1/shop can't be reached" in text
+    assert "PostgreSQL at 127.0.0.1:1/shop does not answer" in text
     assert PASSWORD not in text
 
 
@@ -462,7 +464,7 @@ def test_a_certificate_is_asked_for_and_checked(tmp_path):
         assert connection.pgconn.ssl_in_use
     (tmp_path / "ca.pem").write_bytes((server.data / "server.pem").read_bytes())
     doubting = trusting.model_copy(update={"ca_cert": str(tmp_path / "ca.pem")})
-    with pytest.raises(JobError, match="certificate that is not trusted"):
+    with pytest.raises(Refused, match=r"certificate of .* is not trusted"):
         connect(doubting)
 
 
@@ -548,14 +550,38 @@ def test_deletes_are_remembered_by_many_threads_at_once():
 )
 def test_what_a_state_of_the_server_means(state, kind):
     """What passes is retried, what every row would meet is fatal, the rest is a row's fault."""
-    assert type(classify(psycopg.errors.lookup(state)("words"))) is kind
+    assert type(classify(psycopg.errors.lookup(state)("words"), HERE)) is kind
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("08006", ConnectionLost),
+        ("40P01", ConnectionLost),
+        ("53100", ConnectionLost),
+        ("53200", ConnectionLost),
+        ("53300", ConnectionLost),
+        ("57P01", ConnectionLost),
+        ("22012", Refused),
+        ("25006", Refused),
+        ("42501", Refused),
+        ("42703", Refused),
+        ("57014", Refused),
+        ("P0001", Refused),
+        ("XX001", Refused),
+    ],
+)
+def test_what_a_state_of_the_server_means_to_a_reader(state, kind):
+    """The server is away, or the statement will fail again: a reader has no row to reject."""
+    assert type(classify(psycopg.errors.lookup(state)("words"), HERE, ["id"])) is kind
 
 
 def test_an_error_that_is_ours_is_not_taken_for_the_servers():
     """A lost connection may come back; a fault of the program is raised as it is."""
-    assert type(classify(psycopg.OperationalError("server closed"))) is TransientError
-    assert type(classify(ZeroDivisionError("ours"))) is ZeroDivisionError
-    assert type(classify(JobError("refuses the login"))) is FatalError
+    assert type(classify(psycopg.OperationalError("server closed"), HERE)) is ConnectionLost
+    assert type(classify(ZeroDivisionError("ours"), HERE)) is ZeroDivisionError
+    refused = Refused("refuses the login")
+    assert classify(refused, HERE) is refused
 
 
 def test_numbers_stay_out_of_the_key(tables):

@@ -15,8 +15,10 @@ from tests.io.sink import memory as memory_sink
 from tests.pipelines.support import Bench, rows
 from tests.transforms.embed.endpoints.server import EndpointServer
 from vecferry.io.hologres import HologresSettings
+from vecferry.io.hologres.target import HOLOGRES
 from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
-from vecferry.io.postgresql.checks import mark_in, marked, read_comment, remember
+from vecferry.io.postgresql.catalog import TableCatalog, mark_in, marked, planned, read_comment
+from vecferry.io.postgresql.dialect import POSTGRESQL
 from vecferry.io.search.client import StatusError
 from vecferry.io.sink.mark import Marking, from_json, to_json, to_text
 from vecferry.pipelines.job.resolve import context_of, read_and_resolve
@@ -341,9 +343,10 @@ def test_a_server_that_tells_no_comment_is_written_to_and_keeps_it() -> None:
     """What a user wrote there would be lost by writing over it unread."""
     settings = HologresSettings.model_validate({"table": "t", "column": ["id"]})
     server = Refusing()
-    assert read_comment(server, settings) is None
+    assert read_comment(server, '"t"') is None
     assert mark_in(None) is None
-    remember(server, settings, marking(None, {"a": ONE}, rows=False))
+    catalog = TableCatalog(server, settings, "a test", HOLOGRES, POSTGRESQL)
+    catalog.remember(planned(settings), {"a": ONE})
     assert all(s.startswith("SELECT") for s in server.statements)
 
 

@@ -17,7 +17,7 @@ from tests.services.server import running
 from vecferry.errors import JobError
 from vecferry.io.milvus import MilvusConnection, MilvusSettings
 from vecferry.io.milvus.target import MilvusTarget
-from vecferry.io.postgresql.target import TableTarget
+from vecferry.io.postgresql.target import PostgresTarget
 from vecferry.testing.marks import ONE, OTHER, MarkContract, MarkPlace, refusal
 from vecferry.testing.sinks import DIMENSION
 
@@ -37,7 +37,7 @@ class TablePlace(MarkPlace):
 
     def make(self, name, context, **settings: Any):
         given = self._settings.model_validate({"table": name, **settings})
-        return TableTarget(given, self.tables.connection(), context)
+        return PostgresTarget(given, self.tables.connection(), context)
 
     def by_hand(self, name, note=None):
         kind = "vector(8)" if self.step_type == "postgresql" else "float4[]"

@@ -273,7 +273,7 @@ LOGINS = {
     "password": ({"password": "guessed-wrong-77"}, "correct username or password"),
     "user": ({"username": "nobody-here"}, "correct username or password"),
     "database": ({"database": "shopp"}, "no database 'shopp'; did you mean 'shop'"),
-    "port": ({"port": 1}, "127.0.0.1:1 does not answer"),
+    "port": ({"port": 1}, "127.0.0.1:1/shop does not answer"),
     "host": ({"host": "nowhere.invalid"}, "nowhere.invalid:.* does not answer"),
 }
 
@@ -296,6 +296,38 @@ def test_a_table_is_as_long_as_it_is(db: Place) -> None:
     assert db.reader({"table": [table, other]}).size().rows == 80
     assert db.reader({"table": table, "where": "id < 10"}).size().rows == 10
     assert db.reader({"querySql": "SELECT 1 AS a"}).size().rows is None
+
+
+def test_a_table_is_described_once_however_often_it_is_asked_for(
+    db: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check, a plan and its rows come from one description, and a plan from one connection."""
+    tables = [db.table("id INT PRIMARY KEY", *(str(i) for i in range(40))) for _ in range(2)]
+    reader = db.reader({"table": tables}, 2)
+    opened, described = [], []
+    connect = reader.connect
+
+    def watched(*arguments: Any, **more: Any) -> Any:
+        database = connect(*arguments, **more)
+        opened.append(database)
+        table = database.table
+
+        def describe(name: str) -> Any:
+            described.append(name)
+            return table(name)
+
+        monkeypatch.setattr(database, "table", describe)
+        return database
+
+    monkeypatch.setattr(reader, "connect", watched)
+    reader.check()
+    plan = reader.plan()
+    assert (len(plan.splits), plan.size.rows) == (4, 80)
+    assert described == tables
+    assert len(opened) == 2
+    assert plan.splits == reader.splits()
+    assert plan.size == reader.size()
+    assert described == tables
 
 
 def test_a_preview_leaves_the_rest_at_the_server(db: Place) -> None:
@@ -321,7 +353,7 @@ def test_long_values_come_a_few_at_a_time(db: Place, form: str) -> None:
         db.server.execute(f"INSERT INTO {table} VALUES ({i}, {chunk})")
     reader = db.reader({"table": table})
     (split,) = reader.splits()
-    database = reader._open(0)
+    database = reader.open_group(0)
     try:
         stream = database.stream(split.sql(), narrow=split.narrow)
         batches = [len(rows) for rows in stream.batches()]
@@ -376,7 +408,7 @@ def test_a_query_that_breaks_says_that_it_cannot_go_on(db: Place) -> None:
     """Rows of a query have no order by which to go on: the run fails in words."""
     table = long_table(db, 100_000)
     reader = db.reader({"querySql": f"SELECT * FROM {table}"})
-    with pytest.raises(FatalError, match=r"rows; the rows of a querySql have no known order"):
+    with pytest.raises(FatalError, match=r"rows; a querySql can.t be taken up again"):
         killing(db, reader, 3_000)
     db.server.execute(f"DROP TABLE {table}")
 

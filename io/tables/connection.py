@@ -1,0 +1,136 @@
+"""Where a database is, and how a connection to the database is kept private."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, ClassVar, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from vecferry.errors import JobError
+from vecferry.settings import SecretText, Settings, pick
+
+TLS_MODES = ("off", "prefer", "require", "verify")
+
+_IN_JDBC = {"user": "username", "password": "password"}
+_TLS_IN_JDBC = {
+    "disable": "off", "allow": "prefer", "prefer": "prefer", "require": "require",
+    "verify-ca": "verify", "verify-full": "verify",  # PostgreSQL's sslmode
+    "disabled": "off", "preferred": "prefer", "required": "require",
+    "verify_ca": "verify", "verify_identity": "verify",  # MySQL's sslMode
+}  # fmt: skip
+
+
+class TableConnection(Settings):
+    """A database on a server, for one user; `jdbcUrl` may say where in place of the rest.
+
+    `tls`: off, prefer (where the server offers it, unverified), require (unverified) or verify (by
+    `caCert`, else by the authorities of the system). Default: verify with a `caCert`, else prefer.
+    """
+
+    product: ClassVar[str]
+    """What messages call the server: ``MySQL``."""
+    scheme: ClassVar[str]
+    """The name in the server's JDBC URLs."""
+    default_port: ClassVar[int]
+
+    jdbc_url: SecretText | None = None
+    host: str = Field(min_length=1)
+    port: int = Field(ge=1, le=65535)
+    username: str = Field(min_length=1)
+    password: SecretText = ""
+    database: str = Field(min_length=1)
+    ca_cert: str | None = None
+    tls: Literal["off", "prefer", "require", "verify"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_jdbc(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        given = dict(given)
+        url = given.pop("jdbcUrl", None) or given.pop("jdbc_url", None)
+        if url:
+            given = {**_parts_of(str(url), cls.scheme), **given}
+        given.setdefault("port", cls.default_port)
+        return given
+
+    @field_validator("tls", mode="before")
+    @classmethod
+    def _known_mode(cls, value: Any) -> Any:
+        return value if value is None else pick(value, TLS_MODES, "tls")
+
+    @property
+    def tls_mode(self) -> str:
+        """How the connection is kept private: one of `TLS_MODES`."""
+        return self.tls or ("verify" if self.ca_cert else "prefer")
+
+    @property
+    def place(self) -> str:
+        """The server's address, for messages."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def where(self) -> str:
+        """The database, for messages: ``MySQL at host:port/database``."""
+        return f"{self.product} at {self.place}/{self.database}"
+
+    @property
+    def trust(self) -> str:
+        """What to do about a certificate that is not trusted."""
+        if self.ca_cert:
+            return (
+                f"caCert ({self.ca_cert}) must name the authority that signed it, and host must "
+                "be a name in it"
+            )
+        return "name the file of the authority that signed it as caCert"
+
+
+def _parts_of(url: str, scheme: str) -> dict[str, Any]:
+    """Host, port, database and user of ``jdbc:mysql://host:port/database?user=…``."""
+    begin = f"jdbc:{scheme}://"
+    if not url.startswith(begin):
+        raise ValueError(f"jdbcUrl must begin with {begin}")
+    parts = urlsplit(url.removeprefix("jdbc:"))
+    if "," in parts.netloc.rpartition("@")[2]:
+        raise ValueError("jdbcUrl names several hosts: write the one to read from")
+    if "#" in url:
+        raise ValueError("jdbcUrl holds a #: write it as %23 in a password")
+    try:
+        port = parts.port
+    except ValueError as e:
+        raise ValueError("jdbcUrl has a wrong port") from e
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    found: dict[str, Any] = {
+        "username": unquote(parts.username or ""), "password": unquote(parts.password or ""),
+        **{_IN_JDBC[k]: v for k, v in query if k in _IN_JDBC},
+        "tls": _tls_of({k.lower(): v.lower() for k, v in query}),
+        "host": parts.hostname, "port": port, "database": unquote(parts.path.strip("/")),
+    }  # fmt: skip
+    return {k: v for k, v in found.items() if v}
+
+
+def _tls_of(query: dict[str, str]) -> str | None:
+    """What the URL of a driver, its keys and values in small letters, says of TLS."""
+    if mode := query.get("sslmode"):
+        return _TLS_IN_JDBC.get(mode, mode)
+    said = {k: v in ("true", "") for k, v in query.items()}
+    if query.get("usessl") == "false":
+        return "off"
+    if said.get("ssl") or said.get("verifyservercertificate"):
+        return "verify"
+    return "require" if said.get("requiressl") else None
+
+
+def tls_context(given: TableConnection) -> ssl.SSLContext:
+    """For a connection that must be encrypted, and verified where the data source says so."""
+    try:
+        context = ssl.create_default_context(cafile=given.ca_cert)
+    except OSError as e:
+        raise JobError(f"caCert {given.ca_cert!r} can't be read: {e}") from e
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # a private authority may be an old one
+    if given.tls_mode == "require":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
