@@ -12,7 +12,6 @@ from vecferry.io.search.dialect import Field, metric_of
 from vecferry.io.search.settings import SearchColumn
 from vecferry.io.search.target import SearchTarget
 from vecferry.io.sink.vectors import Vector
-from vecferry.steps import StepContext
 
 CANDIDATES = 10
 """Candidates a shard looks at for each hit that is asked for, 100 at least."""
@@ -69,16 +68,8 @@ class ElasticsearchTarget(SearchTarget):
     """See `SearchTarget`."""
 
     settings: ElasticsearchSettings
+    connection: ElasticsearchConnection
     dialect = ElasticsearchDialect()
-
-    def __init__(
-        self,
-        settings: ElasticsearchSettings,
-        connection: ElasticsearchConnection,
-        context: StepContext,
-    ) -> None:
-        super().__init__(context)
-        self.settings, self.connection = settings, connection
 
     def client(self) -> SearchClient:
         """See `SearchTarget`."""

@@ -12,7 +12,6 @@ from vecferry.io.search.dialect import Field, metric_of
 from vecferry.io.search.settings import SearchColumn
 from vecferry.io.search.target import SearchTarget
 from vecferry.io.sink.vectors import Vector
-from vecferry.steps import StepContext
 
 
 class OpenSearchDialect:
@@ -58,16 +57,8 @@ class OpenSearchTarget(SearchTarget):
     """See `SearchTarget`."""
 
     settings: OpenSearchSettings
+    connection: OpenSearchConnection
     dialect = OpenSearchDialect()
-
-    def __init__(
-        self,
-        settings: OpenSearchSettings,
-        connection: OpenSearchConnection,
-        context: StepContext,
-    ) -> None:
-        super().__init__(context)
-        self.settings, self.connection = settings, connection
 
     def client(self) -> SearchClient:
         """See `SearchTarget`."""

@@ -20,12 +20,13 @@ from vecferry.io.search.checks import (
 )
 from vecferry.io.search.client import SearchClient, classify, is_passing, kind_and_reason
 from vecferry.io.search.dialect import Dialect, Field
-from vecferry.io.search.settings import SearchSettings
+from vecferry.io.search.settings import SearchConnection, SearchSettings
 from vecferry.io.search.values import RowEncoder
 from vecferry.io.sink.mark import mark_of
 from vecferry.io.sink.store import STALE, WRITTEN, Outcome, Record, WriteLimits, rejected, retry
 from vecferry.io.sink.target import AliasTarget, vector_field
 from vecferry.io.sink.vectors import VectorLike, as_vector
+from vecferry.steps import StepContext
 
 FILTER = "errors,items.*.status,items.*.error"
 VERSIONED = b'"version_type":'
@@ -101,7 +102,12 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
 
     noun = "index"
     dialect: Dialect
-    settings: SearchSettings
+
+    def __init__(
+        self, settings: SearchSettings, connection: SearchConnection, context: StepContext
+    ) -> None:
+        super().__init__(context)
+        self.settings, self.connection = settings, connection
 
     def client(self) -> SearchClient:
         """The client that everything of this run in this process shares."""
