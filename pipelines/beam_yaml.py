@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,8 @@ import apache_beam as beam
 from vecferry.beam import REJECTED
 from vecferry.errors import JobError, TerminalError
 from vecferry.pipelines.beam_yaml_rows import (
-    OF_JOBS,
     REJECT_FIELDS,
-    VECTOR,
+    TYPES,
     Fields,
     ToRow,
     fields_of,
@@ -37,8 +36,8 @@ from vecferry.pipelines.job.datasources import DataSources, read_data_sources
 from vecferry.pipelines.job.placeholders import fill
 from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, default, kinds, load
-from vecferry.rows import Reject
-from vecferry.settings import Settings
+from vecferry.rows import Change, Reject
+from vecferry.settings import Settings, StepSettings
 from vecferry.steps import StepContext
 
 PROVIDERS = Path(__file__).with_name("beam_yaml_providers.yaml")
@@ -62,7 +61,12 @@ class YamlStep(beam.PTransform):
     """
 
     def __init__(
-        self, name: str, kind: Kind, settings: Any, connection: Settings | None, errors: str | None
+        self,
+        name: str,
+        kind: Kind,
+        settings: StepSettings,
+        connection: Settings | None,
+        errors: str | None,
     ) -> None:
         super().__init__(name)
         self.kind, self.settings, self.connection, self.errors = kind, settings, connection, errors
@@ -80,7 +84,8 @@ class YamlStep(beam.PTransform):
             outputs = given | transform
         else:
             try:
-                fields = _with(fields_of(given.element_type), added_fields(self.settings))
+                added = () if self.kind.role == "writer" else self.settings.outputs() or ()
+                fields = _with(fields_of(given.element_type), _typed(added, self.settings))
             except JobError as e:
                 raise JobError(f"{self.label} {e}") from None
             outputs = given | "To dicts" >> beam.Map(plain).with_output_types(dict) | transform
@@ -106,7 +111,7 @@ class _ToRowsFn(beam.DoFn):
         try:
             yield self.to_row(row)
         except ValueError as e:
-            origin = getattr(row, "origin", "")
+            origin = row.origin if isinstance(row, Change) else ""
             reject = Reject(self.step, self.step_type, "schema", str(e), row=row, origin=origin)
             yield beam.pvalue.TaggedOutput(REJECTED, reject)
 
@@ -120,33 +125,23 @@ def _fail(reject: Reject) -> None:
     )
 
 
-def read_fields(settings: Any, name: str) -> Fields:
+def read_fields(settings: StepSettings, name: str) -> Fields:
     """The fields of the rows that a reader gives, as far as its settings tell.
 
-    A column whose type only the source knows is `Any`; JobError where not even the columns are
-    known.
+    A column whose type only the source knows is `Any`. Raises JobError if the settings do not even
+    tell the columns.
     """
     columns = settings.outputs()
     if columns is None:
         raise JobError(
             f"{name}: only the source knows its columns: name them in `column`, or give `schema`"
         )
-    texts = getattr(settings, "file_format", None) in ("csv", "text")
-    types = {}
-    for column in getattr(settings, "column", ()):
-        if hasattr(column, "label"):
-            known = column.type or ("string" if texts and column.in_file else None)
-            types[column.label] = OF_JOBS.get(str(known), Any)
-    return [(column, types.get(column, Any)) for column in columns]
+    return _typed(columns, settings)
 
 
-def added_fields(settings: Any) -> Fields:
-    """The fields that a transformer adds to its rows; none for a writer."""
-    if hasattr(settings, "embedding_columns"):
-        return [(name, VECTOR) for name in settings.outputs()]
-    if hasattr(settings, "column") and hasattr(next(iter(settings.column), None), "json_path"):
-        return [(c.name, OF_JOBS.get(c.type.lower(), Any)) for c in settings.column]
-    return []
+def _typed(columns: Iterable[str], settings: StepSettings) -> Fields:
+    types = settings.column_types()
+    return [(column, TYPES.get(types.get(column, ""), Any)) for column in columns]
 
 
 def _with(fields: Fields, added: Fields) -> Fields:

@@ -24,15 +24,16 @@ from vecferry.rows import Reject, encode_value
 Fields = list[tuple[str, Any]]
 Convert = Callable[[Any], Any]
 
-OF_JOBS: dict[str, Any] = {
-    "string": Optional[str],  # noqa: UP045, as below: Beam has no word for str | None
+VECTOR = Optional[Sequence[float]]  # noqa: UP045, as below: Beam has no word for list | None
+TYPES: dict[str, Any] = {
+    "string": Optional[str],  # noqa: UP045
     "long": Optional[np.int64],  # noqa: UP045
     "double": Optional[float],  # noqa: UP045
     "boolean": Optional[bool],  # noqa: UP045
     "date": Optional[Timestamp],  # noqa: UP045
+    "vector": VECTOR,
 }
-"""What the types of columns in a job are in Beam; `json`, and what isn't here, is `Any`."""
-VECTOR = Optional[Sequence[float]]  # noqa: UP045
+"""What the types of columns in a job are in Beam; `json`, and what is not here, is `Any`."""
 REJECT_FIELDS: Fields = [
     ("element", str), ("msg", str), ("reason", str), ("step", str), ("origin", str)
 ]  # fmt: skip
@@ -209,4 +210,4 @@ def _logical(value: Any) -> Any:
 def _wrong(value: Any, wanted: str) -> ValueError:
     if value is None:
         return ValueError(f"has no value, and the schema wants a {wanted}")
-    return ValueError(f"{shorten(repr(value), 60)} is not a {wanted}, as the schema has it")
+    return ValueError(f"{shorten(repr(value), 60)} is not of type {wanted}, as the schema has it")

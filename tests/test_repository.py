@@ -166,8 +166,6 @@ MAY_GUESS = {
     "vecferry.io.odps.client.translate",
     "vecferry.io.odps.plan.TablePlan.is_view",
     "vecferry.io.odps.source.BatchStream._recover",
-    "vecferry.pipelines.beam_yaml._ToRowsFn.process",
-    "vecferry.pipelines.beam_yaml.read_fields",
     "vecferry.pipelines.beam_yaml_rows.plain",
     "vecferry.pipelines.cluster.runners._unshared",
     "vecferry.pipelines.cluster.runners.choose",

@@ -12,7 +12,7 @@ from vecferry.errors import near
 from vecferry.io.files.connections import LocalConnection as LocalConnection
 from vecferry.io.files.formats.base import FORMATS, FormatSpec, format_class
 from vecferry.io.files.formats.parameters import CsvReaderConfig, FileColumn, one_of
-from vecferry.settings import Settings
+from vecferry.settings import StepSettings
 
 STEP_TYPES = ("oss", "s3", "hdfs", "gcs", "file")
 DEFAULT_MAX_LINE_BYTES = 16 << 20
@@ -26,7 +26,7 @@ def _blank_is(default: Any) -> BeforeValidator:
     return BeforeValidator(lambda v: default if v is None or v == "" else v)
 
 
-class FilesSettings(Settings):
+class FilesSettings(StepSettings):
     """What a reader step of type oss, s3, hdfs, gcs or file says. No `column` means all of them."""
 
     datasource: str | None = None
@@ -148,6 +148,12 @@ class FilesSettings(Settings):
     def outputs(self) -> dict[str, int | None] | None:
         """The columns of the rows; None where the files decide."""
         return {c.label: None for c in self.column} or None
+
+    def column_types(self) -> dict[str, str]:
+        """The types that the job names. A field of a text file is a text if it has no type."""
+        texts = format_class(self.file_format).holds_texts
+        types = {c.label: c.type or ("string" if texts and c.in_file else "") for c in self.column}
+        return {name: kind for name, kind in types.items() if kind}
 
 
 def _with_name(column: Any, at: int) -> Any:

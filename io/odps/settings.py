@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from vecferry.errors import near
 from vecferry.io.common.types import TYPES, json_converter
 from vecferry.io.odps.partitions import parse_pattern
-from vecferry.settings import SecretText, Settings, pick
+from vecferry.settings import SecretText, Settings, StepSettings, pick
 
 PUBLIC_QUOTA = "default"
 """The name under which DataWorks shows the public data transmission service."""
@@ -108,7 +108,7 @@ def _plain_constants(schema: dict[str, Any]) -> None:
     schema["items"] = {"anyOf": [schema["items"], {"type": ["number", "boolean", "null"]}]}
 
 
-class OdpsSettings(Settings):
+class OdpsSettings(StepSettings):
     """The `odps` reader, as DataWorks Data Integration and DataX write it.
 
     `maxSplitRows` and `timezone` are ours.

@@ -118,6 +118,14 @@ class StepSettings(Settings):
         """The columns that the step gives, or a writer takes; None where they are not known."""
         return {}
 
+    def column_types(self) -> dict[str, str]:
+        """The type of each column that the step gives, as far as the settings tell.
+
+        Types are called as in a job, such as ``long``, and ``vector``.
+        """
+        given = (self.outputs() or {}).items()
+        return {name: "vector" for name, dimension in given if dimension is not None}
+
     def makers(self) -> dict[str, Maker]:
         """What makes the vectors of each column that the step fills with vectors."""
         return {}

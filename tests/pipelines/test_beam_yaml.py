@@ -28,7 +28,7 @@ from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
 from tests.services.server import running
 from vecferry.errors import JobError
 from vecferry.pipelines import beam_yaml, registry
-from vecferry.pipelines.beam_yaml_rows import OF_JOBS, VECTOR, ToRow, fields_of_schema, plain
+from vecferry.pipelines.beam_yaml_rows import TYPES, VECTOR, ToRow, fields_of_schema, plain
 
 NAMES = [
     "Embed", "ExtractJson", "ReadFiles", "ReadFromMySQL", "ReadFromOdps", "ReadFromPostgres",
@@ -227,7 +227,7 @@ def test_rejects_are_an_output_and_no_row_is_lost(runner: Runner, on: list[str])
     ]  # fmt: skip
     assert json.loads(told["Lines", "invalid-json"]["element"]) == "no json"
     assert json.loads(told["Lines", "schema"]["element"]) == {"id": "x", "text": None}
-    assert "column 'id': 'x' is not an int" in told["Lines", "schema"]["msg"]
+    assert "column 'id': 'x' is not of type int" in told["Lines", "schema"]["msg"]
     assert told["Lines", "schema"]["origin"].startswith("rows.jsonl:")
 
 
@@ -480,7 +480,7 @@ def test_schemas_go_through_beams_own_json_schema() -> None:
     assert type(made.score) is float
     with pytest.raises(ValueError, match="column 'id': has no value"):
         ToRow(fields)({})
-    with pytest.raises(ValueError, match=r"column 'place': column 'city': 7 is not a str"):
+    with pytest.raises(ValueError, match=r"column 'place': column 'city': 7 is not of type str"):
         ToRow(fields)({"id": 1, "place": {"city": 7}})
 
 
@@ -496,8 +496,8 @@ def test_types_of_jobs_survive_beams_coders(kind: str, value: Any, there: Any) -
     """Encoded and decoded as a runner does it between stages, and back in a dict as it was."""
     from apache_beam.coders import RowCoder
 
-    made = ToRow([("x", OF_JOBS[kind]), ("v", VECTOR)])({"x": value, "v": np.ones(3, np.float32)})
-    schema = schemas.named_fields_to_schema([("x", OF_JOBS[kind]), ("v", VECTOR)])
+    made = ToRow([("x", TYPES[kind]), ("v", VECTOR)])({"x": value, "v": np.ones(3, np.float32)})
+    schema = schemas.named_fields_to_schema([("x", TYPES[kind]), ("v", VECTOR)])
     coder = RowCoder(schema)
     decoded = coder.decode(coder.encode(made))
     assert decoded.x == there
@@ -512,4 +512,4 @@ def test_types_of_jobs_survive_beams_coders(kind: str, value: Any, there: Any) -
 def test_a_value_that_a_field_cannot_hold_is_refused(kind: str, value: Any) -> None:
     """Rather than changed, or failing inside a coder."""
     with pytest.raises(ValueError, match="column 'x'"):
-        ToRow([("x", OF_JOBS[kind])])({"x": value})
+        ToRow([("x", TYPES[kind])])({"x": value})

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, field_validator
 
 from vecferry.errors import near
-from vecferry.settings import Settings
+from vecferry.settings import Settings, StepSettings
 
 JsonType = Literal["STRING", "LONG", "DOUBLE", "BOOLEAN", "DATE", "JSON"]
 InvalidDataAction = Literal["DIRTY_DATA", "SET_NULL", "DROP_ROW"]
@@ -103,7 +103,7 @@ class JsonColumn(Settings):
         return value
 
 
-class JsonExtractSettings(Settings):
+class JsonExtractSettings(StepSettings):
     """The parameters of ``json-extracting``: the columns to add, in this order."""
 
     column: tuple[JsonColumn, ...]
@@ -130,3 +130,7 @@ class JsonExtractSettings(Settings):
     def outputs(self) -> dict[str, int | None]:
         """The columns that are added; none of them is a vector."""
         return {c.name: None for c in self.column}
+
+    def column_types(self) -> dict[str, str]:
+        """The types of the columns that are added."""
+        return {c.name: c.type.lower() for c in self.column}

@@ -114,6 +114,8 @@ class FormatSpec:
     """What a reader of one format needs to know of a job; small and without a library."""
 
     name: ClassVar[str]
+    holds_texts: ClassVar[bool] = False
+    """Whether a field without a type is a text."""
 
     columns: tuple[FileColumn, ...] = ()
     compress: str | None = None

@@ -23,6 +23,7 @@ class CsvSpec(LineSpec):
     """
 
     name = "csv"
+    holds_texts = True
 
     quote: str | None = '"'
     escape: str | None = None

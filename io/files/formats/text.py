@@ -16,6 +16,7 @@ class TextSpec(LineSpec):
     """Text; `whole_line` is that nobody splits a line."""
 
     name = "text"
+    holds_texts = True
 
     whole_line: bool = False
 
