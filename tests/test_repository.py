@@ -158,8 +158,6 @@ MAY_GUESS = {
     "vecferry.io.common.reach._causes",
     "vecferry.io.files.formats.json_documents._Source.__init__",
     "vecferry.io.files.formats.line_files.read_head",
-    "vecferry.io.files.source.FileSource._failed",
-    "vecferry.io.files.stores.base.filesystem",
     "vecferry.io.odps.client._code",
     "vecferry.io.odps.client._plain",
     "vecferry.io.odps.client.told",

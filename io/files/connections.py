@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 
+from vecferry.io.files.stores.base import RETRY_SECONDS, FileStore
 from vecferry.settings import SecretText, Settings
-
-if TYPE_CHECKING:
-    from vecferry.io.files.stores.base import FileStore
 
 _OSS_HOST = re.compile(r"(?:s3\.)?(oss-[\w-]+?)(-internal)?\.aliyuncs\.com")
 
@@ -62,11 +60,13 @@ Bucket = Annotated[str, Field(pattern=r"^[^/\s:]+$")]
 class FileConnection(Settings):
     """The base of all data sources that hold files."""
 
-    def open_files(self) -> FileStore:
-        """The store; its clients are made once in each process. Nothing is connected to yet."""
-        from vecferry.io.files.stores.base import filesystem
+    def open_files(self, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
+        """The store; its clients are made once in each process. Nothing is connected to yet.
 
-        return filesystem(self)
+        `retry_seconds` is how long a call may be repeated while the service is away; None never
+        gives up.
+        """
+        raise NotImplementedError
 
 
 class LocalConnection(FileConnection):
@@ -75,12 +75,36 @@ class LocalConnection(FileConnection):
     type: Literal["local"] = "local"
     path: str = Field(min_length=1)
 
+    def open_files(self, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
+        """The folder; nothing is repeated."""
+        from vecferry.io.files.stores.local import LocalStore
+
+        return LocalStore(self.path)
+
 
 class _BucketConnection(FileConnection):
     """A bucket, or the folder `path` of it; `prefix` is another name for `path`."""
 
     bucket: Bucket
     path: Folder = Field(default="", validation_alias=AliasChoices("path", "prefix"))
+
+
+def _s3_store(connection: S3Connection | OssConnection, retry_seconds: float | None) -> FileStore:
+    from vecferry.io.files.stores.s3 import S3Access, S3Store
+
+    access = S3Access(
+        kind=connection.type,
+        bucket=connection.bucket,
+        folder=connection.path,
+        endpoint=connection.service,
+        region=connection.region,
+        key_id=connection.access_key_id,
+        key=connection.access_key_secret,
+        token=connection.session_token,
+        path_style=connection.path_style,
+        ca_cert=connection.ca_cert,
+    )
+    return S3Store(access, retry_seconds)
 
 
 class S3Connection(_BucketConnection):
@@ -112,6 +136,10 @@ class S3Connection(_BucketConnection):
     def service(self) -> str | None:
         """The address of the S3 API."""
         return self.endpoint
+
+    def open_files(self, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
+        """The bucket, by boto3."""
+        return _s3_store(self, retry_seconds)
 
 
 class OssConnection(_BucketConnection):
@@ -153,6 +181,10 @@ class OssConnection(_BucketConnection):
             return f"{parts.scheme}://s3.{parts.netloc}"
         return self.endpoint
 
+    def open_files(self, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
+        """The bucket, by boto3."""
+        return _s3_store(self, retry_seconds)
+
 
 class HdfsConnection(FileConnection):
     """An HDFS, or the folder `path` of it, reached by WebHDFS or HttpFS.
@@ -193,6 +225,19 @@ class HdfsConnection(FileConnection):
             )
         return given
 
+    def open_files(self, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
+        """The file system, by WebHDFS."""
+        from vecferry.io.files.stores.hdfs import HdfsAccess, HdfsStore
+
+        access = HdfsAccess(
+            folder=self.path,
+            endpoint=self.endpoint,
+            user=self.user,
+            default_fs=self.default_fs,
+            ca_cert=self.ca_cert,
+        )
+        return HdfsStore(access, retry_seconds)
+
 
 def _credentials(given: Any) -> Any:
     """A key as a mapping becomes JSON text, as which it is pickled and kept secret."""
@@ -223,3 +268,15 @@ class GcsConnection(_BucketConnection):
     credentials: Annotated[
         SecretText | None, BeforeValidator(_credentials), AfterValidator(_service_key)
     ] = None
+
+    def open_files(self, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
+        """The bucket, by google-cloud-storage."""
+        from vecferry.io.files.stores.gcs import GcsAccess, GcsStore
+
+        access = GcsAccess(
+            bucket=self.bucket,
+            folder=self.path,
+            endpoint=self.endpoint,
+            credentials=self.credentials,
+        )
+        return GcsStore(access, retry_seconds)

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from operator import length_hint
 
 from vecferry.errors import FatalError, JobError, VecferryError
+from vecferry.io.files.connections import FileConnection
 from vecferry.io.files.formats.base import FileSplit
 from vecferry.io.files.formats.unpack import UNPACK_ERRORS, Damaged, explain
 from vecferry.io.files.settings import FilesSettings
-from vecferry.io.files.stores.base import FileInfo, NoFile, filesystem
+from vecferry.io.files.stores.base import FileInfo, NoFile
+from vecferry.io.files.stores.remote import ResumingFile
 from vecferry.rows import Change, Reject
 from vecferry.settings import Settings
 from vecferry.steps import Counts, Plan, Size, StepContext
@@ -36,7 +38,13 @@ class FileSource:
     ) -> None:
         self.settings, self.context, self.counts = settings, context, Counts()
         self._split_bytes = split_bytes
-        self._store = filesystem(connection, context.retry_deadline)
+        if not isinstance(connection, FileConnection):
+            raise JobError(
+                f"a data source of type {type(connection).__name__!r} holds no files that can be "
+                "read: use one of local, oss, s3, hdfs, gcs"
+            )
+        self._store = connection.open_files(context.retry_deadline)
+        self._listed: list[FileInfo] | None = None
         self._spec = settings.spec
         self._format = self._spec.reader(context, self._store.open)
 
@@ -51,17 +59,23 @@ class FileSource:
             except (FatalError, *_UNREADABLE) as e:
                 raise JobError(str(self._failed(first.path, raw, e))) from e
 
+    def plan(self) -> Plan:
+        """The parts of all files, sorted, and the bytes of all as they are stored.
+
+        The files are those that `check` has listed, else they are listed now. Raises JobError where
+        a pattern matches nothing.
+        """
+        files = self._files()
+        splits = [split for file in files for split in self._cut(file)]
+        return Plan(splits=splits, size=Size(bytes=sum(f.size for f in files)))
+
     def size(self) -> Size:
         """The bytes of all files as they are stored; rows are unknown."""
-        return Size(bytes=sum(f.size for f in self._files()))
-
-    def plan(self) -> Plan:
-        """The splits and their size."""
-        return Plan(splits=self.splits(), size=self.size())
+        return self.plan().size
 
     def splits(self) -> list[FileSplit]:
-        """The parts of all files, sorted; JobError where a pattern matches nothing."""
-        return [split for file in self._files() for split in self._cut(file)]
+        """The parts of all files; see `plan`."""
+        return self.plan().splits
 
     def read(self, split: FileSplit) -> Iterator[Change | Reject]:
         """The rows of one split, in order.
@@ -97,6 +111,12 @@ class FileSource:
             raise FatalError(self._unreadable(origin.rpartition(":")[0], e)) from e
 
     def _files(self) -> list[FileInfo]:
+        """The files of the job, listed once."""
+        if self._listed is None:
+            self._listed = self._list()
+        return self._listed
+
+    def _list(self) -> list[FileInfo]:
         rooted = self.context.step_type == "hdfs"
         found: dict[str, FileInfo] = {}
         problems: list[str] = []
@@ -144,7 +164,7 @@ class FileSource:
 
     def _failed(self, path: str, raw: object, error: Exception) -> Exception:
         """What to raise: pyarrow turns all that its file raises into an error of its own."""
-        error = getattr(raw, "failure", None) or error
+        error = (raw.failure if isinstance(raw, ResumingFile) else None) or error
         told = isinstance(error, VecferryError)
         return error if told else FatalError(self._unreadable(path, error))
 

@@ -22,9 +22,9 @@ import pytest
 
 from vecferry.errors import FatalError, JobError
 from vecferry.io.files import FilesSettings
+from vecferry.io.files.connections import FileConnection
 from vecferry.io.files.source import FileSource
 from vecferry.rows import Change, Reject
-from vecferry.settings import Settings
 from vecferry.steps import StepContext
 
 ROWS = 150
@@ -42,7 +42,7 @@ class Place:
     data source's folder, whose parents need not exist.
     """
 
-    connection: Settings
+    connection: FileConnection
     put: Callable[[str, bytes], None]
     delete: Callable[[str], None]
     step_type: str = "file"
@@ -279,6 +279,7 @@ class FormatCases:
         source.check()
         assert (source.splits(), source.size().bytes) == ([], 0)
         place.put(f"{folder}/a.jsonl", b"{}")
+        source = place.reader(f"{folder}/*", fileFormat="jsonl", successOnNoFile=True)
         assert items_of(source) == [{}]
 
     def test_a_path_that_leads_out_is_refused(self, place: Place) -> None:

@@ -1,6 +1,7 @@
 """Where files lie: the store behind a data source, and the files of a pattern in it.
 
 A reader knows nothing but `FileStore`; how a kind of store is reached is in a module of its own.
+A store knows no data source: each data source hands over what its store needs.
 """
 
 from __future__ import annotations
@@ -14,14 +15,6 @@ from itertools import islice
 from typing import Any
 
 from vecferry.errors import JobError, VecferryError, near, shorten
-from vecferry.io.files.connections import (
-    GcsConnection,
-    HdfsConnection,
-    LocalConnection,
-    OssConnection,
-    S3Connection,
-)
-from vecferry.settings import Settings
 
 MOST_NEIGHBOURS = 1000
 """So many names are looked at to find one near to a pattern that matches nothing."""
@@ -50,35 +43,6 @@ class FileInfo:
 
 Listed = tuple[str, FileInfo | None]
 """A name in a folder, with None for a folder."""
-
-
-def filesystem(connection: Settings, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
-    """The store behind a data source; JobError for a kind that no file reader knows.
-
-    Nothing is connected to. `retry_seconds` is how long a call may be repeated while the service
-    is away; None never gives up.
-    """
-    if isinstance(connection, LocalConnection):
-        from vecferry.io.files.stores.local import LocalStore
-
-        return LocalStore(connection.path)
-    if isinstance(connection, OssConnection | S3Connection):
-        from vecferry.io.files.stores.s3 import S3Store
-
-        return S3Store(connection, retry_seconds)
-    if isinstance(connection, HdfsConnection):
-        from vecferry.io.files.stores.hdfs import HdfsStore
-
-        return HdfsStore(connection, retry_seconds)
-    if isinstance(connection, GcsConnection):
-        from vecferry.io.files.stores.gcs import GcsStore
-
-        return GcsStore(connection, retry_seconds)
-    kind = getattr(connection, "type", type(connection).__name__)
-    raise JobError(
-        f"a data source of type {kind!r} holds no files that can be read: "
-        "use one of local, oss, s3, hdfs, gcs"
-    )
 
 
 class FileStore:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from vecferry.errors import FatalError, JobError, TransientError, shorten
-from vecferry.io.files.connections import GcsConnection
 from vecferry.io.files.stores.base import FileInfo, Listed
 from vecferry.io.files.stores.remote import (
     CONNECT_SECONDS,
@@ -19,7 +19,7 @@ from vecferry.io.files.stores.remote import (
     require_whole,
     unreachable,
 )
-from vecferry.process import once
+from vecferry.process import PROCESS
 
 PAGE_SIZE = 1000
 
@@ -29,21 +29,35 @@ _TIMEOUT: dict[str, Any] = {"timeout": (CONNECT_SECONDS, READ_SECONDS), "retry":
 _FIELDS = "items(name,size,generation),prefixes,nextPageToken"
 
 
+@dataclass(frozen=True, kw_only=True)
+class GcsAccess:
+    """How a bucket is reached; `folder` is the part of the bucket.
+
+    `credentials` are a path, the JSON of a key, or ``anonymous``. Without them Google's default
+    ones are looked for, but none if there is an `endpoint`.
+    """
+
+    bucket: str
+    folder: str
+    endpoint: str | None
+    credentials: str | None
+
+
 class GcsStore(RemoteStore):
     """A folder of a bucket. A version is an object's generation, and a read asks for that one."""
 
     schemes = ("gs", "gcs")
 
-    def __init__(self, connection: GcsConnection, retry_seconds: float | None) -> None:
-        self._bucket_name = connection.bucket
-        super().__init__(connection, f"gs://{self._bucket_name}", retry_seconds)
-        self._prefix = f"{connection.path}/" if connection.path else ""
+    def __init__(self, access: GcsAccess, retry_seconds: float | None) -> None:
+        self._access, self._bucket_name = access, access.bucket
+        super().__init__(access, access.folder, f"gs://{access.bucket}", retry_seconds)
+        self._prefix = f"{access.folder}/" if access.folder else ""
         # An emulator may give any generation, whatever was asked for.
-        self.reads_one_version = connection.endpoint is None
+        self.reads_one_version = access.endpoint is None
 
     @property
     def _client(self) -> Any:
-        return once(("files gcs", self.connection), lambda: _client(self.connection))
+        return PROCESS.get(("files", "client", self._access), lambda: _client(self._access))
 
     def _is_here(self, authority: str) -> bool:
         return authority == self._bucket_name
@@ -115,12 +129,13 @@ class GcsStore(RemoteStore):
         blobs, _, _ = self._page(prefix, True, None, 1)
         return bool(blobs)
 
-    def _explain(self, error: Exception) -> Exception:
+    def classify(self, error: Exception) -> Exception:
+        """What to do about an error of Google's client, or of the network."""
         import requests
         from google.api_core import exceptions as google
         from google.auth import exceptions as auth
 
-        endpoint = self.connection.endpoint or "Google Cloud Storage"
+        endpoint = self._access.endpoint or "Google Cloud Storage"
         if isinstance(error, google.NotFound):
             return FatalError(
                 f"there is no bucket {self._bucket_name!r}: correct `bucket`, or the endpoint"
@@ -154,7 +169,7 @@ class GcsStore(RemoteStore):
         return FatalError(f"{type(error).__name__}: {shorten(error)}")
 
 
-def _client(connection: GcsConnection) -> Any:
+def _client(access: GcsAccess) -> Any:
     try:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud import storage
@@ -162,9 +177,9 @@ def _client(connection: GcsConnection) -> Any:
         raise JobError(
             "a data source of type 'gcs' needs google-cloud-storage: pip install 'vecferry[gcs]'"
         ) from e
-    options = {"api_endpoint": connection.endpoint} if connection.endpoint else None
-    key = str.__str__(connection.credentials) if connection.credentials else None
-    if key == "anonymous" or (key is None and connection.endpoint):
+    options = {"api_endpoint": access.endpoint} if access.endpoint else None
+    key = str.__str__(access.credentials) if access.credentials else None
+    if key == "anonymous" or (key is None and access.endpoint):
         return storage.Client("none", AnonymousCredentials(), client_options=options)
     if key is None:
         return storage.Client(client_options=options)

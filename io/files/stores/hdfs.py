@@ -7,11 +7,11 @@ page would be taken for the file's bytes, and it has no timeouts.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from vecferry.errors import FatalError, TransientError, shorten
-from vecferry.io.files.connections import HdfsConnection
 from vecferry.io.files.stores.base import FileInfo, Listed
 from vecferry.io.files.stores.remote import (
     CONNECT_SECONDS,
@@ -23,7 +23,7 @@ from vecferry.io.files.stores.remote import (
     require_whole,
     unreachable,
 )
-from vecferry.process import once
+from vecferry.process import PROCESS
 
 POOL_SIZE = 64
 
@@ -36,16 +36,31 @@ class _Refused(Exception):
         self.status, self.kind, self.message = status, kind, message
 
 
+@dataclass(frozen=True, kw_only=True)
+class HdfsAccess:
+    """How an HDFS is reached; `folder` is the part of it.
+
+    `endpoint` is the HTTP address of the name node, `default_fs` the name that jobs know.
+    """
+
+    folder: str
+    endpoint: str
+    user: str | None
+    default_fs: str | None
+    ca_cert: str | None
+
+
 class HdfsStore(RemoteStore):
     """A folder of an HDFS. A version is the time of change in milliseconds."""
 
     schemes = ("hdfs", "webhdfs", "swebhdfs")
 
-    def __init__(self, connection: HdfsConnection, retry_seconds: float | None) -> None:
-        parts = urlsplit(connection.endpoint)
+    def __init__(self, access: HdfsAccess, retry_seconds: float | None) -> None:
+        self._access = access
+        parts = urlsplit(access.endpoint)
         self._host = parts.hostname or ""
-        name = (connection.default_fs or f"hdfs://{parts.netloc}").rstrip("/")
-        super().__init__(connection, name, retry_seconds)
+        name = (access.default_fs or f"hdfs://{parts.netloc}").rstrip("/")
+        super().__init__(access, access.folder, name, retry_seconds)
         self._authority = urlsplit(name).netloc
 
     def _is_here(self, authority: str) -> bool:
@@ -90,14 +105,14 @@ class HdfsStore(RemoteStore):
 
     def _ask(self, operation: str, path: str, **query: Any) -> Any:
         """A GET; redirects to data nodes are followed."""
-        connection = self.connection
-        session = once(("files hdfs", connection), lambda: _session(connection))
+        access = self._access
+        session = PROCESS.get(("files", "client", access), lambda: _session(access))
         full = f"{self.root.rstrip('/')}/{path}" if path else self.root
         query = {"op": operation, **query}
-        if connection.user is not None:
-            query["user.name"] = connection.user
+        if access.user is not None:
+            query["user.name"] = access.user
         answer = session.get(
-            f"{connection.endpoint}/webhdfs/v1{quote(full)}",
+            f"{access.endpoint}/webhdfs/v1{quote(full)}",
             params=query,
             timeout=(CONNECT_SECONDS, READ_SECONDS),
             verify=session.verify,  # else a variable of the environment would win
@@ -115,10 +130,11 @@ class HdfsStore(RemoteStore):
             raise Changed
         raise _Refused(answer.status_code, kind, message)
 
-    def _explain(self, error: Exception) -> Exception:
+    def classify(self, error: Exception) -> Exception:
+        """What to do about an answer that is none, or about an error of the network."""
         import requests
 
-        endpoint = self.connection.endpoint
+        endpoint = self._access.endpoint
         if isinstance(error, _Refused):
             return self._refused(error)
         if isinstance(error, requests.exceptions.SSLError):
@@ -141,7 +157,7 @@ class HdfsStore(RemoteStore):
 
     def _refused(self, error: _Refused) -> Exception:
         said = shorten(f"{error.kind}: {error.message}".strip(": "))
-        user = self.connection.user or "nobody in particular"
+        user = self._access.user or "nobody in particular"
         if error.kind == "AccessControlException":
             return FatalError(f"user {user!r} may not read it: grant r, and x on folders ({said})")
         if error.kind == "StandbyException":
@@ -157,19 +173,19 @@ class HdfsStore(RemoteStore):
             return TransientError(f"the service is busy or broken ({said or error.status})")
         if not error.kind:
             return FatalError(
-                f"{self.connection.endpoint} does not speak WebHDFS (status {error.status}): "
+                f"{self._access.endpoint} does not speak WebHDFS (status {error.status}): "
                 "correct the endpoint; it is the name node's HTTP address"
             )
         return FatalError(f"the service refuses ({said})")
 
 
-def _session(connection: HdfsConnection) -> Any:
+def _session(access: HdfsAccess) -> Any:
     import requests
     from requests.adapters import HTTPAdapter
 
-    require_certificates(connection.ca_cert)
+    require_certificates(access.ca_cert)
     session = requests.Session()
-    session.verify = connection.ca_cert or True
+    session.verify = access.ca_cert or True
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE))
     return session

@@ -1,6 +1,6 @@
 """What the stores behind a service share: patterns by listing, calls repeated, files in ranges.
 
-A kind of store adds five things: `_list`, `_stat`, `_fetch`, `_has_root` and `_explain`.
+A kind of store adds five things: `_list`, `_stat`, `_fetch`, `_has_root` and `classify`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import io
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, ClassVar, TypeVar
 
 from vecferry.errors import FatalError, JobError, TransientError, redact, shorten
 from vecferry.io.files.stores.base import FileInfo, FileStore
-from vecferry.process import once
+from vecferry.process import PROCESS
 from vecferry.retry import call_with_retries
 
 LEAST_AHEAD, MOST_AHEAD = 256 << 10, 8 << 20
@@ -125,16 +125,18 @@ class RemoteStore(FileStore):
     """A folder of a store that is reached by requests; safe for use by several threads.
 
     Failures that may pass are repeated: for `retry_seconds` where the service has answered before
-    in this process, else for `FIRST_SECONDS`, since its address may be wrong.
+    in this process, else for `FIRST_SECONDS`, since its address may be wrong. `access` is how the
+    service is reached; `name` the store above `folder`, as messages call it.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, connection: Any, name: str, retry_seconds: float | None) -> None:
-        folder = connection.path
+    def __init__(
+        self, access: Hashable, folder: str, name: str, retry_seconds: float | None
+    ) -> None:
         super().__init__(f"{name}/{folder}".rstrip("/") if folder else name, f"/{folder}")
-        self.connection, self._retry_seconds = connection, retry_seconds
-        self._contact = once(("files answered", connection), _Contact)
+        self._retry_seconds = retry_seconds
+        self._contact = PROCESS.get(("files", "answered", access), _Contact)
 
     def relative(self, pattern: str, *, rooted: bool = False) -> str:
         """`pattern` within the folder; JobError where it leads out.
@@ -185,7 +187,7 @@ class RemoteStore(FileStore):
         """Whether the folder is there."""
         raise NotImplementedError
 
-    def _explain(self, error: Exception) -> Exception:
+    def classify(self, error: Exception) -> Exception:
         """A `TransientError` for what may pass, a `FatalError` for what the user must correct."""
         raise NotImplementedError
 
@@ -208,7 +210,7 @@ class RemoteStore(FileStore):
             except (JobError, FatalError, TransientError):
                 raise
             except Exception as e:
-                told = self._explain(e)
+                told = self.classify(e)
                 if isinstance(told, FatalError):
                     raise FatalError(redact(f"{where}: {told}")) from e
                 raise told from e

@@ -7,10 +7,10 @@ version of an object, and on Linux has no limit on how long an answer takes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from vecferry.errors import FatalError, JobError, TransientError, shorten
-from vecferry.io.files.connections import OssConnection, S3Connection
 from vecferry.io.files.stores.base import FileInfo, Listed
 from vecferry.io.files.stores.remote import (
     CONNECT_SECONDS,
@@ -22,7 +22,7 @@ from vecferry.io.files.stores.remote import (
     require_whole,
     unreachable,
 )
-from vecferry.process import once
+from vecferry.process import PROCESS
 
 PAGE_SIZE = 1000
 POOL_SIZE = 64
@@ -56,22 +56,40 @@ _TRANSIENT_CODES = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class S3Access:
+    """How a bucket is reached; `kind` is the data source's type, `folder` the part of the bucket.
+
+    Without an `endpoint` it is Amazon's, without keys boto3 looks for them in its own places.
+    """
+
+    kind: str
+    bucket: str
+    folder: str
+    endpoint: str | None
+    region: str
+    key_id: str | None
+    key: str | None
+    token: str | None
+    path_style: bool
+    ca_cert: str | None
+
+
 class S3Store(RemoteStore):
     """A folder of a bucket. A version is an entity tag, and a read asks for that one."""
 
     schemes = ("oss", "s3", "s3a", "s3n")
     reads_one_version = True
 
-    def __init__(
-        self, connection: S3Connection | OssConnection, retry_seconds: float | None
-    ) -> None:
-        self._bucket = connection.bucket
-        super().__init__(connection, f"{connection.type}://{self._bucket}", retry_seconds)
-        self._prefix = f"{connection.path}/" if connection.path else ""
+    def __init__(self, access: S3Access, retry_seconds: float | None) -> None:
+        self._access, self._bucket = access, access.bucket
+        name = f"{access.kind}://{access.bucket}"
+        super().__init__(access, access.folder, name, retry_seconds)
+        self._prefix = f"{access.folder}/" if access.folder else ""
 
     @property
     def _client(self) -> Any:
-        return once(("files s3", self.connection), lambda: _client(self.connection))
+        return PROCESS.get(("files", "client", self._access), lambda: _client(self._access))
 
     def _is_here(self, authority: str) -> bool:
         return authority == self._bucket
@@ -141,11 +159,12 @@ class S3Store(RemoteStore):
         found = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=1)
         return bool(found.get("KeyCount") or found.get("Contents"))
 
-    def _explain(self, error: Exception) -> Exception:
+    def classify(self, error: Exception) -> Exception:
+        """What to do about an error of boto3, or of the network."""
         from botocore import exceptions as boto
         from botocore.parsers import ResponseParserError
 
-        endpoint = self.connection.service or "Amazon S3"
+        endpoint = self._access.endpoint or "Amazon S3"
         if isinstance(error, boto.ClientError):
             return self._refused(error)
         if isinstance(error, boto.SSLError):
@@ -194,26 +213,26 @@ class S3Store(RemoteStore):
         return FatalError(f"the service refuses ({said}): correct endpoint and bucket")
 
 
-def _client(connection: S3Connection | OssConnection) -> Any:
+def _client(access: S3Access) -> Any:
     try:
         from boto3.session import Session
         from botocore.config import Config
     except ImportError as e:
         raise JobError(
-            f"a data source of type {connection.type!r} needs boto3: pip install 'vecferry[s3]'"
+            f"a data source of type {access.kind!r} needs boto3: pip install 'vecferry[s3]'"
         ) from e
-    require_certificates(connection.ca_cert)
-    style = "path" if connection.path_style else "virtual"
+    require_certificates(access.ca_cert)
+    style = "path" if access.path_style else "virtual"
     keys = {
-        "aws_access_key_id": connection.access_key_id,
-        "aws_secret_access_key": connection.access_key_secret,
-        "aws_session_token": connection.session_token,
+        "aws_access_key_id": access.key_id,
+        "aws_secret_access_key": access.key,
+        "aws_session_token": access.token,
     }
     return Session().client(
         "s3",
-        endpoint_url=connection.service,
-        region_name=connection.region,
-        verify=connection.ca_cert,
+        endpoint_url=access.endpoint,
+        region_name=access.region,
+        verify=access.ca_cert,
         config=Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,

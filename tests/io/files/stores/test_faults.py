@@ -28,24 +28,23 @@ from tests.services.server import free_port, running
 from tests.services.versitygw import SECRET_KEY, Versitygw
 from vecferry.errors import FatalError, JobError, TransientError, VecferryError
 from vecferry.io.files import GcsConnection, HdfsConnection, OssConnection, S3Connection
+from vecferry.io.files.connections import FileConnection
 from vecferry.io.files.stores import gcs as files_store_gcs
 from vecferry.io.files.stores import hdfs as files_store_hdfs
 from vecferry.io.files.stores import remote as files_store_remote
 from vecferry.io.files.stores import s3 as files_store_s3
-from vecferry.io.files.stores.base import filesystem
-from vecferry.settings import Settings
 
 pytestmark = pytest.mark.service
 
 LINES = [b'{"n":%d,"t":"%s"}\n' % (i, b"x" * 900) for i in range(3000)]
 
 
-def connection(given: dict[str, Any]) -> Settings:
+def connection(given: dict[str, Any]) -> FileConnection:
     """A data source as a job would have it."""
     kinds: dict[str, Any] = {
         "s3": S3Connection, "oss": OssConnection, "hdfs": HdfsConnection, "gcs": GcsConnection
     }  # fmt: skip
-    made: Settings = kinds[given["type"]].model_validate(given)
+    made: FileConnection = kinds[given["type"]].model_validate(given)
     return made
 
 
@@ -109,7 +108,7 @@ def test_a_service_that_stays_away_fails_the_job_by_the_file_s_name(
     place, proxy = proxied
     path = f"{place.folder()}/a.parquet"
     place.put(path, b"".join(LINES))
-    store = filesystem(place.connection, 0.5)
+    store = place.connection.open_files(0.5)
     with store.open(path) as file:
         file.read(1)
         proxy.faults = [status(503)] * 1000
@@ -257,7 +256,7 @@ def test_each_answer_of_s3_is_told_for_what_it_is(
     body = f"<Error><Code>{name}</Code><Message>said so</Message></Error>" if name else "<p>hi"
     with Proxy(running(Versitygw).url) as proxy:
         proxy.faults = [status(code, body.encode(), x_amz_bucket_region="eu-west-1")] * 100
-        store = filesystem(connection(s3_source(endpoint=proxy.url)))
+        store = connection(s3_source(endpoint=proxy.url)).open_files()
         with pytest.raises(kind, match=message):
             store.find("*")
 
@@ -281,7 +280,7 @@ def test_each_answer_of_hdfs_is_told_for_what_it_is(
     body = f'{{"RemoteException":{{"exception":"{name}","message":"said so"}}}}' if name else "<p>"
     with Proxy(running(Hdfs).url) as proxy:
         proxy.faults = [status(code, body.encode())] * 100
-        store = filesystem(connection(hdfs_source(endpoint=proxy.url)))
+        store = connection(hdfs_source(endpoint=proxy.url)).open_files()
         with pytest.raises(kind, match=message):
             store.find("*")
 
@@ -304,7 +303,7 @@ def test_each_answer_of_gcs_is_told_for_what_it_is(
     code, kind, message = GCS_ANSWERS[case]
     with Proxy(running(Gcs).url) as proxy:
         proxy.faults = [status(code, b"<p>hi")] * 100
-        store = filesystem(connection(gcs_source(endpoint=proxy.url)))
+        store = connection(gcs_source(endpoint=proxy.url)).open_files()
         with pytest.raises(kind, match=message):
             store.find("*")
 
@@ -315,7 +314,7 @@ def test_gcs_is_asked_for_the_generation_that_was_listed() -> None:
     path = f"{place.folder()}/a"
     place.put(path, b"x")
     with Proxy(running(Gcs).url) as proxy:
-        store = filesystem(connection(gcs_source(endpoint=proxy.url)))
+        store = connection(gcs_source(endpoint=proxy.url)).open_files()
         (file,) = store.find(path)
         assert store.open(path, file).read() == b"x"
         assert f"ifGenerationMatch={file.version}" in proxy.seen[-1]
@@ -330,7 +329,7 @@ def test_a_data_node_that_can_t_be_reached_is_named() -> None:
     path = f"{place.folder()}/a"
     place.put(path, b"x")
     with Proxy(running(Hdfs).url) as proxy:
-        store = filesystem(connection(hdfs_source(endpoint=proxy.url)), 0.2)
+        store = connection(hdfs_source(endpoint=proxy.url)).open_files(0.2)
         file = store.open(path)
         target = f"http://127.0.0.1:{free_port()}"
 
@@ -360,4 +359,4 @@ def test_missing_clients_name_their_extra(monkeypatch: pytest.MonkeyPatch) -> No
 
             monkeypatch.delattr(google.cloud, "storage")
         with pytest.raises(JobError, match=rf"pip install 'vecferry\[{extra}\]'"):
-            filesystem(connection(given)).find("*")
+            connection(given).open_files().find("*")

@@ -7,13 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from vecferry.errors import JobError
 from vecferry.io.files.settings import FilesSettings, LocalConnection
 from vecferry.io.files.source import FileSource
-from vecferry.io.files.stores.base import FileInfo, FileStore, Listed, filesystem
+from vecferry.io.files.stores.base import FileInfo, FileStore, Listed
+from vecferry.io.files.stores.local import LocalStore
 from vecferry.settings import Settings
 from vecferry.steps import StepContext
 
@@ -41,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 def store(folder: Path) -> FileStore:
     """The store of a folder."""
-    return filesystem(LocalConnection(path=str(folder)))
+    return LocalConnection(path=str(folder)).open_files()
 
 
 def found(folder: Path, pattern: str) -> list[str]:
@@ -233,10 +235,48 @@ def test_an_empty_name_in_a_key_matches_no_pattern() -> None:
         found("in/*/*.jsonl")
 
 
+class _Counted(LocalConnection):
+    """A folder that counts how often it is listed."""
+
+    def open_files(self, retry_seconds: float | None = None) -> FileStore:
+        """The folder's own store."""
+        return _CountedStore(self.path)
+
+
+class _CountedStore(LocalStore):
+    listed: ClassVar[list[str]] = []
+
+    def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:
+        self.listed.append(folder)
+        return super()._list(folder, head, deep)
+
+
+def test_a_source_lists_once_for_its_check_its_size_and_its_splits(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing of a million objects takes a thousand calls, and files may come between two."""
+    monkeypatch.setattr(_CountedStore, "listed", [])
+    settings = FilesSettings.model_validate({"object": "in/*.jsonl", "fileFormat": "jsonl"})
+    source = FileSource(
+        settings, _Counted(path=str(folder)), StepContext(step="Reader", step_type="file")
+    )
+    source.check()
+    (folder / "in/later.jsonl").write_text("{}\n")
+    plan = source.plan()
+    assert [s.path for s in plan.splits] == ["in/c.jsonl"]
+    assert plan.size.bytes == 3
+    assert (source.splits(), source.size()) == (plan.splits, plan.size)
+    assert _CountedStore.listed == ["in"]
+
+
 def test_another_kind_of_data_source_is_refused() -> None:
     """A vector store holds no files."""
     with pytest.raises(JobError, match="'Settings' holds no files"):
-        filesystem(Settings())
+        FileSource(
+            FilesSettings.model_validate({"path": "a", "fileFormat": "jsonl"}),
+            Settings(),
+            StepContext(step="Reader", step_type="file"),
+        )
 
 
 def reader(folder: Path, *patterns: str) -> FileSource:

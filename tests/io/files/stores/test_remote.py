@@ -28,7 +28,7 @@ from vecferry.errors import FatalError, JobError
 from vecferry.io.files import HdfsConnection
 from vecferry.io.files.stores import gcs as files_store_gcs
 from vecferry.io.files.stores import s3 as files_store_s3
-from vecferry.io.files.stores.base import FileStore, NoFile, filesystem
+from vecferry.io.files.stores.base import FileStore, NoFile
 from vecferry.io.files.stores.remote import LEAST_AHEAD, MOST_AHEAD, ResumingFile
 
 SERVICES = [pytest.param(name, marks=pytest.mark.service) for name in ("s3", "oss", "hdfs", "gcs")]
@@ -52,7 +52,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 def store_of(place: Place) -> FileStore:
     """Its store."""
-    return filesystem(place.connection)
+    return place.connection.open_files()
 
 
 def found(place: Place, pattern: str) -> list[str]:
@@ -141,7 +141,7 @@ def test_a_folder_beside_the_job_s_may_be_closed_to_its_user() -> None:
     place.put(f"{at}/closed/a.jsonl", b"{}")
     running(Hdfs).call("PUT", f"{FOLDER}/{at}/closed", op="SETPERMISSION", permission="700")
     own = HdfsConnection.model_validate(hdfs_source(path=f"{FOLDER}/{at}"))
-    store = filesystem(own)
+    store = own.open_files()
     with pytest.raises(
         NoFile, match=r"no file matches 'in/\*' .*; what there is may not be listed"
     ):
@@ -317,3 +317,22 @@ class TestRanges:
         file.close()
         with pytest.raises(ValueError, match="closed"):
             file.read()
+
+
+@pytest.mark.service
+def test_a_bucket_is_listed_once_for_check_plan_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page of a listing is asked for once, however many come."""
+    monkeypatch.setattr(files_store_s3, "PAGE_SIZE", 2)
+    place = s3_place("s3")
+    at = place.folder()
+    for i in range(5):
+        place.put(f"{at}/{i}.jsonl", b"{}\n")
+    source = place.reader(f"{at}/*", fileFormat="jsonl")
+    asked: list[str] = []
+    events = source._store._client.meta.events
+    events.register("before-send.s3.ListObjectsV2", lambda request, **_: asked.append(request.url))
+    source.check()
+    plan = source.plan()
+    assert (len(plan.splits), plan.size.bytes) == (5, 15)
+    assert (source.splits(), source.size()) == (plan.splits, plan.size)
+    assert len([url for url in asked if "delimiter" in url]) == 3
