@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +33,11 @@ CODES = {
 
 NAMES = {code: name for name, code in CODES.items()}
 DYNAMIC = "$meta"
+BUILD_SECONDS = 300.0
+"""How long creating, indexing and loading may take."""
+MOST_NAMES = 20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,67 +246,6 @@ def filled(settings: MilvusSettings, info: CollectionInfo) -> dict[str, str]:
     if not sources and settings.column_mapping is None:
         sources = {f.name: f.name for f in info.fields if not f.computed}
     return {d: s for d, s in sources.items() if not ((f := info.field(d)) and f.auto_id)}
-
-
-def mismatches(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
-    """Why the rows of this job don't fit the collection that is there; empty if they do."""
-    where = f"collection {settings.collection!r}"
-    out: list[str] = []
-    for column in settings.column:
-        field = info.field(column.name)
-        if field is not None:
-            out += [f"{where}: {p}" for p in _differences(column, field)]
-    into = filled(settings, info)
-    names = [f.name for f in info.fields]
-    if not info.dynamic:
-        out += [
-            f"{where} has no field {name!r}{near(name, names)} (it has {', '.join(names)})"
-            for name in into
-            if name not in names
-        ]
-    for field in info.fields:
-        if field.name in into and field.computed:
-            out.append(f"{where} computes the field {field.name!r} itself; leave it out")
-        if field.name in into or field.optional:
-            continue
-        out.append(
-            f"{where} needs the field {field.name!r} ({field.type}), which this job does not fill; "
-            "add it to column and columnMapping"
-        )
-    return out
-
-
-def _differences(column: MilvusColumn, field: FieldInfo) -> Iterable[str]:
-    if column.type != field.type and (column.type, field.type) != ("VarChar", "String"):
-        yield f"field {field.name!r} is a {field.type} there and a {column.type} in the job"
-        return
-    if column.is_vector and column.dimension and field.dimension != column.dimension:
-        yield (
-            f"field {field.name!r} has dimension {field.dimension} there and "
-            f"{column.dimension} in the job; change dimension, or write into another collection"
-        )
-    if column.type == "Array" and column.element_type != field.element_type:
-        yield (
-            f"field {field.name!r} is an Array of {field.element_type} there and of "
-            f"{column.element_type} in the job"
-        )
-    if column.primary_key and not field.primary:
-        yield f"field {field.name!r} is not the primary key there, as the job has it"
-
-
-def unmapped(settings: MilvusSettings) -> list[str]:
-    """The columns of the job that nothing fills."""
-    if settings.column_mapping is None:
-        return []
-    into = settings.sources()
-    return [c.name for c in settings.column if c.name not in into and not c.auto_id]
-
-
-T = TypeVar("T")
-
-BUILD_SECONDS = 300.0
-"""How long creating, indexing and loading may take."""
-MOST_NAMES = 20
 
 
 class Collection:

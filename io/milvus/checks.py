@@ -1,9 +1,19 @@
-"""Why a job can't have a collection as it is named, or can't have it made; what may surprise."""
+"""A job against a collection: what does not fit, what can't be created, what may surprise."""
 
 from __future__ import annotations
 
-from vecferry.io.milvus.catalog import CODES, Collection, CollectionInfo, field_options, unmapped
-from vecferry.io.milvus.settings import MilvusConnection, MilvusSettings
+from collections.abc import Iterable
+
+from vecferry.errors import near
+from vecferry.io.milvus.catalog import (
+    CODES,
+    Collection,
+    CollectionInfo,
+    FieldInfo,
+    field_options,
+    filled,
+)
+from vecferry.io.milvus.settings import MilvusColumn, MilvusConnection, MilvusSettings
 from vecferry.io.sink.mark import NAME, Mark, to_text
 
 LITE_TYPES = frozenset(
@@ -59,6 +69,60 @@ def _type(name: str) -> str:
     return f"DataType({CODES[name]})"
 
 
+def mismatches(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
+    """Why the rows of this job don't fit the collection that is there; empty if they do."""
+    where = f"collection {settings.collection!r}"
+    out: list[str] = []
+    for column in settings.column:
+        field = info.field(column.name)
+        if field is not None:
+            out += [f"{where}: {p}" for p in _differences(column, field)]
+    into = filled(settings, info)
+    names = [f.name for f in info.fields]
+    if not info.dynamic:
+        out += [
+            f"{where} has no field {name!r}{near(name, names)} (it has {', '.join(names)})"
+            for name in into
+            if name not in names
+        ]
+    for field in info.fields:
+        if field.name in into and field.computed:
+            out.append(f"{where} computes the field {field.name!r} itself; leave it out")
+        if field.name in into or field.optional:
+            continue
+        out.append(
+            f"{where} needs the field {field.name!r} ({field.type}), which this job does not fill; "
+            "add it to column and columnMapping"
+        )
+    return out
+
+
+def _differences(column: MilvusColumn, field: FieldInfo) -> Iterable[str]:
+    if column.type != field.type and (column.type, field.type) != ("VarChar", "String"):
+        yield f"field {field.name!r} is a {field.type} there and a {column.type} in the job"
+        return
+    if column.is_vector and column.dimension and field.dimension != column.dimension:
+        yield (
+            f"field {field.name!r} has dimension {field.dimension} there and "
+            f"{column.dimension} in the job; change dimension, or write into another collection"
+        )
+    if column.type == "Array" and column.element_type != field.element_type:
+        yield (
+            f"field {field.name!r} is an Array of {field.element_type} there and of "
+            f"{column.element_type} in the job"
+        )
+    if column.primary_key and not field.primary:
+        yield f"field {field.name!r} is not the primary key there, as the job has it"
+
+
+def unmapped(settings: MilvusSettings) -> list[str]:
+    """The columns of the job that nothing fills."""
+    if settings.column_mapping is None:
+        return []
+    into = settings.sources()
+    return [c.name for c in settings.column if c.name not in into and not c.auto_id]
+
+
 def misplaced(settings: MilvusSettings, instead_of: str | None, info: CollectionInfo) -> list[str]:
     """Why the job can't name what is there as it does: by an alias, with a partition."""
     name = settings.collection
@@ -89,7 +153,7 @@ def misnamed(settings: MilvusSettings, collection: Collection) -> list[str]:
     ]
 
 
-def notes_of(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
+def notes(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
     """What is not a fault, but may surprise people."""
     out = []
     if info.key.auto_id:
@@ -108,7 +172,7 @@ def notes_of(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
 
 def _lite_problems(settings: MilvusSettings) -> list[str]:
     out = [
-        f"Milvus Lite does not know {c.type} (column {c.name!r}); use a Milvus server"
+        f"Milvus Lite has no {c.type} (column {c.name!r}); use a Milvus server"
         for c in settings.column
         if c.type not in LITE_TYPES
     ]

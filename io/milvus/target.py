@@ -7,8 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from vecferry.errors import JobError, TerminalError
-from vecferry.io.milvus.catalog import Collection, CollectionInfo, filled, mismatches, planned
-from vecferry.io.milvus.checks import misnamed, misplaced, missing, notes_of, uncreatable
+from vecferry.io.milvus.catalog import Collection, CollectionInfo, filled, planned
+from vecferry.io.milvus.checks import (
+    mismatches,
+    misnamed,
+    misplaced,
+    missing,
+    notes,
+    uncreatable,
+)
 from vecferry.io.milvus.client import Message, Method, MilvusHandle, classify
 from vecferry.io.milvus.settings import MilvusConnection, MilvusSettings
 from vecferry.io.milvus.values import DELETING, INSERTING, UPSERTING, RowEncoder, acceptor
@@ -154,7 +161,7 @@ class MilvusTarget(AliasTarget[Collection, CollectionInfo, MilvusStore]):
 
     def notes(self, catalog: Collection, info: CollectionInfo | None) -> list[str]:
         """See `TargetBase`."""
-        return notes_of(self.settings, info or planned(self.settings))
+        return notes(self.settings, info or planned(self.settings))
 
     def make_ready(self, catalog: Collection, info: CollectionInfo) -> None:
         """The partition, an index on each vector, the collection loaded.

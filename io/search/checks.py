@@ -1,16 +1,14 @@
-"""Why a job can't have an index as it is, or can't have it made; and what a person should know."""
+"""A job against an index: what does not fit, what can't be created, what may surprise."""
 
 from __future__ import annotations
 
 import orjson
 
 from vecferry.errors import near
-from vecferry.io.search.catalog import IndexInfo, SearchIndex
+from vecferry.io.search.catalog import MOST_NAMES, IndexInfo, SearchIndex
 from vecferry.io.search.dialect import Field, metric_of
 from vecferry.io.search.settings import SearchColumn, SearchSettings
 from vecferry.io.sink.mark import Mark
-
-MOST_NAMES = 20
 
 
 def uncreatable(settings: SearchSettings) -> list[str]:

@@ -35,7 +35,7 @@ def to_text(mark: Mark) -> str:
     return orjson.dumps(to_json(mark)).decode()
 
 
-def from_json(value: Any) -> Mark | None:
+def from_json(value: object) -> Mark | None:
     """The mark in what a store gave, an object or its text; None where there is none.
 
     What is unknown in it, as a later version may write, is passed over.

@@ -31,7 +31,7 @@ def bad(field: str, reason: str, what: str) -> TerminalError:
     return TerminalError(f"field {field!r}: {what}", reason)
 
 
-def wrong_type(name: str, kind: str, value: Any) -> TerminalError:
+def wrong_type(name: str, kind: str, value: object) -> TerminalError:
     """The error of a value of another type than the field's."""
     what = f"a {type(value).__name__}"
     if not isinstance(value, np.ndarray | bytes):
@@ -125,11 +125,11 @@ def as_int(name: str, kind: str, value: object) -> int:
     raise wrong_type(name, kind, value)
 
 
-def as_float(name: str, kind: str, value: Any) -> float:
+def as_float(name: str, kind: str, value: object) -> float:
     """A number, or its text, as a float."""
     if not isinstance(value, bool | np.bool_ | bytes):
         try:
-            return float(value)
+            return float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
             pass
     raise wrong_type(name, kind, value)
