@@ -24,12 +24,8 @@ CODE = sorted(
         ),
     ]
 )
-UNFINISHED = {
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-}
 
-KNOWN = {"is no": 128, "which": 10, "length": 140}
+KNOWN = {"is no": 91, "which": 4, "length": 100}
 """How often the code breaks each rule. A number may only fall: mend a place, then lower it."""
 
 
@@ -40,8 +36,7 @@ def listed(found: list[prose.Finding]) -> list[str]:
 
 def test_pages_are_written_in_plain_words() -> None:
     """No page breaks a rule."""
-    pages = [page for page in PAGES if page.name not in UNFINISHED]
-    assert listed([finding for page in pages for finding in prose.findings(page)]) == []
+    assert listed([finding for page in PAGES for finding in prose.findings(page)]) == []
 
 
 def test_code_breaks_the_rules_less_and_less() -> None:

@@ -79,7 +79,7 @@ class JobRun(ABC):
         return
 
     def hand_over(self, splits: list[Any]) -> ListSplits:
-        """How the workers get the splits that were listed; chooses the number of streams, too."""
+        """How the workers get the splits that were listed; also chooses the number of streams."""
         return here(self.id, splits)
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What is known of a run: counters, rejects, its first failure, and whether it shall stop."""
+"""What is known of a run: counters, rejects, its first failure, and whether it is to stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RunStatus(ABC):
       stop: is set once the readers have been asked to stop.
       stopped_by: who asked the readers to stop first, such as ``interrupt``; else empty.
       failure: what a step failed with, in its own words; else empty.
-      fatal: whether a second attempt would fail, too.
+      fatal: whether a second attempt would fail as well.
       over_limit: whether more rejects were counted than `reject_limit` allows.
     """
 
