@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 
 from vecferry.io.files.stores.base import RETRY_SECONDS, FileStore
-from vecferry.settings import SecretText, Settings
+from vecferry.settings import Connection, SecretText
 
 _OSS_HOST = re.compile(r"(?:s3\.)?(oss-[\w-]+?)(-internal)?\.aliyuncs\.com")
 
@@ -57,7 +57,7 @@ Key = Annotated[SecretText, AfterValidator(_given)]
 Bucket = Annotated[str, Field(pattern=r"^[^/\s:]+$")]
 
 
-class FileConnection(Settings):
+class FileConnection(Connection):
     """The base of all data sources that hold files."""
 
     def open_files(self, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
@@ -80,6 +80,10 @@ class LocalConnection(FileConnection):
         from vecferry.io.files.stores.local import LocalStore
 
         return LocalStore(self.path)
+
+    def local_path(self) -> str:
+        """The folder."""
+        return self.path
 
 
 class _BucketConnection(FileConnection):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from vecferry.io.sink.settings import ColumnMapping, CreateMode, name_problems
-from vecferry.settings import SecretText, Settings, StepSettings, pick
+from vecferry.settings import Connection, SecretText, Settings, StepSettings, pick
 
 VECTOR_TYPES = (
     "FloatVector",
@@ -154,7 +154,7 @@ WRITE_MODES = ("upsert", "insert")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,254}")  # https://milvus.io/docs/limitations.md
 
 
-class MilvusConnection(Settings):
+class MilvusConnection(Connection):
     """A Milvus server, or a file that Milvus Lite opens in this process."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"name", "description"})
@@ -195,6 +195,15 @@ class MilvusConnection(Settings):
     def is_file(self) -> bool:
         """Whether Milvus Lite serves it, in one process at a time."""
         return "://" not in self.endpoint
+
+    def unshareable(self) -> str | None:
+        """Why workers elsewhere can't write to a file."""
+        if not self.is_file:
+            return None
+        return (
+            f"{self.endpoint} is a file of Milvus Lite, which one process alone can write: on a "
+            "cluster, name a Milvus server"
+        )
 
 
 class MilvusSettings(StepSettings):

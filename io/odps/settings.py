@@ -12,13 +12,13 @@ from pydantic import Field, field_validator, model_validator
 from vecferry.errors import near
 from vecferry.io.common.types import TYPES, json_converter
 from vecferry.io.odps.partitions import parse_pattern
-from vecferry.settings import SecretText, Settings, StepSettings, pick
+from vecferry.settings import Connection, SecretText, Settings, StepSettings, pick
 
 PUBLIC_QUOTA = "default"
 """The name under which DataWorks shows the public data transmission service."""
 
 
-class OdpsConnection(Settings):
+class OdpsConnection(Connection):
     """A MaxCompute project, with the access key of a RAM user or a temporary one of STS."""
 
     type: Literal["odps"] = "odps"

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from vecferry.io.sink.settings import ColumnMapping, CreateMode, name_problems
-from vecferry.settings import SecretText, Settings, StepSettings, pick
+from vecferry.settings import Connection, SecretText, Settings, StepSettings, pick
 
 VECTOR_TYPES = ("dense_vector", "knn_vector")
 META_TYPES = ("id", "routing", "version")
@@ -111,7 +111,7 @@ def column_names(value: str | dict[str, Any] | Iterable[Any] | None) -> list[Any
     return [v.get("name") if isinstance(v, dict) else v for v in given]
 
 
-class SearchConnection(Settings):
+class SearchConnection(Connection):
     """A cluster: one address or several, and a login."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"name", "description"})

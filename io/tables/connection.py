@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from vecferry.errors import JobError
-from vecferry.settings import SecretText, Settings, pick
+from vecferry.settings import Connection, SecretText, pick
 
 TLS_MODES = ("off", "prefer", "require", "verify")
 
@@ -22,7 +22,7 @@ _TLS_IN_JDBC = {
 }  # fmt: skip
 
 
-class TableConnection(Settings):
+class TableConnection(Connection):
     """A database on a server, for one user; `jdbcUrl` may say where in place of the rest.
 
     `tls`: off, prefer (where the server offers it, unverified), require (unverified) or verify (by

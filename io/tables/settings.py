@@ -125,6 +125,11 @@ class TableSettings(StepSettings):
         return [(i, () if g.query_sql else g.table, g.query_sql) for i, g in enumerate(given)]
 
     @property
+    def source_name(self) -> str | None:
+        """The data source, which may stand in a group of tables."""
+        return self.datasource
+
+    @property
     def needs_datasource(self) -> bool:
         """Whether the step leaves it to a data source where its tables are."""
         return not any(g.jdbc_url for g in self.connection)

@@ -205,17 +205,17 @@ def query(
     resolved: ResolvedJob, wanted: str | bytes, k: int, column: str | None, *, as_json: bool
 ) -> None:
     """Searches a job's target for the rows nearest to a text, or to an image given as bytes."""
-    from vecferry.pipelines.job.resolve import context_of
+    from vecferry.pipelines.run.logic import JobLogic
 
     if resolved.unable():
         raise JobError(resolved.unable())
     step, vector_column = _embedding_of(resolved, column)
-    engine = step.logic(context_of(resolved, step, "query"))
-    target = resolved.writer.logic(context_of(resolved, resolved.writer, "query"))
+    logic = JobLogic(resolved, "query")
     try:
-        hits = target.search(engine.embed_query(wanted), k, vector_column)
+        vector = logic.transformer(step).embed_query(wanted)
+        hits = logic.target.search(vector, k, vector_column)
     finally:
-        engine.close()
+        logic.close()
         end_run("query")
     if as_json:
         click.echo(_json(encode_value(hits)).decode())
@@ -233,8 +233,7 @@ def _embedding_of(resolved: ResolvedJob, column: str | None) -> tuple[ResolvedSt
     made = {
         name: step
         for step in resolved.transformers
-        if step.kind.step_type == "embedding-transformer"
-        for name in step.settings.outputs()
+        for name in step.settings.makers()
         if name in taken
     }
     if column is None and len(made) == 1:

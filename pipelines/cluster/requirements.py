@@ -44,14 +44,12 @@ def worker_requirements(
 def _clients(resolved: ResolvedJob) -> Iterator[Client]:
     """The client libraries of the steps, of their data sources and of the vector cache."""
     from vecferry.kinds import Client
-    from vecferry.settings import StepSettings
 
     for named in _named(resolved):
         if named.client is not None:
             yield named.client
     for step in resolved.steps:
-        if isinstance(step.settings, StepSettings):
-            yield from step.settings.clients()
+        yield from step.settings.clients()
     cache = resolved.job.setting.vector_cache
     if cache is not None and not cache.uri.startswith("sqlite:"):
         yield Client("redis", "vecferry[redis]")

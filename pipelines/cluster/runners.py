@@ -73,7 +73,7 @@ class WorkerOptions(PipelineOptions):
 def choose(options: RunOptions, resolved: ResolvedJob) -> RunnerConfig:
     """The runner that the command line asks for; JobError holds all that can't work on it."""
     name = _runner_name(options.runner)
-    endless = bool(getattr(resolved.reader.settings, "endless", False))
+    endless = resolved.reader.settings.endless
     if name in ("DirectRunner", "FnApiRunner"):
         _refuse_local(options)
         given = (*options.beam_options, "--direct_num_workers=1")
@@ -210,14 +210,12 @@ def _unshared(options: RunOptions, resolved: ResolvedJob) -> list[str]:
     """A problem for each thing that only this machine or this process has."""
     problems = []
     for step in resolved.steps:
-        connection = step.connection
-        if getattr(connection, "is_file", False):
-            problems.append(
-                f"step {step.name!r}: {connection.endpoint} is a file of Milvus Lite, which one "  # type: ignore[union-attr]
-                "process alone can write: on a cluster, name a Milvus server"
-            )
-        if getattr(connection, "type", "") == "local":
-            path = str(connection.path)  # type: ignore[union-attr]
+        if step.connection is None:
+            continue
+        why, path = step.connection.unshareable(), step.connection.local_path()
+        if why is not None:
+            problems.append(f"step {step.name!r}: {why}")
+        if path is not None:
             problems += _local_path(f"step {step.name!r}: data source path", path, options)
     cache = resolved.job.setting.vector_cache
     if cache is not None and cache.uri.startswith("sqlite:"):

@@ -13,7 +13,7 @@ from vecferry.pipelines.job.documents import parse_document
 from vecferry.pipelines.job.placeholders import fill, names_in
 from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.pipelines.registry import default, load
-from vecferry.settings import Settings
+from vecferry.settings import Connection
 
 
 class DataSources:
@@ -40,7 +40,9 @@ class DataSources:
         """The placeholders in all of them."""
         return names_in(self._entries)
 
-    def get(self, name: str, allowed: tuple[str, ...], used_by: str) -> tuple[Settings, list[str]]:
+    def get(
+        self, name: str, allowed: tuple[str, ...], used_by: str
+    ) -> tuple[Connection, list[str]]:
         """The connection called `name`, and warnings; JobError where a step can't use it."""
         entry = self._own[name] if name in self._own else self._filled(name, used_by)
         if not isinstance(entry, dict) or "type" not in entry:

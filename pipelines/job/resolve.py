@@ -16,8 +16,8 @@ from vecferry.pipelines.job.model import Job, Step, read_raw, step_name, validat
 from vecferry.pipelines.job.placeholders import names_in
 from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load
-from vecferry.settings import Maker, Settings
-from vecferry.steps import StepContext
+from vecferry.settings import Connection, Maker, StepSettings
+from vecferry.steps import Estimator, StepContext, Transformer
 from vecferry.transforms.embed.cache.settings import cache_settings
 
 Columns = dict[str, int | None]
@@ -30,8 +30,8 @@ class ResolvedStep:
     name: str
     index: int
     kind: Kind
-    settings: Any
-    connection: Settings | None
+    settings: StepSettings
+    connection: Connection | None
 
     def logic(self, context: StepContext) -> Any:
         """The reader, operator or target of this step, callable without Beam."""
@@ -40,6 +40,11 @@ class ResolvedStep:
                 f"step {self.name!r}: {self.kind.step_type} can't run in this version yet"
             )
         return load(self.kind.logic)(self.settings, self.connection, context)
+
+    def estimator(self) -> Estimator | None:
+        """What stands in for a transformer in an estimate; None where the step itself is run."""
+        logic: type[Transformer] = load(str(self.kind.logic))
+        return logic.estimator(self.settings)
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,9 @@ class ResolvedJob:
         """Column -> what makes the vectors in it, for those that the job's own steps make."""
         made: dict[str, Maker] = {}
         for step in self.transformers:
-            given: dict[str, Maker] = getattr(step.settings, "makers", dict)()
             replaced = step.settings.outputs() or {}
-            made = {name: maker for name, maker in made.items() if name not in replaced} | given
+            made = {name: maker for name, maker in made.items() if name not in replaced}
+            made |= step.settings.makers()
         return made
 
     def unable(self) -> list[str]:
@@ -166,17 +171,18 @@ def _resolve_step(
     if kind.role != step.role:
         raise JobError(f"{path}.category is {step.category!r}: {kind.step_type} is a {kind.role}")
     parameter = {**step.parameter, **_job_wide(job, kind)}
-    settings, problems = validate(load(kind.settings), parameter, f"{path}.parameter")
-    connection: Settings | None = None
+    model: type[StepSettings] = load(kind.settings)
+    settings, problems = validate(model, parameter, f"{path}.parameter")
+    connection: Connection | None = None
     warnings: list[str] = []
     # A reader of tables may have it deeper down, or bring a connection of its own.
-    source = step.parameter.get(kind.source_key) or getattr(settings, kind.source_key, None)
+    source = step.parameter.get(kind.source_key) or (settings and settings.source_name)
     if kind.sources and isinstance(source, str):
         try:
             connection, warnings = sources.get(source, kind.sources, f"{path} {name!r}")
         except JobError as e:
             problems += e.problems
-    own = not getattr(settings, "needs_datasource", True)
+    own = settings is not None and not settings.needs_datasource
     needed = kind.sources and kind.source_needed and not own
     if needed and not source and not any("datasource" in p for p in problems):
         problems.append(f"{path}.parameter.datasource is missing: name a data source")
@@ -189,16 +195,14 @@ def _resolve_step(
 
 
 def _job_wide(job: Job, kind: Kind) -> dict[str, Any]:
-    """What a job says in `setting` that an embedding step must know."""
-    if kind.step_type != "embedding-transformer":
-        return {}
+    """What a job says in `setting` that a step of this kind takes, as parameters of the step."""
     cache, patterns = job.setting.vector_cache, job.setting.trusted_endpoints
     told: dict[str, Any] = {}
     if cache is not None:
         told["vectorCache"] = cache_settings(cache.uri, cache.max_bytes)
     if patterns is not None:  # for the URLs of images; `_untrusted` looks at the endpoint's
         told["trustedEndpoints"] = patterns
-    return told
+    return {name: value for name, value in told.items() if name in kind.takes}
 
 
 def _not_yet(job: Job) -> list[str]:
@@ -210,17 +214,16 @@ def _not_yet(job: Job) -> list[str]:
     ]
 
 
-def _untrusted(job: Job, path: str, settings: Any) -> list[str]:
+def _untrusted(job: Job, path: str, settings: StepSettings) -> list[str]:
     """A problem where a step would call an endpoint that no trusted pattern matches as a whole."""
     patterns = job.setting.trusted_endpoints
     if patterns is None:
         return []
-    urls = [getattr(settings, name, None) for name in ("url", "other_url")]
     return [
         f"{path}.parameter.endpoint: {redact(url)} matches none of setting.trustedEndpoints "
         f"({', '.join(patterns) or 'the list is empty'}): add a pattern, or use another endpoint"
-        for url in urls
-        if url is not None and not any(re.fullmatch(p, url) for p in patterns)
+        for url in settings.calls()
+        if not any(re.fullmatch(p, url) for p in patterns)
     ]
 
 
@@ -250,7 +253,7 @@ def _unused_columns(steps: list[ResolvedStep]) -> list[str]:
     """A warning of columns that a step gives and none takes, as far as they are known."""
     *givers, writer = steps
     taken = writer.settings.outputs()
-    if not taken or getattr(writer.settings, "dynamic", False):
+    if not taken or writer.settings.takes_other_columns:
         return []
     used = {*taken, *(name for step in steps[1:] for name in step.settings.inputs())}
     idle = [(s, [n for n in s.settings.outputs() or {} if n not in used]) for s in givers]

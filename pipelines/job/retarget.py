@@ -61,11 +61,8 @@ class TargetOptions:
 
     def _moved(self, writer: ResolvedStep, job: Job, name: str) -> tuple[ResolvedStep, str]:
         """The step with the new target, and the name of its own."""
-        moved = getattr(writer.settings, "moved", None)
-        if moved is None:
-            raise JobError(f"--into: the step {writer.kind.step_type} has no target to name anew")
         try:
-            changes: dict[str, Any] = moved(name, switch=self.switch_alias)
+            changes = writer.settings.moved(name, switch=self.switch_alias)
         except ValueError as e:
             raise JobError(f"step {writer.name!r}: {e}") from None
         key = next(iter(changes))

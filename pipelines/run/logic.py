@@ -18,8 +18,8 @@ class JobLogic:
       resolved: the job.
       run: the run's name.
       row_limit: how many rows are to be read at most.
-      retry_deadline: how many seconds a step waits for a server that is away; by default as long
-        as a run does.
+      retry_deadline: how many seconds source and transformers wait for a server that is away; by
+        default as long as in a run.
     """
 
     def __init__(
@@ -38,9 +38,8 @@ class JobLogic:
     def source(self) -> Source:
         """The source of the job's reader."""
         step = self._resolved.reader
-        source: Source = step.logic(
-            dataclasses.replace(self.context(step), row_limit=self._row_limit)
-        )
+        context = dataclasses.replace(self._impatient(step), row_limit=self._row_limit)
+        source: Source = step.logic(context)
         return source
 
     def transformer(self, step: ResolvedStep) -> Transformer:
@@ -49,22 +48,21 @@ class JobLogic:
             if self._retry_deadline is not None:
                 settings = step.settings.with_deadline(self._retry_deadline)
                 step = dataclasses.replace(step, settings=settings)
-            self._transformers[step.name] = step.logic(self.context(step))
+            self._transformers[step.name] = step.logic(self._impatient(step))
         return self._transformers[step.name]
 
     @functools.cached_property
     def target(self) -> Target:
         """What the job's writer writes to."""
         step = self._resolved.writer
-        target: Target = step.logic(self.context(step))
+        target: Target = step.logic(context_of(self._resolved, step, self.run))
         return target
 
-    def context(self, step: ResolvedStep) -> StepContext:
-        """What a step is told of the run."""
+    def _impatient(self, step: ResolvedStep) -> StepContext:
         context = context_of(self._resolved, step, self.run)
-        if self._retry_deadline is not None:
-            context = dataclasses.replace(context, retry_deadline=self._retry_deadline)
-        return context
+        if self._retry_deadline is None:
+            return context
+        return dataclasses.replace(context, retry_deadline=self._retry_deadline)
 
     def close(self) -> None:
         """Lets go of what the transformers hold."""

@@ -89,6 +89,20 @@ class Maker:
         return f"{self.model} of {self.provider}, {self.dimension} dimensions"
 
 
+class Connection(Settings):
+    """How steps reach a service or a folder; `type` names the type of data source."""
+
+    type: str = ""
+
+    def local_path(self) -> str | None:
+        """The folder of this machine that the data source is; None of a service."""
+        return None
+
+    def unshareable(self) -> str | None:
+        """Why other processes can't use the data source, with the way out; None if they can."""
+        return None
+
+
 class StepSettings(Settings):
     """What a step may say in a job, and what a job asks of it; the defaults are of a plain step.
 
@@ -99,6 +113,11 @@ class StepSettings(Settings):
     def needs_datasource(self) -> bool:
         """Whether the step's `datasource` must be named; False where it brings its connection."""
         return True
+
+    @property
+    def source_name(self) -> str | None:
+        """The data source's name, if it stands deeper in the parameters than a step has it."""
+        return None
 
     @property
     def endless(self) -> bool:

@@ -164,7 +164,8 @@ class Transformer(Operator):
         """The vector of a text, or of an image given as bytes, in the way of the step's columns."""
         raise JobError("this step makes no vectors, so it can't embed what is searched for")
 
-    def estimator(self) -> Estimator | None:
+    @classmethod
+    def estimator(cls, settings: Any) -> Estimator | None:
         """What stands in for the step in an estimate; None where the step itself is run."""
         return None
 
@@ -227,7 +228,10 @@ class Source(Protocol):
 
 
 class Target(Protocol):
-    """What a job writes to, as the launcher sees it; `operator` is for the workers."""
+    """What a job writes to, as the launcher sees it; `operator` is for the workers.
+
+    A target that inherits from here has no last step unless it says so.
+    """
 
     def check(self) -> list[str]:
         """Whether the job can write there; changes nothing, and gives notes for people.
@@ -241,12 +245,15 @@ class Target(Protocol):
     @property
     def concludes(self) -> bool:
         """Whether `conclude` has something to do."""
+        return False
 
     def conclude(self) -> list[str]:
         """The last step of a job that is done, such as moving an alias; tells what it did."""
+        return []
 
     def unfinished(self) -> str | None:
         """What `conclude` would have done, in words, for a job that is not done."""
+        return None
 
     def operator(self) -> Operator:
         """A writer for one bundle; waits for a server that is away."""

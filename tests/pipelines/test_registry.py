@@ -65,9 +65,6 @@ class TestOurs(KindContract):
     kinds = tuple(kind for found in OURS.kinds().values() for kind in found)
     connections = tuple(OURS.connections().values())
 
-    on_its_way = pytest.mark.xfail(reason="tables' settings lack their base", strict=False)
-    test_settings_are_those_of_a_step = on_its_way(KindContract.test_settings_are_those_of_a_step)
-
 
 def test_kinds_take_sources_that_there_are_and_name_extras_that_there_are() -> None:
     """A slip in either would show only where somebody needs it."""

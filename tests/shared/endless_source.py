@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
@@ -19,17 +19,20 @@ from vecferry.pipelines import cli, registry
 from vecferry.process import run_state
 from vecferry.rows import Change
 from vecferry.run.channel import told
-from vecferry.settings import Settings
+from vecferry.settings import StepSettings
 from vecferry.steps import Counts, Plan, StepContext
 
 SECONDS = 0.05
 _END = 1 << 60
 
 
-class TickSettings(Settings):
+class TickSettings(StepSettings):
     """It needs no settings."""
 
-    endless: ClassVar[bool] = True
+    @property
+    def endless(self) -> bool:
+        """It never ends by itself."""
+        return True
 
     def inputs(self) -> list[str]:
         """It is the first step."""

@@ -51,6 +51,7 @@ class Split:
 
 
 if TYPE_CHECKING:
+    from vecferry.transforms.embed.estimate import InputCounter
     from vecferry.transforms.embed.images.engine import Images
 
 BUNDLE_SECONDS = 300.0
@@ -128,6 +129,13 @@ class Embedder(Transformer):
         if self._images is not None:
             self._images.close()
         self._outbox.close()
+
+    @classmethod
+    def estimator(cls, settings: EmbedSettings) -> InputCounter:
+        """Counts texts and images in place of sending them."""
+        from vecferry.transforms.embed.estimate import InputCounter
+
+        return InputCounter(settings)
 
     def check(self) -> None:
         """Makes one real call with a short text; raises JobError unless it gives a good vector."""

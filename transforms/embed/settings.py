@@ -361,6 +361,17 @@ class EmbedSettings(StepSettings):
         """The vector columns that are added, with their dimension."""
         return {c.embedding_column_name: self.dimension for c in self.embedding_columns}
 
+    def calls(self) -> list[str]:
+        """Where texts and images go."""
+        return [url for url in (self.url, self.other_url) if url is not None]
+
+    def with_deadline(self, seconds: float) -> Self:
+        """A deadline of the step's own, shortened to `seconds`."""
+        own = self.retry_deadline_seconds
+        if own is None or own <= seconds:
+            return self
+        return self.model_copy(update={"retry_deadline_seconds": seconds})
+
     def makers(self) -> dict[str, Maker]:
         """What makes the vectors of each column that is added."""
         provider, model = self.model_provider, self.shown_model

@@ -9,14 +9,14 @@ from typing import Any
 from vecferry.beam import MakeOperator, OperatorTransform
 from vecferry.pipelines import registry
 from vecferry.rows import Change
-from vecferry.settings import Settings
-from vecferry.steps import Counts, Emitted, Stamp, StepContext
+from vecferry.settings import StepSettings
+from vecferry.steps import Counts, Emitted, Stamp, StepContext, Target
 
 KEPT: list[Change] = []
 """What was written, by all runs of this process since it was cleared."""
 
 
-class MemorySettings(Settings):
+class MemorySettings(StepSettings):
     """The columns that each row must have."""
 
     column: list[str]
@@ -50,7 +50,7 @@ class Keeper:
         """Nothing to let go of."""
 
 
-class MemoryTarget:
+class MemoryTarget(Target):
     """A target that is always there."""
 
     def __init__(self, settings: MemorySettings, connection: None, context: StepContext) -> None:

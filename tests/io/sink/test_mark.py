@@ -224,7 +224,7 @@ def test_a_launcher_that_does_not_wait_moves_no_alias() -> None:
 def test_a_writer_without_a_named_target_can_not_be_sent_elsewhere(bench: Bench) -> None:
     """A connector of one's own need not know of it."""
     bench.job["steps"][3] = memory_sink.step()
-    assert "memory has no target to name anew" in refused(bench, "--into", "x")
+    assert "this step has no target to name anew" in refused(bench, "--into", "x")
 
 
 def test_tables_have_no_alias(bench: Bench) -> None:

@@ -130,7 +130,7 @@ def test_a_source_without_an_end_is_refused_on_spark(bench: Bench, listener: int
     bench.sources["Vectors"]["endpoint"] = "http://milvus:19530"
     with pytest.raises(JobError, match="catch-up run"):
         chosen(bench, "SparkRunner", f"--job_endpoint=127.0.0.1:{listener}")
-    assert TickSettings.endless
+    assert TickSettings().endless
 
 
 def test_streams_are_no_more_than_the_job_allows(bench: Bench, listener: int) -> None:

@@ -1,0 +1,81 @@
+"""Counts the texts and images that an embedding step would send, for an estimate.
+
+Apart from `vecferry.transforms.embed.engine` because nothing here calls an endpoint.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from collections import Counter
+
+from vecferry.errors import TerminalError
+from vecferry.rows import Change, Reject
+from vecferry.transforms.embed.long import estimate_tokens, inputs_of
+from vecferry.transforms.embed.settings import EmbedSettings
+from vecferry.transforms.embed.text import input_maker
+
+
+class InputCounter:
+    """Stands in for an embedding step; an `Estimator`.
+
+    Images are told apart by what the rows say, for none is loaded.
+    """
+
+    def __init__(self, settings: EmbedSettings) -> None:
+        self._makers = [input_maker(c, settings) for c in settings.embedding_columns]
+        self._batch_size, self._images_at_once = settings.batch_size, settings.images_at_once
+        self._may_be_empty = settings.skip_empty_value
+        limit = settings.model.tokens if settings.model else None
+        self._inputs_of = functools.partial(inputs_of, limit=limit, over=settings.over_limit)
+        self._alone = 0
+        self._counts, self._seen, self._images = Counter[str](), set[bytes](), set[bytes]()
+        self._sent = set[bytes]()
+        self._vectors = dict.fromkeys(c.embedding_column_name for c in settings.embedding_columns)
+
+    def process(self, change: Change) -> Change | Reject | None:
+        """The row with None in place of its vectors."""
+        try:
+            inputs = [make(change) for make in self._makers]
+        except TerminalError as e:
+            return Reject("", "", e.reason, str(e), row=change)
+        if not (all(inputs) or self._may_be_empty):
+            return Reject("", "", "empty-text", "there is no text", row=change)
+        for one in filter(None, inputs):
+            if isinstance(one, str):
+                self._count(one)
+            else:
+                self._counts["images"] += 1
+                self._images.add(_digest(one.value))
+        return change.with_columns(self._vectors)
+
+    def _count(self, text: str) -> None:
+        self._counts["texts"] += 1
+        digest = _digest(text)
+        if digest in self._seen:
+            return
+        self._seen.add(digest)
+        inputs, alone = self._inputs_of(text)
+        self._alone += alone
+        for one in inputs:
+            digest = _digest(one)
+            if digest not in self._sent:
+                self._sent.add(digest)
+                self._counts["tokens"] += estimate_tokens(one)
+
+    def estimate(self) -> dict[str, int]:
+        """Texts, images, tokens and requests; tokens are estimated, the rest is counted."""
+        packed = len(self._sent) - self._alone
+        requests = self._alone + math.ceil(packed / self._batch_size)
+        return {
+            **self._counts,
+            "distinct_texts": len(self._seen),
+            "distinct_images": len(self._images),
+            "requests": requests + math.ceil(len(self._images) / self._images_at_once),
+        }
+
+
+def _digest(value: str | bytes) -> bytes:
+    data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+    return hashlib.blake2b(data, digest_size=16).digest()
