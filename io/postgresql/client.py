@@ -66,6 +66,7 @@ def _open(given: TableConnection, database: str, silence: float | None) -> Any:
     tls = {"sslmode": _SSL_MODES[given.tls_mode]}
     if given.tls_mode == "verify":
         tls["sslrootcert"] = given.ca_cert or "system"
+    seconds = CONNECT_SECONDS if silence is None else min(CONNECT_SECONDS, max(2, round(silence)))
     connection = _bounded_connection().connect(
         host=given.host,
         port=given.port,
@@ -73,7 +74,7 @@ def _open(given: TableConnection, database: str, silence: float | None) -> Any:
         password=str.__str__(given.password) or None,
         dbname=database,
         autocommit=True,
-        connect_timeout=CONNECT_SECONDS,
+        connect_timeout=seconds,  # less than 2 would count as 2
         client_encoding="UTF8",
         application_name=APPLICATION,
         **_KEEP_ALIVE,

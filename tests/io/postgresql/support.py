@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import os
+import signal
 import uuid
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tests.services.postgres import DATABASE, PASSWORD, USER, Postgres
 from tests.services.server import eventually, running
 from vecferry.io.hologres import HologresConnection, HologresSettings
+from vecferry.io.hologres.target import HologresTarget
 from vecferry.io.postgresql import PostgresConnection, PostgresWriterSettings
 from vecferry.io.postgresql.target import PostgresTarget
 from vecferry.process import end_run
@@ -20,6 +26,34 @@ KINDS = {
     "postgresql": (PostgresWriterSettings, PostgresConnection, {"type": "vector"}),
     "hologres": (HologresSettings, HologresConnection, {"type": "float4[]"}),
 }
+TARGETS = {"postgresql": PostgresTarget, "hologres": HologresTarget}
+
+
+def backends(server: Postgres) -> list[int]:
+    """The server's processes that serve connections of vecferry."""
+    with server.client() as connection:
+        found = connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'vecferry'"
+        ).fetchall()
+    return [pid for (pid,) in found]
+
+
+def processes(server: Postgres) -> list[int]:
+    """The server itself and its backends."""
+    first, *_ = (server.data / "d" / "postmaster.pid").read_text().split()
+    return [int(first), *backends(server)]
+
+
+@contextlib.contextmanager
+def stopped(numbers: Iterable[int]) -> Iterator[None]:
+    """Stops processes of a server, which go on in the end."""
+    for process in numbers:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in numbers:
+            os.kill(process, signal.SIGCONT)
 
 
 class Tables(SinkPlace):
@@ -50,11 +84,14 @@ class Tables(SinkPlace):
             {"schemaCreateMode": "createIfNotExist", **given, **more}
         )
 
-    def unprepared(self, connection: Any = None, **more: Any) -> PostgresTarget:
+    def unprepared(
+        self, connection: Any = None, retry_deadline: float = 300, **more: Any
+    ) -> PostgresTarget:
         """A target as the launcher has it before it has done anything."""
-        context = self.context()
+        context = dataclasses.replace(self.context(), retry_deadline=retry_deadline)
         self._runs.append(context.run)
-        return PostgresTarget(self.settings(**more), connection or self.connection(), context)
+        kind = TARGETS[self.step_type]
+        return kind(self.settings(**more), connection or self.connection(), context)
 
     def target(self, **settings: Any) -> PostgresTarget:
         target = self.unprepared(**settings)

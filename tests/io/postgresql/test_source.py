@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.io.mysql.test_source import types_of, value_of
+from tests.io.postgresql.support import backends, stopped
 from tests.io.tables.support import Place, by_origin, place, read_all
 from tests.services.postgres import Postgres, PostgresTls
 from vecferry.errors import FatalError, JobError, TransientError
@@ -162,6 +163,21 @@ def test_a_silent_server_counts_as_away(db: Place) -> None:
     with pytest.raises(TransientError, match=r"does not answer: it was silent for 0\.2 s"):
         read_all(reader)
     assert time.monotonic() - begun < 10
+
+
+def test_a_backend_that_stops_while_it_is_read_costs_no_row(db: Place) -> None:
+    """The rows behind the last one come over another connection, each once."""
+    table = db.table("id INT PRIMARY KEY")
+    db.server.execute(f"INSERT INTO {table} SELECT generate_series(0, 4999)")
+    reader = db.reader({"table": table})
+    reader.read_seconds = 0.5
+    (split,) = reader.splits()
+    items = reader.read(split)
+    ids = [next(items)["id"]]
+    with stopped(backends(db.server)):
+        ids += [row["id"] for row in items]
+    assert ids == list(range(5000))
+    assert reader.counts.values["source-retries"] == 1
 
 
 def test_a_connection_that_breaks_in_a_count_is_a_lost_one(db: Place) -> None:

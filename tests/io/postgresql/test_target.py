@@ -15,9 +15,9 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
-from tests.io.postgresql.support import KEY, NUMBER, TEXT, Tables
+from tests.io.postgresql.support import KEY, NUMBER, TEXT, Tables, backends, processes, stopped
 from tests.services.postgres import DATABASE, PASSWORD, USER, PostgresTls
-from tests.services.server import running
+from tests.services.server import eventually, running
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError
 from vecferry.io.postgresql import PostgresConnection, WriteToPostgres
 from vecferry.io.postgresql.client import classify, connect
@@ -158,6 +158,49 @@ def test_connections_that_the_server_ends_cost_no_row(tables):
     assert len(emitted) == target.row_count() == 2000
     assert not any(isinstance(item, Reject) for item, _ in emitted)
     assert operator.counts.values["write-retries"] > 0
+
+
+def test_a_backend_that_stops_costs_no_row_and_does_not_come_too_late(tables):
+    """Its rows go over another connection; once it goes on, it changes nothing any more."""
+    others = set(backends(tables.server))
+    target = tables.target(batchSize=50)
+    target.answer_seconds = 0.5
+    write(target, rows(200))
+    numbers = set(backends(tables.server)) - others
+    assert numbers
+    with stopped(numbers):
+        operator = target.operator()
+        again = [{**row, "text": "second"} for row in rows(200)]
+        written, rejects = write(target, again, operator)
+        assert (len(written), rejects) == (200, [])
+        assert operator.counts.values["write-retries"] > 0
+        written, rejects = write(target, [{**row, "text": "third"} for row in rows(200)])
+        assert (len(written), rejects) == (200, [])
+    eventually(lambda: numbers.isdisjoint(backends(tables.server)))
+    assert tables.ask("SELECT DISTINCT text, count(*) FROM @t GROUP BY text") == [("third", 200)]
+
+
+def test_a_server_that_stops_is_given_up_within_the_deadline(tables):
+    """The run fails, rather than wait for ever; the next run loses no row."""
+    target = tables.target(retry_deadline=2)
+    operator = target.operator()
+    with stopped(processes(tables.server)), pytest.raises(TransientError, match="does not answer"):
+        write(target, rows(20), operator)
+    written, rejects = write(tables.target(), rows(20))
+    assert (len(written), rejects) == (20, [])
+    assert target.row_count() == 20
+
+
+def test_a_lock_that_is_held_too_long_is_given_up_within_the_deadline(tables):
+    """A server that waits is as silent as one that stopped."""
+    target = tables.target(retry_deadline=1)
+    write(target, rows(20))
+    with tables.server.client(autocommit=False) as holder:
+        holder.execute(f'SELECT * FROM "{tables.table}" FOR UPDATE')
+        with pytest.raises(TransientError, match="it was silent for 1 s"):
+            write(target, [{**row, "text": "second"} for row in rows(20)])
+        holder.rollback()
+    assert target.row_count() == 20
 
 
 def test_a_table_that_vanishes_in_a_run_ends_it(tables):
