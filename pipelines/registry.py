@@ -232,16 +232,17 @@ def _listed(found: Any, name: str, wanted: type[Any]) -> tuple[Any, ...]:
 
 
 def load(name: str) -> Any:
-    """What ``module:Name`` names. Raises JobError if either does not exist."""
+    """What ``module:Name`` names. Raises JobError if a stranger's class can't be imported."""
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as e:
-        if not f"{module}.".startswith(f"{e.name}."):  # something that the module imports
+    except (ImportError, AttributeError) as e:
+        if module.startswith("vecferry."):
             raise
-        raise JobError(f"{name}: {e}; correct the kind that names it") from e
-    except AttributeError as e:
-        raise JobError(f"{name}: {e}; correct the kind that names it") from e
+        raise JobError(
+            f"{name} can't be imported: {e}; correct the kind that names it, or install what "
+            "the module needs"
+        ) from e
 
 
 _default = Registry()

@@ -249,7 +249,10 @@ def _embedding_of(resolved: ResolvedJob, column: str | None) -> tuple[ResolvedSt
 def schema() -> None:
     """Prints the JSON Schema of jobs."""
     from vecferry.pipelines.job.schema import job_schema
+    from vecferry.pipelines.registry import default
 
+    for problem in default().problems():
+        click.echo(f"warning: {problem}", err=True)
     click.echo(_json(job_schema()).decode())
 
 

@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import vecferry
+from tests.code import SHARED
 from tests.services import flink, spark
 from vecferry.pipelines.cli import app as cli
 from vecferry.pipelines.cluster import worker
@@ -164,7 +165,7 @@ def test_the_image_gets_a_wheel_that_is_whole(tmp_path: Path) -> None:
         for path in (ROOT / part).rglob("*")
         if path.suffix in (".py", ".yaml")
     }
-    wanted |= {f"vecferry/{p.name}" for p in (ROOT / "src" / "vecferry").iterdir() if p.is_file()}
+    wanted |= {str(path.relative_to(ROOT / "src")) for path in SHARED} | {"vecferry/py.typed"}
     assert wanted - packed == set()
     templates = {Path(p) for p in packed if p.endswith(".yaml")}
     assert {p.stem for p in templates if p.parent.name == "templates"} == {

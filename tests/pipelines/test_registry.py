@@ -221,10 +221,15 @@ def test_entry_points_are_asked_of_the_installed_packages() -> None:
     [
         ("no_such_module.kind:Settings", "No module named 'no_such_module'"),
         ("json:Setings", "has no attribute 'Setings'"),
+        ("needs_a_client:Settings", "No module named 'no_such_client'"),
     ],
 )
-def test_a_class_that_is_not_there_is_told(name: str, told: str) -> None:
-    """With the name that a kind gives, as it was its author's slip."""
+def test_a_class_that_can_not_be_imported_is_told(
+    name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the name that a kind gives: the kind is wrong, or what its module needs is missing."""
+    (tmp_path / "needs_a_client.py").write_text("import no_such_client")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(JobError, match=told) as raised:
         load(name)
     assert "correct the kind that names it" in str(raised.value)

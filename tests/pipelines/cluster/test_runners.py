@@ -6,11 +6,13 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 
+from tests.io.sink import memory as memory_sink
 from tests.pipelines.support import Bench, rows
 from tests.shared.endless_source import TickSettings
 from vecferry.errors import JobError
@@ -176,6 +178,29 @@ def test_a_worker_says_all_that_it_lacks(bench: Bench) -> None:
     text = complaint(missing(needs))
     for words in ("2.7", "vecferry==9.9", "vecferry[milvus]", "no NO_SUCH_SECRET"):
         assert words in text
+
+
+def test_a_worker_needs_the_package_that_a_step_is_from(bench: Bench) -> None:
+    """In the client's version; a step that a program registered itself needs its module there."""
+    names = ("MemorySettings", "MemoryTarget", "KeepRows")
+    kind = registry.Kind("memory", "writer", *(f"tests.io.sink.memory:{name}" for name in names))
+    found = SimpleNamespace(KINDS=(kind,))
+    dist = SimpleNamespace(name="pytest", version="0")
+    point = SimpleNamespace(name="memory", value="x", module="x", dist=dist, load=lambda: found)
+    bench.job["steps"][-1] = memory_sink.step()
+    needs = worker_requirements(resolved(bench))
+    assert needs["modules"] == ["tests"]
+    assert missing({**needs, "modules": ["no_such_module"]})[0].startswith(
+        "it lacks no_such_module"
+    )
+    with registry.using(registry.Registry(entry_points=lambda: [point])):
+        needs = worker_requirements(resolved(bench))
+    assert needs["modules"] == []
+    assert needs["packages"]["pytest"] == pytest.__version__
+    assert missing(needs) == []
+    needs["packages"]["pytest"] = "0.0"
+    (problem,) = missing(needs)
+    assert "pip install 'pytest==0.0' there" in problem
 
 
 def test_what_a_runner_says_is_cut_down_to_what_matters() -> None:
