@@ -6,7 +6,6 @@ is refused because of it, and when it is written.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,8 +14,6 @@ import orjson
 
 from vecferry.settings import Maker
 from vecferry.steps import StepContext
-
-logger = logging.getLogger(__name__)
 
 NAME = "vecferry"
 """The key in a store's metadata under which the mark stands."""
@@ -162,10 +159,3 @@ class Marking:
     def _different(self) -> list[tuple[str, Maker, Maker]]:
         found, job = self.found or {}, self.job
         return [(f, found[f], job[f]) for f in job if f in found and found[f] != job[f]]
-
-
-def tell_once(context: StepContext, kind: str, notes: list[str]) -> list[str]:
-    """Logs notes for people, each once in a run and process; gives them."""
-    for text in notes:
-        context.scope.note_once(logger, context.step, text)
-    return notes
