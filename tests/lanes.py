@@ -32,6 +32,7 @@ GROUPS = {
     "io/sink/test_mark_contract": "milvus",
     "pipelines/test_vendor_jobs_servers": "milvus",
     "pipelines/test_beam_yaml": "tables",
+    "contracts/test_sources": "tables",
     "io/tables/test_contract": "tables",
     "io/tables/test_faults": "tables",
     "io/mysql/test_source": "tables",
