@@ -169,14 +169,11 @@ MAY_GUESS = {
     "vecferry.pipelines.job.documents._Loader",
     "vecferry.pipelines.job.documents._Loader.construct_mapping",
     "vecferry.pipelines.job.documents._parse_yaml",
-    "vecferry.transforms.embed.caller.Caller._blame",
     "vecferry.transforms.embed.endpoints.local._load",
-    "vecferry.transforms.embed.endpoints.openai.authorization",
     "vecferry.transforms.embed.endpoints.wire.Wire._buffer",
     "vecferry.transforms.embed.images.address",
     "vecferry.transforms.embed.images.fetch._fault",
     "vecferry.transforms.embed.images.load.ImageLoader._read",
-    "vecferry.transforms.json_extract.extractor.finder",
 }
 """Functions that ask foreign objects for what these may not have."""
 

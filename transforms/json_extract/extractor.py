@@ -1,4 +1,6 @@
-"""Takes values out of the JSON text of a row; no Beam.
+"""Takes values out of the JSON text of a row.
+
+Apart from `transform` because it knows nothing of Beam, and runs without it.
 
 Each source column is parsed once a row. Plain paths (``$.a.b[0]``) are walked here, all others by
 the JSONPath library; both give the same.
@@ -20,6 +22,7 @@ from vecferry.transforms.json_extract.settings import (
     JsonExtractSettings,
     PlainPath,
     compile_path,
+    gives_one,
     plain_path,
 )
 from vecferry.transforms.json_extract.values import CONVERTERS
@@ -93,8 +96,7 @@ def finder(path: str, as_list: bool) -> Find:
     if plain is not None:
         return find_plain(plain)
     compiled = compile_path(path)
-    single = getattr(compiled, "singular_query", bool)()
-    return find_any(compiled, as_list=as_list and not single)
+    return find_any(compiled, as_list=as_list and not gives_one(compiled))
 
 
 class JsonExtractor(Transformer):

@@ -61,6 +61,13 @@ def compile_path(path: str) -> Any:
         ) from None
 
 
+def gives_one(compiled: Any) -> bool:
+    """Whether a compiled path can match one value at most."""
+    import jsonpath
+
+    return isinstance(compiled, jsonpath.JSONPath) and compiled.singular_query()
+
+
 def _one_of(kind: str, known: tuple[str, ...]) -> BeforeValidator:
     def check(value: Any) -> Any:
         folded = value.strip().upper() if isinstance(value, str) else value
