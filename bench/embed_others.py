@@ -55,17 +55,16 @@ def through_urllib3(url: str, rows: int, in_flight: int) -> int:
     """vecferry's engine, but its requests go through urllib3."""
     import urllib3
 
-    from vecferry.transforms.embed.endpoints import http, wire
+    from vecferry.transforms.embed.endpoints import client
+    from vecferry.transforms.embed.endpoints.http import HttpAnswer, HttpTarget
 
     class Pool:
-        def __init__(
-            self, url: str, headers: dict[str, str], *, connections: int, timeout: float
-        ) -> None:
-            self._pool = urllib3.connection_from_url(url, maxsize=connections)
-            self._url, self._timeout = url, timeout
-            self._headers = {"Accept-Encoding": "gzip", **headers}
+        def __init__(self, target: HttpTarget) -> None:
+            self._pool = urllib3.connection_from_url(target.url, maxsize=target.connections)
+            self._url, self._timeout = target.url, target.timeout
+            self._headers = {"Accept-Encoding": "gzip", **target.headers}
 
-        def post(self, body: bytes) -> wire.Response:
+        def send(self, body: bytes) -> HttpAnswer:
             answer = self._pool.urlopen(
                 "POST",
                 self._url,
@@ -75,12 +74,15 @@ def through_urllib3(url: str, rows: int, in_flight: int) -> int:
                 redirect=False,
                 timeout=self._timeout,
             )
-            return wire.Response(answer.status, answer.headers, answer.data)
+            return HttpAnswer(answer.status, answer.headers, answer.data)
+
+        def reach(self) -> None:
+            self._pool.urlopen("HEAD", self._url)
 
         def close(self) -> None:
             self._pool.close()
 
-    http.Wire = Pool  # type: ignore[misc, assignment]
+    client.open_http = Pool  # type: ignore[assignment]
     return through_engine(url, rows, in_flight)
 
 

@@ -180,7 +180,7 @@ def run_ours(path: Path, sink: str, folder: Path) -> tuple[int, float]:
     job, sources = write_job(path, sink, folder)
     settings = {"modelProvider": "local", "dimension": DIMENSION, "embeddingColumns": []}
     settings["embeddingColumns"] = [{"sourceColumnNames": ["a"], "embeddingColumnName": "b"}]
-    LocalEndpoint(EmbedSettings.model_validate(settings), 1).embed(["warm"])
+    LocalEndpoint(EmbedSettings.model_validate(settings).endpoint_spec, 1).embed(["warm"])
     report = folder / "report.json"
     begun = time.monotonic()
     arguments = ["run", str(job), "--data-sources", str(sources), "--report", str(report)]

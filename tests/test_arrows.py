@@ -41,11 +41,7 @@ KNOWN_ARROWS = {
 }
 """Arrows that no rule allows. Cut them; add none."""
 
-KNOWN_CIRCLES = {
-    ("transforms/embed/endpoints", "transforms/embed"),
-    ("transforms/embed/endpoints", "transforms/embed/images"),
-    ("transforms/embed/images", "transforms/embed"),
-}
+KNOWN_CIRCLES: set[tuple[str, str]] = set()
 """Arrows against the stream: each closes a circle of rooms. Cut them; add none."""
 
 
@@ -155,13 +151,6 @@ KNOWN_ALONE = {
     "vecferry.pipelines.run.progress",
     "vecferry.pipelines.run.summary",
     "vecferry.pipelines.templates.values",
-    "vecferry.transforms.embed.engine",
-    "vecferry.transforms.embed.images.engine",
-    "vecferry.transforms.embed.images.fetch",
-    "vecferry.transforms.embed.images.load",
-    "vecferry.transforms.embed.images.prepare",
-    "vecferry.transforms.embed.models",
-    "vecferry.transforms.json_extract.extractor",
 }
 """Modules with one importer that do not say why they stand apart. Say it or join them; add none."""
 

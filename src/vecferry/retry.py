@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import math
 import random
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -41,6 +42,22 @@ def http_date(value: str | None) -> datetime | None:
     except ValueError:
         return None
     return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+
+
+class Clock:
+    """Time, as retries and quotas see it; a test may give one in which nothing takes long."""
+
+    def now(self) -> float:
+        """Seconds since some moment; it never goes back."""
+        return time.monotonic()
+
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
+        """Waits until `seconds` are over or `stop` is set; whether it is set."""
+        return stop.wait(seconds)
+
+
+CLOCK = Clock()
+"""The time of the machine."""
 
 
 class Backoff:

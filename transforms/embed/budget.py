@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from vecferry.errors import TerminalError
-from vecferry.process import RunState, once, run_state
+from vecferry.process import RunState, run_state
 from vecferry.steps import StepContext
 from vecferry.transforms.embed.endpoints.base import BadResponseError, PoisonError
 
@@ -129,4 +129,4 @@ def ledger_of(context: StepContext) -> Ledger:
         state = run_state(context.run, context.reject_limit)
         return Ledger(state, context.request_budget, context.token_budget, context.share)
 
-    return once(("embed-ledger", context.run), make)
+    return context.scope.get("embed-ledger", make)

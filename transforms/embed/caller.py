@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vecferry.errors import FatalError, TerminalError, TransientError
-from vecferry.retry import Backoff
+from vecferry.retry import CLOCK, Backoff, Clock
 from vecferry.transforms.embed.budget import Ledger, OverBudgetError
 from vecferry.transforms.embed.endpoints.base import (
     Answer,
     BadResponseError,
+    Content,
     DimensionError,
     Endpoint,
     PoisonError,
@@ -73,14 +74,16 @@ class Caller:
         what: str,
         deadline: float | None,
         closed: threading.Event,
+        clock: Clock = CLOCK,
     ) -> None:
         self._endpoint, self._pacer, self._ledger = endpoint, pacer, ledger
         self._counts_tokens = pacer.counts_tokens or ledger.counts_tokens
         self._what, self._deadline, self._closed = what, deadline, closed
+        self._clock = clock
         self._ended: Exception | None = None  # what failed the bundle: nothing is asked after it
         self._fits = False  # whether the endpoint ever gave the right dimension
 
-    def __call__(self, inputs: list[str]) -> Outcome:
+    def __call__(self, inputs: list[Content]) -> Outcome:
         """The outcome of a batch; never raises."""
         out = Outcome([None] * len(inputs), error=self._ended)
         if self._ended is None:
@@ -92,15 +95,16 @@ class Caller:
                 out.error = self._ended = e
         return out
 
-    def _blame(self, inputs: list[str], out: Outcome) -> None:
-        """Raises FatalError where it is the request that is refused, not what a text says.
+    def _blame(self, inputs: list[Content], out: Outcome) -> None:
+        """Raises FatalError if the request is refused, whatever its texts say.
 
-        Where every text of a batch was refused, and none of another ever taken, a harmless one is
-        asked for: else a wrong parameter would have all rows rejected, at two requests each.
+        If every text of a batch was refused, and no text of another batch was ever taken, a
+        harmless one is asked for. Otherwise a wrong parameter would have all rows rejected, at two
+        requests each.
         """
-        if not all(type(text) is str for text in inputs):
+        if not all(isinstance(text, str) for text in inputs):
             return
-        if not all(getattr(fate, "reason", "") == "refused-input" for fate in out.fates):
+        if not all(_is_refused(fate) for fate in out.fates):
             return
         try:
             out.tokens += self._send([HARMLESS], out).tokens
@@ -113,7 +117,9 @@ class Caller:
         except (BadResponseError, OverBudgetError):
             pass
 
-    def _embed(self, inputs: list[str], at: int, out: Outcome, known: PoisonError | None) -> bool:
+    def _embed(
+        self, inputs: list[Content], at: int, out: Outcome, known: PoisonError | None
+    ) -> bool:
         """Gives inputs their fates, from place `at` on; True where all of them are vectors.
 
         A part that is `known` to hold a poison, because the whole was refused and its other half
@@ -148,7 +154,7 @@ class Caller:
         right = self._embed(inputs[half:], at + half, out, fault if certain else None)  # type: ignore[arg-type]
         return left and right
 
-    def _split(self, inputs: list[str], at: int, out: Outcome, limit: int) -> bool:
+    def _split(self, inputs: list[Content], at: int, out: Outcome, limit: int) -> bool:
         good = True
         for i in range(0, len(inputs), limit):
             good &= self._embed(inputs[i : i + limit], at + i, out, None)
@@ -159,14 +165,14 @@ class Caller:
             return TerminalError(str(fault), fault.reason)
         return TerminalError(f"{fault}, twice", "bad-response")
 
-    def _send(self, inputs: list[str], out: Outcome) -> Answer:
+    def _send(self, inputs: list[Content], out: Outcome) -> Answer:
         backoff: Backoff | None = None
         cost = sum(map(estimate_tokens, inputs)) if self._counts_tokens else 0
-        first = time.monotonic()
+        first = self._clock.now()
         bad = 0
         while True:
             self._pacer.acquire(cost, self._sleep)
-            started = time.monotonic()
+            started = self._clock.now()
             try:
                 answer = self._ask(inputs, cost, out)
                 self._pacer.passed()
@@ -174,10 +180,6 @@ class Caller:
             except PoisonError:
                 self._pacer.passed()
                 raise
-            except DimensionError as e:
-                if not self._fits:
-                    raise FatalError(f"{self._what}: {e}") from e
-                fault: Exception = e
             except BadResponseError as e:
                 fault = e
             except ThrottledError as e:
@@ -186,7 +188,9 @@ class Caller:
                 self._give_up_throttled(first, e)
                 continue
             except TransientError as e:
-                backoff = backoff or Backoff(deadline=self._deadline, cap=LONGEST_WAIT)
+                backoff = backoff or Backoff(
+                    deadline=self._deadline, cap=LONGEST_WAIT, clock=self._clock.now
+                )
                 wait = backoff.next_wait(e.retry_after)
                 if wait is None:
                     raise self._gave_up(backoff.tries, first, e) from e
@@ -194,13 +198,25 @@ class Caller:
                 self._sleep(wait)
                 continue
             bad += 1
-            if bad > 1 and isinstance(fault, DimensionError) and len(inputs) > 1:
-                raise FatalError(f"{self._what}: {fault}; before, it gave others") from fault
             if bad > 1:
+                self._require_size(fault, len(inputs))
                 raise fault
             out.retries += 1
 
-    def _ask(self, inputs: list[str], cost: int, out: Outcome) -> Answer:
+    def _require_size(self, fault: BadResponseError, count: int) -> None:
+        """Raises FatalError if the model gives vectors of another size than the step wants.
+
+        One answer does not show this: a model that gives the right size may answer wrongly now and
+        then, and its first answers may come in any order. The same request is asked for twice.
+        """
+        if not isinstance(fault, DimensionError):
+            return
+        if not self._fits:
+            raise FatalError(f"{self._what}: {fault}") from fault
+        if count > 1:
+            raise FatalError(f"{self._what}: {fault}; before, it gave others") from fault
+
+    def _ask(self, inputs: list[Content], cost: int, out: Outcome) -> Answer:
         started = time.perf_counter()
         try:
             booking = self._ledger.book(cost)
@@ -221,7 +237,7 @@ class Caller:
         return answer
 
     def _sleep(self, seconds: float) -> None:
-        if self._closed.wait(seconds):
+        if self._clock.wait(self._closed, seconds):
             raise TransientError(f"{self._what}: the bundle ended while its requests were waiting")
 
     def _give_up_throttled(self, first: float, e: ThrottledError) -> None:
@@ -231,14 +247,14 @@ class Caller:
             return
         if (e.retry_after or 0) > max(self._deadline, LEAST_PATIENCE):
             raise self._gave_up(1, first, e) from e
-        if time.monotonic() - since > self._deadline:
+        if self._clock.now() - since > self._deadline:
             raise TransientError(
                 f"{self._what}: gave up, every request was refused for {self._deadline:g} s: {e}"
             ) from e
 
     def _gave_up(self, tries: int, first: float, e: TransientError) -> TransientError:
         assert self._deadline is not None
-        why = f"gave up after {tries} tries in {time.monotonic() - first:.0f} s"
+        why = f"gave up after {tries} tries in {self._clock.now() - first:.0f} s"
         if (e.retry_after or 0) > self._deadline:
             why = (
                 f"the endpoint asks to be left alone for {e.retry_after:,.0f} s, which is too long"
@@ -247,3 +263,7 @@ class Caller:
             f"{self._what}: {why} (retryDeadlineSeconds {self._deadline:g}); run the job again "
             f"when the endpoint is back: {e}"
         )
+
+
+def _is_refused(fate: Fate) -> bool:
+    return isinstance(fate, TerminalError) and fate.reason == "refused-input"

@@ -1,41 +1,59 @@
 """The embedding engine: rows in, rows with vectors out, every text and image paid for once.
 
-Inputs are packed over rows into full batches and carried to the endpoint by several threads; what
+Inputs are packed over rows into full batches and carried to the endpoint by several threads. What
 comes back is taken up on the bundle's own thread, which also counts. While all requests are under
 way as many batches again stand ready, so that the endpoint is never kept waiting by a slow sink;
 then `process` waits, which holds the reader back.
+
+Apart from `transform` because the engine knows nothing of Beam, and runs without it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from vecferry.errors import JobError, TerminalError, TransientError
+from vecferry.errors import FatalError, JobError, TerminalError, TransientError
+from vecferry.retry import CLOCK, Clock
 from vecferry.rows import DELETE, INSERT, Change
 from vecferry.steps import Counts, Emitted, Stamp, StepContext, Transformer
 from vecferry.transforms.embed.budget import ledger_of
-from vecferry.transforms.embed.caller import Caller, Fate
-from vecferry.transforms.embed.endpoints.base import Vector
-from vecferry.transforms.embed.images.content import Image, ImageSource
+from vecferry.transforms.embed.caller import Caller, Fate, Outcome
+from vecferry.transforms.embed.endpoints.base import Content, Image, Vector
+from vecferry.transforms.embed.images.content import ImageSource
 from vecferry.transforms.embed.long import is_long, mean_vector, pieces_of
-from vecferry.transforms.embed.outbox import Outbox
+from vecferry.transforms.embed.messages import Message
+from vecferry.transforms.embed.outbox import Input, Limits, Outbox, Waiting
 from vecferry.transforms.embed.settings import EmbedSettings
 from vecferry.transforms.embed.shared import shared_of, text_key
 from vecferry.transforms.embed.text import input_maker
+
+if TYPE_CHECKING:
+    from vecferry.transforms.embed.estimate import InputCounter
+    from vecferry.transforms.embed.images.engine import Images
+    from vecferry.transforms.embed.images.load import HasFiles, Loaded
+    from vecferry.transforms.embed.images.messages import Load
+
+BUNDLE_SECONDS = 300.0
+"""What a bundle of an endless job waits for an endpoint before it is replayed."""
+CHECK_SECONDS = 10.0
+LEAST_WINDOW = 4096
+"""Plain rows that may wait at once, where the batches under way allow no more anyway."""
 
 
 class Row:
     """A row inside the engine; `item` is what will leave for it, once that is known."""
 
-    __slots__ = ("change", "item", "missing", "stamp", "vectors")
+    __slots__ = ("change", "held", "item", "missing", "stamp", "vectors")
 
     def __init__(self, change: Change, stamp: Stamp) -> None:
         self.change, self.stamp = change, stamp
         self.item: Any = None
         self.vectors: dict[str, Vector | None] = {}
         self.missing = 0
+        self.held = 0  # bytes of its images
 
 
 class Split:
@@ -50,17 +68,6 @@ class Split:
         self.missing = len(pieces)
 
 
-if TYPE_CHECKING:
-    from vecferry.transforms.embed.estimate import InputCounter
-    from vecferry.transforms.embed.images.engine import Images
-
-BUNDLE_SECONDS = 300.0
-"""What a bundle of an endless job waits for an endpoint before it is replayed."""
-CHECK_SECONDS = 10.0
-LEAST_WINDOW = 4096
-"""Plain rows that may wait at once, where the batches under way allow no more anyway."""
-
-
 class Embedder(Transformer):
     """Adds vector columns to rows; an `Operator`.
 
@@ -68,32 +75,53 @@ class Embedder(Transformer):
     or a version) rows leave in the order in which they arrived. A delete passes as it is.
     """
 
-    def __init__(self, settings: EmbedSettings, connection: Any, context: StepContext) -> None:
+    def __init__(
+        self,
+        settings: EmbedSettings,
+        connection: HasFiles | None,
+        context: StepContext,
+        clock: Clock = CLOCK,
+    ) -> None:
         self.counts = Counts()
-        self._settings, self._context = settings, context
+        self._settings, self._context, self._clock = settings, context, clock
         self._columns = [
             (column.embedding_column_name, input_maker(column, settings))
             for column in settings.embedding_columns
         ]
-        self._shared = shared_of(settings, context)
+        self._shared = shared_of(settings, context, clock)
         self._closed = threading.Event()
-        in_flight = 1 if settings.model_provider == "local" else context.in_flight()
+        self._done: SimpleQueue[Message] = SimpleQueue()
+        in_flight = settings.endpoint_spec.in_flight or context.in_flight()
         deadline = _deadline(settings, context)
         caller = self._make_caller(deadline)
-        self._outbox = Outbox(settings, self._shared, caller, in_flight, self.counts, self._arrive)
-        self._images: Images | None = None
-        if settings.takes_images:
-            from vecferry.transforms.embed.images.engine import open_images
-
-            how = {"connection": connection, "deadline": deadline, "closed": self._closed}
-            own = (self.counts, self._arrive, in_flight)
-            self._images = open_images(settings, context, self._shared, self._outbox, *own, **how)
+        limits = Limits.of(settings)
+        self._outbox = Outbox(limits, self._shared, caller, in_flight, self.counts, self._done)
+        self._images = self._open_images(connection, deadline, in_flight)
         self._limit = settings.model.tokens if settings.model else None
         self._window = 4 * in_flight * settings.batch_size
         self._order: deque[Row] = deque()
         self._ready: list[Emitted] = []
         self._ordered = False
         self._inside = 0
+
+    def _open_images(
+        self, connection: HasFiles | None, deadline: float, in_flight: int
+    ) -> Images | None:
+        if not self._settings.takes_images:
+            return None
+        from vecferry.transforms.embed.images.engine import Images
+        from vecferry.transforms.embed.images.load import ImageLoader
+
+        load = ImageLoader(
+            self._settings.image_spec,
+            self._shared.image_vector,
+            connection,
+            self._context,
+            deadline=deadline,
+            closed=self._closed,
+            clock=self._clock,
+        )
+        return Images(load, in_flight, self.counts, self._done.put)
 
     def process(self, change: Change, stamp: Stamp = None) -> list[Emitted]:
         """Takes a row; gives the rows that are ready. Waits while the endpoint is behind."""
@@ -105,13 +133,9 @@ class Embedder(Transformer):
             self._settle(row, change)
         else:
             self._take(row)
-        self._outbox.take_up()
-        images = self._images
-        if (
-            self._outbox.full
-            or self._inside >= self._window
-            or (images is not None and images.full)
-        ):
+        while not self._done.empty():
+            self._harvest()
+        if self._outbox.full or self._inside >= self._window or self._images_full:
             self._make_room()
         ready, self._ready = self._ready, []
         return ready
@@ -161,7 +185,7 @@ class Embedder(Transformer):
             content = self._images.one(query)
         if isinstance(content, str | Image):
             caller = self._make_caller(CHECK_SECONDS, queries=True)
-            outcome = caller([content])  # type: ignore[list-item]
+            outcome = caller([content])
             fate = outcome.error or outcome.fates[0]
         else:
             fate = content
@@ -170,13 +194,47 @@ class Embedder(Transformer):
             raise JobError(f"{where}{str(fate).removeprefix(where)}") from fate
         return fate  # type: ignore[no-any-return]
 
+    def take_batch(self, batch: list[Input], outcome: Outcome) -> None:
+        """Gives the rows of a batch their vectors; raises what failed it."""
+        for rows, fate in self._outbox.settle(batch, outcome):
+            self._arrive(rows, fate)
+
+    def take_vector(self, content: Content, vector: Vector | None) -> None:
+        """Gives the rows that wait for an input a vector that comes from elsewhere."""
+        rows = self._outbox.landed(content, vector)
+        if vector is not None:
+            self._arrive(rows, vector)
+
+    def take_image(self, load: Load, result: Loaded) -> None:
+        """Sends an image, or gives its rows what there is; raises what ends the bundle."""
+        if self._images is not None:
+            self._images.landed(load, result)
+        if isinstance(result, Image):
+            for row, name in load.rows:
+                self._outbox.want(result, row, name, looked_up=True)
+        elif isinstance(result, TerminalError) and not isinstance(result, FatalError):
+            self._arrive(load.rows, result)
+        elif isinstance(result, Exception):
+            raise result
+        else:
+            self.counts.add("cache-hits", len(load.rows))
+            self._arrive(load.rows, result.vector)
+
+    def _harvest(self) -> None:
+        """Waits for a message, and does what follows from it."""
+        self._done.get().apply(self)
+
     @property
     def _loading(self) -> bool:
         return self._images is not None and self._images.busy
 
+    @property
+    def _images_full(self) -> bool:
+        return self._images is not None and self._images.full(self._outbox.held)
+
     def _make_caller(self, deadline: float | None, *, queries: bool = False) -> Caller:
         endpoint = self._shared.endpoint
-        if queries and hasattr(endpoint, "for_queries"):
+        if queries:
             endpoint = endpoint.for_queries()
         return Caller(
             endpoint,
@@ -185,6 +243,7 @@ class Embedder(Transformer):
             what=f"step {self._context.step!r}: embedding with {self._settings.shown_model}",
             deadline=deadline,
             closed=self._closed,
+            clock=self._clock,
         )
 
     def _keep_order(self, row: Row) -> None:
@@ -201,7 +260,8 @@ class Embedder(Transformer):
             self._settle(row, self._context.reject(e.reason, str(e), row=row.change))
             return
         if self._images is not None:
-            self._images.enter(row, [text for _, text in texts])
+            row.held = sum(one.weight for _, one in texts if type(one) is ImageSource)
+            self._images.held += row.held
         for name, text in texts:
             if not text:
                 if not self._settings.skip_empty_value:
@@ -228,11 +288,27 @@ class Embedder(Transformer):
     def _want(self, row: Row, name: str, text: Any) -> None:
         row.missing += 1
         if self._images is not None and type(text) is ImageSource:
-            self._images.want(text, row, name)
+            self._want_image(self._images, text, row, name)
         elif self._limit is not None and len(text) > self._limit and is_long(text, self._limit):
             self._want_long(row, name, text, self._limit)
         else:
             self._find(row, name, text)
+
+    def _want_image(self, images: Images, source: ImageSource, row: Row, name: str) -> None:
+        """Finds the vector of an image that was loaded before, or has the image loaded."""
+        known = images.known(source)
+        if isinstance(known, TerminalError):
+            self._arrive([(row, name)], known)
+            return
+        if known is not None:
+            vector = self._shared.cache.get(known)
+            if vector is not None:
+                self.counts.add("cache-hits")
+                self._arrive([(row, name)], vector)
+                return
+            if self._outbox.join(Image(known), row, name):
+                return
+        images.want(source, row, name)
 
     def _want_long(self, row: Row, name: str, text: str, limit: int) -> None:
         """What `overLimit` says of a text that seems too long for its model."""
@@ -268,22 +344,21 @@ class Embedder(Transformer):
 
     def _make_room(self) -> None:
         limit = self._window if self._ordered else max(self._window, LEAST_WINDOW)
-        images = self._images
-        while self._outbox.full or self._inside >= limit or (images is not None and images.full):
+        while self._outbox.full or self._inside >= limit or self._images_full:
             if self._outbox.busy or self._loading:
-                self._outbox.harvest()
+                self._harvest()
             else:
                 self._outbox.flush()  # all that is inside waits for inputs of an unfilled batch
 
     def _drain(self) -> None:
         while self._loading:
-            self._outbox.harvest()
+            self._harvest()
         self._outbox.flush()
         while self._outbox.busy:
-            self._outbox.harvest()
+            self._harvest()
             self._outbox.flush()
 
-    def _arrive(self, rows: list[tuple[Any, str]], fate: Fate) -> None:
+    def _arrive(self, rows: Waiting, fate: Fate) -> None:
         """Gives the rows that wait for a text its vector, or its fault."""
         for row, name in rows:
             if type(row) is Split:
@@ -320,7 +395,7 @@ class Embedder(Transformer):
         self._inside -= 1
         self._ready.append((row.item, row.stamp))
         if self._images is not None:
-            self._images.leave(row)
+            self._images.held -= row.held
 
 
 def _deadline(settings: EmbedSettings, context: StepContext) -> float:

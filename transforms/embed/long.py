@@ -12,8 +12,7 @@ import re
 
 import numpy as np
 
-from vecferry.transforms.embed.endpoints.base import Vector
-from vecferry.transforms.embed.images.content import Content, Image
+from vecferry.transforms.embed.endpoints.base import Content, Image, Vector
 
 MARGIN = 0.9
 _BREAK = re.compile(r"(?s).*(?:[.!?。！？]\s+|\n|[。！？])")
@@ -22,9 +21,8 @@ _SPACE = re.compile(r"(?s).*\s")
 
 def estimate_tokens(text: Content) -> int:
     """About how many tokens a text has; 0 for an empty one. An image knows its own number."""
-    if type(text) is Image:
+    if isinstance(text, Image):
         return text.tokens
-    assert isinstance(text, str)
     if text.isascii():
         return math.ceil(len(text) / 4)
     wide = (len(text.encode("utf-8", "surrogatepass")) - len(text)) / 2

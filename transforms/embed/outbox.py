@@ -1,15 +1,16 @@
 """Inputs on their way to the endpoint: looked up, packed, sent by threads, taken up again.
 
 An input is a text or an image; a batch holds inputs of one kind, and is full by the limits of that
-kind.
+kind. Everything but `_work`, `_keep` and `_land` runs on the bundle's thread.
 
-Everything but `_work`, `_keep` and `_land` runs on the bundle's thread.
+Apart from `engine` because that knows rows, and this module knows inputs only.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
@@ -18,15 +19,21 @@ import numpy as np
 from vecferry.steps import Counts
 from vecferry.threads import DaemonPool, raisable, share_one_arena
 from vecferry.transforms.embed.caller import Caller, Fate, Outcome
-from vecferry.transforms.embed.images.content import Content, Image
+from vecferry.transforms.embed.endpoints.base import Content, Image, Vector
 from vecferry.transforms.embed.long import estimate_tokens
+from vecferry.transforms.embed.messages import BatchBroke, BatchDone, Message, VectorCame
 from vecferry.transforms.embed.settings import EmbedSettings
 from vecferry.transforms.embed.shared import Shared, cache_key
 
 REQUEST_HEAD = 4096
-"""Bytes of a request that are kept for all that is no image."""
+"""Bytes of a request that are kept for everything but images."""
 IMAGE_HEAD = 64
 """Bytes that an image takes in a request beyond its base64."""
+LOOKUP = 64
+"""Inputs that are looked up in the vector cache at once."""
+
+Waiting = list[tuple[Any, str]]
+"""Rows that wait for an input, each with the name of its vector column."""
 
 
 class Input:
@@ -36,7 +43,7 @@ class Input:
 
     def __init__(self, content: Content, row: Any, column: str, alone: bool) -> None:
         self.content, self.alone = content, alone
-        self.rows = [(row, column)]
+        self.rows: Waiting = [(row, column)]
 
 
 class Queue:
@@ -51,54 +58,67 @@ class Queue:
 
 def size_of(content: Content, most_tokens: int | None) -> int:
     """What an input takes of a batch: an image bytes; a text letters, or four times its tokens."""
-    if type(content) is Image:
+    if isinstance(content, Image):
         return -(-len(content.data) // 3) * 4 + IMAGE_HEAD
     if most_tokens is not None:
         return 4 * estimate_tokens(content)
-    return len(content)  # type: ignore[arg-type]
+    return len(content)
 
 
-LOOKUP = 64
-"""Texts that are looked up in the vector cache at once."""
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much goes into one batch: texts, images, bytes, and tokens (None without a bound)."""
+
+    texts: int
+    images: int
+    bytes: int
+    tokens: int | None
+
+    @classmethod
+    def of(cls, settings: EmbedSettings) -> Limits:
+        """The limits of a step's model and provider."""
+        model = settings.model
+        return cls(
+            texts=settings.batch_size,
+            images=settings.images_at_once,
+            bytes=settings.endpoint_spec.request_bytes,
+            tokens=model.request_tokens if model else None,
+        )
 
 
 class Outbox:
     """The inputs of one bundle that have no vector yet; each is in here once.
 
-    `arrive` is called with the rows that wait for an input, as (row, column), and its fate. What
-    else comes to `done` is a pair of something with a method `landed`, and what to call it with.
-    `held` is the number of bytes of the images in here.
+    Messages come to `done`; `settle` and `landed` say which rows get what by them. `held` is the
+    number of bytes of the images in here.
     """
 
     def __init__(
         self,
-        settings: EmbedSettings,
+        limits: Limits,
         shared: Shared,
         caller: Caller,
         in_flight: int,
         counts: Counts,
-        arrive: Callable[[list[tuple[Any, str]], Fate], None],
+        done: SimpleQueue[Message],
     ) -> None:
-        self._shared, self._caller, self._counts, self._arrived = shared, caller, counts, arrive
-        self._dimension = settings.dimension
-        self._most = 2 * in_flight
-        self.done: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
-        self.held = 0
         share_one_arena()
+        self._shared, self._caller, self._counts, self._done = shared, caller, counts, done
+        self._most = 2 * in_flight
+        self.held = 0
         self._pool = DaemonPool(self._work, in_flight, "vecferry-embed")
         self._waiting: dict[Content, Input] = {}
         self._unknown: list[Input] = []  # to be looked up in the vector cache
         self._under_way = self._elsewhere = 0
-        model, most_bytes = settings.model, settings.provider.request_bytes
-        self._most_tokens = model.request_tokens if model else None
+        self._most_tokens = limits.tokens
         # In letters: three bytes each at most but for rare scripts, or four to a token.
-        letters = min(most_bytes // 3, 4 * (self._most_tokens or 1 << 30))
-        self._texts = Queue(settings.batch_size, letters)
-        self._images = Queue(settings.images_at_once, most_bytes - REQUEST_HEAD)
+        letters = min(limits.bytes // 3, 4 * (limits.tokens or 1 << 30))
+        self._texts = Queue(limits.texts, letters)
+        self._images = Queue(limits.images, limits.bytes - REQUEST_HEAD)
 
     @property
     def busy(self) -> bool:
-        """Whether something is under way that `harvest` can wait for."""
+        """Whether something is under way of which a message will come."""
         return bool(self._under_way or self._elsewhere)
 
     @property
@@ -154,43 +174,38 @@ class Outbox:
             if queue.inputs:
                 self._send(queue, all_of_it=True)
 
-    def take_up(self) -> None:
-        """Gives rows the vectors that have come, without waiting."""
-        while not self.done.empty():
-            self.harvest()
+    def settle(self, batch: list[Input], outcome: Outcome) -> Iterator[tuple[Waiting, Fate]]:
+        """The rows of a batch that has come back, with their fates; raises what failed it."""
+        self._under_way -= 1
+        self._count(outcome)
+        if outcome.limit is not None:
+            queue = self._images if isinstance(batch[0].content, Image) else self._texts
+            queue.most = min(queue.most, outcome.limit)
+        if outcome.error is not None:
+            raise outcome.error
+        for one, fate in zip(batch, outcome.fates, strict=True):
+            self._counts.add("cache-misses")
+            yield self._leave(one), fate
 
-    def harvest(self) -> None:
-        """Waits for a batch, or an input sent by another bundle, and gives rows their vectors."""
-        what, result = self.done.get()
-        if type(what) is list:
-            self._under_way -= 1
-            if isinstance(result, Exception):
-                raise result
-            self._count(result)
-            if result.limit is not None:
-                queue = self._images if type(what[0].content) is Image else self._texts
-                queue.most = min(queue.most, result.limit)
-            if result.error is not None:
-                raise result.error
-            for one, fate in zip(what, result.fates, strict=True):
-                self._arrive(one, fate, sent=True)
-        elif type(what) is str or type(what) is Image:
-            self._elsewhere -= 1
-            if result is not None:
-                self._arrive(self._waiting[what], result, sent=False)
-            else:  # the other bundle got none: this one tries itself
-                self._pack(self._waiting[what])
-        else:
-            what.landed(result)
+    def landed(self, content: Content, vector: Vector | None) -> Waiting:
+        """The rows that wait for a vector which came from elsewhere.
 
-    def _arrive(self, one: Input, fate: Fate, *, sent: bool) -> None:
-        """Gives all rows that wait for an input its vector, or its fault."""
-        self._counts.add("cache-misses" if sent else "cache-hits")
+        With None there are no rows: another bundle failed to get the vector, and this one tries.
+        """
+        self._elsewhere -= 1
+        one = self._waiting[content]
+        if vector is None:
+            self._pack(one)
+            return []
+        self._counts.add("cache-hits")
+        return self._leave(one)
+
+    def _leave(self, one: Input) -> Waiting:
         content = one.content
         del self._waiting[content]
-        if type(content) is Image:
+        if isinstance(content, Image):
             self.held -= len(content.data)
-        self._arrived(one.rows, fate)
+        return one.rows
 
     def close(self) -> None:
         """Ends the threads; what was not sent is left."""
@@ -209,7 +224,7 @@ class Outbox:
         if type(content) is str and self._most_tokens is None:
             queue, size = self._texts, len(content)
         else:
-            queue = self._images if type(content) is Image else self._texts
+            queue = self._images if isinstance(content, Image) else self._texts
             size = size_of(content, self._most_tokens)
         if queue.size + size > queue.most_size and queue.inputs:
             self._send(queue, all_of_it=True)
@@ -225,15 +240,19 @@ class Outbox:
         if store is None or not some:
             return
         keys = [self._shared.store_key(one.content) for one in some]
-        found = store.get_many(keys, self._dimension)
+        found = store.get_many(keys, self._shared.dimension)
         for one, key in zip(some, keys, strict=True):
             vector = found.get(key)
             if vector is None:
                 self._pack(one)
             else:
-                name = cache_key(one.content)
-                self._shared.cache.put(name, vector, vector.nbytes + sys.getsizeof(name))
-                self._arrive(one, vector, sent=False)
+                self._shared.keep(one.content, vector)
+                self._post(one.content, vector)
+
+    def _post(self, content: Content, vector: Vector) -> None:
+        """Posts a vector to this bundle itself, which takes it as one that comes from another."""
+        self._elsewhere += 1
+        self._done.put(VectorCame(content, vector))
 
     def _send(self, queue: Queue, *, all_of_it: bool = False) -> None:
         """Hands over what is in a queue: full batches, and the rest where `all_of_it`.
@@ -243,11 +262,11 @@ class Outbox:
         inputs, queue.inputs, queue.size = queue.inputs, [], 0
         least = 1 if all_of_it else queue.most
         contents = [one.content for one in inputs]
-        elsewhere, landed = self._shared.flights.claim(contents, least, self.done)
+        elsewhere, landed = self._shared.flights.claim(contents, least, self._done)
         if elsewhere or landed:
             self._elsewhere += len(elsewhere)
             for content, vector in landed.items():
-                self._arrive(self._waiting[content], vector, sent=False)
+                self._post(content, vector)
             others = {*elsewhere, *landed}
             inputs = [one for one in inputs if one.content not in others]
         if len(inputs) < least:
@@ -265,15 +284,15 @@ class Outbox:
     def _work(self, batch: list[Input]) -> None:
         """Calls the endpoint, in a thread; leaves vectors in the caches before telling anyone."""
         outcome: Outcome | None = None
-        result: Outcome | Exception
-        contents: list[Any] = [one.content for one in batch]
+        message: Message
         try:
-            result = outcome = self._caller(contents)
+            outcome = self._caller([one.content for one in batch])
             self._keep(batch, outcome)
+            message = BatchDone(batch, outcome)
         except BaseException as e:
-            result = raisable(e)
+            message = BatchBroke(raisable(e))
         self._land(batch, outcome)  # whatever happened: others may wait for these
-        self.done.put((batch, result))
+        self._done.put(message)
 
     def _keep(self, batch: list[Input], outcome: Outcome) -> None:
         pairs = zip(batch, outcome.fates, strict=True)

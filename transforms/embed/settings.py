@@ -7,24 +7,20 @@ from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
+from pydantic.alias_generators import to_camel
 
 from vecferry.errors import near, without_query
 from vecferry.kinds import Client
 from vecferry.settings import Maker, SecretText, Settings, StepSettings
 from vecferry.transforms.embed.cache.settings import VectorCacheSettings
-from vecferry.transforms.embed.models import (
-    LOCAL_MODEL,
-    PROVIDERS,
-    Model,
-    Provider,
-    dimension_fault,
-    local_fault,
-    model_of,
-)
+from vecferry.transforms.embed.endpoints.models import Model, dimension_fault
+from vecferry.transforms.embed.endpoints.providers import PROVIDERS, Provider
+from vecferry.transforms.embed.endpoints.spec import EndpointOptions, EndpointSpec
+from vecferry.transforms.embed.images.spec import ImageRules, ImageSpec
 
 
 class EmbeddingColumn(Settings):
-    """Which columns make up a text, or which one an image, and the column of the vector."""
+    """The columns that make up a text, or the one of an image, and the column of the vector."""
 
     source_column_names: tuple[str, ...] = Field(min_length=1)
     embedding_column_name: str = Field(min_length=1)
@@ -65,7 +61,7 @@ def checked_endpoint(url: str) -> str:
         good = False
     if not good:
         raise ValueError(
-            f"endpoint {without_query(url)!r} is no URL: write the base URL, "
+            f"endpoint {without_query(url)!r} is not a URL: write the base URL, "
             "such as https://dashscope.aliyuncs.com/compatible-mode/v1"
         )
     odd = _ODD.search(url)
@@ -77,29 +73,8 @@ def checked_endpoint(url: str) -> str:
     return url.rstrip("/")
 
 
-def key_fault(key: str) -> str | None:
-    """Why a key can't be sent in a header, without showing it; None where it can."""
-    if key.isascii() and key.isprintable():
-        return None
-    return (
-        "apiKey holds a line break or another character that no key has: was it read from a file "
-        "with a line's end?"
-    )
-
-
-def path_fault(name: str) -> str | None:
-    """Why a model's name can't stand in a URL's path; None where it can."""
-    if re.fullmatch(r"[\w.-]+", name, re.ASCII):
-        return None
-    return f"modelName {name!r} can't be a service id: it may hold letters, digits, _ . and -"
-
-
 BATCH_SIZE = 10
-LOCAL_DEFAULTS = {"dimension": 256, "batch_size": 64}
-"""What a `local` step takes where the job says nothing: the model's own size, no small requests."""
-
-
-BAILIAN_MULTIMODAL = "/api/v1/services/embeddings/multimodal-embedding/multimodal-embedding"
+"""Inputs in a request, if neither the job nor the provider or its model says otherwise."""
 
 
 class EmbedSettings(StepSettings):
@@ -135,26 +110,19 @@ class EmbedSettings(StepSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_local(cls, value: Any) -> Any:
+    def _fill(cls, value: Any) -> Any:
+        """What the provider and the model take, where the job says nothing."""
         if not isinstance(value, dict):
             return value
-        if (value.get("modelProvider") or value.get("model_provider")) != "local":
+        provider = PROVIDERS.get(str(value.get("modelProvider") or value.get("model_provider")))
+        if provider is None:
             return value
-        names = {"dimension": ("dimension",), "batch_size": ("batch_size", "batchSize")}
-        missing = {k: d for k, d in LOCAL_DEFAULTS.items() if not any(n in value for n in names[k])}
-        return {**value, **missing}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_single(cls, value: Any) -> Any:
-        """A model that takes fewer inputs than is usual gets as many, where the job says none."""
-        if not isinstance(value, dict) or "batchSize" in value or "batch_size" in value:
-            return value
-        provider = value.get("modelProvider") or value.get("model_provider")
-        model = model_of(str(provider), str(value.get("modelName") or value.get("model_name")))
-        if model is None or model.inputs is None or model.inputs >= BATCH_SIZE:
-            return value
-        return {**value, "batch_size": model.inputs}
+        filled = dict(provider.defaults)
+        model = provider.model(value.get("modelName") or value.get("model_name"))
+        if model is not None and model.inputs is not None and model.inputs < BATCH_SIZE:
+            filled["batch_size"] = model.inputs
+        names = {name: {name, to_camel(name)} for name in filled}
+        return value | {n: given for n, given in filled.items() if not names[n] & value.keys()}
 
     @field_validator("model_provider")
     @classmethod
@@ -198,7 +166,8 @@ class EmbedSettings(StepSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        faults = (*self._connection_faults(), *self._model_faults(), self._image_fault())
+        options = self._options
+        faults = (*self.provider.faults(options), *self._model_faults(), self._image_fault(options))
         problems = [p for p in faults if p]
         if self.append_field_name_enable and self.append_field_name_delimiter is None:
             problems.append(
@@ -209,31 +178,12 @@ class EmbedSettings(StepSettings):
             raise ValueError("; ".join(problems))
         return self
 
-    def _connection_faults(self) -> list[str | None]:
-        provider = self.provider
-        faults: list[str | None] = []
-        if self.model_provider == "local":
-            return [local_fault(self.model_name)]
-        if not self.model_name:
-            faults.append(f"modelName is missing: {self.model_provider} needs one")
-        own_server = self.endpoint is not None or provider.base is None
-        if not self.api_key and (provider.key_needed or not own_server):
-            faults.append(f"apiKey is missing: {self.model_provider} needs one")
-        faults.append(key_fault(self.api_key or ""))
-        if self.protocol == "aiSearch":
-            faults.append(path_fault(self.model_name or "-"))
-        if provider.base is None and self.endpoint is None:
-            faults.append(
-                f"endpoint is missing: {self.model_provider} has no address of its own, "
-                "write the base URL of the deployed service"
-            )
-        return faults
-
     def _model_faults(self) -> list[str | None]:
         model = self.model
         if model is None:
             return []
-        faults = [dimension_fault(self.model_name, model, self.dimension)]
+        name = self.model_name or "the local model"
+        faults = [dimension_fault(name, model, self.dimension)]
         if model.inputs is not None and self.batch_size > model.inputs:
             faults.append(
                 f"batchSize {self.batch_size} is more than the {model.inputs} inputs that "
@@ -241,19 +191,13 @@ class EmbedSettings(StepSettings):
             )
         return faults
 
-    def _image_fault(self) -> str | None:
-        if not self.takes_images:
-            idle = self.image_datasource is not None or self.image_max_pixels is not None
-            text = "imageDatasource and imageMaxPixels are for columns of inputType image, of which"
-            return f"{text} there is none" if idle else None
-        way = "use a multimodal model of bailian or aiSearch (tongyi-embedding-vision-plus, …)"
-        if not self.provider.images:
-            return f"inputType image: modelProvider {self.model_provider} embeds texts only: {way}"
-        if self.model is not None and not self.model.multimodal:
-            return f"inputType image: {self.model_name} embeds texts only: {way}"
-        if self.protocol == "openai":
-            return "inputType image: images have no compatible mode: write the host as endpoint"
-        return None
+    def _image_fault(self, options: EndpointOptions) -> str | None:
+        if self.takes_images:
+            return self.provider.image_fault(options)
+        if self.image_datasource is None and self.image_max_pixels is None:
+            return None
+        text = "imageDatasource and imageMaxPixels are for columns of inputType image, of which"
+        return f"{text} there is none"
 
     @property
     def takes_images(self) -> bool:
@@ -264,11 +208,6 @@ class EmbedSettings(StepSettings):
         """Whether a vector column is of a text or of an image."""
         names = {c.embedding_column_name: c.input_type for c in self.embedding_columns}
         return names[embedding_column]
-
-    @property
-    def multimodal(self) -> bool:
-        """Whether the model is spoken to by a multimodal API; an unknown one, if it gets images."""
-        return self.model.multimodal if self.model is not None else self.takes_images
 
     @property
     def images_at_once(self) -> int:
@@ -283,73 +222,71 @@ class EmbedSettings(StepSettings):
         return known or (self.provider.request_bytes - (64 << 10)) // 4 * 3
 
     @property
+    def image_spec(self) -> ImageSpec:
+        """What the step says of its images."""
+        formats = self.model.image_formats if self.model is not None else None
+        return ImageSpec(
+            rules=ImageRules(
+                model=self.shown_model,
+                most_bytes=self.image_bytes,
+                formats=frozenset(formats) if formats else None,
+                most_pixels=self.image_max_pixels,
+            ),
+            rejects_unreachable=self.image_unreachable == "reject",
+            trusted=self.trusted_endpoints,
+            allow_private=self.allow_private_addresses,
+            timeout=self.timeout_seconds,
+        )
+
+    @property
     def provider(self) -> Provider:
-        """How the provider is spoken to."""
+        """The provider, which knows its addresses and protocols."""
         return PROVIDERS[self.model_provider]
 
     @property
     def model(self) -> Model | None:
-        """What is known of the model; None where nothing is."""
-        return model_of(self.model_provider, self.model_name)
+        """What is known of the model; None if nothing is."""
+        return self.provider.model(self.model_name)
 
     @property
-    def asks_dimension(self) -> bool:
-        """Whether requests name the dimension: `sendDimension`, else as model and provider take."""
-        if self.send_dimension is not None:
-            return self.send_dimension
-        return self.provider.chooses and (self.model is None or self.model.chooses)
+    def _options(self) -> EndpointOptions:
+        return EndpointOptions(
+            provider=self.model_provider,
+            model_name=self.model_name,
+            model=self.model,
+            endpoint=self.endpoint,
+            workspace=self.workspace,
+            api_key=self.api_key,
+            dimension=self.dimension,
+            send_dimension=self.send_dimension,
+            takes_images=self.takes_images,
+            timeout=self.timeout_seconds,
+        )
 
     @property
-    def protocol(self) -> Literal["local", "openai", "bailian-native", "aiSearch"]:
-        """What requests and answers look like."""
-        if self.model_provider == "local":
-            return "local"
-        if self.model_provider == "aiSearch":
-            return "openai" if "/compatible-mode" in (self.endpoint or "") else "aiSearch"
-        native = self.multimodal and self.model_provider == "bailian"
-        return "bailian-native" if native else "openai"
-
-    @property
-    def url(self) -> str | None:
-        """Where requests go, in full; None for what runs in this process."""
-        base = self.endpoint or self.provider.base or ""
-        host = "{0.scheme}://{0.netloc}".format(urlsplit(base))
-        if self.protocol == "local":
-            return None
-        if self.protocol == "bailian-native":
-            return f"{host}{BAILIAN_MULTIMODAL}"
-        if self.protocol == "aiSearch":
-            kind = "multi-modal-embedding" if self.multimodal else "text-embedding"
-            where = f"/v3/openapi/workspaces/{self.workspace}/{kind}/{self.model_name}"
-            return f"{host}{where}"
-        if base.endswith("/embeddings"):
-            return base
-        if self.model_provider == "paiModelGallery" and not base.endswith("/v1"):
-            return f"{base}/v1/embeddings"
-        return f"{base}/embeddings"
-
-    @property
-    def other_url(self) -> str | None:
-        """Where requests go if there is nothing at `url`: PAI serves some models at the bare path.
-
-        None where the endpoint says clearly what it is.
-        """
-        bare = (self.model_provider == "paiModelGallery" and self.endpoint) or ""
-        return bare if bare and f"{bare}/v1/embeddings" == self.url else None
+    def endpoint_spec(self) -> EndpointSpec:
+        """What the step's endpoint is opened with."""
+        return self.provider.spec(self._options)
 
     @property
     def shown_model(self) -> str:
         """The model's name in messages."""
-        return self.model_name or LOCAL_MODEL
+        return self.provider.shown_model(self.model_name)
+
+    def calls(self) -> list[str]:
+        """The addresses of the endpoint; none for a model in this process."""
+        spec = self.endpoint_spec
+        return [url for url in (spec.url, spec.other_url) if url is not None]
 
     def identity(self) -> tuple[Any, ...]:
         """What a vector depends on besides its input: vectors of equal identity may be shared."""
+        spec = self.endpoint_spec
         return (
             self.model_provider,
-            self.url,
+            spec.url,
             self.shown_model,
             self.dimension,
-            self.asks_dimension,
+            spec.asks_dimension,
         )
 
     def inputs(self) -> list[str]:
@@ -360,10 +297,6 @@ class EmbedSettings(StepSettings):
     def outputs(self) -> dict[str, int | None]:
         """The vector columns that are added, with their dimension."""
         return {c.embedding_column_name: self.dimension for c in self.embedding_columns}
-
-    def calls(self) -> list[str]:
-        """Where texts and images go."""
-        return [url for url in (self.url, self.other_url) if url is not None]
 
     def with_deadline(self, seconds: float) -> Self:
         """A deadline of the step's own, shortened to `seconds`."""
@@ -380,5 +313,5 @@ class EmbedSettings(StepSettings):
 
     def clients(self) -> list[Client]:
         """The library that runs a model in the worker itself."""
-        local = self.model_provider == "local"
-        return [Client("wordllama", "vecferry[local]")] if local else []
+        client = self.provider.client
+        return [] if client is None else [client]

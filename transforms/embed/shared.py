@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import dataclass
 from hashlib import blake2b
 from queue import SimpleQueue
 from typing import Any
 
-from vecferry.process import once
+from vecferry.retry import CLOCK, Clock
 from vecferry.steps import StepContext
 from vecferry.transforms.embed.cache.memory import LfuCache
 from vecferry.transforms.embed.cache.store import VectorStore
-from vecferry.transforms.embed.endpoints.base import Endpoint, Vector
+from vecferry.transforms.embed.endpoints.base import Content, Endpoint, Image, Vector
 from vecferry.transforms.embed.endpoints.choose import open_endpoint
-from vecferry.transforms.embed.images.content import Content, Image
+from vecferry.transforms.embed.messages import Message, VectorCame
 from vecferry.transforms.embed.pace import Pacer
 from vecferry.transforms.embed.settings import EmbedSettings
 
@@ -31,10 +32,7 @@ def text_key(text: str) -> str | bytes:
 
 def cache_key(content: Content) -> str | bytes:
     """What an input is called in a process; an image is 20 bytes, never taken for a text."""
-    if type(content) is Image:
-        return content.key
-    text: str = content  # type: ignore[assignment]
-    return text if len(text) <= LONG_TEXT else _digest(text)
+    return content.key if isinstance(content, Image) else text_key(content)
 
 
 def _digest(text: str) -> bytes:
@@ -44,22 +42,22 @@ def _digest(text: str) -> bytes:
 class Flights:
     """Inputs that are being sent by some bundle of this process, and who else waits for them.
 
-    Only what is handed to a thread is here, never what waits for a batch to fill: every input
-    listed lands, with its vector or without, and its waiters then try themselves.
+    Only what is handed to a thread is here, never what waits for a batch to fill. So every input
+    that is listed lands, with its vector or without one. Without one its waiters try themselves.
     """
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._lock = threading.Lock()
-        self._waiters: dict[Content, list[SimpleQueue[Any]]] = {}
+        self._waiters: dict[Content, list[SimpleQueue[Message]]] = {}
 
     def claim(
-        self, contents: list[Content], least: int, done: SimpleQueue[Any]
+        self, contents: list[Content], least: int, done: SimpleQueue[Message]
     ) -> tuple[list[Content], dict[Content, Vector]]:
         """(inputs under way elsewhere, vectors that landed meanwhile) of `contents`.
 
         The rest is the caller's to send, where it is `least` inputs or more. What is under way
-        elsewhere will come to `done` as (input, vector or None).
+        elsewhere will come to `done` as a `VectorCame`.
         """
         elsewhere: list[Content] = []
         landed: dict[Content, Vector] = {}
@@ -85,28 +83,45 @@ class Flights:
         with self._lock:
             waiters = self._waiters.pop(content, ())
         for done in waiters:
-            done.put((content, vector))
+            done.put(VectorCame(content, vector))
 
 
 @dataclass(slots=True)
 class Shared:
-    """One for each run, step settings and process; closed by whoever forgets the run."""
+    """One for each run, step settings and process; closed by whoever ends the run."""
 
     endpoint: Endpoint
     pacer: Pacer
     cache: Cache
     flights: Flights
     store: VectorStore | None
+    dimension: int
     identity: Any
 
     def store_key(self, content: Content) -> bytes:
         """What an input is called in the vector cache; no text is called as an image is."""
-        if type(content) is Image:
+        if isinstance(content, Image):
             known = self.identity.digest() + content.key
             return blake2b(known, digest_size=20, person=b"image of a model").digest()
         digest = self.identity.copy()
-        digest.update(content.encode("utf-8", "surrogatepass"))  # type: ignore[union-attr]
+        digest.update(content.encode("utf-8", "surrogatepass"))
         return digest.digest()  # type: ignore[no-any-return]
+
+    def keep(self, content: Content, vector: Vector) -> None:
+        """Puts the vector of an input into memory."""
+        key = cache_key(content)
+        self.cache.put(key, vector, vector.nbytes + sys.getsizeof(key))
+
+    def image_vector(self, key: bytes) -> Vector | None:
+        """The vector of the image with this key, from memory or the vector cache."""
+        vector = self.cache.get(key)
+        if vector is None and self.store is not None:
+            image = Image(key)
+            name = self.store_key(image)
+            vector = self.store.get_many([name], self.dimension).get(name)
+            if vector is not None:
+                self.keep(image, vector)
+        return vector
 
     def check_store(self) -> None:
         """Opens the vector cache, where there is one, and leaves it as it is; raises JobError."""
@@ -121,23 +136,23 @@ class Shared:
             self.store.close()
 
 
-def shared_of(settings: EmbedSettings, context: StepContext) -> Shared:
+def shared_of(settings: EmbedSettings, context: StepContext, clock: Clock = CLOCK) -> Shared:
     """What a step shares with its other bundles in this process; made on first use."""
+    spec, identity = settings.endpoint_spec, settings.identity()
+    rpm, tpm = settings.requests_per_minute, settings.tokens_per_minute
+    kept = settings.vector_cache
 
     def make() -> Shared:
-        rpm, tpm = settings.requests_per_minute, settings.tokens_per_minute
-        kept = settings.vector_cache
         cache: Cache = LfuCache(settings.cache_bytes)
         return Shared(
-            open_endpoint(settings, context.concurrent or context.in_flight()),
-            Pacer(rpm and rpm / 60, tpm and tpm / 60, share=context.share),
+            open_endpoint(spec, context.concurrent or context.in_flight()),
+            Pacer(rpm and rpm / 60, tpm and tpm / 60, clock=clock.now, share=context.share),
             cache,
             Flights(cache),
             VectorStore(kept) if kept else None,
-            blake2b(repr(settings.identity()).encode(), digest_size=20),
+            settings.dimension,
+            blake2b(repr(identity).encode(), digest_size=20),
         )
 
-    how = (settings.api_key, settings.cache_bytes, settings.timeout_seconds)
-    pace = (settings.requests_per_minute, settings.tokens_per_minute)
-    where = (context.run, settings.identity(), settings.vector_cache)
-    return once(("embed", *where, how, pace), make)
+    key = ("embed", identity, spec, kept, settings.cache_bytes, rpm, tpm)
+    return context.scope.get(key, make)

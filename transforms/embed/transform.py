@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vecferry.beam import MakeOperator, OperatorTransform
 from vecferry.steps import StepContext
 from vecferry.transforms.embed.engine import Embedder
 from vecferry.transforms.embed.settings import EmbedSettings
+
+if TYPE_CHECKING:
+    from vecferry.transforms.embed.images.load import HasFiles
 
 
 @dataclass(kw_only=True, eq=False)
@@ -32,7 +35,7 @@ class Embed(OperatorTransform):
     """
 
     settings: EmbedSettings
-    connection: Any = None
+    connection: HasFiles | None = None
 
     verb = "Embed"
     step_type = "embedding-transformer"

@@ -24,7 +24,7 @@ from tests.transforms.embed.support import (
     settings_for,
 )
 from vecferry.errors import JobError
-from vecferry.process import forget
+from vecferry.process import end_run
 from vecferry.rows import DELETE, UPDATE, Change
 from vecferry.transforms.embed.engine import Embedder
 
@@ -76,12 +76,10 @@ def test_a_later_bundle_of_the_run_sends_nothing_that_the_cache_holds(server):
 
 
 def test_a_forgotten_run_leaves_its_cache_and_connections(server):
-    """What `forget` gives back can be closed."""
+    """A run that has ended keeps neither vectors nor connections."""
     one_run = context()
     run(Embedder(settings_for(server), None, one_run), rows_of(5))
-    for thing in forget(one_run.run):
-        if hasattr(thing, "close"):
-            thing.close()
+    end_run(one_run.run)
     run(Embedder(settings_for(server), None, one_run), rows_of(5))
     assert server.number == 2
 

@@ -80,19 +80,20 @@ def test_an_endpoint_that_never_answers_right_has_its_rows_rejected():
     assert counts["embed-bisections"] == 9
 
 
-def test_vectors_of_another_size_fail_the_job_at_once():
-    """Nothing is retried, and the message says what the model gives."""
+def test_vectors_of_another_size_fail_the_job_soon():
+    """One batch is asked for twice and none beside it; the message says what the model gives."""
     with EndpointServer(fault=every(1, "wrong-dimension")) as server:
         engine = embedder(settings_for(server), concurrent=1)
         with pytest.raises(FatalError, match="set dimension to 32"):
             run(engine, rows_of(10))
         engine.close()
-        assert server.number == 1
+        assert server.number == 2
 
 
-def test_a_wrong_size_now_and_then_is_a_bad_answer_not_a_wrong_model():
-    """Once the model has shown its size, a batch of another size is asked again."""
-    fault = lambda n, _: "wrong-dimension" if n == 3 else None  # noqa: E731
+@pytest.mark.parametrize("nth", [0, 3])
+def test_a_wrong_size_now_and_then_is_a_bad_answer_not_a_wrong_model(nth):
+    """A batch of another size is asked for again, even if it is the first one that is answered."""
+    fault = lambda n, _: "wrong-dimension" if n == nth else None  # noqa: E731
     out, _, _ = _outcome(rows_of(100), {"fault": fault})
     assert all(on_its_own_row(row) for row in good(out))
     assert len(good(out)) == 100

@@ -28,7 +28,9 @@ def test_the_defaults_are_dataworks_own():
     assert settings.skip_empty_value is False
     assert settings.null_as_empty_string is False
     assert settings.append_field_name_enable is False
-    assert settings.url == "https://dashscope.aliyuncs.com/compatible-mode/v1/embeddings"
+    assert (
+        settings.endpoint_spec.url == "https://dashscope.aliyuncs.com/compatible-mode/v1/embeddings"
+    )
     assert settings.cache_bytes == 64 << 20
     assert settings.timeout_seconds == 30
 
@@ -36,7 +38,7 @@ def test_the_defaults_are_dataworks_own():
 def test_local_has_defaults_of_its_own():
     """No key, no endpoint, no model's name; the size of its model."""
     settings = _settings(modelProvider="local")
-    assert (settings.dimension, settings.batch_size, settings.url) == (256, 64, None)
+    assert (settings.dimension, settings.batch_size, settings.endpoint_spec.url) == (256, 64, None)
     assert _settings(modelProvider="local", dimension="128", batchSize="10").batch_size == 10
 
 
@@ -71,7 +73,7 @@ def test_columns_in_and_out_are_told():
         ),
         ({"modelProvider": "paiModelGallery", "modelName": "bge-m3"}, "endpoint is missing"),
         ({"modelProvider": "dataworksModelService"}, "endpoint is missing"),
-        ({"endpoint": "dashscope.aliyuncs.com"}, "is no URL"),
+        ({"endpoint": "dashscope.aliyuncs.com"}, "is not a URL"),
         ({"endpoint": "https://u:p@h/v1"}, "apiKey instead"),
         ({"dimension": 0}, "use 1 or more"),
         ({"dimension": "1000"}, "dimension 1000 is not one .* 2048, 1536, 1024"),
@@ -104,17 +106,19 @@ def test_a_wrong_value_says_the_rule_and_the_way_out(given, message):
 @pytest.mark.parametrize("base", ["http://h/v1", "http://h/v1/", "http://h/v1/embeddings"])
 def test_the_endpoint_is_a_base_url(base):
     """`/embeddings` is appended unless it is there."""
-    assert _settings(**STUDIO, endpoint=base).url == "http://h/v1/embeddings"
+    assert _settings(**STUDIO, endpoint=base).endpoint_spec.url == "http://h/v1/embeddings"
 
 
 def test_known_models_decide_whether_a_dimension_is_asked_for():
     """Models of one size are not asked; unknown ones are, unless the job says otherwise."""
     asks = {
-        name: _settings(**(STUDIO | {"modelName": name, "dimension": size})).asks_dimension
+        name: _settings(
+            **(STUDIO | {"modelName": name, "dimension": size})
+        ).endpoint_spec.asks_dimension
         for name, size in [("text-embedding-v4", 64), ("text-embedding-v2", 1536), ("mine", 7)]
     }
     assert asks == {"text-embedding-v4": True, "text-embedding-v2": False, "mine": True}
-    assert not _settings(**STUDIO, sendDimension=False).asks_dimension
+    assert not _settings(**STUDIO, sendDimension=False).endpoint_spec.asks_dimension
 
 
 def test_the_key_is_not_shown_and_survives_pickling():
@@ -137,16 +141,16 @@ def test_importing_the_settings_loads_nothing_heavy():
 @pytest.mark.parametrize(
     ("endpoint", "says"),
     [
-        ("http://h:99999/v1", "is no URL"),
-        ("http://h:x/v1", "is no URL"),
-        ("http://[::1/v1", "is no URL"),
+        ("http://h:99999/v1", "is not a URL"),
+        ("http://h:x/v1", "is not a URL"),
+        ("http://[::1/v1", "is not a URL"),
         ("http://h/a b/v1", "holds ' '"),
         ("http://h/v1\r\nX-More: 1", "holds"),
         ("http://é.example/v1", "xn--"),
         ("http://bad.example\\.good.example/v1", "holds"),
         ("http://h/v1?api-version=1", "without a query"),
         ("http://h/v1?word", "without a query"),
-        ("http://h:99999/v1#word", "no URL"),
+        ("http://h:99999/v1#word", "not a URL"),
         ("http://me:pass/word@h/v1", "put the key into apiKey"),
     ],
 )

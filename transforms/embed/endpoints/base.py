@@ -26,6 +26,32 @@ from vecferry.errors import FatalError, TerminalError, TransientError, VecferryE
 Vector = npt.NDArray[np.float32]
 
 
+class Image:
+    """An image on its way to an endpoint; equal to every other of the same `key`.
+
+    `key` is 20 bytes, made of the content as it was found and of the pixel bound; `data` is what is
+    sent, of the format `kind` (jpeg, png, …); `tokens` is about what it costs.
+    """
+
+    __slots__ = ("data", "key", "kind", "scaled", "tokens")
+
+    def __init__(
+        self, key: bytes, data: bytes = b"", kind: str = "", tokens: int = 0, scaled: bool = False
+    ) -> None:
+        self.key, self.data, self.kind = key, data, kind
+        self.tokens, self.scaled = tokens, scaled
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Image and other.key == self.key
+
+
+Content = str | Image
+"""What an endpoint makes a vector of."""
+
+
 @dataclass(slots=True)
 class Answer:
     """One float32 vector of shape (dimension,) for each input, in their order, and the cost."""
@@ -81,8 +107,11 @@ class DimensionError(BadResponseError):
 class Endpoint(Protocol):
     """What makes vectors; used by many threads at once."""
 
-    def embed(self, inputs: list[str]) -> Answer:
+    def embed(self, inputs: list[Content]) -> Answer:
         """The vectors of `inputs`, by one request; no input is empty."""
+
+    def for_queries(self) -> Endpoint:
+        """The endpoint for texts to search by; most make the same vectors of all texts."""
 
     def reach(self) -> None:
         """Connects without asking for anything; raises TransientError or FatalError."""

@@ -1,24 +1,17 @@
-"""Which endpoint a step's settings mean."""
+"""Opens the endpoint that a spec names."""
 
 from __future__ import annotations
 
+import pkgutil
+
 from vecferry.transforms.embed.endpoints.base import Endpoint
-from vecferry.transforms.embed.settings import EmbedSettings
+from vecferry.transforms.embed.endpoints.spec import EndpointSpec
 
 
-def open_endpoint(settings: EmbedSettings, connections: int) -> Endpoint:
+def open_endpoint(spec: EndpointSpec, connections: int) -> Endpoint:
     """The endpoint of a step, with room for `connections` requests at once; nothing is sent yet.
 
-    Raises ModuleNotFoundError, with what to install, where a provider's library is absent.
+    Raises ModuleNotFoundError, with what to install, if the library of a provider is absent.
     """
-    if settings.model_provider == "local":
-        from vecferry.transforms.embed.endpoints.local import LocalEndpoint
-
-        return LocalEndpoint(settings, connections)
-    if settings.protocol != "openai":
-        from vecferry.transforms.embed.endpoints.native import NativeEndpoint
-
-        return NativeEndpoint(settings, connections)
-    from vecferry.transforms.embed.endpoints.openai import OpenAiEndpoint
-
-    return OpenAiEndpoint(settings, connections)
+    opened: Endpoint = pkgutil.resolve_name(spec.opens)(spec, connections)
+    return opened

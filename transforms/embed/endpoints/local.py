@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from vecferry.process import once
-from vecferry.transforms.embed.endpoints.base import Answer, PoisonError, Vector
-from vecferry.transforms.embed.settings import EmbedSettings
+from vecferry.process import PROCESS
+from vecferry.transforms.embed.endpoints.base import Answer, Content, PoisonError, Vector
+from vecferry.transforms.embed.endpoints.spec import EndpointSpec
 
 
 class LocalEndpoint:
     """wordllama's vectors, bit for bit, as ``WordLlama.embed`` gives them: not normalised.
 
-    Its own call pads all texts of a batch to the longest, which costs two thirds of its time; here
-    each text's token vectors are averaged by themselves.
+    Its own call pads all texts of a batch to the longest, which costs two thirds of its time. Here
+    the token vectors of each text are averaged by themselves.
     """
 
-    def __init__(self, settings: EmbedSettings, connections: int) -> None:
-        self._tokenizer, table = once(("wordllama",), _load)
-        self._table = np.ascontiguousarray(table[:, : settings.dimension])
+    def __init__(self, spec: EndpointSpec, connections: int) -> None:
+        self._tokenizer, table = PROCESS.get(("embed", "wordllama"), _load)
+        self._table = np.ascontiguousarray(table[:, : spec.dimension])
 
-    def embed(self, inputs: list[str]) -> Answer:
+    def embed(self, inputs: list[Content]) -> Answer:
         """The vectors of `inputs`; a text of which the model knows nothing gets zeros."""
         try:
             encoded = self._tokenizer.encode_batch_fast(inputs, add_special_tokens=False)
@@ -41,6 +41,10 @@ class LocalEndpoint:
             vector.flags.writeable = False
             vectors.append(vector)
         return Answer(vectors, tokens)
+
+    def for_queries(self) -> Self:
+        """The endpoint itself: texts to search by are embedded as all texts are."""
+        return self
 
     def reach(self) -> None:
         """There is nothing to reach."""

@@ -1,9 +1,7 @@
 """POSTs to one host over connections that stay open; httptools reads the answers.
 
-The engine spends two thirds of the processor time that it does over urllib3, which decides on a
-busy machine whether one process keeps an endpoint full (docs/performance.md). What a server may
-send is bounded: the head by `MAX_HEAD`, the body, zipped or not, by `MAX_BODY`, all of it by
-`timeout` seconds.
+It is the `Http` of the engine, which spends a third less processor time over it than over urllib3.
+On a busy machine this decides whether one process keeps an endpoint full (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ import ssl
 import threading
 import time
 import zlib
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -29,43 +26,33 @@ from httptools import (
 )
 
 from vecferry.errors import JobError
+from vecferry.transforms.embed.endpoints.http import (
+    CONNECT_SECONDS,
+    MAX_BODY,
+    MAX_HEAD,
+    HttpAnswer,
+    HttpError,
+    HttpTarget,
+)
 
-MAX_HEAD = 64 << 10
-MAX_BODY = 256 << 20
 BUFFER = 1 << 17
-CONNECT_SECONDS = 10.0
-
-
-class WireError(OSError):
-    """The server's answer ended early, is no HTTP or too large."""
-
-
-@dataclass(slots=True)
-class Response:
-    """An answer; the names of headers are in lower case."""
-
-    status: int
-    headers: dict[str, str]
-    data: bytes | bytearray
 
 
 class Wire:
-    """Connections to the host of `url`, for many threads; TLS is verified, nothing is redirected.
+    """Connections to the host of a target; an `Http`.
 
-    The proxy is the one that the environment names for it. Failures are OSErrors; a request is
-    sent once, whatever becomes of it. Raises JobError where the environment names authorities that
-    can't be read.
+    Raises JobError if the environment names authorities that can't be read.
     """
 
-    def __init__(self, url: str, headers: dict[str, str], *, connections: int, timeout: float):
-        parts = urlsplit(url)
+    def __init__(self, target: HttpTarget) -> None:
+        parts = urlsplit(target.url)
         self.host, self.tls = parts.hostname or "", parts.scheme == "https"
         self.port = parts.port or (443 if self.tls else 80)
-        self._timeout, self._connections = timeout, connections
+        self._timeout, self._connections = target.timeout, target.connections
         proxy = None if proxy_bypass(self.host) else getproxies().get(parts.scheme)
         self.proxy = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._headers = {"Host": parts.netloc, "Accept-Encoding": "gzip", **headers}
+        self._headers = {"Host": parts.netloc, "Accept-Encoding": "gzip", **target.headers}
         if self.proxy and not self.tls:
             self._target = f"http://{parts.netloc}{self._target}"
             self._headers |= self._proxy_key()
@@ -81,8 +68,8 @@ class Wire:
         self._lock = threading.Lock()
         self._tls = _authorities() if self.tls else None
 
-    def post(self, body: bytes) -> Response:
-        """Sends `body`, gives the answer."""
+    def send(self, body: bytes) -> HttpAnswer:
+        """The answer to `body`."""
         deadline = time.monotonic() + self._timeout
         connection = self._take()
         try:
@@ -98,7 +85,11 @@ class Wire:
         data: bytes | bytearray = answer.data
         if data and "gzip" in answer.headers.get("content-encoding", ""):
             data = _unzip(data)
-        return Response(answer.status, answer.headers, data)
+        return HttpAnswer(answer.status, answer.headers, data)
+
+    def reach(self) -> None:
+        """Opens a connection and closes it."""
+        self.connect().close()
 
     def connect(self) -> socket.socket:
         """A new connection, past the proxy and TLS."""
@@ -115,7 +106,7 @@ class Wire:
             opener.connect()
         except HTTPException as e:
             opener.close()
-            raise WireError(f"no HTTP answer of the proxy: {type(e).__name__}: {e}") from e
+            raise HttpError(f"no HTTP answer of the proxy: {type(e).__name__}: {e}") from e
         except BaseException:
             opener.close()
             raise
@@ -210,7 +201,7 @@ class _Answer:
         self.begun, self.stays = True, bool(self.parser.should_keep_alive())
         self.length = int(self.headers.get("content-length", -1))
         if self.length > MAX_BODY:
-            raise WireError(f"a body of {self.length} bytes, {MAX_BODY} at most are read")
+            raise HttpError(f"a body of {self.length} bytes, {MAX_BODY} at most are read")
 
     def on_body(self, piece: bytes) -> None:
         if not self.whole:
@@ -229,14 +220,14 @@ def _read(connection: socket.socket, buffer: bytearray, deadline: float) -> tupl
             return answer, False
         received += _some(n, received)
         if received > MAX_BODY or (received > MAX_HEAD + BUFFER and not answer.begun):
-            raise WireError(f"an answer of more than {received} bytes")
+            raise HttpError(f"an answer of more than {received} bytes")
         try:
             answer.parser.feed_data(view[:n])
         except HttpParserCallbackError as e:
             raise e.__context__ or e from None
         except (HttpParserError, HttpParserUpgrade) as e:
             if not answer.whole:
-                raise WireError(f"no HTTP answer: {e} in {bytes(view[: min(n, 60)])!r}") from e
+                raise HttpError(f"no HTTP answer: {e} in {bytes(view[: min(n, 60)])!r}") from e
             return answer, False
         if answer.begun and answer.length > len(answer.data):
             _fill(connection, answer, deadline)
@@ -255,7 +246,7 @@ def _fill(connection: socket.socket, answer: _Answer, deadline: float) -> None:
 
 def _some(n: int, before: int) -> int:
     if not n:
-        raise WireError(f"the answer ended early, after {before} bytes")
+        raise HttpError(f"the answer ended early, after {before} bytes")
     return n
 
 
@@ -272,7 +263,7 @@ def _unzip(data: bytes | bytearray) -> bytes:
     try:
         plain = unzip.decompress(data, MAX_BODY)
     except zlib.error as e:
-        raise WireError(f"the answer is no gzip: {e}") from e
+        raise HttpError(f"the answer is no gzip: {e}") from e
     if not unzip.eof:
-        raise WireError("the gzipped answer is cut short or too large")
+        raise HttpError("the gzipped answer is cut short or too large")
     return plain

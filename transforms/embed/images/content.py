@@ -1,4 +1,4 @@
-"""What an image is to the engine, and what a row's value says of where it lies."""
+"""What a row says of its image: where it lies, how its content is found, how it is called."""
 
 from __future__ import annotations
 
@@ -23,32 +23,6 @@ _ALPHABET = bytes.maketrans(b"-_", b"+/")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-class Image:
-    """An image on its way to an endpoint; equal to every other of the same `key`.
-
-    `key` is 20 bytes, made of the content as it was found and of the pixel bound; `data` is what is
-    sent, of the format `kind` (jpeg, png, …); `tokens` is about what it costs.
-    """
-
-    __slots__ = ("data", "key", "kind", "scaled", "tokens")
-
-    def __init__(
-        self, key: bytes, data: bytes = b"", kind: str = "", tokens: int = 0, scaled: bool = False
-    ) -> None:
-        self.key, self.data, self.kind = key, data, kind
-        self.tokens, self.scaled = tokens, scaled
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is Image and other.key == self.key
-
-
-Content = str | Image
-"""What an endpoint makes a vector of."""
-
-
 def image_key(content: bytes, most_pixels: int | None) -> bytes:
     """What an image is called in caches, 20 bytes; no text has the same name."""
     bound = (most_pixels or 0).to_bytes(8, "big")
@@ -70,7 +44,12 @@ class ImageSource:
 
     def __init__(self, kind: Kind, value: Any) -> None:
         self.kind, self.value = kind, value
-        self.weight = 0 if kind in ("url", "path") else len(value)
+        self.weight = 0 if self.at_a_place else len(value)
+
+    @property
+    def at_a_place(self) -> bool:
+        """Whether the row names a place where the image lies."""
+        return self.kind in ("url", "path")
 
     @property
     def shown(self) -> str:

@@ -3,6 +3,8 @@
 A URL comes from a row, so it is not trusted: its address is looked up once, each answer is checked,
 and the connection goes to an address that was checked; a redirect is another URL that is checked
 the same way. TLS is verified against the URL's host name.
+
+Apart from `load` because it knows URLs only, and none of the other places of images.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from http.cookiejar import DefaultCookiePolicy
@@ -21,7 +22,7 @@ import requests
 import urllib3
 
 from vecferry.errors import TerminalError, TransientError, redact, shorten
-from vecferry.retry import parse_retry_after
+from vecferry.retry import CLOCK, Clock, parse_retry_after
 from vecferry.transforms.embed.images.address import CheckedAdapter, TimedAdapter
 from vecferry.transforms.embed.images.content import shown_url
 
@@ -67,7 +68,9 @@ class Fetcher:
         most_bytes: int,
         advice: str,
         connections: int,
+        clock: Clock = CLOCK,
     ) -> None:
+        self._now = clock.now
         self._patterns = None if patterns is None else [re.compile(p) for p in patterns]
         self._timeout, self._most_bytes, self._advice = timeout, most_bytes, advice
         self._session = session = _Session()
@@ -91,7 +94,7 @@ class Fetcher:
         Raises TerminalError where the URL is at fault, TransientError where its server may be.
         """
         first = url
-        deadline = time.monotonic() + self._timeout
+        deadline = self._now() + self._timeout
         for _ in range(MOST_REDIRECTS + 1):
             self._require_trusted(url)
             try:
@@ -99,7 +102,7 @@ class Fetcher:
                     if response.status_code not in _REDIRECTS:
                         body = self._body(url, response, deadline, hold)
                         with self._lock:
-                            self._answered[_host(first)] = time.monotonic()
+                            self._answered[_host(first)] = self._now()
                         return body
                     target = response.headers.get("Location")
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as e:
@@ -116,12 +119,12 @@ class Fetcher:
     def is_down(self, url: str) -> bool:
         """Whether the host of a URL was given up less than a minute ago, and silent since."""
         since = self._down.get(_host(url), 0.0)
-        return since > max(self.answered(url), time.monotonic() - 60)
+        return since > max(self.answered(url), self._now() - 60)
 
     def give_up(self, url: str) -> None:
         """Notes that the host of a URL does not answer."""
         with self._lock:
-            self._down[_host(url)] = time.monotonic()
+            self._down[_host(url)] = self._now()
 
     def close(self) -> None:
         """Closes idle connections."""
@@ -172,7 +175,7 @@ class Fetcher:
                 # Not more than has come: what drips must not outlast the deadline.
                 while piece := response.raw.read1(1 << 16, decode_content=False):
                     body += piece
-                    if time.monotonic() > deadline:
+                    if self._now() > deadline:
                         seconds = f"{self._timeout:g} s"
                         raise TransientError(f"{shown_url(url)}: not read within {seconds}")
                     if len(body) > self._most_bytes:

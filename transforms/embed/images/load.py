@@ -1,30 +1,28 @@
 """From what a row says of its image to the image that is sent: found, read, known or made ready.
 
 Runs on threads of its own, so that a slow server or a large file holds back nothing but itself.
+
+Apart from `engine` because it runs on those threads, and `engine` on the bundle's.
 """
 
 from __future__ import annotations
 
 import errno
-import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError, shorten
-from vecferry.process import once
-from vecferry.retry import Backoff
+from vecferry.retry import CLOCK, Backoff, Clock
 from vecferry.steps import StepContext
-from vecferry.transforms.embed.endpoints.base import Vector
+from vecferry.transforms.embed.endpoints.base import Image, Vector
 from vecferry.transforms.embed.images.address import UnknownHostError
-from vecferry.transforms.embed.images.content import Image, ImageSource, content_of, image_key
+from vecferry.transforms.embed.images.content import ImageSource, content_of, image_key
 from vecferry.transforms.embed.images.fetch import BrokenImageError, Fetcher, Hold
-from vecferry.transforms.embed.images.prepare import Gate, ImageRules, pillow, prepare
-from vecferry.transforms.embed.settings import EmbedSettings
-from vecferry.transforms.embed.shared import Shared
+from vecferry.transforms.embed.images.prepare import Gate, pillow, prepare
+from vecferry.transforms.embed.images.spec import ImageSpec
 
 MOST_SOURCE = 32 << 20
 """Bytes that are read of an image which may be scaled down."""
@@ -54,56 +52,54 @@ Loaded = Image | Found | Exception
 """An image to be sent, the vector that is known for it, or why there is neither."""
 
 
-def rules_of(settings: EmbedSettings) -> ImageRules:
-    """What a step's model takes, with the job's own bound."""
-    model = settings.model
-    formats = model.image_formats if model else None
-    return ImageRules(
-        model=settings.shown_model,
-        most_bytes=settings.image_bytes,
-        formats=frozenset(formats) if formats else None,
-        most_pixels=settings.image_max_pixels,
-    )
+Known = Callable[[bytes], Vector | None]
+"""Gives the vector that is known for an image's key, or None; called by many threads."""
+
+
+class HasFiles(Protocol):
+    """The connection of a data source with files, such as ``LocalConnection``."""
+
+    def open_files(self) -> Any:
+        """Its files; they have ``relative(path)`` and ``open(relative)``."""
 
 
 class ImageLoader:
     """Loads images for one operator; called by many threads.
 
-    `connection` is the data source of paths, None where the step names none; `deadline` is in
-    seconds since an image's first try.
+    `connection` is the data source of paths, None if the step names none; `deadline` is in seconds
+    since an image's first try.
     """
 
     def __init__(
         self,
-        settings: EmbedSettings,
-        shared: Shared,
-        connection: Any,
+        spec: ImageSpec,
+        known: Known,
+        connection: HasFiles | None,
         context: StepContext,
         *,
         deadline: float,
         closed: threading.Event,
+        clock: Clock = CLOCK,
     ) -> None:
         pillow()  # its absence is told at once
-        self._shared, self._connection, self._closed = shared, connection, closed
-        self._rules, self._dimension = rules_of(settings), settings.dimension
+        self._known, self._connection, self._closed = known, connection, closed
+        self._rules, self._clock = spec.rules, clock
         self._what = f"step {context.step!r}"
-        self._rejects = settings.image_unreachable == "reject"
+        self._rejects = spec.rejects_unreachable
         self._deadline = deadline
         self._patience = min(deadline, REJECT_SECONDS) if self._rejects else deadline
-        scales = settings.image_max_pixels is not None
-        self._most_bytes = MOST_SOURCE if scales else self._rules.most_bytes
-        self._advice = "" if scales else _ADVICE
-        how = (settings.trusted_endpoints, settings.allow_private_addresses)
-        limits = (settings.timeout_seconds, self._most_bytes)
-        self._fetcher: Fetcher = once(
-            ("images", context.run, *how, *limits),
+        self._most_bytes = MOST_SOURCE if spec.scales else spec.rules.most_bytes
+        self._advice = "" if spec.scales else _ADVICE
+        self._fetcher = context.scope.get(
+            ("images", spec.trusted, spec.allow_private, spec.timeout, self._most_bytes),
             lambda: Fetcher(
-                patterns=settings.trusted_endpoints,
-                allow_private=settings.allow_private_addresses,
-                timeout=settings.timeout_seconds,
+                patterns=spec.trusted,
+                allow_private=spec.allow_private,
+                timeout=spec.timeout,
                 most_bytes=self._most_bytes,
                 advice=self._advice,
                 connections=context.concurrent or context.in_flight(),
+                clock=clock,
             ),
         )
         self._files: Any = None
@@ -125,24 +121,14 @@ class ImageLoader:
         except Exception as e:
             return e
 
-    def _known(self, key: bytes) -> Vector | None:
-        vector = self._shared.cache.get(key)
-        store = self._shared.store
-        if vector is None and store is not None:
-            name = self._shared.store_key(Image(key))
-            vector = store.get_many([name], self._dimension).get(name)
-            if vector is not None:
-                self._shared.cache.put(key, vector, vector.nbytes + sys.getsizeof(key))
-        return vector
-
     def _content(self, source: ImageSource, held: ExitStack) -> bytes:
         """The content of a source; what room it takes is let go of when `held` ends."""
         if source.kind not in ("url", "path"):
             return content_of(source)
-        first, hold = time.monotonic(), partial(_hold_until, held)
+        first, hold = self._clock.now(), partial(_hold_until, held)
         # From the first try on: a store of files has its own retries, and has waited already.
         deadline = self._patience if source.kind == "url" else self._deadline
-        backoff = Backoff(deadline=deadline, cap=LONGEST_WAIT)
+        backoff = Backoff(deadline=deadline, cap=LONGEST_WAIT, clock=self._clock.now)
         while True:
             try:
                 if source.kind == "url":
@@ -154,7 +140,7 @@ class ImageLoader:
                 self._give_up_one(source, e, backoff.tries, first)
                 if wait is None:
                     raise self._gave_up(source, e, backoff.tries, first) from e
-                if self._closed.wait(wait):
+                if self._clock.wait(self._closed, wait):
                     raise TransientError(f"{self._what}: the bundle ended meanwhile") from e
 
     def _fetch(self, url: str, hold: Hold) -> bytes:
@@ -179,7 +165,7 @@ class ImageLoader:
     def _gave_up(
         self, source: ImageSource, e: TransientError, tries: int, first: float
     ) -> Exception:
-        text = f"gave up after {tries} tries in {time.monotonic() - first:.0f} s: {e}"
+        text = f"gave up after {tries} tries in {self._clock.now() - first:.0f} s: {e}"
         if source.kind == "url" and self._rejects:
             if self._fetcher.answered(source.value) < first:
                 self._fetcher.give_up(source.value)
@@ -192,6 +178,7 @@ class ImageLoader:
     def _read(self, source: ImageSource, hold: Hold) -> bytes:
         """The content of a file; what is wrong with its path is the row's fault."""
         if self._files is None:
+            assert self._connection is not None
             self._files = self._connection.open_files()
         try:
             relative = self._files.relative(source.value)

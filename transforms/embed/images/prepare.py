@@ -2,6 +2,8 @@
 
 Nothing is decoded before its header has told how many pixels it has: a few kilobytes may unfold to
 gigabytes.
+
+Apart from `load` because it knows contents only, and neither places nor caches.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from vecferry.errors import JobError, TerminalError, shorten
-from vecferry.transforms.embed.images.content import Image, image_tokens, kind_of
+from vecferry.transforms.embed.endpoints.base import Image
+from vecferry.transforms.embed.images.content import image_tokens, kind_of
+from vecferry.transforms.embed.images.spec import ImageRules
 
 MOST_PIXELS = 1 << 28
 """Pixels in a header past which an image is not touched."""
@@ -26,16 +29,6 @@ MOST_DECODED = 1 << 26
 
 _TARGET = 0.95
 """Share of a model's limit that a re-encoded image may have: vendors count megabytes two ways."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageRules:
-    """What a model takes: bytes in one image, formats (None is any), and the job's own bound."""
-
-    model: str
-    most_bytes: int
-    formats: frozenset[str] | None = None
-    most_pixels: int | None = None
 
 
 class Gate:

@@ -19,6 +19,7 @@ from tests.transforms.embed.endpoints import server as endpoint_server
 from tests.transforms.embed.endpoints.server import EndpointServer
 from tests.transforms.embed.support import embedder, on_its_own_row, rows_of, run, settings_for
 from vecferry.errors import FatalError, TransientError
+from vecferry.transforms.embed.endpoints.answer import match_vectors
 from vecferry.transforms.embed.endpoints.base import (
     AbsentError,
     BadResponseError,
@@ -27,9 +28,8 @@ from vecferry.transforms.embed.endpoints.base import (
     ThrottledError,
 )
 from vecferry.transforms.embed.endpoints.choose import open_endpoint
-from vecferry.transforms.embed.endpoints.http import fault_of
+from vecferry.transforms.embed.endpoints.client import fault_of
 from vecferry.transforms.embed.endpoints.local import LocalEndpoint
-from vecferry.transforms.embed.endpoints.openai import match_vectors
 
 
 def _item(index, vector):
@@ -177,7 +177,7 @@ def test_the_local_provider_gives_wordllamas_own_vectors():
     expected = model.embed(texts)
     for dimension in (256, 128, 64):
         settings = settings_for(None, modelProvider="local", modelName=None, dimension=dimension)
-        answer = LocalEndpoint(settings, 1).embed(texts)
+        answer = LocalEndpoint(settings.endpoint_spec, 1).embed(texts)
         assert (np.vstack(answer.vectors) == expected[:, :dimension]).all()
         assert answer.tokens > 0
 
@@ -194,7 +194,7 @@ def test_pai_gets_its_key_raw_and_no_dimension():
         settings = settings_for(
             server, modelProvider="paiModelGallery", modelName="bge-m3", dimension=1024
         )
-        open_endpoint(settings, 1).embed(["x"])
+        open_endpoint(settings.endpoint_spec, 1).embed(["x"])
         assert server.requests[0].headers["authorization"] == "sk-test"
         assert server.requests[0].request == {
             "model": "bge-m3",
@@ -222,8 +222,8 @@ def test_the_endpoint_of_pai_says_where_its_service_is(endpoint, url, other):
     settings = settings_for(
         None, modelProvider="paiModelGallery", modelName="bge-m3", dimension=1024, endpoint=endpoint
     )
-    assert settings.url == url
-    assert settings.other_url == (endpoint.rstrip("/") if other else None)
+    assert settings.endpoint_spec.url == url
+    assert settings.endpoint_spec.other_url == (endpoint.rstrip("/") if other else None)
 
 
 @pytest.mark.parametrize("place", ["/api/predict/bge/v1/embeddings", "/api/predict/bge"])
@@ -269,7 +269,7 @@ def test_pai_that_is_at_neither_address_ends_the_job(monkeypatch):
 def test_connections_stay_open_between_requests():
     """A second request does not connect again."""
     with EndpointServer() as server:
-        endpoint = open_endpoint(settings_for(server), 2)
+        endpoint = open_endpoint(settings_for(server).endpoint_spec, 2)
         for _ in range(5):
             endpoint.embed(["x"])
         assert server.connections == 1
@@ -282,7 +282,7 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch):
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("no_proxy", "")
         settings = settings_for(None, endpoint="http://embeddings.invalid/v1")
-        endpoint = open_endpoint(settings, 1)
+        endpoint = open_endpoint(settings.endpoint_spec, 1)
         assert len(endpoint.embed(["x"]).vectors) == 1
         assert proxy.requests[0].headers["host"] == "embeddings.invalid"
         endpoint.reach()

@@ -90,7 +90,7 @@ def test_a_wrong_key_ends_the_job(server, provider):
 
 def test_a_wrong_dimension_is_found_before_the_run(server, provider):
     """`check` says what the model gives."""
-    server.fault = first(1, "wrong-dimension")
+    server.fault = first(2, "wrong-dimension")
     with pytest.raises(JobError, match="set dimension to 512"):
         embedder(_settings(server, provider)).check()
 
@@ -110,7 +110,7 @@ SEARCH = "/v3/openapi/workspaces/mine"
 def test_native_addresses_are_made_of_host_workspace_and_model(server, provider, path):
     """Whatever path the endpoint has, the vendor's own is used."""
     settings = _settings(server, provider, workspace="mine")
-    assert settings.url == f"http://127.0.0.1:{server.port}{path}"
+    assert settings.endpoint_spec.url == f"http://127.0.0.1:{server.port}{path}"
 
 
 def test_a_text_to_search_by_is_called_so_where_the_vendor_asks():

@@ -18,7 +18,7 @@ from vecferry.io.files import LocalConnection
 from vecferry.rows import Change
 from vecferry.transforms.embed.engine import Embedder
 from vecferry.transforms.embed.images import engine as embed_images
-from vecferry.transforms.embed.images.load import ImageLoader
+from vecferry.transforms.embed.shared import Shared
 
 BOTH = [
     {"sourceColumnNames": ["title"], "embeddingColumnName": "text_vector"},
@@ -238,12 +238,12 @@ def test_what_is_held_stays_bounded_however_slow_the_endpoint(
     for i in range(200):
         out += engine.process(Change({"id": i, "pic": png(i % 100, 320, 320)}))
         assert engine._images is not None
-        held.append(engine._images._held + engine._outbox.held)
+        held.append(engine._images.held + engine._outbox.held)
     out += engine.finish()
     engine.close()
     assert len(good(item for item, _ in out)) == 200
     assert max(held) <= (4 << 20) + one
-    assert (engine._images._held, engine._outbox.held) == (0, 0)
+    assert (engine._images.held, engine._outbox.held) == (0, 0)
 
 
 def test_a_quota_of_tokens_counts_images(server: EndpointServer) -> None:
@@ -294,7 +294,7 @@ def test_each_multimodal_model_is_sent_images_as_its_vendor_says(
     provider = "aiSearch" if model.startswith("ops") else "bailian"
     given = {"modelProvider": provider, "modelName": model}
     settings = image_settings(server, **given, dimension=_own_dimension(model))
-    if not settings.asks_dimension:
+    if not settings.endpoint_spec.asks_dimension:
         server.default_dimension = settings.dimension
     out = good(run(embedder(settings), images_of(20)))
     assert len(out) == 20
@@ -307,7 +307,7 @@ def test_each_multimodal_model_is_sent_images_as_its_vendor_says(
 
 
 def _own_dimension(model: str) -> int:
-    from vecferry.transforms.embed.models import MODELS
+    from vecferry.transforms.embed.endpoints.models import MODELS
 
     return MODELS[model].dimensions[0] if model in MODELS else 1024
 
@@ -317,9 +317,9 @@ def test_a_fault_of_the_program_in_a_loader_ends_the_bundle(
 ) -> None:
     """It is raised on the bundle's thread, which would else wait for ever."""
 
-    def broken(self: ImageLoader, key: bytes) -> None:
+    def broken(self: Shared, key: bytes) -> None:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(ImageLoader, "_known", broken)
+    monkeypatch.setattr(Shared, "image_vector", broken)
     with pytest.raises(RuntimeError, match="a fault"):
         run(embedder(image_settings(server)), images_of(3))

@@ -20,11 +20,12 @@ from tests.transforms.embed.support import context, good, rejects, run
 from vecferry.errors import FatalError, TerminalError, TransientError
 from vecferry.io.files import LocalConnection
 from vecferry.rows import Reject
+from vecferry.transforms.embed.endpoints.base import Image
 from vecferry.transforms.embed.engine import Embedder
 from vecferry.transforms.embed.images import address as embed_image_address
 from vecferry.transforms.embed.images import load as embed_image_load
 from vecferry.transforms.embed.images.address import checked_addresses, is_public
-from vecferry.transforms.embed.images.content import Image, ImageSource
+from vecferry.transforms.embed.images.content import ImageSource
 
 
 @pytest.fixture

@@ -18,16 +18,16 @@ from tests.effort import tries
 from tests.transforms.embed.images.support import file_of, image_settings, opened, pixels, png
 from vecferry.errors import TerminalError
 from vecferry.steps import StepContext
+from vecferry.transforms.embed.endpoints.base import Image
 from vecferry.transforms.embed.images.content import (
-    Image,
     content_of,
     image_key,
     kind_of,
     source_maker,
     source_of,
 )
-from vecferry.transforms.embed.images.load import rules_of
-from vecferry.transforms.embed.images.prepare import ImageRules, prepare
+from vecferry.transforms.embed.images.prepare import prepare
+from vecferry.transforms.embed.images.spec import ImageRules
 from vecferry.transforms.embed.shared import cache_key, shared_of
 from vecferry.transforms.embed.text import text_of
 
@@ -36,7 +36,7 @@ pytestmark = [  # a run does not show them either
     pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
 ]
 MB = 1 << 20
-RULES = rules_of(image_settings(None))
+RULES = image_settings(None).image_spec.rules
 KINDS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 
 

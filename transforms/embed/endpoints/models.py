@@ -1,22 +1,28 @@
-"""What is known of providers and their models: one table, from the vendors' own pages.
+"""What is known of models: one table, from the vendors' own pages.
 
-A model that is not here is allowed: its limits are then the server's to tell.
+A model that is not here is allowed: its server tells its limits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """A known model: the dimensions it gives, the first of which is its own, and its limits.
 
-    `inputs` is the number of inputs in a request, `tokens` in one input, `request_tokens` in all of
-    a request; `chooses` tells whether a request may ask for a dimension; `multimodal` models have
-    an API of their own. Those take images of `image_formats` (None where the vendor names none), of
-    at most `image_bytes` each, and `images` of them in a request.
+    Attributes:
+      dimensions: what it gives; its own dimension stands first.
+      inputs: how many inputs a request may hold.
+      tokens: how many tokens an input may have.
+      request_tokens: how many tokens a request may have.
+      chooses: whether a request may ask for a dimension.
+      multimodal: whether it has an API of its own, which takes images.
+      images: how many images a request may hold.
+      image_bytes: how many bytes an image may have.
+      image_formats: the formats of images; None if the vendor names none.
+      any_dimension: whether it gives every dimension up to its own.
     """
 
     dimensions: tuple[int, ...]
@@ -28,47 +34,8 @@ class Model:
     images: int | None = None
     image_bytes: int | None = None
     image_formats: tuple[str, ...] | None = None
+    any_dimension: bool = False
 
-
-@dataclass(frozen=True, kw_only=True)
-class Provider:
-    """How a provider is spoken to.
-
-    `auth` is how the key goes into the ``Authorization`` header; `base64` whether vectors may be
-    asked for as base64; `chooses` whether a request may ask for a dimension at all; `images`
-    whether it has an API for them. `request_bytes` is how large a request is made at most, unless
-    a single input alone takes more.
-    """
-
-    title: str
-    base: str | None = None
-    auth: Literal["bearer", "raw"] = "bearer"
-    key_needed: bool = True
-    base64: bool = False
-    chooses: bool = True
-    images: bool = False
-    request_bytes: int = 6 << 20
-
-
-PROVIDERS: dict[str, Provider] = {
-    "bailian": Provider(
-        title="Alibaba Cloud Model Studio (Bailian)",
-        base="https://dashscope.aliyuncs.com/compatible-mode/v1",
-        images=True,
-    ),
-    "dataworksModelService": Provider(title="a model service deployed in DataWorks"),
-    "paiModelGallery": Provider(title="PAI Model Gallery (PAI-EAS)", auth="raw", chooses=False),
-    "aiSearch": Provider(
-        title="AI Search Open Platform", chooses=False, images=True, request_bytes=8_000_000
-    ),
-    "openai": Provider(
-        title="any OpenAI-compatible server",
-        base="https://api.openai.com/v1",
-        key_needed=False,
-        base64=True,
-    ),
-    "local": Provider(title="wordllama in this process, offline", key_needed=False),
-}
 
 _MB = 1 << 20
 _PLAIN_FORMATS = ("jpeg", "png", "bmp")
@@ -87,12 +54,14 @@ MODELS: dict[str, Model] = {
         inputs=2048,
         tokens=8191,
         request_tokens=300_000,
+        any_dimension=True,
     ),
     "text-embedding-3-large": Model(
         dimensions=(3072, 2048, 1536, 1024, 768, 512, 256, 128, 64),
         inputs=2048,
         tokens=8191,
         request_tokens=300_000,
+        any_dimension=True,
     ),
     "text-embedding-ada-002": Model(
         dimensions=(1536,), inputs=2048, tokens=8191, request_tokens=300_000, chooses=False
@@ -151,36 +120,20 @@ MODELS: dict[str, Model] = {
     ),
 }
 
-ANY_DIMENSION = frozenset({"text-embedding-3-small", "text-embedding-3-large"})
-"""Models that give every dimension up to their own, which stands first in the table."""
 
-LOCAL = Model(dimensions=(256, 128, 64))
-LOCAL_MODEL = "wordllama-l2-supercat"
-
-
-def model_of(provider: str, name: str | None) -> Model | None:
-    """The known model that a step means, or None."""
-    return LOCAL if provider == "local" else MODELS.get((name or "").rsplit("/", 1)[-1].lower())
+def model_named(name: str | None) -> Model | None:
+    """The known model of this name, which may stand behind the name of its maker and a slash."""
+    return MODELS.get((name or "").rsplit("/", 1)[-1].lower())
 
 
-def local_fault(name: str | None) -> str | None:
-    """Why a step of provider local can't have the model `name`; None where it can."""
-    if name in (None, "", LOCAL_MODEL, "wordllama"):
-        return None
-    return (
-        f"modelName {name!r} is not in this process: modelProvider local has only {LOCAL_MODEL}: "
-        "leave modelName out, or name the provider that has it"
-    )
-
-
-def dimension_fault(name: str | None, model: Model, dimension: int) -> str | None:
-    """Why `model` can't give vectors of `dimension`, with what it can give; None where it can."""
+def dimension_fault(name: str, model: Model, dimension: int) -> str | None:
+    """Why `model` can't give vectors of `dimension`, with what it can give; None if it can."""
     given = sorted(set(model.dimensions), reverse=True)
-    if (name or "") in ANY_DIMENSION:
+    if model.any_dimension:
         if dimension <= given[0]:
             return None
         return f"dimension {dimension} is more than {name} gives: use 1 to {given[0]}"
     if dimension in given:
         return None
     choices = " or ".join(map(str, given)) if len(given) < 3 else ", ".join(map(str, given))
-    return f"dimension {dimension} is not one that {name or 'the local model'} gives: use {choices}"
+    return f"dimension {dimension} is not one that {name} gives: use {choices}"

@@ -1,0 +1,204 @@
+"""Requests in JSON to one URL: how they are written, read, and what a failure of one means."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from vecferry.errors import FatalError, TransientError, VecferryError, redact, shorten
+from vecferry.retry import http_date, parse_retry_after
+from vecferry.settings import Secret
+from vecferry.transforms.embed.endpoints.base import AbsentError, PoisonError, ThrottledError
+from vecferry.transforms.embed.endpoints.http import Http, HttpTarget, open_http
+from vecferry.transforms.embed.endpoints.spec import EndpointSpec
+
+POISON = frozenset({400, 413, 422})
+PASSING = frozenset({408, 409, 421, 425})
+FATAL_CODES = frozenset(
+    {
+        "AccessDenied",
+        "AccessDenied.Unpurchased",
+        "Arrearage",
+        "InvalidApiKey",
+        "Model.AccessDenied",
+        "ModelNotFound",
+        "insufficient_quota",
+        "invalid_api_key",
+        "invalid_model",
+        "model_not_found",
+    }
+)
+"""Codes of vendors that mean every other request fails alike, whatever the status."""
+
+_LIMIT = re.compile(
+    r"batch size is invalid, it should not be larger than (\d+)"
+    r"|(?:at most|maximum of|no more than|larger than|exceed(?:s|ed)?(?: the)?(?: limit(?: of)?)?) "
+    r"(\d+) (?:inputs?|texts?|items?|rows)"
+    r"|maximum (?:allowed )?(?:client )?batch size(?: is| of|:)? (\d+)"
+    r"|array with maximum length (\d+)",
+    re.IGNORECASE,
+)
+
+
+class JsonClient:
+    """POSTs JSON to `url` over an `Http`; for many threads."""
+
+    def __init__(self, url: str, http: Http) -> None:
+        self.url, self._http = url, http
+
+    def post(self, request: Any) -> dict[str, Any]:
+        """The JSON object of an answer with status 200.
+
+        Everything else raises what `fault_of` makes of it. A request that can't be written as JSON
+        raises PoisonError, and nothing is sent.
+        """
+        body = json_body(request)
+        try:
+            answer = self._http.send(body)
+        except OSError as e:
+            raise self._fault(e) from e
+        if answer.status == 200:
+            return json_object(self.url, answer.data)
+        raise fault_of(self.url, answer.status, answer.headers, bytes(answer.data))
+
+    def reach(self) -> None:
+        """Opens and closes a connection, proxy and TLS included."""
+        try:
+            self._http.reach()
+        except OSError as e:
+            raise self._fault(e) from e
+
+    def close(self) -> None:
+        """Closes the connections that are not in use."""
+        self._http.close()
+
+    def _fault(self, e: OSError) -> VecferryError:
+        text = redact(shorten(e)) or type(e).__name__
+        if isinstance(e, ssl.SSLCertVerificationError):
+            return FatalError(
+                f"{self.url}: its certificate is not trusted ({text}): set REQUESTS_CA_BUNDLE or "
+                "SSL_CERT_FILE to the file of the authority that signed it"
+            )
+        return TransientError(f"{self.url}: {text}")
+
+
+def open_client(spec: EndpointSpec, url: str, connections: int) -> JsonClient:
+    """A client for the requests of an endpoint to `url`, one of the addresses of `spec`."""
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "User-Agent": "vecferry",
+        **authorization(spec),
+    }
+    target = HttpTarget(url=url, headers=headers, connections=connections, timeout=spec.timeout)
+    return JsonClient(url, open_http(target))
+
+
+def authorization(spec: EndpointSpec) -> dict[str, str]:
+    """The header that carries the key, as the provider wants it; none without a key."""
+    if spec.api_key is None:
+        return {}
+    key = spec.api_key.reveal() if isinstance(spec.api_key, Secret) else spec.api_key
+    return {"Authorization": key if spec.auth == "raw" else f"Bearer {key}"}
+
+
+def json_body(request: Any) -> bytes:
+    """`request` as JSON; half a character in a text raises `PoisonError` with nothing sent."""
+    try:
+        return orjson.dumps(request)
+    except TypeError as e:
+        raise PoisonError(f"the text is not valid Unicode: {e}", "bad-text", sent=False) from e
+
+
+def json_object(url: str, data: bytes | bytearray) -> dict[str, Any]:
+    """The JSON object of an answer with status 200; anything else is a server in trouble."""
+    try:
+        content = orjson.loads(data)
+    except orjson.JSONDecodeError as e:
+        begin = shorten(data[:200].decode("utf-8", "replace"), 80)
+        raise TransientError(f"{url} answers 200 with what is not JSON: {begin!r}") from e
+    if not isinstance(content, dict):
+        raise TransientError(f"{url} answers 200 with {type(content).__name__}, not an object")
+    return content
+
+
+def tokens_used(content: dict[str, Any]) -> int:
+    """The tokens that a vendor says it will bill; 0 where it says nothing."""
+    usage = content.get("usage")
+    if not isinstance(usage, dict):
+        return 0
+    for name in ("total_tokens", "prompt_tokens", "input_tokens", "token_count"):
+        if isinstance(usage.get(name), int):
+            return int(usage[name])
+    return 0
+
+
+def fault_of(url: str, status: int, headers: Any, body: bytes) -> VecferryError:
+    """What an answer other than 200 means for the batch it answers."""
+    code, said = _said(body)
+    text = f"{url} answers {status}: {said}" if said else f"{url} answers {status}"
+    if 300 <= status < 400:
+        target = redact(shorten(headers.get("location") or "nowhere"))
+        return FatalError(
+            f"{url} redirects to {target}, which is not followed: put the final address in endpoint"
+        )
+    if code in FATAL_CODES or status in (401, 402, 403):
+        return FatalError(f"{text}: check apiKey, modelName and the account's rights")
+    if status == 429:
+        return ThrottledError(text, _wish(headers))
+    if status in POISON:
+        return _poison(text, status, said)
+    if status >= 500 or status in PASSING or status < 300:
+        return TransientError(text, _wish(headers))
+    kind = AbsentError if status in (404, 405) else FatalError
+    bare = urlsplit(url).path == "/embeddings"
+    hint = ": most servers want /v1 at the end of endpoint" if bare and kind is AbsentError else ""
+    return kind(f"{text}: check endpoint and modelName{hint}")
+
+
+def _wish(headers: Any) -> float | None:
+    in_ms = parse_retry_after(headers.get("retry-after-ms"))
+    if in_ms is not None:
+        return in_ms / 1000
+    return parse_retry_after(headers.get("retry-after"), http_date(headers.get("date")))
+
+
+def _poison(text: str, status: int, said: str) -> PoisonError:
+    found = _LIMIT.search(said)
+    limit = int(next(g for g in found.groups() if g)) if found else None
+    return PoisonError(text, "too-large" if status == 413 else "refused-input", limit or None)
+
+
+def items_in(content: dict[str, Any], where: str, url: str) -> list[Any]:
+    """The list ``embeddings`` under the name `where` of an answer; TransientError without one."""
+    inner = content.get(where)
+    items = inner.get("embeddings") if isinstance(inner, dict) else None
+    if not isinstance(items, list):
+        raise TransientError(f"{url} answers 200 without embeddings: {said_in(content)}")
+    return items
+
+
+def said_in(content: dict[str, Any]) -> str:
+    """What an answer of status 200 that holds no vectors says instead: its message, else keys."""
+    where = content.get("error", content)
+    message = where.get("message") if isinstance(where, dict) else where
+    return redact(shorten(message or sorted(content)))
+
+
+def _said(body: bytes) -> tuple[str, str]:
+    """The error code and message of a body, in any of the vendors' shapes."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return "", redact(shorten(body[:1000].decode("utf-8", "replace")))
+    if not isinstance(content, dict):
+        return "", redact(shorten(content))
+    inner = content.get("error")
+    where = inner if isinstance(inner, dict) else content
+    code = where.get("code") or where.get("type") or ""
+    message = where.get("message") or where.get("detail") or inner or content.get("msg") or content
+    return str(code), redact(shorten(message))

@@ -1,0 +1,39 @@
+"""What the threads that load images tell the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from vecferry.transforms.embed.images.content import ImageSource
+    from vecferry.transforms.embed.images.load import Loaded
+
+
+class Load:
+    """An image that is being loaded, and the rows, with their vector columns, that wait for it."""
+
+    __slots__ = ("rows", "source")
+
+    def __init__(self, source: ImageSource, row: Any, name: str) -> None:
+        self.source = source
+        self.rows: list[tuple[Any, str]] = [(row, name)]
+
+
+class ImageTaker(Protocol):
+    """What takes images that were loaded."""
+
+    def take_image(self, load: Load, result: Loaded) -> None:
+        """Sends an image, or gives its rows what there is; raises what ends the bundle."""
+
+
+@dataclass(slots=True)
+class ImageLoaded:
+    """An image was loaded, or could not be."""
+
+    load: Load
+    result: Loaded
+
+    def apply(self, engine: ImageTaker) -> None:
+        """Lets the engine have it."""
+        engine.take_image(self.load, self.result)
