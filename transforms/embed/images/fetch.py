@@ -149,8 +149,10 @@ class Fetcher:
     def _ask(self, url: str) -> requests.Response:
         seconds = (min(CONNECT_SECONDS, self._timeout), self._timeout)
         try:
-            proxies = self._proxies
-            if proxies and proxy_bypass(urlsplit(url).hostname or ""):
+            proxies, host = self._proxies, urlsplit(url).hostname or ""
+            if " " in host:  # which urllib3 before 2.8 looks up
+                raise ValueError("a host has no spaces")
+            if proxies and proxy_bypass(host):
                 proxies = {}
             return self._session.get(
                 url, stream=True, allow_redirects=False, timeout=seconds, proxies=proxies
