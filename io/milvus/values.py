@@ -181,7 +181,7 @@ def _scalar(name: str, kind: str, max_length: int | None) -> Accept:
     if kind in ("Float", "Double"):
         return _real(name, kind)
     if kind == "Bool":
-        return lambda value: as_bool(name, kind, value)
+        return lambda value: value if type(value) is bool else as_bool(name, kind, value)
     if kind in ("VarChar", "String"):
         return _text(name, max_length)
     if kind == "JSON":

@@ -152,7 +152,12 @@ def _real(name: str, kind: SqlType) -> Accept:
 
 
 def _boolean(name: str, kind: SqlType) -> Accept:
-    return lambda value: b"\1" if as_bool(name, "boolean", value, letters=True) else b"\0"
+    def accept(value: Any) -> bytes:
+        if type(value) is not bool:
+            value = as_bool(name, "boolean", value, letters=True)
+        return b"\1" if value else b"\0"
+
+    return accept
 
 
 def text(name: str, kind: SqlType) -> Accept:
