@@ -60,7 +60,7 @@ MODULES_IN_THE_OPEN = {
         "WriteToPostgres",
     },
     "vecferry.io.sink.mark": {"from_json", "to_text"},
-    "vecferry.io.sink.vectors": {"as_int", "bad", "checked", "encoded", "wrong_type"},
+    "vecferry.io.sink.values": {"as_int", "bad", "checked", "encoded", "wrong_type"},
     "vecferry.pipelines.registry": {"Kind", "register", "register_connection", "kind_of", "load"},
     "vecferry.process": {"PROCESS"},
     "vecferry.rows": {"Change", "Reject", "INSERT", "UPDATE", "DELETE"},

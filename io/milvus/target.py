@@ -22,7 +22,7 @@ from vecferry.io.milvus.values import DELETING, INSERTING, UPSERTING, RowEncoder
 from vecferry.io.sink.mark import mark_of
 from vecferry.io.sink.store import WRITTEN, Outcome, Record, WriteLimits, retry
 from vecferry.io.sink.target import AliasTarget, vector_field
-from vecferry.io.sink.vectors import VectorLike
+from vecferry.io.sink.values import VectorLike
 from vecferry.steps import StepContext
 
 

@@ -19,7 +19,7 @@ from vecferry.errors import TerminalError, shorten
 from vecferry.io.milvus.catalog import CollectionInfo, FieldInfo, filled
 from vecferry.io.milvus.settings import MilvusSettings
 from vecferry.io.sink.store import Record
-from vecferry.io.sink.vectors import (
+from vecferry.io.sink.values import (
     as_bool,
     as_float,
     as_half,

@@ -11,7 +11,7 @@ from vecferry.io.search.client import SearchClient
 from vecferry.io.search.dialect import Field, metric_of
 from vecferry.io.search.settings import SearchColumn
 from vecferry.io.search.target import SearchTarget
-from vecferry.io.sink.vectors import Vector
+from vecferry.io.sink.values import Vector
 
 
 class OpenSearchDialect:

@@ -21,7 +21,7 @@ import numpy as np
 from vecferry.errors import shorten
 from vecferry.io.postgresql.catalog import ColumnInfo
 from vecferry.io.postgresql.settings import SqlType
-from vecferry.io.sink.vectors import (
+from vecferry.io.sink.values import (
     SMALLEST_NORM2,
     as_bool,
     as_float,

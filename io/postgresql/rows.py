@@ -33,7 +33,7 @@ from vecferry.io.postgresql.encode import (
 from vecferry.io.postgresql.settings import PgColumn, WriterSettings
 from vecferry.io.postgresql.statements import Columns, bigints, in_bytes
 from vecferry.io.sink.store import Block, Record
-from vecferry.io.sink.vectors import bad, checked
+from vecferry.io.sink.values import bad, checked
 from vecferry.rows import DELETE, Change
 
 WRITING, DELETING = "write", "delete"

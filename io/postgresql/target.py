@@ -35,7 +35,7 @@ from vecferry.io.postgresql.statements import Binary, Statements, binary_dumper,
 from vecferry.io.sink.mark import mark_of
 from vecferry.io.sink.store import STALE, WRITTEN, Block, Outcome, Record, WriteLimits
 from vecferry.io.sink.target import TargetBase, vector_field
-from vecferry.io.sink.vectors import VectorLike, checked
+from vecferry.io.sink.values import VectorLike, checked
 from vecferry.io.sink.writer import BlockWriter, SinkWriter
 from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.database import Pool

@@ -13,7 +13,7 @@ from vecferry.io.search.client import Body, SearchClient, StatusError, ask
 from vecferry.io.search.dialect import Dialect, Field
 from vecferry.io.search.settings import SearchSettings
 from vecferry.io.sink.mark import NAME, Mark, from_json, to_json
-from vecferry.io.sink.vectors import Vector
+from vecferry.io.sink.values import Vector
 
 GC_DELETES = "1d"
 """How long an index that we create remembers the version of what was deleted (60 s otherwise)."""

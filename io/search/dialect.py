@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from vecferry.io.search.settings import SearchColumn
-from vecferry.io.sink.vectors import Vector
+from vecferry.io.sink.values import Vector
 
 Metric = Literal["cosine", "dot", "l2", "none", "other"]
 """How float vectors are compared; ``none`` not at all, ``other`` is of vectors of bytes or bits."""

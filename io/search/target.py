@@ -25,7 +25,7 @@ from vecferry.io.search.values import RowEncoder
 from vecferry.io.sink.mark import mark_of
 from vecferry.io.sink.store import STALE, WRITTEN, Outcome, Record, WriteLimits, rejected, retry
 from vecferry.io.sink.target import AliasTarget, vector_field
-from vecferry.io.sink.vectors import VectorLike, as_vector
+from vecferry.io.sink.values import VectorLike, as_vector
 from vecferry.steps import StepContext
 
 FILTER = "errors,items.*.status,items.*.error"

@@ -21,7 +21,7 @@ from vecferry.errors import FatalError, TerminalError, shorten
 from vecferry.io.search.dialect import Field
 from vecferry.io.search.settings import SearchColumn, SearchSettings
 from vecferry.io.sink.store import Record
-from vecferry.io.sink.vectors import SMALLEST_NORM2, as_vector, bad
+from vecferry.io.sink.values import SMALLEST_NORM2, as_vector, bad
 from vecferry.rows import DELETE, Change
 
 Accept = Callable[[Any], Any]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from vecferry.errors import JobError, TerminalError, TransientError, near
 from vecferry.io.sink.mark import Mark, Marking, mark_of
 from vecferry.io.sink.store import Store, WriteLimits
-from vecferry.io.sink.vectors import VectorLike
+from vecferry.io.sink.values import VectorLike
 from vecferry.io.sink.writer import SinkWriter
 from vecferry.retry import call_with_retries
 from vecferry.rows import Change, Reject, Row
