@@ -36,6 +36,7 @@ def test_server(n): note("server")
 """
 
 
+@pytest.mark.slow
 def test_the_tests_of_a_server_share_a_process(tmp_path: Path) -> None:
     """Whatever pytest makes of xdist's own groups; and what is alone comes at the end."""
     (tmp_path / "conftest.py").write_text((HERE / "conftest.py").read_text(encoding="utf-8"))

@@ -138,6 +138,7 @@ def test_every_step_of_a_job_has_a_transform() -> None:
     assert unnamed == {(name, "reader") for name in ("gcs", "hdfs", "oss", "s3")}
 
 
+@pytest.mark.slow
 def test_the_path_of_the_provider_file_is_printed() -> None:
     """For a pipeline that includes it from wherever the package is."""
     command = [sys.executable, "-m", "vecferry.pipelines.beam_yaml"]

@@ -199,6 +199,7 @@ class TestCsvAndText:
         assert [i.reason for i in items if isinstance(i, Reject)] == reasons
         assert [i["id"] for i in items if isinstance(i, Change)] == kept
 
+    @pytest.mark.slow
     def test_an_open_quote_holds_no_more_than_the_longest_line(self, tmp_path: Path) -> None:
         """One quote too many does not swallow the rest of a large file."""
         body = b"".join(b"%d,x\n" % i for i in range(6_000))

@@ -95,6 +95,7 @@ def test_a_collection_that_cannot_be_created_is_told(lite):
     assert "Milvus Lite takes one FloatVector, not vector, v2" in text
 
 
+@pytest.mark.slow
 def test_a_second_process_on_one_file_gets_a_clear_error(lite):
     """Milvus Lite allows one process: the other is told so, without a traceback."""
     write(lite.target(), rows(3))

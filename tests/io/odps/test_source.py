@@ -469,6 +469,7 @@ def test_a_limited_run_reads_no_more_than_its_limit(bench: Bench, server: OdpsSe
     assert (report["rows_read"], report["rows_written"], server.rows_sent) == (7, 7, 7)
 
 
+@pytest.mark.slow
 def test_a_whole_run_outlives_what_goes_wrong(bench: Bench, server: OdpsServer) -> None:
     """Broken connections, sessions that expire, a quota that is refused: each row once."""
     bench.step("Reader").update(tunnelQuota="exclusive", maxSplitRows=600)
@@ -560,6 +561,7 @@ def test_the_steps_project_wins_over_the_data_sources(server: OdpsServer) -> Non
 # --- in Beam
 
 
+@pytest.mark.slow
 def test_the_transform_reads_in_a_plain_pipeline(server: OdpsServer) -> None:
     """Rows and rejects are two outputs."""
     read = ReadFromOdps(

@@ -216,6 +216,7 @@ def test_a_damaged_source_is_a_wrong_job_where_nothing_runs(
     assert (outcome.status, "no sound JSON document" in outcome.err) == (2, True), outcome.err
 
 
+@pytest.mark.slow
 def test_check_connect_names_every_end_that_fails(bench: Bench) -> None:
     """Source, endpoint and target are all tried, and told together."""
     bench.step("Embed").update(

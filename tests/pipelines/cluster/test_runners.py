@@ -109,6 +109,7 @@ def test_an_address_or_option_that_can_not_work_is_named(
     assert time.monotonic() - begun < 60
 
 
+@pytest.mark.slow
 def test_a_server_that_is_no_job_server_is_not_waited_for(bench: Bench) -> None:
     """Such as the REST port of Flink in its place: Beam alone would wait without end and words."""
     bench.sources["Vectors"]["endpoint"] = "http://milvus:19530"

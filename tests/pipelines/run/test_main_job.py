@@ -249,6 +249,7 @@ def test_no_output_of_a_failing_run_holds_the_key(bench: Bench) -> None:
     assert "sk-of-the-test" not in printed + parts
 
 
+@pytest.mark.slow
 def test_a_second_job_on_one_lite_file_is_told_so_before_it_runs(bench: Bench) -> None:
     """Milvus Lite opens a file in one process only."""
     bench.write_lines(list(rows(2)))
@@ -282,6 +283,7 @@ def _wait_for_requests(server: EndpointServer, n: int) -> None:
     eventually(lambda: len(server.good) >= n)
 
 
+@pytest.mark.slow
 def test_the_first_interrupt_finishes_what_was_read(bench: Bench) -> None:
     """The state is CANCELLED, the status 130, and every row that was read is written."""
     bench.write_lines(list(rows(3000)))
@@ -300,6 +302,7 @@ def test_the_first_interrupt_finishes_what_was_read(bench: Bench) -> None:
     assert len(bench.stored(["id"])) == report["rows_written"] == report["rows_read"]
 
 
+@pytest.mark.slow
 def test_the_second_interrupt_aborts(bench: Bench) -> None:
     """A run that hangs on its endpoint ends at once."""
     bench.write_lines(list(rows(3000)))

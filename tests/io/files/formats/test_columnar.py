@@ -389,6 +389,7 @@ class TestJson:
         with pytest.raises(FatalError, match=r"a\.json has lists or objects nested over 200 deep"):
             items_of(reader(tmp_path, "json"))
 
+    @pytest.mark.slow
     def test_brackets_in_texts_and_side_by_side_are_no_nesting(self, tmp_path: Path) -> None:
         """However they lie to the blocks in which a file is read."""
         table = [

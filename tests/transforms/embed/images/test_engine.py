@@ -225,6 +225,7 @@ def test_loading_keeps_the_endpoint_full(server: EndpointServer) -> None:
     assert seconds < 160 * 0.05 / 2
 
 
+@pytest.mark.slow
 def test_what_is_held_stays_bounded_however_slow_the_endpoint(
     server: EndpointServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
