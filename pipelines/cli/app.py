@@ -31,7 +31,7 @@ DONE, FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
 
 
 class _Group(click.Group):
-    """Names the nearest command where one is not known."""
+    """If a command is unknown, names the nearest one."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         from vecferry.errors import near
@@ -44,7 +44,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version")
-@click.option("-v", "--verbose", count=True, help="Say more; -vv says everything.")
+@click.option("-v", "--verbose", count=True, help="Show more log messages; -vv shows all of them.")
 @click.pass_context
 def app(ctx: click.Context, verbose: int) -> None:
     """Ferry rows into vector stores, embedding them on the way."""
@@ -58,8 +58,8 @@ def app(ctx: click.Context, verbose: int) -> None:
 @click.option("--limit", type=click.IntRange(1), help="Read at most this many rows.")
 @click.option("--report", type=click.Path(dir_okay=False), help="Write the report to this file.")
 @click.option("--rejects", default="rejects", show_default=True, help="Folder for rejected rows.")
-@click.option("--replay", help="Run the rejects in this folder again, from the refusing step on.")
-@click.option("--no-preflight", is_flag=True, help="Don't try source, endpoint and target first.")
+@click.option("--replay", help="Run the rejects in this folder again.")
+@click.option("--no-preflight", is_flag=True, help="Do not try source, endpoint and target first.")
 @click.option("--runner", default="DirectRunner", show_default=True, help="Beam's runner.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
@@ -76,7 +76,7 @@ def run(
     runner: str,
     as_json: bool,
 ) -> None:
-    """Run JOB to its end. Beam's options may follow; after -- they are passed unchecked."""
+    """Run JOB to its end. Options of Beam may follow; vecferry does not check those after --."""
     beam_options = passed_through(ctx)
     target.refuse_parts(limit=limit, replay=replay, detached=cluster.detach)
     resolved = target.apply(arguments.resolve())
@@ -112,11 +112,11 @@ def check(
 
 @app.command()
 @job_arguments
-@click.option("--rows", type=click.IntRange(1), default=3, show_default=True, help="How many.")
-@click.option("--source", is_flag=True, help="Only what the reader gives.")
+@click.option("--rows", type=click.IntRange(1), default=3, show_default=True, help="How many rows.")
+@click.option("--source", is_flag=True, help="Show only what the reader gives.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object a step.")
 def preview(arguments: JobArguments, rows: int, source: bool, as_json: bool) -> None:
-    """Show the first rows after each step, as the writer would get them. Writes nothing."""
+    """Show the first rows after each step, and as the writer would get them. Writes nothing."""
     commands.preview(arguments.resolve(), rows, source_only=source, as_json=as_json)
 
 
@@ -124,8 +124,10 @@ def preview(arguments: JobArguments, rows: int, source: bool, as_json: bool) -> 
 @job_arguments
 @click.argument("text", required=False)
 @click.option("--image", type=click.File("rb"), help="Search by this image instead of TEXT.")
-@click.option("-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
-@click.option("--column", help="The vector column, where the job makes several.")
+@click.option(
+    "-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many rows."
+)
+@click.option("--column", help="The vector column, if the job makes several.")
 @click.option("--json", "as_json", is_flag=True, help="Print the hits as JSON.")
 def query(
     arguments: JobArguments,

@@ -37,7 +37,7 @@ def _as_json(command: Callable[..., Any]) -> Callable[..., Any]:
 @job_arguments
 @_as_json
 def stats(arguments: JobArguments, as_json: bool) -> None:
-    """Show what a vector cache holds. JOB is a job file or a cache's URI. Changes nothing."""
+    """Show what a vector cache holds. JOB is a job file or the URI of a cache. Changes nothing."""
     settings = _settings_of(arguments)
     found = _with_backend(settings, lambda backend: backend.stats())
     shown = {"uri": shown_uri(settings.uri), **asdict(found)}
@@ -46,10 +46,14 @@ def stats(arguments: JobArguments, as_json: bool) -> None:
 
 @cache.command()
 @job_arguments
-@click.option("--max-bytes", type=click.IntRange(0), help="Else what JOB says, else 4 GiB.")
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(0),
+    help="Bytes that may remain; default: JOB's, or 4 GiB.",
+)
 @_as_json
 def prune(arguments: JobArguments, max_bytes: int | None, as_json: bool) -> None:
-    """Remove what was not used for longest until the cache fits. JOB as for stats."""
+    """Remove the vectors unused for longest until the cache fits. JOB as for stats."""
     settings = _settings_of(arguments)
     most = settings.max_bytes if max_bytes is None else max_bytes
     removed, left = _with_backend(settings, lambda b: (b.prune(most), b.stats()))
@@ -71,7 +75,7 @@ def _settings_of(arguments: JobArguments) -> VectorCacheSettings:
 
 
 def _read(arguments: JobArguments) -> Job:
-    """The job alone: no data source is needed to look at its cache."""
+    """The job without its data sources, which the command does not need."""
     from vecferry.pipelines.job.model import read_job
 
     return read_job(

@@ -67,7 +67,7 @@ def run(
 
 
 def _require_writable(option: str, path: str | None) -> None:
-    """What can't be written in the end is told before the run. A folder of rejects may be new."""
+    """Raises JobError before the run if a file cannot be written; folders may be new."""
     if path is None:
         return
     folder = Path(path).resolve().parent
@@ -78,7 +78,7 @@ def _require_writable(option: str, path: str | None) -> None:
 
 
 def _save(path: str, outcome: Report) -> None:
-    """Writes the report; the run is over, so that a full disk is told and no more."""
+    """Writes the report; a full disk gives a warning only, because the run is over."""
     try:
         Path(path).write_bytes(_json(outcome.model_dump()) + b"\n")
     except OSError as e:
@@ -86,7 +86,7 @@ def _save(path: str, outcome: Report) -> None:
 
 
 def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool) -> None:
-    """Says that a job is right, and what was found on the way."""
+    """Says that a job is right, and shows what the checks found."""
     found: dict[str, Any] = {
         "job": resolved.job.name,
         "steps": [{"name": s.name, "stepType": s.kind.step_type} for s in resolved.steps],
@@ -137,7 +137,7 @@ def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool
 
 
 def _beyond_budget(resolved: ResolvedJob, estimate: dict[str, int]) -> list[str]:
-    """A warning for each part of the budget that a run seems to need more of."""
+    """A warning for each part of the budget that a run is likely to exceed."""
     budget = resolved.job.setting.budget
     parts = ("requests", "tokens") if budget is not None else ()
     bounds = {name: getattr(budget, name) for name in parts}
@@ -204,7 +204,7 @@ def _short(value: Any) -> str:
 def query(
     resolved: ResolvedJob, wanted: str | bytes, k: int, column: str | None, *, as_json: bool
 ) -> None:
-    """Searches a job's target for the rows nearest to a text, or to an image given as bytes."""
+    """Searches a job's target for the rows nearest to a text, or to the bytes of an image."""
     from vecferry.pipelines.run.logic import JobLogic
 
     if resolved.unable():
@@ -228,7 +228,7 @@ def query(
 
 
 def _embedding_of(resolved: ResolvedJob, column: str | None) -> tuple[ResolvedStep, str]:
-    """The step that makes the vectors that the target holds, and their column."""
+    """The step that makes the target's vectors, and the column of these vectors."""
     taken = set(resolved.writer.settings.inputs())
     made = {
         name: step
@@ -261,7 +261,7 @@ def _json(value: Any) -> bytes:
 
 
 def leave(status: int) -> None:
-    """Ends the process at once: threads of a run that was aborted can't be waited for."""
+    """Ends the process at once: the threads of an aborted run cannot be awaited."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -1,4 +1,4 @@
-"""What the commands share: arguments of a job, Beam's options, logging."""
+"""What commands share: the arguments of a job, the options of Beam, logging."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ template_folders = click.option(
     multiple=True,
     type=click.Path(),
     envvar="VECFERRY_TEMPLATES",
-    help="A folder of templates of your own; else those in VECFERRY_TEMPLATES.",
+    help="A folder of your own templates; default: the folders in VECFERRY_TEMPLATES.",
 )
 """The option of every command that finds templates."""
 
@@ -93,7 +93,7 @@ def job_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds JOB and the options that fill it; the command gets them as `arguments`."""
 
     @click.argument("job")
-    @click.option("--data-sources", "-d", type=click.Path(), help="YAML or JSON: name to source.")
+    @click.option("--data-sources", "-d", type=click.Path(), help="YAML or JSON: data sources.")
     @click.option(
         "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Fill ${NAME}."
     )
@@ -118,18 +118,16 @@ def job_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds them; the command gets them as `cluster`."""
+    """Adds the options of a cluster; the command gets them as `cluster`."""
 
-    @click.option(
-        "--shared-files", is_flag=True, help="Workers see this machine's files (one host, a share)."
-    )
-    @click.option("--detach", is_flag=True, help="Leave once the job runs, and say how to go on.")
+    @click.option("--shared-files", is_flag=True, help="Workers see this machine's files.")
+    @click.option("--detach", is_flag=True, help="Leave when the job runs, and say how to go on.")
     @click.option(
         "--secrets",
         type=click.Choice(["job", "worker"]),
         default="job",
         show_default=True,
-        help="Where ${…} of secrets are filled: here, or in each worker's own environment.",
+        help="Where secrets are filled in: here, or from each worker's environment.",
     )
     @functools.wraps(command)
     def wrapped(*args: Any, shared_files: bool, detach: bool, secrets: str, **rest: Any) -> Any:
@@ -140,7 +138,7 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def passed_through(ctx: click.Context) -> tuple[str, ...]:
-    """Beam's options of a command line; UsageError for a name that nobody knows."""
+    """The options of Beam on a command line; raises UsageError for an unknown name."""
     own = {o for p in ctx.command.params for o in p.opts}
     extra, known = list(ctx.args), None
     for argument in extra:
@@ -173,15 +171,15 @@ def _beam_option_names() -> set[str]:
 
 
 def set_up_logging(verbose: int) -> None:
-    """Warnings by default, ours from -v on, everything with -vv; secrets never."""
+    """Shows warnings; with -v also vecferry's messages, with -vv all. Secrets are never shown."""
     handler = logging.StreamHandler()
     handler.addFilter(RedactingFilter())
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose > 1 else logging.ERROR)
-    # Milvus Lite lacks calls that its client tries first; grpc logs a traceback for each.
+    # Milvus Lite lacks calls that its client tries first; grpc logs a traceback for each call.
     logging.getLogger("grpc").setLevel(logging.DEBUG if verbose > 1 else logging.CRITICAL)
-    # What fails a run is told by its report; Beam would print the traceback of each layer first.
+    # The report says what failed a run; Beam would print the traceback of each layer first.
     logging.getLogger("apache_beam").setLevel(logging.DEBUG if verbose > 1 else logging.CRITICAL)
     logging.getLogger("vecferry").setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -1,4 +1,4 @@
-"""``vecferry templates``: which templates there are, what one asks for, the job that it makes."""
+"""``vecferry templates``: lists templates, shows their parameters, renders their jobs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def list_(template_dirs: Folders, as_json: bool) -> None:
 
 
 def _found(folders: Folders) -> list[dict[str, Any]]:
-    """All templates; of one that can't be used, the problem."""
+    """All templates; a template that cannot be used comes with its problem."""
     from vecferry.pipelines.templates.library import OWN_FOLDER, find_templates, read_template
 
     entries = []
@@ -70,7 +70,7 @@ def _found(folders: Folders) -> list[dict[str, Any]]:
 @template_folders
 @_as_json
 def show(name: str, template_dirs: Folders, as_json: bool) -> None:
-    """Describe the parameters of template NAME. JSON is that of Dataflow's flex templates."""
+    """Describe the parameters of template NAME. JSON has the form of Dataflow's flex templates."""
     from rich.console import Console
     from rich.table import Table
 
@@ -94,7 +94,7 @@ def show(name: str, template_dirs: Folders, as_json: bool) -> None:
 
 
 def _told(parameter: Parameter) -> str:
-    """What a parameter is, in a few sentences."""
+    """A parameter in a few sentences."""
     told = [f"{parameter.label}: {parameter.help_text}"]
     if parameter.enum_options:
         told.append("one of " + ", ".join(o.value for o in parameter.enum_options))
@@ -156,7 +156,7 @@ def _write(folder: Path, texts: dict[str, str]) -> None:
 
 
 def _plain(text: str) -> Any:
-    """`text` for a table, as it is: square brackets are not styles."""
+    """`text` for a table, unchanged: rich would take square brackets for styles."""
     from rich.text import Text
 
     return Text(text)

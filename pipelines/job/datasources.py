@@ -19,7 +19,8 @@ from vecferry.settings import Connection
 class DataSources:
     """The data sources of one file; each is filled and checked when a job asks for it.
 
-    `own` are those that a template brings: filled already, and looked at before the file's.
+    `own` are the data sources that a template brings. They are filled already, and searched before
+    the file's.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class DataSources:
     def get(
         self, name: str, allowed: tuple[str, ...], used_by: str
     ) -> tuple[Connection, list[str]]:
-        """The connection called `name`, and warnings; JobError where a step can't use it."""
+        """The connection called `name`, and warnings; raises JobError if a step cannot use it."""
         entry = self._own[name] if name in self._own else self._filled(name, used_by)
         if not isinstance(entry, dict) or "type" not in entry:
             raise JobError(f"data source {name!r} in {self._where}: must have a type")
@@ -80,7 +81,7 @@ class DataSources:
 
 
 def read_data_sources(path: str | None, values: Mapping[str, str]) -> DataSources:
-    """The data sources of a file; without one, of ``./datasources.yaml`` or the user's config.
+    """The data sources of a file; default: ``./datasources.yaml`` or the user's config.
 
     A path inside a data source is relative to the folder that vecferry runs in.
     """

@@ -12,14 +12,14 @@ from vecferry.errors import JobError
 
 
 class _TwiceError(Exception):
-    """A key stands twice in one object, so that one of its values would be lost in silence."""
+    """A key stands twice in one object, so one of its values would be lost silently."""
 
     def __init__(self, key: str, where: str = "") -> None:
         super().__init__(f"{where}the key {key!r} is there twice in one object: remove one of them")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe YAML that takes a repeated key for the mistake it is."""
+    """Safe YAML that reports a repeated key as a mistake."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """The mapping of a node; a merge key (``<<``) may be overridden as YAML says."""
@@ -33,10 +33,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def parse_document(path: Path, what: str) -> Any:
-    """The content of a JSON or YAML file; JobError where it is absent or neither.
+    """The content of a JSON or YAML file; raises JobError if the file is missing or neither.
 
-    A file that ends in ``.yaml`` or ``.yml`` is YAML, ``.json`` is JSON, anything else is YAML,
-    of which JSON is a part.
+    A file that ends in ``.json`` is JSON. Any other file is YAML, of which JSON is a part.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -1,7 +1,7 @@
 """The job file: what DataWorks Data Integration writes, as models.
 
-`read_job` gives a `Job` whose envelope is checked and whose placeholders are filled; the parameters
-of each step are checked by `vecferry.pipelines.job.resolve`, with the data sources at hand.
+`read_job` gives a `Job` with a checked envelope and filled placeholders.
+`vecferry.pipelines.job.resolve` checks the parameters of each step, with the data sources at hand.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ErrorLimit(Settings):
 
 
 class Speed(Settings):
-    """How much at once, and how fast at most."""
+    """How much runs at once, and how fast at most."""
 
     ignored = frozenset({"dmu"})
 
@@ -56,7 +56,7 @@ class Speed(Settings):
 
 
 class Budget(Settings):
-    """What all embedding steps of a run may spend together; a request beyond it is not sent."""
+    """What all embedding steps of a run may spend together."""
 
     requests: int | None = Field(default=None, ge=1, description="requests, tries included")
     tokens: int | None = Field(default=None, ge=1, description="tokens, as the service bills them")
@@ -96,7 +96,7 @@ class Setting(Settings):
 
 
 class Hop(Settings):
-    """An arrow from one step to another; the order of `steps` is what counts."""
+    """An arrow from one step to another; only the order of `steps` counts."""
 
     from_: str = Field(alias="from")
     to: str
@@ -174,13 +174,13 @@ def step_name(step: Step, index: int) -> str:
 
 
 def parse_job(raw: Any, *, values: Mapping[str, str], stem: str = "job") -> tuple[Job, list[str]]:
-    """A job from parsed JSON, with the warnings; JobError holds every problem of its frame."""
+    """A job from parsed JSON, with warnings; raises JobError with every problem of its frame."""
     filled, problems = fill(raw, values)
     return validated(filled, problems, stem)
 
 
 def validated(filled: Any, problems: list[str], stem: str) -> tuple[Job, list[str]]:
-    """A job from a filled document, with the warnings; JobError holds `problems` and its own."""
+    """A job from a filled document, with the warnings; raises JobError with all problems."""
     if not isinstance(filled, dict):
         given = "an empty file" if filled is None else f"a {type(filled).__name__}"
         raise JobError(f"job: must be a JSON object with steps, not {given}")

@@ -1,4 +1,4 @@
-"""What is filled into a job from outside: ``${name}`` placeholders and ``--set`` values."""
+"""Fills a job from outside: ``${name}`` placeholders and ``--set`` values."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vecferry.secrets import PLACEHOLDER as PLACEHOLDER
 from vecferry.secrets import keep_written
 
 ALIKE = 0.85
-"""How near the name of an environment variable must be to be guessed: there are many of them."""
+"""How near an environment variable's name must be for a guess: there are many variables."""
 _INDEX = re.compile(r"\[(\d+)\]")
 
 
 def fill(value: Any, values: Mapping[str, str], path: str = "") -> tuple[Any, list[str]]:
-    """`value` with every ``${name}`` and ``${name:-default}`` in it replaced.
+    """`value` with every ``${name}`` and ``${name:-default}`` replaced.
 
-    Gives the filled copy and a problem for each placeholder left without a value.
+    Gives the filled copy and a problem for each placeholder that has no value.
     """
     problems: list[str] = []
 
@@ -68,7 +68,7 @@ def names_in(value: Any) -> set[str]:
 
 
 def parse_assignments(pairs: tuple[str, ...], option: str) -> dict[str, str]:
-    """``NAME=VALUE`` texts as a dict; JobError for one without a name or an equals sign."""
+    """``NAME=VALUE`` texts as a dict; raises JobError for a text without name or equals sign."""
     result = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -84,8 +84,8 @@ def parse_assignments(pairs: tuple[str, ...], option: str) -> dict[str, str]:
 def set_value(job: Any, path: str, text: str) -> None:
     """Sets the value at a dotted `path` of `job`, such as ``steps.1.parameter.endpoint``.
 
-    `text` is taken as JSON where it is JSON, else as it is. A last name that isn't there yet is
-    added; anything else that isn't there is a JobError.
+    `text` is read as JSON if it is JSON, else unchanged. A new last name is added; raises JobError
+    if another part of the path is missing.
     """
     *parents, last = _INDEX.sub(r".\1", path).strip(".").split(".")
     here = job

@@ -17,7 +17,7 @@ _SECRET_NAME = re.compile(r"(?i)key$|password|token$|secret|credential|accessid"
 
 
 def validate(model: type[S], data: Any, path: str) -> tuple[S | None, list[str]]:
-    """`data` as a `model`, or None and every problem found, each beginning with its path."""
+    """`data` as a `model`, or None and every problem, each beginning with its path."""
     try:
         return model.model_validate(data), []
     except ValidationError as e:
@@ -45,7 +45,7 @@ def _sentence(error: Any, path: str, model: type[BaseModel]) -> str:
 
 
 def _is_branch(part: Any) -> bool:
-    """Whether a part of a location names pydantic's branch of a union, not the user's key."""
+    """Whether a part of a location names pydantic's branch of a union, and not the user's key."""
     return isinstance(part, str) and ("[" in part or part[:1].isupper() or part in _BRANCHES)
 
 

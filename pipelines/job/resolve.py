@@ -49,7 +49,7 @@ class ResolvedStep:
 
 @dataclass(frozen=True)
 class ResolvedJob:
-    """A job that can be built into a graph; `force` and `instead_of` as `StepContext` has them."""
+    """A job that can be built into a graph; `force` and `instead_of` as in `StepContext`."""
 
     job: Job
     steps: tuple[ResolvedStep, ...]
@@ -73,7 +73,7 @@ class ResolvedJob:
         return self.steps[-1]
 
     def makers(self) -> dict[str, Maker]:
-        """Column -> what makes the vectors in it, for those that the job's own steps make."""
+        """By column, what makes its vectors, for the vectors of the job's own steps."""
         made: dict[str, Maker] = {}
         for step in self.transformers:
             replaced = step.settings.outputs() or {}
@@ -91,7 +91,7 @@ class ResolvedJob:
 
 
 def resolve(job: Job, sources: DataSources) -> ResolvedJob:
-    """Checks every step of a job; JobError holds all problems found."""
+    """Checks every step of a job; raises JobError with all problems."""
     problems = _not_yet(job)
     warnings: list[str] = []
     steps: list[ResolvedStep] = []
@@ -117,7 +117,7 @@ def read_and_resolve(
     parameters: Mapping[str, str] | None = None,
     assignments: Mapping[str, str] | None = None,
 ) -> ResolvedJob:
-    """A job file with everything it names, checked."""
+    """A job file and everything it names, checked."""
     filled, problems = read_raw(path, parameters=parameters, assignments=assignments)
     job, warnings = checked_job(filled, problems, Path(path).stem)
     values = {**os.environ, **(parameters or {})}
@@ -133,9 +133,9 @@ def read_and_resolve(
 
 
 def checked_job(filled: Any, problems: list[str], stem: str) -> tuple[Job, list[str]]:
-    """A job from a document whose placeholders are filled, with the warnings of its frame.
+    """A job from a filled document, with the warnings of its frame.
 
-    JobError holds `problems` and all that is wrong with the frame and inside the steps.
+    Raises JobError with `problems` and all that is wrong with the frame and inside the steps.
     """
     try:
         return validated(filled, problems, stem)
@@ -144,7 +144,7 @@ def checked_job(filled: Any, problems: list[str], stem: str) -> tuple[Job, list[
 
 
 def _problems_of_steps(filled: Any) -> list[str]:
-    """What is wrong inside the steps of a job that is wrong as a whole, to be told together."""
+    """Problems inside the steps of a job whose frame is wrong, to be reported together."""
     problems: list[str] = []
     steps = filled.get("steps") if isinstance(filled, dict) else None
     for i, step in enumerate(steps if isinstance(steps, list) else []):
@@ -206,7 +206,7 @@ def _job_wide(job: Job, kind: Kind) -> dict[str, Any]:
 
 
 def _not_yet(job: Job) -> list[str]:
-    """Problems of settings that would be broken in silence, as this version can't keep them."""
+    """Problems of settings that this version would break silently."""
     return [
         f"job.setting.{name} can't be kept by this version: leave it out"
         for name, value in (("positions", job.setting.positions),)
@@ -215,7 +215,7 @@ def _not_yet(job: Job) -> list[str]:
 
 
 def _untrusted(job: Job, path: str, settings: StepSettings) -> list[str]:
-    """A problem where a step would call an endpoint that no trusted pattern matches as a whole."""
+    """A problem for each endpoint of a step that no trusted pattern matches whole."""
     patterns = job.setting.trusted_endpoints
     if patterns is None:
         return []
@@ -228,7 +228,7 @@ def _untrusted(job: Job, path: str, settings: StepSettings) -> list[str]:
 
 
 def _follow_columns(steps: list[ResolvedStep]) -> list[str]:
-    """Problems of columns that a step needs and the steps before it don't give."""
+    """Problems of columns that a step needs and no earlier step gives."""
     problems: list[str] = []
     columns: Columns | None = steps[0].settings.outputs()
     if columns is None:
@@ -250,7 +250,7 @@ def _follow_columns(steps: list[ResolvedStep]) -> list[str]:
 
 
 def _unused_columns(steps: list[ResolvedStep]) -> list[str]:
-    """A warning of columns that a step gives and none takes, as far as they are known."""
+    """A warning for columns that a step gives and no other step takes, as far as known."""
     *givers, writer = steps
     taken = writer.settings.outputs()
     if not taken or writer.settings.takes_other_columns:
@@ -278,7 +278,7 @@ def _wrong_dimensions(where: str, columns: Columns, taken: Columns) -> list[str]
 
 
 def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepContext:
-    """What a step is told of a run on this machine."""
+    """The context of a step in a run on this machine."""
     setting = resolved.job.setting
     speed = setting.speed
     throttled = speed.throttle and step.kind.role == "reader"

@@ -1,4 +1,4 @@
-"""Another target than the job's own, as the command line asks for it; and leave to mix vectors."""
+"""The target that the command line names instead of the job's own, and leave to mix vectors."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class TargetOptions:
     def refuse_parts(
         self, *, limit: int | None = None, replay: str | None = None, detached: bool = False
     ) -> None:
-        """Refuses to move an alias where the run's end is not the whole target's, or is not seen.
+        """Refuses to move an alias if the run does not fill the whole target, or ends unseen.
 
-        Moving it is the launcher's last act: a run that goes on without the launcher has none.
+        The launcher moves the alias as its last act. A run that goes on without its launcher moves
+        none.
         """
         if not self.switch_alias:
             return
@@ -50,7 +51,7 @@ class TargetOptions:
             raise JobError(problems)
 
     def apply(self, resolved: ResolvedJob) -> ResolvedJob:
-        """The job with the target that the options name. Raises JobError where it can't have it."""
+        """The job with the target that the options name; raises JobError if that is impossible."""
         if self.into is None:
             if self.switch_alias:
                 raise JobError("--switch-alias: say which target the alias is to name, by --into")
@@ -80,12 +81,20 @@ class TargetOptions:
 def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options to a command, which gets them as `target`."""
 
-    @click.option("--into", metavar="NEW", help="Fill this new target instead of the job's own.")
     @click.option(
-        "--switch-alias", is_flag=True, help="With --into: once done, let the job's name mean NEW."
+        "--into",
+        metavar="NEW",
+        help="Fill this target, not the job's own.",
     )
     @click.option(
-        "--force", is_flag=True, help="Write where another model made the vectors; mark it anew."
+        "--switch-alias",
+        is_flag=True,
+        help="With --into: move the alias after the run.",
+    )
+    @click.option(
+        "--force",
+        is_flag=True,
+        help="Write among vectors of another model; mark anew.",
     )
     @functools.wraps(command)
     def wrapped(*args: Any, into: str | None, switch_alias: bool, force: bool, **rest: Any) -> Any:

@@ -50,15 +50,15 @@ def job_schema() -> dict[str, Any]:
 
 
 def _only(role: str, roles: Collection[str]) -> dict[str, Any]:
-    """The condition that tells a role of a stepType from the others that it has."""
+    """The condition that tells one role of a stepType from its other roles."""
     return {"category": {"const": role}} if len(roles) > 1 else {}
 
 
 def _lenient(schema: Any) -> Any:
-    """`schema` as the models take it.
+    """`schema` as the models accept it.
 
-    Numbers and flags are also taken as texts, placeholders in any of them, and one item for a list
-    of one where the models do so.
+    Numbers and flags may also be texts, and any of these texts may hold placeholders. Where the
+    models accept one item for a list, so does the schema.
     """
     if isinstance(schema, list):
         return [_lenient(item) for item in schema]

@@ -1,8 +1,8 @@
-"""Puts the values of parameters into a template: as values, never as text that is parsed again.
+"""Puts values of parameters into a template, without parsing the result as text.
 
-``${name}`` alone becomes the value with its type; inside a text it becomes its text. Where the
-parameter has no value, the key or the item that it stands for is left out, and so is a mapping that
-loses all of its keys. ``{$each: name, $item: …}`` in a list becomes one item for each text of a
+``${name}`` alone becomes the value with its type. Inside a text, ``${name}`` becomes the text of
+the value. If a parameter has no value, its key or item is left out. A mapping that loses all of its
+keys is left out as well. ``{$each: name, $item: …}`` in a list becomes one item for each text of a
 list, with ``${item}`` for the text.
 """
 
@@ -19,14 +19,14 @@ ITEM_NAME = "item"
 
 
 class _Absent:
-    """Stands for what is left out."""
+    """Stands for a part that is left out."""
 
 
 _ABSENT: Any = _Absent()
 
 
 def insert(part: Any, values: Mapping[str, Any]) -> Any:
-    """A copy of `part`, a mapping of a template, with `values` by name put in."""
+    """A copy of `part`, a mapping of a template, filled with `values` by name."""
     filled = _insert(part, values)
     return {} if filled is _ABSENT else filled
 

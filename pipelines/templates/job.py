@@ -1,4 +1,4 @@
-"""From a template and parameters to a job: resolved to be run, or rendered to be read."""
+"""Makes a job of a template and parameters: resolved to be run, or rendered to be read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vecferry.pipelines.templates.library import PREFIX, Template, load_template
 from vecferry.pipelines.templates.values import choose_values
 
 _DOLLAR = "${a-dollar:-$}"
-"""A placeholder that nobody fills: how a rendered job writes a ``$`` that is to stay one."""
+"""A placeholder that is never filled: a rendered job writes a literal ``$`` so."""
 
 
 def resolve_template(
@@ -25,10 +25,10 @@ def resolve_template(
     parameters: Mapping[str, str] | None = None,
     assignments: Mapping[str, str] | None = None,
 ) -> ResolvedJob:
-    """The job of ``template:NAME`` with its parameters, checked as any other job is.
+    """The job of ``template:NAME`` with its parameters, checked as any other job.
 
-    `assignments` are set in the filled job, and taken as they are. JobError has every problem of
-    the parameters, or else every problem of the job.
+    `assignments` are set in the filled job, unchanged. Raises JobError with every problem of the
+    parameters, or else every problem of the job.
     """
     template = load_template(source.removeprefix(PREFIX), folders)
     given = dict(parameters or {})
@@ -48,8 +48,8 @@ def render_template(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The job of a template and its own data sources, as files would hold them.
 
-    A secret stands there as a placeholder: the environment variable that it comes from, else its
-    name. Secrets need not be given. JobError as for `resolve_template`.
+    A secret stays a placeholder, named after its environment variable or after the parameter.
+    Secrets need not be given. Raises JobError as `resolve_template` does.
     """
     template = load_template(name.removeprefix(PREFIX), folders)
     given = dict(parameters or {})

@@ -1,7 +1,8 @@
-"""Templates: jobs with described parameters. Where they are found, and what is in one.
+"""Templates, jobs with described parameters: finds and reads them.
 
-A template is a YAML file of three keys: ``metadata`` (`TemplateMetadata`), ``job`` and, where it
-brings its own, ``dataSources``. Parameters go in as values, see `templates_insert`.
+A template is a YAML file of three keys: ``metadata`` (`TemplateMetadata`), ``job`` and, if the
+template brings its own, ``dataSources``. Parameters go in as values, see
+`vecferry.pipelines.templates.insert`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Template:
     data_sources: dict[str, Any]
 
     def filled(self, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The job and those of its own data sources that it names, with `values` put in."""
+        """The job, and those of its own data sources that the job names, filled with `values`."""
         job = {"name": self.name, **insert(self.job, values)}
         named = set(_texts(job))
         own = insert(self.data_sources, values) if self.data_sources else {}
@@ -51,7 +52,8 @@ def _texts(part: Any) -> Iterator[str]:
 def find_templates(folders: Iterable[str | Path]) -> dict[str, Path]:
     """The files of all templates by name: those of `folders`, then those of vecferry.
 
-    Of several with one name the first stands. JobError for a folder that is not there.
+    If several templates have one name, the first one counts. Raises JobError if a folder is
+    missing.
     """
     found: dict[str, Path] = {}
     for folder in (*map(Path, folders), OWN_FOLDER):
@@ -67,7 +69,7 @@ def find_templates(folders: Iterable[str | Path]) -> dict[str, Path]:
 
 
 def load_template(name: str, folders: Iterable[str | Path] = ()) -> Template:
-    """The template called `name`, checked; JobError where there is none, or it is wrong."""
+    """The template called `name`, checked; raises JobError if it is missing or wrong."""
     found = find_templates(folders)
     if name not in found:
         raise JobError(
@@ -78,7 +80,7 @@ def load_template(name: str, folders: Iterable[str | Path] = ()) -> Template:
 
 
 def read_template(path: Path) -> Template:
-    """The template in a file, checked; JobError holds all that is wrong with it."""
+    """The template in a file, checked; raises JobError with all that is wrong."""
     raw = parse_document(path, "template")
     if not isinstance(raw, dict) or not {"metadata", "job"} <= raw.keys():
         raise JobError(f"{path}: a template is a mapping with metadata and job")
@@ -103,7 +105,7 @@ def read_template(path: Path) -> Template:
 
 
 def _misused(metadata: TemplateMetadata, parts: list[Any]) -> Iterator[str]:
-    """What job and data sources say of parameters that the metadata do not."""
+    """What is wrong with the parameters that the job and the data sources use."""
     known = {p.name: p for p in metadata.parameters}
     used: set[str] = set()
     for use in names_used(parts):

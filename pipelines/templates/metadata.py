@@ -1,8 +1,8 @@
 """What a template says of itself and its parameters, in the form of Dataflow's flex templates.
 
 The names are those of ``TemplateMetadata`` and ``ParameterMetadata`` in Dataflow's API v1b3:
-https://docs.cloud.google.com/dataflow/docs/reference/rest/v1b3/ParameterMetadata. What that form
-has no word for stands in ``customMetadata``, as it is there for: `secret`, `form`, `environment`.
+https://docs.cloud.google.com/dataflow/docs/reference/rest/v1b3/ParameterMetadata.
+``customMetadata`` holds what this form has no word for: `secret`, `form`, `environment`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OTHERS_TYPES = (
     "JAVASCRIPT_UDF_FILE", "SERVICE_ACCOUNT", "MACHINE_TYPE", "KMS_KEY_NAME", "WORKER_REGION",
     "WORKER_ZONE", "KAFKA_TOPIC", "KAFKA_READ_TOPIC", "KAFKA_WRITE_TOPIC",
 )  # fmt: skip
-"""Types that choose a picker in Google's console; to us they are texts."""
+"""Types that choose a picker in Google's console; vecferry takes them as texts."""
 TYPES = ("DEFAULT", "TEXT", "NUMBER", "BOOLEAN", "ENUM", *OTHERS_TYPES)
 
 
@@ -37,7 +37,7 @@ class EnumOption(Settings):
 
 
 class CustomMetadata(Settings):
-    """What a flex template has no word for; all values are texts there."""
+    """What a flex template has no word for; all values are texts."""
 
     secret: bool = Field(default=False, description="never shown, and better not on a command line")
     form: Literal["text", "list"] = Field(
@@ -51,7 +51,8 @@ class CustomMetadata(Settings):
 class Parameter(Settings):
     """One parameter of a template.
 
-    With `parentName` it is there only where that parameter's value is one of `parentTriggerValues`.
+    If the parameter has a `parentName`, it exists only while the value of that parameter is one of
+    `parentTriggerValues`.
     """
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
@@ -111,7 +112,7 @@ class Parameter(Settings):
 
     @property
     def secret(self) -> bool:
-        """Whether the value is kept out of everything that is shown."""
+        """Whether the value is hidden everywhere."""
         return self.custom_metadata.secret
 
     @property
@@ -121,7 +122,7 @@ class Parameter(Settings):
 
     @property
     def needed(self) -> bool:
-        """Whether somebody must give a value, where the parameter is there at all."""
+        """Whether a value is required, if the parameter exists at all."""
         return not self.is_optional and self.default_value is None
 
     @property
@@ -133,7 +134,7 @@ class Parameter(Settings):
         return kind if self.param_type in ("NUMBER", "BOOLEAN", "ENUM") else "text"
 
     def parse(self, text: str) -> Any:
-        """The value that `text` stands for; ValueError says the rule that it breaks.
+        """The value that `text` stands for; raises ValueError with the broken rule.
 
         A number is an int or a finite float, a boolean a bool, a list a list of texts.
         """

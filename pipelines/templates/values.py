@@ -1,4 +1,4 @@
-"""From what somebody gave to the values of a template's parameters; everything wrong is told."""
+"""Turns the given texts into values of a template's parameters, and reports every mistake."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def choose_values(
     *,
     secrets_needed: bool = True,
 ) -> dict[str, Any]:
-    """A value, typed, for each parameter that has one.
+    """A value, typed, for each parameter that has a value.
 
-    A value is `given`, else for a parameter that names a variable in the `environment`, else the
-    default. An empty text is no value. Names that are asked for `elsewhere` are passed over. Where
-    secrets are not needed, one that is missing or wrong is an empty text.
+    A value is `given`, or comes from the `environment` if the parameter names a variable, or is the
+    default. An empty text is not a value. Names that are asked for `elsewhere` are ignored. If
+    secrets are not needed, a secret that is missing or wrong is an empty text.
 
-    JobError names every problem: the parameter, its value (never a secret's), the rule and the way
-    out.
+    Raises JobError with every problem: the parameter, its value (never a secret's), the rule and
+    the way out.
     """
     known = {p.name: p for p in metadata.parameters}
     problems = [
@@ -53,7 +53,7 @@ def choose_values(
 
 
 def _is_there(parameter: Parameter, values: Mapping[str, Any]) -> bool:
-    """Whether the parent has a value that brings this parameter."""
+    """Whether the parent's value brings this parameter into existence."""
     if parameter.parent_name is None:
         return True
     if parameter.parent_name not in values:
