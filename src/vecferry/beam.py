@@ -1,7 +1,7 @@
 """Runs readers and operators inside Beam: the only DoFns of vecferry.
 
-Transforms wire, operators work. A buffering operator emits a row in another call than the one that
-brought it, so each row travels with its own timestamp and window.
+Transforms wire, operators work. A buffering operator emits a row in a later call than the call that
+brought the row, so each row carries its own timestamp and window.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _GLOBAL = (GlobalWindow(),)
 MakeSource = Callable[[], Source]
 MakeOperator = Callable[[], Operator]
 ListSplits = Callable[[], list[Any]]
-"""Gives the splits of a source that has been listed; can be pickled."""
+"""Gives the splits of a source that was listed already; can be pickled."""
 
 
 class _Reporter:
-    """Hands an operator's counters to Beam and to the run's state in this process."""
+    """Adds an operator's counters to Beam and to the run's state in this process."""
 
     def __init__(self, context: StepContext) -> None:
         self.state = run_state(context.run, context.reject_limit)
@@ -45,7 +45,7 @@ class _Reporter:
         self._told = told(context.run, self.state, folder) if folder else None
 
     def tell(self) -> None:
-        """Tells the launcher of a run on a cluster at once: this process may be ended now."""
+        """Tells the launcher of a run on a cluster at once, because this process may end now."""
         if self._told is not None:
             self._told.tell()
 
@@ -67,7 +67,7 @@ class _Reporter:
             self.state.observe(samples)
 
     def fail(self, error: Exception) -> None:
-        """Keeps what a step failed with, and which step it was."""
+        """Keeps the error of a step, and the name of the step."""
         text = str(error) or type(error).__name__
         words = text if self._step in text else f"{self._step}: {text}"
         self.state.fail(words, fatal=isinstance(error, FatalError | JobError))
@@ -79,18 +79,18 @@ class _Reporter:
 
 
 class Dealt(Iterable[Any]):
-    """The splits that one stream of a job on a cluster reads, one after the other."""
+    """The splits that one stream of a job on a cluster reads, one by one."""
 
 
 class _DealtList(list[Any], Dealt):
-    """These splits themselves."""
+    """The splits themselves."""
 
 
 def deal(splits: list[Any], streams: int | None) -> list[Any]:
-    """The splits as they are, or dealt out to `streams` streams.
+    """The splits unchanged, or dealt out to `streams` streams.
 
-    A cluster may have more cores than the job has streams: what stands in one element is read by
-    one of them, so that no more than `streams` bundles work at a time.
+    A cluster may have more cores than the job has streams. One core reads everything in one
+    element, so at most `streams` bundles work at a time.
     """
     if streams is None or len(splits) <= streams:
         return splits
@@ -98,7 +98,7 @@ def deal(splits: list[Any], streams: int | None) -> list[Any]:
 
 
 class ReadFn(beam.DoFn):
-    """Reads splits: rows to the main output, records that are no rows to ``rejected``."""
+    """Reads splits: rows go to the main output, records that are not rows to ``rejected``."""
 
     def __init__(self, make: MakeSource, context: StepContext) -> None:
         self.make, self.context = make, context
@@ -159,7 +159,7 @@ class OperatorFn(beam.DoFn):
         self.reporter = _Reporter(self.context)
 
     def start_bundle(self) -> None:
-        # Made anew for each bundle: after a failed one its buffers hold rows that will come again.
+        # Each bundle gets a new operator: after a failure, the old one holds rows that come again.
         if self.operator is not None:
             self.operator.close()
             self._leave()
@@ -204,7 +204,7 @@ class OperatorFn(beam.DoFn):
         return late
 
     def teardown(self) -> None:
-        # Of a bundle that failed, here or in another step: its threads would wait, or ask on.
+        # A bundle failed, here or in another step: the operator's threads would wait or send on.
         if self.operator is not None:
             self.operator.close()
             self.operator = None
@@ -256,7 +256,7 @@ class StampedOperatorFn(OperatorFn):
 
 @dataclass(kw_only=True, eq=False)
 class OperatorTransform(beam.PTransform):
-    """The base of transformers and writers: wires one operator, with the output ``rejected``."""
+    """The base of transformers and writers: wires one operator and the output ``rejected``."""
 
     context: StepContext | None = None
 
@@ -277,7 +277,7 @@ class OperatorTransform(beam.PTransform):
 
 @dataclass(frozen=True)
 class _Listing:
-    """Lists a source where it is called."""
+    """Lists a source in the process that calls it."""
 
     make: MakeSource
 
@@ -287,10 +287,10 @@ class _Listing:
 
 @dataclass(kw_only=True, eq=False)
 class ReaderTransform(beam.PTransform):
-    """The base of readers: lists splits, spreads them, reads them, with the output ``rejected``.
+    """The base of readers: lists, spreads and reads splits, with the output ``rejected``.
 
-    A launcher that has listed the source already hands the splits over by `splits`. In any other
-    pipeline a worker lists the source.
+    A launcher that has listed the source hands the splits over by `splits`. In any other pipeline,
+    a worker lists the source.
     """
 
     context: StepContext | None = None

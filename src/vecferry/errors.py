@@ -19,11 +19,11 @@ from typing import Any
 
 
 class VecferryError(Exception):
-    """The root of all errors that vecferry raises by itself."""
+    """The root of all errors that vecferry raises."""
 
 
 class JobError(VecferryError):
-    """What was asked for can't be done; `problems` holds every reason found, one line each."""
+    """The job cannot be done as asked; `problems` holds every reason, one line each."""
 
     def __init__(self, problems: str | list[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
@@ -56,13 +56,14 @@ class TerminalError(VecferryError):
 
 
 class FatalError(TerminalError):
-    """A failure of every row alike (a wrong key or model): the job fails, no row is rejected."""
+    """A failure of every row (a wrong key or model): the job fails, and no row is rejected."""
 
 
 def near(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
-    """``; did you mean 'x'?`` where a known word is near `word`, else an empty text.
+    """``; did you mean 'x'?`` if a known word is near `word`, otherwise an empty text.
 
-    `likeness`, 0 to 1, is how near it must be: more where `known` holds words of all kinds.
+    `likeness`, 0 to 1, is the least likeness to suggest a word. Use a greater one if `known` holds
+    words of all kinds.
     """
     folded = {k.casefold(): k for k in known}
     found = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=likeness)
@@ -70,18 +71,18 @@ def near(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
 
 
 def without_query(url: str) -> str:
-    """A URL with stars for what stands behind its first ``?`` or ``#``, where keys may be."""
+    """A URL with stars in place of what follows its first ``?`` or ``#``: keys may be there."""
     return re.sub(r"(?s)(://[^?#]*[?#]).+", r"\1***", url)
 
 
 def shorten(text: object, most: int = 200) -> str:
-    """`text` on one line of at most `most` characters, for use in a message."""
+    """`text` on one line of at most `most` characters, for a message."""
     line = " ".join(str(text).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 LEAST_IN_ROWS = 8
-"""A shorter secret may well be a word of a row, which must not be changed for it."""
+"""A shorter secret may be a word of a row, and rows must not be changed for such words."""
 
 _secrets: set[str] = set()
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+(?=@)")
@@ -94,7 +95,7 @@ _QUERY = re.compile(
 
 
 def keep_secret(value: str | None) -> None:
-    """From now on `redact` replaces `value` in this process (4 characters or more)."""
+    """Makes `redact` replace `value` in this process from now on (4 characters or more)."""
     if value and len(value) >= 4:
         _secrets.add(value)
 
@@ -108,7 +109,7 @@ def redact(text: str) -> str:
 
 
 def hide_secrets(text: str) -> str:
-    """`text`, of a row, without the secrets known here that are too long to be there by chance."""
+    """`text`, from a row, without known secrets that are too long to be there by chance."""
     for secret in sorted(_secrets, key=len, reverse=True):
         if len(secret) >= LEAST_IN_ROWS and secret in text:
             text = text.replace(secret, "***")
@@ -116,7 +117,7 @@ def hide_secrets(text: str) -> str:
 
 
 class RedactingFilter(logging.Filter):
-    """Keeps secrets out of every record that passes; belongs on each handler."""
+    """Keeps secrets out of each record that passes; belongs on each handler."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()

@@ -1,7 +1,7 @@
-"""What a connector tells of itself: its kinds of steps and its types of data sources.
+"""What a connector offers: its kinds of steps and its types of data sources.
 
-Each connector has a module `kind.py` with two tuples, `KINDS` and `CONNECTIONS`. Classes are named,
-not imported, so that a job is checked without Beam and without any client library.
+Each connector has a module `kind.py` with two tuples, `KINDS` and `CONNECTIONS`. The tuples name
+classes and do not import them, so a job is checked without Beam and without client libraries.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Role = Literal["reader", "transformer", "writer"]
 """Where a step stands in a job."""
 
 Taken = Literal["vectorCache", "trustedEndpoints"]
-"""A setting of a job that a step can be handed as a parameter."""
+"""A setting of a job that a step can take as a parameter."""
 
 _ROLES = ("reader", "transformer", "writer")
 _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -22,7 +22,7 @@ _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 @dataclass(frozen=True)
 class Client:
-    """A client library: the `module` to import, and what `pip install` is given for it."""
+    """A client library: the `module` to import, and the argument for `pip install`."""
 
     module: str
     install: str
@@ -74,7 +74,7 @@ class Kind:
 class ConnectionType:
     """A type of data source; `settings` is written ``module:Class``.
 
-    `client` is the library that a worker needs to open such a data source.
+    `client` is the library that a worker needs to open the data source.
     """
 
     type_name: str

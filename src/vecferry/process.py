@@ -1,4 +1,4 @@
-"""What a process keeps of a run: its state, and what is made once; the public names."""
+"""What a process keeps of a run: the state, and objects that are made once. Public names only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting before another try: full jitter, the server's own wish, and a deadline."""
+"""Waits before another try: full jitter, the server's own wish, and a deadline."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ T = TypeVar("T")
 def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
     """Seconds to wait from a ``Retry-After`` header, a number or an HTTP date (RFC 9110 §10.2.3).
 
-    None where the header is absent or neither; a date in the past gives 0. `now` is the server's
-    own time, where it tells: clocks differ.
+    None if the header is absent or neither; 0 for a date in the past. `now` is the server's own
+    time if the server tells it, because clocks differ.
     """
     if not value:
         return None
@@ -36,7 +36,7 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
 
 
 def http_date(value: str | None) -> datetime | None:
-    """The time of an HTTP date, such as a ``Date`` header; None where it is none."""
+    """The time of an HTTP date, such as a ``Date`` header; None if the text is not a date."""
     try:
         when = email.utils.parsedate_to_datetime(value or "")
     except ValueError:
@@ -64,7 +64,7 @@ class Backoff:
     """The waits between tries of one call.
 
     Full jitter: a random time below ``base * 2**tries``, at most `cap` seconds. `deadline` is in
-    seconds since the first try; None never gives up.
+    seconds since the first try; with None, tries never end.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ def call_with_retries(
     sleep: Callable[[float], object] = time.sleep,
     on_retry: Callable[[], object] = lambda: None,
 ) -> T:
-    """Calls until it raises no `TransientError`; past the deadline that error is raised.
+    """Calls until no `TransientError` is raised; past the deadline, raises that error.
 
     `what` begins the message of the last error, such as ``"step 'Writer': upsert of 100 rows"``.
     """

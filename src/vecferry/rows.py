@@ -1,9 +1,9 @@
 """What flows between steps: rows, changes and rejects, and how they are written as JSON.
 
-A *row* is a ``dict[str, value]``; a vector in it is a 1-D ``numpy.float32`` array. A *change* is a
-row that also knows its row kind (``+I`` insert, ``+U`` update after, ``-D`` delete: the row kinds
-of Flink and Paimon), its version and its origin. A plain dict given to a step is an upsert without
-a version.
+A *row* is a ``dict[str, value]``; a vector in a row is a 1-D ``numpy.float32`` array. A *change* is
+a row with a row kind, a version and an origin. The row kinds are those of Flink and Paimon: ``+I``
+insert, ``+U`` update after, ``-D`` delete. A plain dict given to a step is an upsert without a
+version.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ UPDATE = "+U"
 DELETE = "-D"
 
 MAX_REJECT_VALUE_BYTES = 1 << 20
-"""A value of a reject larger than this is cut: its length, hash and beginning stay."""
+"""A larger value of a reject is cut: its length, hash and beginning stay."""
 
 
 class _ChangeType(type):
     """Lets `Change` be made in two ways: with its keywords, and by `changes` in bulk.
 
-    An `__init__` in Python would run for each row, and cost as much as parsing a short one.
+    An `__init__` in Python would run for each row, and cost as much as parsing a short row.
     """
 
     def __call__(
@@ -48,9 +48,9 @@ class _ChangeType(type):
 
 
 class Change(dict[str, Any], metaclass=_ChangeType):
-    """A row with its row kind, its version (greater wins) and its origin.
+    """A row with its row kind, its version (the greater wins) and its origin.
 
-    It is a dict, so that a ``Map`` over rows needs to know nothing of changes. ``dict(change)``
+    A change is a dict, so a ``Map`` over rows needs to know nothing of changes. ``dict(change)``
     and ``{**change}`` give the bare row; `with_columns` gives a copy that stays a change.
     """
 
@@ -69,7 +69,7 @@ class Change(dict[str, Any], metaclass=_ChangeType):
 
     @property
     def origin(self) -> str:
-        """Where the row came from; the text is made when it is asked for."""
+        """Where the row came from; the text is made on demand."""
         return self._origin if self._place is None else f"{self._origin}{self._place}"
 
     @origin.setter
@@ -78,7 +78,7 @@ class Change(dict[str, Any], metaclass=_ChangeType):
         self._place = None
 
     def with_columns(self, columns: Row) -> Change:
-        """A copy of this change with `columns` added or replaced; the original is left alone."""
+        """A copy of this change with `columns` added or replaced; the original stays unchanged."""
         other: Change = unstamped(self)
         other.kind, other.version = self.kind, self.version
         other._origin, other._place = self._origin, self._place
@@ -90,13 +90,13 @@ class Change(dict[str, Any], metaclass=_ChangeType):
 
 
 unstamped: Callable[[Row], Change] = type.__call__.__get__(Change)
-"""A change of a row, copied, whose kind, version and origin are still to be set; for hot loops."""
+"""A copy of a row as a change without kind, version and origin; for hot loops."""
 
 
 def changes(rows: Iterable[Row], prefix: str, places: Iterable[int]) -> list[Change]:
-    """Inserts of `rows`, copied, whose origins are `prefix` and a whole number each.
+    """Copies of `rows` as inserts, whose origins are `prefix` and a whole number each.
 
-    What `Change(row, origin=f"{prefix}{place}")` gives for each, in a third of the time.
+    Gives what `Change(row, origin=f"{prefix}{place}")` gives for each row, in a third of the time.
     """
     made = list(map(unstamped, rows))
     for change, place in zip(made, places, strict=False):
@@ -112,17 +112,17 @@ def _rebuild(row: Row, kind: str, version: int | None, origin: str) -> Change:
 
 
 def as_change(row: Row) -> Change:
-    """The row itself where it is a change already, else an upsert without version or origin."""
+    """The row itself if it is a change, otherwise an upsert without version or origin."""
     return row if isinstance(row, Change) else Change(row)
 
 
 @dataclass(slots=True)
 class Reject:
-    """A row that a step could not take.
+    """A row that a step could not take: a dead letter.
 
-    `reason` is a short stable word such as ``invalid-json``, which reports group by; `message`
-    explains it to a person. A reader, which has no row yet, gives `raw`: the record as it stands in
-    the source, bytes where it is not valid text.
+    `reason` is a short stable word such as ``invalid-json``, by which reports group. `message`
+    explains the fault to a person. A reader has no row yet and gives `raw`: the record as it stands
+    in the source, as bytes if it is not valid text.
     """
 
     step: str
@@ -136,7 +136,7 @@ class Reject:
 
 
 def encode_value(value: Any) -> Any:
-    """`value` as plain JSON types; what JSON lacks becomes ``{"$type": text}``.
+    """`value` as plain JSON types; a type that JSON lacks becomes ``{"$type": text}``.
 
     Vectors are ``{"$float32": base64 of little-endian float32}``; `decode_value` reverses it.
     """
@@ -199,7 +199,7 @@ _DECODERS: dict[str, Any] = {
 
 
 def decode_value(value: Any) -> Any:
-    """The value that `encode_value` was given; a value that was cut or hidden raises ValueError."""
+    """The value that `encode_value` got; raises ValueError for a cut or hidden value."""
     if isinstance(value, list):
         return [decode_value(v) for v in value]
     if not isinstance(value, dict):
@@ -224,7 +224,7 @@ def decode_value(value: Any) -> Any:
 
 
 def cut_value(value: Any) -> Any:
-    """`value`, already encoded, or where it is over 1 MiB its length, sha256 and beginning."""
+    """`value`, already encoded; over 1 MiB, its length, sha256 and beginning instead."""
     data = value.encode() if isinstance(value, str) else orjson.dumps(value)
     if len(data) <= MAX_REJECT_VALUE_BYTES:
         return value

@@ -1,8 +1,8 @@
 """The base of everything that a job or a data source may say.
 
-A settings class is frozen, takes numbers as strings as DataWorks writes them, and keeps keys that
-nobody knows aside, so that a job can warn about them. Names are camelCase in a job, snake_case in
-Python; both are taken.
+A settings class is frozen and takes numbers as strings, as DataWorks writes them. It keeps unknown
+keys aside, so that a job can warn of them. Names are camelCase in a job and snake_case in Python;
+both are accepted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vecferry.secrets import filled, written_as
 
 
 class Secret(str):
-    """A text that shows itself only as ``***``; `reveal` gives it."""
+    """A text that shows itself only as ``***``; `reveal` gives the text."""
 
     def __repr__(self) -> str:
         return "'***'"
@@ -54,11 +54,11 @@ SecretText = Annotated[
     PlainSerializer(lambda s: "***", return_type=str),
     Field(json_schema_extra={"secret": True, "writeOnly": True}),
 ]
-"""A field that is kept out of logs, errors, reports and display data; at run time a `Secret`."""
+"""A field that stays out of logs, errors, reports and display data; at run time a `Secret`."""
 
 
 class Settings(BaseModel):
-    """Frozen; a key that no field knows is kept in ``model_extra`` for a warning."""
+    """Frozen settings; unknown keys are kept in ``model_extra`` for a warning."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -72,14 +72,14 @@ class Settings(BaseModel):
     )
 
     ignored: ClassVar[frozenset[str]] = frozenset()
-    """Keys of the vendor that mean nothing here and are passed over without a warning."""
+    """Keys of the vendor that mean nothing here; they give no warning."""
     passes_on: ClassVar[bool] = False
-    """Whether keys that no field knows are handed to a store as they are."""
+    """Whether unknown keys go to the store unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Maker:
-    """What decides the vectors of a column: those of different makers can't be compared."""
+    """What decides the vectors of a column; vectors of different makers cannot be compared."""
 
     provider: str
     model: str
@@ -104,14 +104,14 @@ class Connection(Settings):
 
 
 class StepSettings(Settings):
-    """What a step may say in a job, and what a job asks of it; the defaults are of a plain step.
+    """What a step may say in a job, and what a job asks of the step; defaults are of a plain step.
 
-    Columns are given by name with the dimension of their vectors, None where they hold none.
+    Columns are given by name with the dimension of their vectors, or None if they hold no vectors.
     """
 
     @property
     def needs_datasource(self) -> bool:
-        """Whether the step's `datasource` must be named; False where it brings its connection."""
+        """Whether the step must name a `datasource`; False if the step brings its connection."""
         return True
 
     @property
@@ -134,13 +134,13 @@ class StepSettings(Settings):
         return []
 
     def outputs(self) -> dict[str, int | None] | None:
-        """The columns that the step gives, or a writer takes; None where they are not known."""
+        """The columns that the step gives, or that a writer takes; None if they are unknown."""
         return {}
 
     def column_types(self) -> dict[str, str]:
         """The type of each column that the step gives, as far as the settings tell.
 
-        Types are called as in a job, such as ``long``, and ``vector``.
+        Types have the names of a job, such as ``long``, and ``vector``.
         """
         given = (self.outputs() or {}).items()
         return {name: "vector" for name, dimension in given if dimension is not None}
@@ -152,12 +152,12 @@ class StepSettings(Settings):
     def calls(self) -> list[str]:
         """The URLs of services that the step sends rows to; `setting.trustedEndpoints` binds them.
 
-        The connection of a data source is not among them.
+        The URL of a data source is not among them.
         """
         return []
 
     def clients(self) -> list[Client]:
-        """The libraries that these settings ask for, besides those of the step's kind."""
+        """The libraries that these settings need besides the libraries of the step's kind."""
         return []
 
     def with_deadline(self, seconds: float) -> Self:
@@ -165,16 +165,16 @@ class StepSettings(Settings):
         return self
 
     def moved(self, name: str, *, switch: bool) -> dict[str, Any]:
-        """The parameters that change where the target is called `name` (`--into`).
+        """The parameters to change so that the target is called `name` (`--into`).
 
-        The first one is what names the target. `switch`: an alias is to name it as well. Raises
-        ValueError where the step can't.
+        The first parameter names the target. With `switch`, an alias must name the target as well.
+        Raises ValueError if the step cannot do so.
         """
         raise ValueError("--into: this step has no target to name anew")
 
 
 def secrets_in(value: Any) -> list[str]:
-    """The secrets in settings, or in what they hold, as plain texts."""
+    """The secrets in settings, nested settings included, as plain texts."""
     if isinstance(value, Secret):
         return [value.reveal()]
     if isinstance(value, BaseModel):
@@ -185,7 +185,7 @@ def secrets_in(value: Any) -> list[str]:
 
 
 def pick(value: Any, choices: tuple[str, ...], what: str) -> str:
-    """The choice that `value` names in any case; ValueError names the nearest one."""
+    """The choice that `value` names, in any case; raises ValueError with the nearest choice."""
     folded = {c.casefold(): c for c in choices}
     found = folded.get(str(value).strip().casefold())
     if found is None:

@@ -1,8 +1,8 @@
 """One shape for every step, callable without Beam.
 
-A *reader* lists splits and reads one; a *transformer* and a *writer* are operators: rows go in one
-by one, rows and rejects come out, perhaps later, and `finish` gives what is still inside. A DoFn of
-`vecferry.beam` runs each of them on a cluster, `vecferry preview` runs them in a loop.
+A *source* lists splits and reads a split. A *transformer* and a *writer* are operators: rows go in
+one by one; rows and rejects come out, perhaps later; `finish` gives what is still inside. On a
+runner, a DoFn of `vecferry.beam` runs each operator. `vecferry preview` runs them in a loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vecferry.settings import Maker
 T = TypeVar("T")
 
 Stamp = Any
-"""A row's timestamp and window, opaque to operators; None where every row has the same."""
+"""A row's timestamp and window, opaque to operators; None if all rows have the same."""
 
 Emitted = tuple[Change | Reject, Stamp]
 
@@ -67,7 +67,7 @@ class StepContext:
         return run_scope(self.run)
 
     def once(self, what: str, make: Callable[[], T]) -> T:
-        """The object that all bundles of this step share in this process; `what` names it."""
+        """The object that all bundles of this step share in this process, called `what`."""
         return self.scope.get((what, self.step), make)
 
     def in_flight(self, default: int = 16) -> int:
@@ -90,7 +90,7 @@ class StepContext:
         origin: str = "",
         key: Any = None,
     ) -> Reject:
-        """A reject of this step; the row's own origin is taken where none is given."""
+        """A reject of this step; without `origin`, the reject has the row's origin."""
         return Reject(
             step=self.step,
             step_type=self.step_type,
@@ -104,9 +104,9 @@ class StepContext:
 
 
 class Counts:
-    """Counters of one operator, collected on the bundle's thread and handed on now and then.
+    """Counters of one operator, collected on the bundle's thread and handed on at times.
 
-    Beam ignores counters that a pool's thread increments: call `add` and `observe` from the thread
+    Beam ignores counters that another thread increments: call `add` and `observe` on the thread
     that calls the operator.
     """
 
@@ -123,7 +123,7 @@ class Counts:
         self.samples.setdefault(name, []).append(round(value))
 
     def take(self) -> tuple[dict[str, int], dict[str, list[int]]]:
-        """What was collected since the last call."""
+        """The counters and samples since the last call."""
         taken = self.values, self.samples
         self.values, self.samples = {}, {}
         return taken
@@ -133,56 +133,56 @@ class Operator(Protocol):
     """A transformer or a writer at work in one bundle; used by one thread.
 
     Each `Emitted` carries the stamp of its own row. A delete (``-D``) passes through transformers.
-    `TransientError` and `FatalError` raised here fail the bundle; every other fault of a row is a
+    `TransientError` and `FatalError` raised here fail the bundle. Every other fault of a row is a
     `Reject`.
     """
 
     counts: Counts
 
     def process(self, change: Change, stamp: Stamp = None) -> list[Emitted]:
-        """Takes a row; gives what is ready, of this row or of earlier ones. May wait."""
+        """Takes a row; gives rows that are ready, this row or earlier rows. May wait."""
 
     def finish(self) -> list[Emitted]:
         """Gives everything still inside; the operator is ready for the next bundle."""
 
     def close(self) -> None:
-        """Lets go of what belongs to this operator alone."""
+        """Releases what belongs to this operator alone."""
 
 
 class Transformer(Operator):
-    """An operator between the two ends of a job; what it does not have, it inherits from here."""
+    """An operator between the two ends of a job; the defaults here suit a plain step."""
 
     def check(self) -> None:
         """Tries the service behind the step with one real call; raises JobError."""
         return
 
     def reach(self) -> None:
-        """Connects to the service behind the step and leaves, which costs nothing; JobError."""
+        """Connects to the service behind the step without a call, at no cost; raises JobError."""
         return
 
     def embed_query(self, query: str | bytes) -> Any:
-        """The vector of a text, or of an image given as bytes, in the way of the step's columns."""
+        """The vector of a text, or of the bytes of an image, made as for the step's columns."""
         raise JobError("this step makes no vectors, so it can't embed what is searched for")
 
     @classmethod
     def estimator(cls, settings: Any) -> Estimator | None:
-        """What stands in for the step in an estimate; None where the step itself is run."""
+        """Replaces the step in an estimate; None if the step itself runs."""
         return None
 
 
 class Estimator(Protocol):
-    """Stands in for a step that calls a service, and counts what the step would send."""
+    """Replaces a step that calls a service, and counts what the step would send."""
 
     def process(self, change: Change) -> Change | Reject | None:
-        """The row as the step would give it, without what the service makes; None if dropped."""
+        """The row as the step would give it, without the service's part; None if dropped."""
 
     def estimate(self) -> dict[str, int]:
-        """What the rows so far would take, by name, such as ``requests``."""
+        """What the rows so far would cost, by name, such as ``requests``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What a source knows of its size beforehand; None is unknown."""
+    """What a source knows of its size beforehand; None means unknown."""
 
     rows: int | None = None
     bytes: int | None = None
@@ -190,7 +190,7 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a source is going to give: its parts, and how large they are together."""
+    """What a source will give: its splits, and their size together."""
 
     splits: list[Any]
     size: Size = Size()
@@ -199,8 +199,8 @@ class Plan:
 class Source(Protocol):
     """A source of rows, cut into splits that can be pickled and read anywhere.
 
-    `read` counts ``rows-read`` for each record, also for one that becomes a reject, and
-    ``bytes-read`` where the source knows it.
+    `read` counts ``rows-read`` for each record, also for a record that becomes a reject. `read`
+    counts ``bytes-read`` if the source knows them.
     """
 
     counts: Counts
@@ -209,19 +209,19 @@ class Source(Protocol):
         """Whether the source can be reached and read; JobError holds every reason why not."""
 
     def plan(self) -> Plan:
-        """The parts to be read in parallel, listed once, and their size.
+        """The splits to read in parallel, listed once, and their size.
 
-        What `check` has listed is not listed again. Raises JobError where there is nothing to read.
+        What `check` has listed is not listed again. Raises JobError if the source is empty.
         """
 
     def splits(self) -> list[Any]:
-        """The parts to be read in parallel; raises JobError where there is nothing to read."""
+        """The splits to read in parallel; raises JobError if there is nothing to read."""
 
     def read(self, split: Any) -> Iterator[Change | Reject]:
-        """The rows of one part, in order; memory does not grow with its size."""
+        """The rows of one split, in order; memory does not grow with the split."""
 
     def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
-        """The row of a record that was rejected earlier with `raw`, for a replay."""
+        """The row of an earlier rejected record `raw`, for a replay."""
 
     def size(self) -> Size:
         """How much there is to read."""
@@ -234,13 +234,13 @@ class Target(Protocol):
     """
 
     def check(self) -> list[str]:
-        """Whether the job can write there; changes nothing, and gives notes for people.
+        """Checks that the job can write there; changes nothing, and gives notes for people.
 
-        Raises JobError with every reason why it can't.
+        Raises JobError with every reason why the job cannot.
         """
 
     def prepare(self) -> None:
-        """Makes the target ready, once in a job: creates it, marks it. Raises JobError."""
+        """Creates and marks the target, once in a job; raises JobError."""
 
     @property
     def concludes(self) -> bool:
@@ -248,18 +248,18 @@ class Target(Protocol):
         return False
 
     def conclude(self) -> list[str]:
-        """The last step of a job that is done, such as moving an alias; tells what it did."""
+        """The last act of a job that is done, such as moving an alias; says what was done."""
         return []
 
     def unfinished(self) -> str | None:
-        """What `conclude` would have done, in words, for a job that is not done."""
+        """What `conclude` would have done, in words, if the job does not end well."""
         return None
 
     def operator(self) -> Operator:
-        """A writer for one bundle; waits for a server that is away."""
+        """A writer for one bundle; retries if a server is away."""
 
     def preview(self, change: Change | Row) -> dict[str, Any] | Reject:
-        """The row as the store would get it, or the reject it would become."""
+        """The row as the store would get it, or the reject that the row would become."""
 
     def search(self, vector: Any, k: int, vector_column: str | None = None) -> list[dict[str, Any]]:
         """The `k` rows nearest to `vector`, nearest first, with their `score`."""
@@ -269,7 +269,7 @@ class Target(Protocol):
 
 
 class TokenBucket:
-    """Paces rows or bytes to a rate, making up for at most a second that was lost."""
+    """Paces rows or bytes to a rate; makes up for at most a second."""
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
@@ -290,9 +290,9 @@ class TokenBucket:
 def paced(
     reader: Source, split: Any, context: StepContext, throttle: tuple[TokenBucket | None, ...]
 ) -> Iterator[Change | Reject]:
-    """The rows of a split within the run's throttle and limit, until the run is asked to stop.
+    """The rows of a split within the run's throttle and limit, until the run must stop.
 
-    `throttle` is a bucket for rows and one for bytes; a bucket counts for the whole process.
+    `throttle` is a bucket for rows and a bucket for bytes; each counts for the whole process.
     """
     state = run_state(context.run, context.reject_limit)
     stop = state.stop

@@ -1,4 +1,4 @@
-"""One pool of daemon threads for all that waits for a server: batches, requests, images."""
+"""One pool of daemon threads for everything that waits for a server: batches, requests, images."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 class DaemonPool(Generic[T]):
-    """At most `most` daemon threads, started as tasks come, each of which calls `work` on a task.
+    """At most `most` daemon threads, started as tasks come; each calls `work` on a task.
 
-    `work` tells whoever waits for the task what became of it, errors included; it does not raise.
-    Unlike the threads of an executor, these never hold up the end of a process: a batch that waits
-    for a server that is away is given up with the process, and comes again with the next run.
+    `work` reports the outcome of the task, errors included, to whoever waits; `work` does not
+    raise. These threads never keep a process from ending, unlike the threads of an executor. If a
+    process ends, a batch that waits for a server is given up, and comes again with the next run.
     """
 
     def __init__(self, work: Callable[[T], object], most: int, name: str) -> None:
@@ -36,7 +36,7 @@ class DaemonPool(Generic[T]):
         self._threads = 0
 
     def put(self, task: T) -> None:
-        """Has `task` worked on by the next thread that is free; a task is never None.
+        """Gives `task` to the next free thread; a task is never None.
 
         Raises RuntimeError if the process may not start a thread and the pool has none yet.
         """
@@ -66,7 +66,7 @@ class DaemonPool(Generic[T]):
                 self._pending -= 1
 
     def drop(self) -> list[T]:
-        """Takes back the tasks that no thread has begun."""
+        """Takes back the tasks that are not begun."""
         dropped: list[T] = []
         with contextlib.suppress(Empty):
             while True:
@@ -78,7 +78,7 @@ class DaemonPool(Generic[T]):
         return dropped
 
     def close(self) -> None:
-        """Lets the threads end, once all tasks are done that were put before."""
+        """Lets the threads end after all tasks that were put before."""
         with self._lock:
             threads, self._threads = self._threads, 0
         for _ in range(threads):

@@ -1,1 +1,1 @@
-"""What a run has in each process: its state, what it has made, its word with the launcher."""
+"""What a run has in each process: state, objects made once, and a channel to the launcher."""

@@ -1,9 +1,9 @@
-"""How the worker processes of a run on a cluster and its launcher tell each other what happens.
+"""How the launcher and the worker processes of a run on a cluster tell each other what happens.
 
-Both reach one folder, that of the rejects. Each worker process keeps a file in it, with what it
-has counted and what went wrong; the launcher reads them all, and leaves a file that asks the
-readers to stop. A runner tells less: Flink nothing of a streaming job, Spark nothing of a failed
-one, and none has a word for "stop reading, finish what was read".
+They share one folder, the folder of rejects. Each worker process keeps a file there, with its
+counts and errors. The launcher reads these files, and leaves a file that asks the readers to stop.
+Runners tell less: Flink tells nothing of a streaming job, and Spark nothing of a failed job. No
+runner can be told to stop reading and finish what was read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SECONDS = 0.5
 REMOTE_SECONDS = 2.0
 _STOP = "stop.json"
 LAUNCHER = "launcher.json"
-"""What the launcher writes first, to see whether it can."""
+"""A file that the launcher writes first, to see whether it can write."""
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +43,12 @@ class Channel:
         self.seconds = REMOTE_SECONDS if "://" in folder else SECONDS
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """Writes a file as a whole; raises OSError where it can't."""
+        """Writes a file as a whole; raises OSError if that fails."""
         self._fs.makedirs(self._folder, exist_ok=True)
         self._fs.pipe_file(f"{self._folder}/{name}", json.dumps(content).encode())
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """Every file, by name; one that is just being written is left out."""
+        """Every file, by name; a file that is being written is left out."""
         try:
             paths = self._fs.ls(self._folder, detail=False, refresh=True)
         except FileNotFoundError:
@@ -62,7 +62,7 @@ class Channel:
         return found
 
     def stop(self, why: str) -> None:
-        """Asks the readers of all workers to stop; what was read is finished."""
+        """Asks the readers of all workers to stop; rows that were read are finished."""
         self.write(_STOP, {"why": why})
 
     def stopped(self) -> str | None:
@@ -74,7 +74,7 @@ class Channel:
         return str(told["why"])
 
     def remove(self) -> None:
-        """Removes the folder, and the run's own where no reject is in it."""
+        """Removes the folder; also removes the run's folder if it has no rejects."""
         if self._fs.exists(self._folder):
             self._fs.rm(self._folder, recursive=True)
         parent = self._folder.rpartition("/")[0]
@@ -83,7 +83,7 @@ class Channel:
 
 
 class WorkerReporter:
-    """A worker's end of the channel: a thread that tells what changed and hears of a stop."""
+    """A worker's end of the channel: a thread that reports changes and looks for a stop."""
 
     def __init__(self, state: RunState, folder: str) -> None:
         self._state, self._channel = state, Channel(folder)
@@ -95,10 +95,10 @@ class WorkerReporter:
         threading.Thread(target=self._go_on, name="vecferry-reports", daemon=True).start()
 
     def tell(self) -> None:
-        """Writes what this process has counted, if it has changed; a failure is logged only.
+        """Writes the counts of this process if they changed; logs a failure.
 
-        A call right after another does nothing, so that no more than a tenth of the time is spent
-        on telling; the thread makes up for it.
+        A call right after another does nothing, so reports take at most a tenth of the time; the
+        thread catches up.
         """
         with self._lock:
             begun = time.monotonic()
@@ -131,7 +131,7 @@ def told(run: str, state: RunState, folder: str) -> WorkerReporter:
 
 
 def complain(folder: str, message: str) -> None:
-    """Leaves a message of a worker that can't start; where even that fails, it is logged."""
+    """Leaves a message of a worker that cannot start; logs a failure."""
     try:
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}.json"
         Channel(folder).write(name, {"failure": message, "fatal": True})
@@ -140,7 +140,7 @@ def complain(folder: str, message: str) -> None:
 
 
 class ClusterState(RunStatus):
-    """What all worker processes of a run told, as the launcher sees it."""
+    """What all worker processes of a run have reported, as the launcher sees it."""
 
     def __init__(self, reject_limit: int | None, folder: str) -> None:
         super().__init__(reject_limit)
@@ -151,16 +151,16 @@ class ClusterState(RunStatus):
 
     @property
     def workers(self) -> int:
-        """How many worker processes have told anything."""
+        """How many worker processes have reported."""
         return len(self._tallies)
 
     @property
     def has_workers(self) -> bool:
-        """Whether a worker has told anything."""
+        """Whether a worker has reported."""
         return self.workers > 0
 
     def refresh(self, *, now: bool = False) -> None:
-        """Reads what the workers wrote, at most once in some time; errors are told by the end."""
+        """Reads the workers' files, at most once in some time; keeps errors for the end."""
         moment = time.monotonic()
         if not now and moment < self._due:
             return
@@ -183,7 +183,7 @@ class ClusterState(RunStatus):
             self.over_limit = True
 
     def request_stop(self, why: str) -> None:
-        """Asks the workers through their folder; where that can't be written to, it is logged."""
+        """Asks the workers through their folder to stop; logs a failure."""
         self.end(why)
         try:
             self.channel.stop(why)

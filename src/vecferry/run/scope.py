@@ -1,7 +1,7 @@
-"""What must be one per worker process: clients, caches, limits.
+"""Objects that must exist once in a worker process: clients, caches, limits.
 
-Bundles and DoFn instances come and go, on Flink dozens of times a minute; what is made here stays.
-Beam's own ``Shared`` keeps only what was acquired last.
+Bundles and DoFn instances come and go, on Flink dozens of times a minute; objects made here stay.
+Beam's own ``Shared`` keeps only the object that was acquired last.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Scope:
         self._made: dict[Hashable, tuple[threading.Lock, list[Any]]] = {}
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The object made under `key`; `make` is called the first time only.
+        """The object made under `key`; only the first call uses `make`.
 
-        Two threads that ask for different keys do not wait for each other. A `make` that raises
-        leaves nothing behind: the next caller tries again.
+        Two threads that ask for different keys do not wait for each other. If `make` raises,
+        nothing stays behind: the next caller tries again.
         """
         with self._lock:
             lock, box = self._made.setdefault(key, (threading.Lock(), []))
@@ -53,20 +53,20 @@ class _Closable(Protocol):
 
 
 PROCESS = Scope()
-"""What outlives runs: tokenizers, clients of object stores. Keys start with the owner's name."""
+"""Objects that outlive runs: tokenizers, clients of object stores. Keys start with the owner."""
 
 _RUNS = Scope()
 
 
 class RunScope(Scope):
-    """What one run has made in this process: clients, stores, caches; closed when the run ends."""
+    """Objects of one run in this process: clients, stores, caches; closed when the run ends."""
 
     def __init__(self, run: str) -> None:
         super().__init__()
         self.run = run
 
     def note_once(self, logger: logging.Logger, step: str, text: str) -> bool:
-        """Logs a warning about a step, the first time only; True where it did."""
+        """Logs a warning about a step, the first time only; returns True if it was logged."""
         noted = False
 
         def note() -> bool:
@@ -97,7 +97,7 @@ def forget(run: str) -> list[Any]:
 
 
 def end_run(run: str) -> None:
-    """Forgets what belongs to `run` and closes what can be closed: clients, caches, files."""
+    """Forgets the objects of `run` and closes clients, caches and files."""
     for made in forget(run):
         if isinstance(made, _Closable):
             made.close()

@@ -12,7 +12,7 @@ from vecferry.errors import redact
 from vecferry.run.scope import run_scope
 
 GRACE_ROWS = 1000
-"""A failing run reads on so far, to show more than its first bad row."""
+"""How many rows a failing run reads on, to show more than its first bad row."""
 
 
 class RunStatus(ABC):
@@ -58,54 +58,54 @@ class RunStatus(ABC):
 
     @property
     def has_workers(self) -> bool:
-        """Whether a worker has come up."""
+        """Whether a worker has started."""
         return True
 
     def refresh(self, *, now: bool = False) -> None:
-        """Takes in what workers elsewhere have told; `now` does not wait until that is due."""
+        """Takes in what remote workers reported; `now` reads at once."""
         return
 
     def request_stop(self, why: str) -> None:
-        """Asks the readers of all workers to stop; what was read is finished."""
+        """Asks the readers of all workers to stop; rows that were read are finished."""
         self.end(why)
 
     def end(self, why: str) -> None:
-        """Asks the readers of this process to stop; what was read is finished."""
+        """Asks the readers of this process to stop; rows that were read are finished."""
         self.stopped_by = self.stopped_by or why
         self.stop.set()
 
     def fail(self, message: str, *, fatal: bool = False) -> None:
         """Keeps the first error of a step, whose own words a runner may bury.
 
-        After a `fatal` one it is of no use to try again.
+        After a `fatal` error, another try is useless.
         """
         if not self.failure or (fatal and not self.fatal):
             self.failure = redact(message)
         self.fatal = self.fatal or fatal
 
     def counts(self) -> dict[str, int]:
-        """The counters by name; the counters that were settled are as they were settled."""
+        """The counters by name; settled counters keep their settled values."""
         return {**self.counted(), **self._settled}
 
     def rejects(self) -> dict[tuple[str, str], int]:
-        """The rejects by (step, reason), as they were settled or else counted."""
+        """The rejects by (step, reason), settled or else counted."""
         settled = self._settled_rejects
         return self.rejected() if settled is None else dict(settled)
 
     def settle(self, counts: dict[str, int]) -> None:
-        """Takes the runner's counters for the workers' own, which may hold repeated work."""
+        """Replaces the workers' counters, which may hold repeated work, by the runner's."""
         self._settled = counts
 
     def settle_rejects(self, rejects: dict[tuple[str, str], int]) -> None:
-        """Takes the rejects that were written for those that were counted."""
+        """Replaces the rejects that were counted by the rejects that were written."""
         self._settled_rejects = rejects
 
 
 class RunState(RunStatus):
     """What this process knows of one run: counters, distributions, rejects, the stop flag.
 
-    A run on one machine is followed through it, because FnApiRunner tells nothing until it is
-    done, and nothing at all where it failed.
+    A run on one machine is followed through this state. FnApiRunner tells nothing until a run is
+    done, and nothing at all if the run fails.
     """
 
     def __init__(self, reject_limit: int | None = None) -> None:
@@ -124,14 +124,14 @@ class RunState(RunStatus):
             self._counts.update(counts)
 
     def observe(self, samples: dict[str, list[int]]) -> None:
-        """Adds samples to the distributions, by name; of each the first three digits are kept."""
+        """Adds samples to distributions, by name; keeps the first three digits of each."""
         with self._lock:
             for name, values in samples.items():
                 kept = self._samples.setdefault(name, Counter())
                 kept.update(v if v < 1000 else int(float(f"{v:.3g}")) for v in values)
 
     def reject(self, step: str, reason: str) -> None:
-        """Counts a reject; past the limit the readers of this process hand out few more rows."""
+        """Counts a reject; past the limit, readers of this process hand out few more rows."""
         with self._lock:
             self._rejects[step, reason] += 1
             total = self._rejects.total()
@@ -139,7 +139,7 @@ class RunState(RunStatus):
             self.over_limit = True
 
     def goes_on(self) -> bool:
-        """Counts a row handed out past the limit; after `GRACE_ROWS` of them False, and the end."""
+        """Counts a row handed out past the limit; False, and the end, after `GRACE_ROWS` rows."""
         with self._lock:
             self._grace -= 1
             left = self._grace
@@ -173,7 +173,7 @@ class RunState(RunStatus):
         return max(self.samples(name), default=0)
 
     def enter(self, step: str) -> None:
-        """Counts a bundle of `step` that has begun to work in this process; `leave` follows."""
+        """Counts a bundle of `step` that begins work in this process; `leave` follows."""
         with self._lock:
             self._streams[step] += 1
             self._most_streams[step] = max(self._most_streams[step], self._streams[step])
@@ -184,7 +184,7 @@ class RunState(RunStatus):
             self._streams[step] -= 1
 
     def share(self, step: str, streams: int) -> float:
-        """This process's share of what `streams` bundles of the run may use together, up to 1."""
+        """This process's share, up to 1, of what `streams` bundles may use together."""
         return min(1.0, max(1, self._most_streams[step]) / streams)
 
     def tally(self) -> dict[str, Any]:
