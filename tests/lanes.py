@@ -38,6 +38,7 @@ GROUPS = {
     "io/mysql/test_source": "tables",
     "io/postgresql/test_source": "tables",
     "io/postgresql/test_target": "tables",
+    "io/postgresql/test_client": "tables",
     "io/postgresql/test_encode": "tables",
     "io/hologres/test_target": "tables",
     "io/sink/test_contract": "tables",

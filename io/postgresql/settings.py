@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 
-from vecferry.errors import near
+from vecferry.io.sink.settings import ColumnMapping, CreateMode, name_problems
 from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.settings import TableSettings
 from vecferry.settings import SecretText, Settings, StepSettings, pick
@@ -182,14 +182,6 @@ class PgColumn(Settings):
 
 
 WRITE_MODES = ("replace", "update", "ignore")
-CREATE_MODES = ("ignore", "createIfNotExist", "recreate")
-
-
-class ColumnMapping(Settings):
-    """A column of a row, and the column of the table that it goes into."""
-
-    source_col_name: str = Field(min_length=1)
-    dst_col_name: str = Field(min_length=1)
 
 
 class ConnectionEntry(Settings):
@@ -235,7 +227,7 @@ class WriterSettings(StepSettings):
     version_column: str | None = Field(
         default=None, description="keeps a row's version; an older change never replaces a newer"
     )
-    schema_create_mode: str = Field(default="ignore", json_schema_extra={"enum": [*CREATE_MODES]})
+    schema_create_mode: CreateMode = "ignore"
     owns_target: bool = Field(
         default=False, description="the job may drop what the table holds (recreate)"
     )
@@ -248,11 +240,6 @@ class WriterSettings(StepSettings):
     @classmethod
     def _write_mode(cls, value: Any) -> Any:
         return pick(value, WRITE_MODES, "writeMode")
-
-    @field_validator("schema_create_mode", mode="before")
-    @classmethod
-    def _create_mode(cls, value: Any) -> Any:
-        return pick(value, CREATE_MODES, "schemaCreateMode")
 
     @field_validator("column", mode="before")
     @classmethod
@@ -307,15 +294,9 @@ class WriterSettings(StepSettings):
             yield "versionColumn has no use with writeMode ignore: the row that is there stays"
 
     def _column_problems(self) -> Iterator[str]:
-        names = [c.name for c in self.column]
-        yield from (f"column {n!r} is given twice" for n in _doubles(names))
-        mapped = [m.dst_col_name for m in self.column_mapping or []]
-        yield from (f"columnMapping fills {n!r} twice" for n in _doubles(mapped))
-        if names:
-            for name in mapped:
-                if name not in names:
-                    known = near(name, names)
-                    yield f"columnMapping fills {name!r}, which is not in column{known}; add it"
+        yield from name_problems(
+            [c.name for c in self.column], self.column_mapping, way_out="add it"
+        )
         if self.version_column and self.version_column in self.sources():
             yield f"versionColumn {self.version_column!r} is filled by vecferry; map nothing to it"
         for column in self.column:
@@ -408,10 +389,6 @@ class WriterSettings(StepSettings):
 
 class PostgresWriterSettings(WriterSettings):
     """What the writer `postgresql` may say; its vectors are pgvector's."""
-
-
-def _doubles(names: list[str]) -> list[str]:
-    return sorted({n for n in names if names.count(n) > 1})
 
 
 def _first(error: ValueError) -> str:

@@ -9,27 +9,20 @@ import threading
 
 import apache_beam as beam
 import numpy as np
-import psycopg
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
-from tests.io.postgresql.support import KEY, NUMBER, TEXT, Tables, backends, processes, stopped
-from tests.services.postgres import DATABASE, PASSWORD, USER, PostgresTls
-from tests.services.server import eventually, running
-from vecferry.errors import FatalError, JobError, TerminalError, TransientError
-from vecferry.io.postgresql import PostgresConnection, WriteToPostgres
-from vecferry.io.postgresql.client import classify, connect
+from tests.io.postgresql.support import KEY, NUMBER, TEXT, Tables
+from tests.services.postgres import DATABASE, PASSWORD, USER
+from vecferry.errors import FatalError, JobError
+from vecferry.io.postgresql import WriteToPostgres
 from vecferry.io.postgresql.target import Tombstones
-from vecferry.io.sink import TooLargeError
-from vecferry.io.tables.database import ConnectionLost, Refused
 from vecferry.rows import DELETE, Change, Reject
 from vecferry.testing.sinks import rows, vector, write
 
 pytestmark = pytest.mark.service
-
-HERE = PostgresConnection(host="h", database="d", username="u")
 
 
 @pytest.fixture
@@ -158,49 +151,6 @@ def test_connections_that_the_server_ends_cost_no_row(tables):
     assert len(emitted) == target.row_count() == 2000
     assert not any(isinstance(item, Reject) for item, _ in emitted)
     assert operator.counts.values["write-retries"] > 0
-
-
-def test_a_backend_that_stops_costs_no_row_and_does_not_come_too_late(tables):
-    """Its rows go over another connection; once it goes on, it changes nothing any more."""
-    others = set(backends(tables.server))
-    target = tables.target(batchSize=50)
-    target.answer_seconds = 0.5
-    write(target, rows(200))
-    numbers = set(backends(tables.server)) - others
-    assert numbers
-    with stopped(numbers):
-        operator = target.operator()
-        again = [{**row, "text": "second"} for row in rows(200)]
-        written, rejects = write(target, again, operator)
-        assert (len(written), rejects) == (200, [])
-        assert operator.counts.values["write-retries"] > 0
-        written, rejects = write(target, [{**row, "text": "third"} for row in rows(200)])
-        assert (len(written), rejects) == (200, [])
-    eventually(lambda: numbers.isdisjoint(backends(tables.server)))
-    assert tables.ask("SELECT DISTINCT text, count(*) FROM @t GROUP BY text") == [("third", 200)]
-
-
-def test_a_server_that_stops_is_given_up_within_the_deadline(tables):
-    """The run fails, rather than wait for ever; the next run loses no row."""
-    target = tables.target(retry_deadline=2)
-    operator = target.operator()
-    with stopped(processes(tables.server)), pytest.raises(TransientError, match="does not answer"):
-        write(target, rows(20), operator)
-    written, rejects = write(tables.target(), rows(20))
-    assert (len(written), rejects) == (20, [])
-    assert target.row_count() == 20
-
-
-def test_a_lock_that_is_held_too_long_is_given_up_within_the_deadline(tables):
-    """A server that waits is as silent as one that stopped."""
-    target = tables.target(retry_deadline=1)
-    write(target, rows(20))
-    with tables.server.client(autocommit=False) as holder:
-        holder.execute(f'SELECT * FROM "{tables.table}" FOR UPDATE')
-        with pytest.raises(TransientError, match="it was silent for 1 s"):
-            write(target, [{**row, "text": "second"} for row in rows(20)])
-        holder.rollback()
-    assert target.row_count() == 20
 
 
 def test_a_table_that_vanishes_in_a_run_ends_it(tables):
@@ -496,21 +446,6 @@ def test_a_step_may_bring_its_own_connection(tables):
         type(tables.target())(tables.settings(), None, tables.context())
 
 
-def test_a_certificate_is_asked_for_and_checked(tmp_path):
-    """With the authority that signed it the login is made over TLS; with another it is refused."""
-    server = running(PostgresTls)
-    given = {"host": "127.0.0.1", "port": server.port, "username": USER, "database": DATABASE}
-    trusting = PostgresConnection.model_validate(
-        {**given, "password": PASSWORD, "caCert": str(server.ca)}
-    )
-    with connect(trusting) as connection:
-        assert connection.pgconn.ssl_in_use
-    (tmp_path / "ca.pem").write_bytes((server.data / "server.pem").read_bytes())
-    doubting = trusting.model_copy(update={"ca_cert": str(tmp_path / "ca.pem")})
-    with pytest.raises(Refused, match=r"certificate of .* is not trusted"):
-        connect(doubting)
-
-
 def test_rows_in_windows_keep_their_timestamps(tables):
     """The transform alone creates the table, writes, and gives rows and rejects."""
     transform = WriteToPostgres(settings=tables.settings(), connection=tables.connection())
@@ -565,66 +500,6 @@ def test_deletes_are_remembered_by_many_threads_at_once():
     assert failures == []
     assert any(tombstones.outlives((i, 3999), 3998) for i in range(4))
     assert not any(tombstones.outlives((i, 0), -1) for i in range(4))
-
-
-@pytest.mark.parametrize(
-    ("state", "kind"),
-    [
-        ("08006", TransientError),
-        ("40001", TransientError),
-        ("40P01", TransientError),
-        ("53300", TransientError),
-        ("55P03", TransientError),
-        ("57P01", TransientError),
-        ("57014", TransientError),
-        ("XX000", TransientError),
-        ("53200", TooLargeError),
-        ("53100", FatalError),
-        ("25006", FatalError),
-        ("26000", FatalError),
-        ("28P01", FatalError),
-        ("42P01", FatalError),
-        ("42501", FatalError),
-        ("3D000", FatalError),
-        ("22001", TerminalError),
-        ("23505", TerminalError),
-        ("P0001", TerminalError),
-    ],
-)
-def test_what_a_state_of_the_server_means(state, kind):
-    """What passes is retried, what every row would meet is fatal, the rest is a row's fault."""
-    assert type(classify(psycopg.errors.lookup(state)("words"), HERE)) is kind
-
-
-@pytest.mark.parametrize(
-    ("state", "kind"),
-    [
-        ("08006", ConnectionLost),
-        ("40P01", ConnectionLost),
-        ("53100", ConnectionLost),
-        ("53200", ConnectionLost),
-        ("53300", ConnectionLost),
-        ("57P01", ConnectionLost),
-        ("22012", Refused),
-        ("25006", Refused),
-        ("42501", Refused),
-        ("42703", Refused),
-        ("57014", Refused),
-        ("P0001", Refused),
-        ("XX001", Refused),
-    ],
-)
-def test_what_a_state_of_the_server_means_to_a_reader(state, kind):
-    """The server is away, or the statement will fail again: a reader has no row to reject."""
-    assert type(classify(psycopg.errors.lookup(state)("words"), HERE, ["id"])) is kind
-
-
-def test_an_error_that_is_ours_is_not_taken_for_the_servers():
-    """A lost connection may come back; a fault of the program is raised as it is."""
-    assert type(classify(psycopg.OperationalError("server closed"), HERE)) is ConnectionLost
-    assert type(classify(ZeroDivisionError("ours"), HERE)) is ZeroDivisionError
-    refused = Refused("refuses the login")
-    assert classify(refused, HERE) is refused
 
 
 def test_numbers_stay_out_of_the_key(tables):
