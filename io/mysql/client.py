@@ -132,6 +132,8 @@ _BAD_DATABASE, _UNKNOWN_VARIABLE = 1049, 1193
 class MySqlDatabase:
     """A `Database` of MySQL or MariaDB; the session is read-only, its time zone is UTC."""
 
+    batch_rows: int = BATCH_ROWS
+
     def __init__(self, connection: TableConnection, *, quick: bool = False) -> None:
         try:
             import pymysql
@@ -334,7 +336,7 @@ class MySqlResult:
             converter(f.type_code, f.charsetnr, f.name) for f in self._fields
         ]
         self.int_at = frozenset(i for i, f in enumerate(self._fields) if f.type_code in INTEGERS)
-        most = sum(f.length for f in self._fields) * BATCH_ROWS
+        most = sum(f.length for f in self._fields) * database.batch_rows
         longer = [i for i, f in enumerate(self._fields) if f.length > SHORT_VALUE]
         self._long = longer if most > BATCH_BYTES else []
 
@@ -346,7 +348,7 @@ class MySqlResult:
             size = 0
             try:
                 with self._database._explained():
-                    for _ in range(BATCH_ROWS):
+                    for _ in range(self._database.batch_rows):
                         row = take()
                         if row is None:
                             break

@@ -26,6 +26,8 @@ _LONG = frozenset({"json", "jsonb", "vector", "halfvec"})
 class Server(Protocol):
     """What a result asks of its connection."""
 
+    batch_rows: int
+
     @property
     def types(self) -> dict[int, PgType]:
         """pg_type, by oid."""
@@ -47,6 +49,7 @@ class PostgresResult:
         self, database: Server, cursor: Any, rows: Iterator[Any] | None, piece: int = 1
     ) -> None:
         self._database, self._cursor, self._rows, self._piece = database, cursor, rows, piece
+        self._batch_rows = database.batch_rows
         # Without a row the client tells no columns of a stream.
         described = cursor.description or ()
         self.names = [d.name for d in described]
@@ -65,7 +68,7 @@ class PostgresResult:
             try:
                 with self._database.explained():
                     if self._rows is None:
-                        rows = self._cursor.fetchmany(BATCH_ROWS)
+                        rows = self._cursor.fetchmany(self._batch_rows)
                     else:
                         self._gather(self._rows, rows)
             except VecferryError:
@@ -78,7 +81,7 @@ class PostgresResult:
 
     def _gather(self, source: Iterator[Any], rows: list[Sequence[Any]]) -> None:
         size = begin = 0
-        while size <= BATCH_BYTES and begin < BATCH_ROWS:
+        while size <= BATCH_BYTES and begin < self._batch_rows:
             rows.extend(itertools.islice(source, self._piece))
             if len(rows) == begin:
                 return
@@ -137,6 +140,8 @@ _SESSION = (
 
 class PostgresDatabase:
     """A `Database` of PostgreSQL; the session is read-only, its time zone is UTC."""
+
+    batch_rows: int = BATCH_ROWS
 
     def __init__(
         self, connection: TableConnection, *, quick: bool = False, silence: float = READ_SECONDS

@@ -38,13 +38,12 @@ class PgType:
     element: int
 
 
-@dataclass(frozen=True)
-class Unfit:
-    """Stands for a value that a row can't hold; `raw` is the server's text."""
+class Unfit(UnfitValue):
+    """Stands in place of a value that a row can't hold; `raw` is the server's text."""
 
-    raw: bytes
-    why: str
-    reason: str
+    def __init__(self, raw: bytes, why: str, reason: str = "unfit-value") -> None:
+        super().__init__(f"{shown(raw)!r}: {why}", reason)
+        self.raw = raw
 
 
 def converter(oid: int, types: dict[int, PgType], column: str) -> Convert | None:
@@ -77,7 +76,7 @@ def _nested(values: Sequence[Any]) -> Sequence[Any]:
 
 def _require_fit(value: Any) -> None:
     if type(value) is Unfit:
-        raise UnfitValue(f"{shown(value.raw)!r}: {value.why}", value.reason)
+        raise value
     if type(value) is list:
         for one in value:
             _require_fit(one)
@@ -142,7 +141,7 @@ def _guarded(client: Any) -> Any:
             try:
                 return self._load(data)
             except (DataError, ValueError) as e:
-                return Unfit(bytes(data), str(e), "unfit-value")
+                return Unfit(bytes(data), str(e))
 
     return _Own
 

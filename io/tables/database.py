@@ -85,9 +85,11 @@ class Result(Protocol):
 class Database(Protocol):
     """One connection to a database, used by one thread.
 
-    Every method raises `ConnectionLost` where the server is away, and `Refused` or `JobError`, in
-    words, where it says no.
+    Every method raises `ConnectionLost` if the server is away, and `Refused` or `JobError`, in
+    words, if it says no. `batch_rows` is the most rows that a result gives together.
     """
+
+    batch_rows: int
 
     def quote(self, name: str) -> str:
         """A name as SQL."""

@@ -125,6 +125,8 @@ class TableSource:
     """
 
     kind: ClassVar[str]
+    backoff: Callable[..., Backoff] = Backoff
+    """Makes the pauses between the tries of a split."""
 
     def __init__(
         self,
@@ -189,7 +191,7 @@ class TableSource:
                 if place.rows and not split.resumable:
                     raise FatalError(self._unresumable(split, place, e)) from e
                 if backoff is None or place.rows > began:
-                    backoff = Backoff(deadline=self.context.retry_deadline)
+                    backoff = self.backoff(deadline=self.context.retry_deadline)
                 wait = backoff.next_wait()
                 if wait is None:
                     mark = f"step {self.context.step!r}: {split.title}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.services.mysql8 import Mysql8
 from tests.services.postgres import Postgres
 from vecferry.errors import FatalError
 from vecferry.io.tables.database import ConnectionLost
+from vecferry.retry import Backoff
 
 pytestmark = pytest.mark.service
 
@@ -24,20 +26,14 @@ def db(request: pytest.FixtureRequest) -> Place:
     return place(request.param)
 
 
-@pytest.fixture
-def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of 10 rows, and no pause before another try."""
-    for module in ("mysql.client", "postgresql.source"):
-        monkeypatch.setattr(f"vecferry.io.{module}.BATCH_ROWS", 10)
-    monkeypatch.setattr("vecferry.retry.random.uniform", lambda low, high: 0.0)
-
-
 def broken_after_each_batch(reader: Any) -> Any:
-    """Lets each connection of a reader break when it has given 10 rows."""
+    """Lets each connection of a reader break when it has given 10 rows; it tries again at once."""
     connect = reader.connect
+    reader.backoff = functools.partial(Backoff, cap=0)
 
     def fragile(*arguments: Any, **more: Any) -> Any:
         database = connect(*arguments, **more)
+        database.batch_rows = 10
         stream = database.stream
 
         def streamed(*arguments: Any, **more: Any) -> Any:
@@ -60,7 +56,6 @@ def broken_after_each_batch(reader: Any) -> Any:
     return reader
 
 
-@pytest.mark.usefixtures("soon_again")
 @pytest.mark.parametrize("name", [n for n in TABLES if n not in UNORDERED])
 def test_a_table_is_read_whole_however_often_the_line_breaks(db: Place, name: str) -> None:
     """For keys of every kind the rows behind the last one are found again, each once."""
@@ -72,7 +67,6 @@ def test_a_table_is_read_whole_however_often_the_line_breaks(db: Place, name: st
     assert retries >= len(whole) // 10
 
 
-@pytest.mark.usefixtures("soon_again")
 @pytest.mark.parametrize("name", UNORDERED)
 def test_a_table_without_a_key_says_that_it_cannot_go_on(db: Place, name: str) -> None:
     """The run fails before a row is lost or doubled, and the message says what helps."""
