@@ -93,10 +93,23 @@ unstamped: Callable[[Row], Change] = type.__call__.__get__(Change)
 """A copy of a row as a change without kind, version and origin; for hot loops."""
 
 
+def change_at(row: Row, prefix: str, place: int) -> Change:
+    """A copy of `row` as an insert, whose origin is `prefix` and a whole number.
+
+    Gives what `Change(row, origin=f"{prefix}{place}")` gives, in a third of the time.
+    """
+    change = unstamped(row)
+    change.kind = INSERT
+    change.version = None
+    change._origin = prefix
+    change._place = place
+    return change
+
+
 def changes(rows: Iterable[Row], prefix: str, places: Iterable[int]) -> list[Change]:
     """Copies of `rows` as inserts, whose origins are `prefix` and a whole number each.
 
-    Gives what `Change(row, origin=f"{prefix}{place}")` gives for each row, in a third of the time.
+    Gives what `change_at` gives for each row, in less time.
     """
     made = list(map(unstamped, rows))
     for change, place in zip(made, places, strict=False):

@@ -20,7 +20,7 @@ from vecferry.io.files.formats.records import (
     RetryGate,
     no_object,
 )
-from vecferry.rows import INSERT, Change, Reject, Row, changes, unstamped
+from vecferry.rows import Change, Reject, Row, change_at, changes
 
 _VALUE = msgspec.json.Decoder()
 _OBJECT = msgspec.json.Decoder(dict)
@@ -64,15 +64,10 @@ class JsonLines(AtOnce):
         """The rows of long lines, each finished while its memory is hot."""
         made: list[Change] = []
         loads = _OBJECT.decode if self._encoding is None and self._to_row is None else self._row
-        new, add, prefix = unstamped, made.append, self._prefix
+        new, add, prefix = change_at, made.append, self._prefix
         for line in io.BytesIO(lines):
-            change = new(loads(line))
-            change.kind = INSERT
-            change.version = None
-            change._origin = prefix
-            change._place = at
+            add(new(loads(line), prefix, at))
             at += len(line)
-            add(change)
         return made
 
     def _one_by_one(self, lines: bytes, at: int) -> Items:

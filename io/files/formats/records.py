@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from vecferry.io.common.types import ConvertValue, json_converter, text_converter
 from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.files.formats.base import FormatSpec, LineSpec
-from vecferry.rows import INSERT, Change, Reject, Row, changes, unstamped
+from vecferry.rows import Change, Reject, Row, change_at, changes
 from vecferry.steps import StepContext
 
 
@@ -388,9 +388,4 @@ class Fields(AtOnce):
 
     def row(self, fields: list[str], at: int) -> Change:
         """The row of the fields of the record at byte `at`; UnfitValue where they are no row."""
-        change = unstamped(self._to_row(fields))
-        change.kind = INSERT
-        change.version = None
-        change._origin = self._prefix
-        change._place = at
-        return change
+        return change_at(self._to_row(fields), self._prefix, at)
