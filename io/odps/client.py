@@ -53,31 +53,32 @@ _STRANGE = {"JSONDecodeError", "ParseError", "InvalidURL", "MissingSchema", "Inv
 _BUSY_STATUS = (308, 408, 429)
 
 
-def _code(error: Any) -> str:
-    return str(getattr(error, "code", None) or type(error).__name__)
-
-
 def told(error: BaseException) -> str:
     """An error on one line, without secrets: code and message, and the request's id if known."""
+    from odps.errors import BaseODPSError
+
+    code, request = type(error).__name__, None
+    if isinstance(error, BaseODPSError):
+        code, request = str(error.code or code), error.request_id
     message = error.args[0] if error.args else ""
-    code, request = _code(error), getattr(error, "request_id", None)
     text = str(message) if str(message).startswith(code) else f"{code}: {message}"
     return shorten(redact(text), 300) + (f" (request {request})" if request else "")
 
 
-def translate(error: Exception, quota: str | None = None) -> Exception:
+def classify(error: Exception, quota: str | None = None) -> Exception:
     """What to do about an error: a VecferryError, `SessionLost` or `QuotaRefused`.
 
-    `quota` is the exclusive quota that the request was made with. An error that is none of the
-    network's or of MaxCompute's comes back as it is.
+    `quota` is the exclusive quota that the request was made with. An error that is neither the
+    network's nor MaxCompute's comes back as it is.
     """
+    from odps.errors import BaseODPSError
+
     if isinstance(error, VecferryError | SessionLost | QuotaRefused):
         return error
-    names = {_code(error), *(c.__name__ for c in type(error).__mro__)}
-    text, status = told(error), getattr(error, "status_code", None)
-    if not names & {"BaseODPSError"}:
+    names, text = {c.__name__ for c in type(error).__mro__}, told(error)
+    if not isinstance(error, BaseODPSError):
         return _of_the_network(error, names, text)
-    words = text.lower()
+    names, status, words = {*names, str(error.code)}, error.status_code, text.lower()
     if names & _LOST or ("session" in words and ("expired" in words or "not exist" in words)):
         return SessionLost(text)
     if names & _BUSY or (status is not None and (status >= 500 or status in _BUSY_STATUS)):
@@ -234,15 +235,15 @@ class OdpsClient:
     def call(self, what: str, request: Callable[[], T]) -> T:
         """The answer to a request; raises FatalError, SessionLost or `Stopped`."""
 
-        def once() -> T:
+        def attempt() -> T:
             try:
                 with one_try(self._read_seconds):
                     return request()
             except Exception as e:
-                raise translate(e, self.quota) from e
+                raise classify(e, self.quota) from e
 
         try:
-            return call_with_retries(once, deadline=self.deadline, what=what, sleep=self.pause)
+            return call_with_retries(attempt, deadline=self.deadline, what=what, sleep=self.pause)
         except TransientError as e:
             place = f"MaxCompute at {self.endpoint}"
             if self._tunnel_endpoint:
@@ -344,5 +345,5 @@ class OdpsClient:
 
 
 def _plain(secret: str) -> str:
-    reveal = getattr(secret, "reveal", None)
-    return str(reveal()) if reveal else str(secret)
+    """The text of a `Secret`, which shows itself as stars."""
+    return str.__str__(secret)

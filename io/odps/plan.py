@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import enum
 import logging
 import uuid
 from collections.abc import Iterable
@@ -155,7 +157,7 @@ class OdpsSplit:
 
 
 class TablePlan:
-    """The columns and partitions that a step means, looked up in the table. Reads no row."""
+    """The columns and partitions that a step means, looked up in the table once. Reads no row."""
 
     def __init__(self, client: OdpsClient, settings: OdpsSettings) -> None:
         self.client, self.settings = client, settings
@@ -165,6 +167,14 @@ class TablePlan:
         self.keys: dict[str, Any] = {c.name: c.type for c in schema.partitions or []}
         self.sources = tuple(self._sources())
         self.through_sql = bool(settings.condition) or self._tunnel_refuses()
+        self._partitions: list[dict[str, str]] | None = None
+        self._opened: dict[str, OdpsSession] = {}
+
+    def by(self, client: OdpsClient) -> TablePlan:
+        """The same plan, with all that is known already, for another client of the table."""
+        other = copy.copy(self)
+        other.client = client
+        return other
 
     def _sources(self) -> Iterable[SourceColumn]:
         known = {n.lower(): (n, k) for n, k in {**self.columns, **self.keys}.items()}
@@ -199,11 +209,17 @@ class TablePlan:
     @property
     def is_view(self) -> bool:
         """Whether the table is a view, an external table or the like: without rows of its own."""
-        kind = getattr(self.table.type, "value", self.table.type)
+        kind = self.table.type
+        kind = kind.value if isinstance(kind, enum.Enum) else kind
         return bool(self.table.is_virtual_view) or kind not in (None, "MANAGED_TABLE")
 
     def partitions(self) -> list[dict[str, str]]:
-        """The partitions that the job means; none of a table that has no keys."""
+        """The partitions that the job means, listed once; none of a table that has no keys."""
+        if self._partitions is None:
+            self._partitions = self._list()
+        return self._partitions
+
+    def _list(self) -> list[dict[str, str]]:
         patterns, table = self.settings.partition, self.settings.table
         if not self.keys:
             if patterns:
@@ -261,14 +277,20 @@ class TablePlan:
         elif most_rows is None:
             specs = [spec_of(p) for p in partitions] or [""]
             with ThreadPoolExecutor(SESSIONS_AT_ONCE) as pool:
-                made = list(pool.map(self.open, specs))
+                made = list(pool.map(self.session, specs))
         else:
             made = []
             for spec in [spec_of(p) for p in partitions] or [""]:
-                made.append(self.open(spec))
+                made.append(self.session(spec))
                 if sum(s.rows for s in made) >= most_rows:
                     break
         return [s for s in made if s.rows]
+
+    def session(self, partition: str) -> OdpsSession:
+        """The download session of a partition, opened once; see `open`."""
+        if partition not in self._opened:
+            self._opened[partition] = self.open(partition)
+        return self._opened[partition]
 
     def open(self, partition: str) -> OdpsSession:
         """A new download session of a partition (``pt=1,ds=2``), or of the table where empty."""

@@ -14,9 +14,10 @@ from vecferry.io.odps.client import (
     QuotaRefused,
     SessionLost,
     Stopped,
+    classify,
     one_try,
-    translate,
 )
+from vecferry.io.odps.partitions import spec_of
 from vecferry.io.odps.plan import (
     OdpsSession,
     OdpsSplit,
@@ -27,7 +28,6 @@ from vecferry.io.odps.plan import (
     run_query,
 )
 from vecferry.io.odps.settings import OdpsConnection, OdpsSettings
-from vecferry.process import once
 from vecferry.rows import Change, Reject, changes, encode_value
 from vecferry.settings import Settings
 from vecferry.steps import Counts, Plan, Size, StepContext
@@ -81,7 +81,7 @@ class BatchStream:
         if isinstance(error, SessionLost):
             self._attached = None
             self._session = self._reopen(self._session)
-        wait = backoff.next_wait(getattr(error, "retry_after", None))
+        wait = backoff.next_wait(error.retry_after if isinstance(error, TransientError) else None)
         if wait is None:
             raise FatalError(
                 f"reading {self._where} gave up after {backoff.tries} tries: MaxCompute at "
@@ -101,7 +101,7 @@ class BatchStream:
                     self._open = self._request()
             batch = self._open.read()
         except Exception as e:
-            raise translate(e, self._client.quota) from e
+            raise classify(e, self._client.quota) from e
         if self._open.left == 0:
             self.close()
         return batch
@@ -113,7 +113,8 @@ class BatchStream:
         # Where few rows are wanted, as in a preview, no more are asked for until they are needed.
         most = self._most_rows
         rows = rest if most is None else min(rest, max(most, self._done))
-        return _Response(self._attached, self._split.start + self._done, rows, self._split.columns)
+        columns = None if self._session.instance else self._split.columns
+        return _Response(self._attached, self._split.start + self._done, rows, columns)
 
     def _attach(self) -> Any:
         session = self._session
@@ -124,18 +125,22 @@ class BatchStream:
 
 
 class _Response:
-    """One answer of a tunnel: so many record batches from a row on, with checksums."""
+    """One answer of a tunnel: so many record batches from a row on, with checksums.
 
-    def __init__(self, session: Any, start: int, rows: int, columns: tuple[str, ...]) -> None:
+    `columns` are those of a table to ask for; None: all that a query gives.
+    """
+
+    def __init__(
+        self, session: Any, start: int, rows: int, columns: tuple[str, ...] | None
+    ) -> None:
         from odps.tunnel.io.reader import ArrowStreamReader
 
-        of_instance = hasattr(session, "_instance")
-        schema = _wire_schema(session.schema, columns, of_instance)
+        schema = _wire_schema(session.schema, columns)
         # pyodps' own reader would show times in the machine's zone, overflow outside the years 1678
         # to 2261, and take a stream that ends between two chunks for a whole one.
         body = session._build_input_stream(
             start, rows, compress=session._compress_option is not None,
-            columns=None if of_instance else list(columns), arrow=True,
+            columns=columns and list(columns), arrow=True,
         )  # fmt: skip
         self._body = ArrowStreamReader(body, schema)
         self._batches: Any = None
@@ -160,19 +165,19 @@ class _Response:
         self._body.close()
 
 
-def _wire_schema(schema: Any, columns: tuple[str, ...], of_instance: bool) -> Any:
+def _wire_schema(schema: Any, columns: tuple[str, ...] | None) -> Any:
     """What the batches hold, which the tunnel does not tell: columns in the table's order."""
     import pyarrow as pa
 
     from odps.tunnel.io.types import odps_type_to_arrow_type
 
-    asked = {c.lower() for c in columns}
+    asked = None if columns is None else {c.lower() for c in columns}
     fields = []
     for column in schema.simple_columns:
-        if not of_instance and column.name.lower() not in asked:
+        if asked is not None and column.name.lower() not in asked:
             continue
         kind = odps_type_to_arrow_type(column.type)
-        if of_instance and pa.types.is_timestamp(kind) and kind.unit == "ns":
+        if asked is None and pa.types.is_timestamp(kind) and kind.unit == "ns":
             kind = pa.struct([("sec", pa.int64()), ("nano", pa.int32())])
         fields.append(pa.field(column.name.lower(), kind))
     return pa.schema(fields)
@@ -199,6 +204,7 @@ class OdpsSource:
             raise JobError(f"step {context.step!r} needs a data source of the type odps")
         self.settings, self.connection = settings, connection
         self.context, self.counts = context, Counts()
+        self._checked: TablePlan | None = None
 
     def check(self) -> None:
         """Raises JobError where the table can't be read as the job says. Reads no row."""
@@ -209,23 +215,30 @@ class OdpsSource:
             if plan.through_sql:
                 run_query(client, "EXPLAIN " + plan.query(partitions[:1]))
             elif partitions or not plan.keys:
-                client.table_session(self.settings.table, _first(partitions))
+                plan.session(spec_of(partitions[0]) if partitions else "")
+            self._checked = plan
         except JobError as e:
             raise JobError([self._told(p) for p in e.problems]) from e
         except (VecferryError, SessionLost, Stopped) as e:
             raise JobError(self._told(e)) from e
 
-    def size(self) -> Size:
-        """The rows of all sessions; opens them where that has not been done in this process."""
-        return Size(rows=sum(s.rows for s in self._sessions()))
-
     def plan(self) -> Plan:
-        """The splits and their size."""
-        return Plan(splits=self.splits(), size=self.size())
+        """The ranges of rows to be read in parallel, and the rows of all sessions.
+
+        What `check` has asked MaxCompute for is not asked for again. Raises JobError where there is
+        no partition.
+        """
+        sessions = self._sessions()
+        splits = cut(self._plan(), sessions, self.context.concurrent)
+        return Plan(splits=splits, size=Size(rows=sum(s.rows for s in sessions)))
+
+    def size(self) -> Size:
+        """The rows of all sessions; see `plan`."""
+        return self.plan().size
 
     def splits(self) -> list[OdpsSplit]:
-        """The ranges of rows to be read in parallel; JobError where there is no partition."""
-        return cut(self._plan(), self._sessions(), self.context.concurrent)
+        """The ranges of rows; see `plan`."""
+        return self.plan().splits
 
     def read(self, split: OdpsSplit) -> Iterator[Change | Reject]:
         """The rows of one split, in order.
@@ -269,24 +282,26 @@ class OdpsSource:
         place = "sql" if split.session.instance else split.session.partition
         return f"{table}/{place}:" if place else f"{table}:"
 
-    def _key(self, what: str) -> tuple[str, ...]:
-        return (what, self.context.run, self.context.step, self.connection.endpoint)
-
     def _client(self) -> OdpsClient:
         make = lambda: OdpsClient(self.settings, self.connection, self.context)  # noqa: E731
-        return once(self._key("odps-client"), make)
+        return self.context.once("client", make)
 
     def _plan(self) -> TablePlan:
-        return self._once("odps-plan", lambda: TablePlan(self._client(), self.settings))
+        def make() -> TablePlan:
+            client, known = self._client(), self._checked
+            return known.by(client) if known else TablePlan(client, self.settings)
+
+        return self._in_words(lambda: self.context.once("plan", make))
 
     def _sessions(self) -> list[OdpsSession]:
         # Once in a process: a size and the splits of a run are of the same sessions.
         plan, limit = self._plan(), self.context.row_limit
-        return self._once("odps-sessions", lambda: plan.sessions(limit))
+        return self._in_words(lambda: self.context.once("sessions", lambda: plan.sessions(limit)))
 
-    def _once(self, what: str, make: Callable[[], T]) -> T:
+    def _in_words(self, ask: Callable[[], T]) -> T:
+        """What `ask` gives; an error of it names the step."""
         try:
-            return once(self._key(what), make)
+            return ask()
         except JobError as e:
             raise JobError([self._told(p) for p in e.problems]) from e
         except (FatalError, SessionLost, Stopped) as e:
@@ -298,14 +313,8 @@ class OdpsSource:
 
     def _reopen(self, lost: OdpsSession) -> OdpsSession:
         # The splits of a lost session share the one that takes its place.
-        key = (*self._key("odps-reopened"), lost.download_id)
-        return once(key, lambda: reopened(self._plan(), lost))
-
-
-def _first(partitions: list[dict[str, str]]) -> str:
-    from vecferry.io.odps.partitions import spec_of
-
-    return spec_of(partitions[0]) if partitions else ""
+        what = f"session in place of {lost.download_id}"
+        return self.context.once(what, lambda: reopened(self._plan(), lost))
 
 
 class _Rows:

@@ -14,7 +14,7 @@ import pytest
 from tests.io.odps.server import OdpsServer, Table
 from tests.io.odps.support import ROWS, ids, read_all, reader, talks
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError
-from vecferry.io.odps.client import QuotaRefused, SessionLost, translate
+from vecferry.io.odps.client import QuotaRefused, SessionLost, classify
 from vecferry.process import run_state
 
 ALL = list(range(ROWS))
@@ -297,4 +297,4 @@ def _error(code: str, message: str = "", status: int | None = None) -> Exception
 )
 def test_each_error_has_its_consequence(error: Exception, kind: type[Exception]) -> None:
     """Waiting for bandwidth is no refused quota, and a fault of our own is not repeated."""
-    assert type(translate(error, "mine")) is kind
+    assert type(classify(error, "mine")) is kind

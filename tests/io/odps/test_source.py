@@ -11,6 +11,7 @@ import itertools
 import logging
 import pickle
 import re
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -104,6 +105,18 @@ def test_size_and_splits_are_of_the_same_sessions(server: OdpsServer) -> None:
     assert of.size().rows == ROWS + 1
     assert sum(s.count for s in of.splits()) == ROWS + 1
     assert server.count("session") == 2
+
+
+def test_what_a_check_asked_for_is_not_asked_for_again(server: OdpsServer) -> None:
+    """The table, its partitions and a session of each: once for check, plan and size."""
+    of = reader(server, partition=["split=*"])
+    of.check()
+    pages = Counter(kind for kind, _, _ in server.seen)["partitions"]
+    plan = of.plan()
+    assert plan.size.rows == sum(s.count for s in plan.splits) == ROWS + 1
+    assert (of.splits(), of.size()) == (plan.splits, plan.size)
+    asked = Counter(kind for kind, _, _ in server.seen)
+    assert (asked["partitions"], asked["session"]) == (pages, 2)
 
 
 def test_rows_are_those_of_the_moment_when_the_session_was_opened(server: OdpsServer) -> None:
