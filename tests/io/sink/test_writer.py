@@ -37,14 +37,24 @@ def short_waits():
 
 
 WRITERS = {"row by row": SinkWriter, "in blocks": BlockWriter}
-chosen = [SinkWriter]
 
 
-@pytest.fixture(scope="module", autouse=True, params=list(WRITERS))
+@pytest.fixture(scope="module", params=list(WRITERS))
 def kind_of_writer(request):
-    """Each test here is run with both writers."""
-    chosen[0] = WRITERS[request.param]
+    """Each test of a writer is run with both."""
     return request.param
+
+
+@pytest.fixture(scope="module")
+def writer(kind_of_writer):
+    """Makes a writer for a store."""
+
+    def make(store, *, deadline=5.0, rows=10, size=1 << 20, in_flight=2):
+        context = StepContext(step="Writer", step_type="memory", retry_deadline=deadline)
+        limits = WriteLimits(rows=rows, bytes=size, in_flight=in_flight)
+        return WRITERS[kind_of_writer](store, limits, context)
+
+    return make
 
 
 class MemoryStore:
@@ -125,11 +135,6 @@ class MemoryStore:
         return error
 
 
-def writer(store, *, deadline=5.0, rows=10, size=1 << 20, in_flight=2):
-    context = StepContext(step="Writer", step_type="memory", retry_deadline=deadline)
-    return chosen[0](store, WriteLimits(rows=rows, bytes=size, in_flight=in_flight), context)
-
-
 def run(operator, changes):
     out = []
     for i, change in enumerate(changes):
@@ -141,7 +146,7 @@ def numbers(n, **more):
     return [{"k": i, "v": i, **more} for i in range(n)]
 
 
-def test_each_row_comes_out_once_with_its_own_stamp():
+def test_each_row_comes_out_once_with_its_own_stamp(writer):
     """All rows are written, and each leaves as it came in, with the stamp it brought."""
     store = MemoryStore()
     changes = [Change(row) for row in numbers(37)]
@@ -151,7 +156,7 @@ def test_each_row_comes_out_once_with_its_own_stamp():
     assert sorted(store.requests) == [7, 10, 10, 10]
 
 
-def test_no_row_comes_out_before_it_is_acknowledged():
+def test_no_row_comes_out_before_it_is_acknowledged(writer):
     """While the store has not answered, nothing is emitted; afterwards everything is."""
     gate = threading.Event()
     operator = writer(MemoryStore(gate=gate), rows=5, in_flight=2)
@@ -161,21 +166,21 @@ def test_no_row_comes_out_before_it_is_acknowledged():
     assert len(operator.finish()) == 9
 
 
-def test_requests_in_flight_are_bounded():
+def test_requests_in_flight_are_bounded(writer):
     """Never more requests at once than allowed; the bundle's thread waits instead."""
     store = MemoryStore()
     assert len(run(writer(store, rows=1, in_flight=3), numbers(200))) == 200
     assert store.most_flying <= 3
 
 
-def test_a_batch_is_cut_by_bytes():
+def test_a_batch_is_cut_by_bytes(writer):
     """A request holds no more than the limit of bytes, unless one row alone is greater."""
     store = MemoryStore()
     run(writer(store, size=100), [*numbers(7, size=30), {"k": "big", "v": 0, "size": 500}])
     assert sorted(store.requests) == [1, 1, 3, 3]
 
 
-def test_blocks_shrink_as_rows_grow(kind_of_writer):
+def test_blocks_shrink_as_rows_grow(writer, kind_of_writer):
     """From the rows seen so far follows how many are gathered; no request exceeds the limit."""
     store = MemoryStore()
     small, large = numbers(200, size=1), [{"k": -1 - i, "v": 0, "size": 50} for i in range(300)]
@@ -187,7 +192,7 @@ def test_blocks_shrink_as_rows_grow(kind_of_writer):
     assert set(store.blocks[-10:-1]) == ({20} if in_blocks else set())
 
 
-def test_rows_without_a_key_are_all_written():
+def test_rows_without_a_key_are_all_written(writer):
     """Without a key nothing is superseded, however equal rows are."""
     store = MemoryStore()
     out = run(writer(store), [{"v": 1}] * 25)
@@ -195,7 +200,7 @@ def test_rows_without_a_key_are_all_written():
     assert len(store.rows) == 25
 
 
-def test_the_last_change_of_a_key_in_a_batch_wins_and_all_count_as_written():
+def test_the_last_change_of_a_key_in_a_batch_wins_and_all_count_as_written(writer):
     """Superseded rows are not sent, come out with their successor and are counted."""
     store = MemoryStore()
     operator = writer(store)
@@ -205,7 +210,7 @@ def test_the_last_change_of_a_key_in_a_batch_wins_and_all_count_as_written():
     assert operator.counts.values["rows-written"] == 3
 
 
-def test_an_older_version_that_comes_later_is_superseded():
+def test_an_older_version_that_comes_later_is_superseded(writer):
     """Where both have versions, the greater one is sent, whatever the order."""
     store = MemoryStore()
     versions = [(5, "new"), (3, "old"), (4, "older than new")]
@@ -214,7 +219,7 @@ def test_an_older_version_that_comes_later_is_superseded():
     assert [row["v"] for row, _ in out] == ["old", "older than new", "new"]
 
 
-def test_when_the_last_change_is_refused_the_one_before_it_is_written():
+def test_when_the_last_change_is_refused_the_one_before_it_is_written(writer):
     """As if they had been sent one after the other."""
     store = MemoryStore(bad=["bad"])
     out = run(writer(store), [{"k": 1, "v": "good"}, {"k": 1, "v": "bad"}, {"k": 2, "v": "x"}])
@@ -222,7 +227,7 @@ def test_when_the_last_change_is_refused_the_one_before_it_is_written():
     assert sorted(type(item).__name__ for item, _ in out) == ["Change", "Change", "Reject"]
 
 
-def test_deletes_are_written_and_counted_apart():
+def test_deletes_are_written_and_counted_apart(writer):
     """A delete removes the row of its key and counts as deleted."""
     store = MemoryStore()
     operator = writer(store, rows=2)
@@ -233,7 +238,7 @@ def test_deletes_are_written_and_counted_apart():
     assert (counts["rows-written"], counts["rows-deleted"]) == (4, 1)
 
 
-def test_a_row_that_does_not_fit_is_rejected_at_once():
+def test_a_row_that_does_not_fit_is_rejected_at_once(writer):
     """What can't be encoded never reaches the store; the others are written."""
     store = MemoryStore()
     out = run(writer(store), [{"k": 1, "v": 1}, {"k": 2, "v": "unfit"}])
@@ -242,7 +247,7 @@ def test_a_row_that_does_not_fit_is_rejected_at_once():
     assert list(store.rows) == [1]
 
 
-def test_seven_bad_rows_of_a_thousand_are_found_in_batches_refused_as_a_whole():
+def test_seven_bad_rows_of_a_thousand_are_found_in_batches_refused_as_a_whole(writer):
     """A store that only says that a batch is bad costs the bad rows and no other."""
     bad = [0, 1, 500, 511, 512, 900, 999]
     store = MemoryStore(bad=bad)
@@ -255,7 +260,7 @@ def test_seven_bad_rows_of_a_thousand_are_found_in_batches_refused_as_a_whole():
     assert operator.counts.values["rows-written"] == 993
 
 
-def test_a_server_that_comes_back_costs_no_row():
+def test_a_server_that_comes_back_costs_no_row(writer):
     """Failures that pass are retried, and counted."""
     store = MemoryStore(fail_first=3)
     operator = writer(store, in_flight=1)
@@ -266,14 +271,14 @@ def test_a_server_that_comes_back_costs_no_row():
     assert operator.counts.values["write-requests"] == 5
 
 
-def test_a_server_that_stays_away_fails_the_bundle_and_rejects_nothing():
+def test_a_server_that_stays_away_fails_the_bundle_and_rejects_nothing(writer):
     """Past the deadline the error is raised, and says what was tried."""
     operator = writer(MemoryStore(fail_first=10**9), deadline=0.2)
     with pytest.raises(TransientError, match=r"step 'Writer': gave up writing .* server is away"):
         run(operator, numbers(20))
 
 
-def test_a_fatal_error_fails_the_bundle_without_another_try():
+def test_a_fatal_error_fails_the_bundle_without_another_try(writer):
     """What every row would fail with is not bisected."""
     store = MemoryStore(fail_first=10**9, error=FatalError("wrong password"))
     with pytest.raises(FatalError, match="wrong password"):
@@ -281,13 +286,13 @@ def test_a_fatal_error_fails_the_bundle_without_another_try():
     assert store.requests == [20]
 
 
-def test_an_unknown_error_is_raised_as_it_is():
+def test_an_unknown_error_is_raised_as_it_is(writer):
     """A fault of ours is not taken for a bad row."""
     with pytest.raises(ZeroDivisionError):
         run(writer(MemoryStore(fail_first=1, error=ZeroDivisionError())), numbers(3))
 
 
-def test_single_rows_are_retried_rejected_or_stale_by_the_server():
+def test_single_rows_are_retried_rejected_or_stale_by_the_server(writer):
     """Per-row outcomes: only the rows that ask for it are sent again."""
     items = {
         1: [retry("busy"), retry("busy", 0.01), WRITTEN],
@@ -303,7 +308,7 @@ def test_single_rows_are_retried_rejected_or_stale_by_the_server():
     assert operator.counts.values["rows-stale"] == 1
 
 
-def test_too_large_a_request_is_halved_and_later_ones_stay_small():
+def test_too_large_a_request_is_halved_and_later_ones_stay_small(writer):
     """After the first refusal requests are no larger than half of what was refused."""
     store = MemoryStore(too_many=30)
     operator = writer(store, rows=100, in_flight=1)
@@ -312,20 +317,20 @@ def test_too_large_a_request_is_halved_and_later_ones_stay_small():
     assert max(store.requests[len(store.requests) // 2 :]) <= 30
 
 
-def test_a_single_row_that_is_too_large_is_rejected():
+def test_a_single_row_that_is_too_large_is_rejected(writer):
     """It can't be halved any more."""
     out = run(writer(MemoryStore(too_many=0)), numbers(1))
     assert [r.reason for r, _ in out] == ["too-large"]
 
 
-def test_a_single_row_refused_for_lack_of_memory_is_sent_again():
+def test_a_single_row_refused_for_lack_of_memory_is_sent_again(writer):
     """The row is not at fault where the server is short of memory."""
     store = MemoryStore(fail_first=4, error=TooLargeError("memory", passing=True))
     out = run(writer(store), numbers(2))
     assert sorted(row["k"] for row, _ in out) == [0, 1]
 
 
-def test_an_operator_can_be_used_for_another_bundle():
+def test_an_operator_can_be_used_for_another_bundle(writer):
     """After `finish` nothing is inside, and work goes on."""
     store = MemoryStore()
     operator = writer(store)
@@ -334,7 +339,7 @@ def test_an_operator_can_be_used_for_another_bundle():
     assert len(run(operator, numbers(5))) == 5
 
 
-def test_a_closed_writer_gives_up_its_retries():
+def test_a_closed_writer_gives_up_its_retries(writer):
     """A thread that waits for a server ends with the bundle that it worked for."""
     store = MemoryStore(fail_first=10**9)
     operator = writer(store, rows=1, deadline=None)
@@ -351,7 +356,7 @@ CHANGES = st.lists(
 
 @tries(60, 1000)
 @given(CHANGES, st.integers(1, 7), st.integers(1, 4), st.integers(0, 3))
-def test_changes_of_a_key_are_applied_in_order(changes, rows, in_flight, failures):
+def test_changes_of_a_key_are_applied_in_order(writer, changes, rows, in_flight, failures):
     """However batches are cut and retried, the store ends as if written one by one."""
     expected = {}
     stream = []
@@ -369,7 +374,7 @@ def test_changes_of_a_key_are_applied_in_order(changes, rows, in_flight, failure
     assert sorted(stamp for _, stamp in out) == list(range(len(changes)))
 
 
-def test_ten_thousand_changes_of_a_hundred_keys_end_right():
+def test_ten_thousand_changes_of_a_hundred_keys_end_right(writer):
     """The last change of each key is what the store holds."""
     store = MemoryStore()
     stream = [{"k": i * 7919 % 100, "v": i} for i in range(10_000)]
