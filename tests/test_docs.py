@@ -253,6 +253,19 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert {f"docs/{p.name}" for p in PAGES if p.parent != ROOT} - linked == set()
 
 
+PATH = re.compile(r"`((?:io|transforms|pipelines|src|tests|docs|bench|examples|deploy)/[\w./*-]+)`")
+
+
+def test_paths_on_the_pages_of_the_project_exist() -> None:
+    """What CONTRIBUTING, the architecture and the decisions call a file or a folder is there."""
+    pages = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "architecture.md"]
+    pages += (ROOT / "docs" / "decisions").glob("*.md")
+    named = {(page, path) for page in pages for path in PATH.findall(page.read_text("utf-8"))}
+    lost = [f"{page.name}: {path}" for page, path in sorted(named) if not any(ROOT.glob(path))]
+    assert len(named) >= 20
+    assert lost == []
+
+
 def backticked(page: str) -> set[str]:
     """The words in backticks on a page."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")

@@ -161,7 +161,7 @@ class StepSettings(Settings):
         return []
 
     def with_deadline(self, seconds: float) -> Self:
-        """The settings of a step that waits no longer for a service, as somebody sits before it."""
+        """The settings of a step that does not wait long for a service, because a person waits."""
         return self
 
     def moved(self, name: str, *, switch: bool) -> dict[str, Any]:

@@ -206,7 +206,7 @@ class Source(Protocol):
     counts: Counts
 
     def check(self) -> None:
-        """Whether the source can be reached and read; JobError holds every reason why not."""
+        """Checks that the source can be reached and read; raises JobError with every fault."""
 
     def plan(self) -> Plan:
         """The splits to read in parallel, listed once, and their size.
