@@ -55,6 +55,8 @@ GROUPS = {
 LAST = ("", "alone")
 SHARED = "VECFERRY_TEST_LANES"
 """Names, for the processes of a session, the folder that they share."""
+SEED = "VECFERRY_TEST_ORDER"
+"""Tells the processes of a session the seed of a random order."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -68,8 +70,10 @@ def add_options(parser: pytest.Parser) -> None:
 
 def begin(config: pytest.Config) -> None:
     """Makes the folder that the processes of a session share, and chooses the order for all."""
-    if config.getoption("order", None) == "random":  # xdist hands options on to the processes
-        config.option.order = str(random.SystemRandom().randrange(10**6))
+    if config.getoption("order", None) == "random":
+        if not is_one_of_several(config):
+            os.environ[SEED] = str(random.SystemRandom().randrange(10**6))
+        config.option.order = os.environ[SEED]
     if config.getoption("numprocesses", None):
         os.environ[SHARED] = folder = tempfile.mkdtemp(prefix="vecferry-lanes-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

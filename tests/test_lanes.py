@@ -43,7 +43,7 @@ def test_the_tests_of_a_server_share_a_process(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = service: x\n    alone: y\n")
     (tmp_path / "test_x.py").write_text(SUITE)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "VECFERRY_"))}
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--order", "random"]
     done = subprocess.run(
         [*command, str(tmp_path)], env=kept, cwd=HERE.parent, capture_output=True, text=True
     )
