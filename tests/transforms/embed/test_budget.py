@@ -96,6 +96,7 @@ def test_all_steps_of_a_run_spend_from_one_budget():
     end_run(one_run.run)
 
 
+@pytest.mark.usefixtures("either_time")
 def test_tries_count_and_none_goes_beyond_the_budget():
     """503 and 429 cost requests as good answers do."""
     for options in ({"fault": every(2, "503")}, {"quota": Quota(rate=50, burst=2, wish="exact")}):

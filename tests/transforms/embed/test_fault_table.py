@@ -71,9 +71,9 @@ def harmless(kind: str | None) -> Case:
     return Case(fault=fault, allowed=lambda _: REQUESTS)
 
 
-def fatal(kind: str) -> Case:
-    """A fault of every answer that ends the job at the first one."""
-    return Case(fault=every(1, kind), status=1, allowed=lambda _: 1)
+def fatal(kind: str, requests: int = 1) -> Case:
+    """A fault of every answer that ends the job as soon as it is known."""
+    return Case(fault=every(1, kind), status=1, allowed=lambda _: requests)
 
 
 CASES = {
@@ -113,7 +113,7 @@ CASES = {
         fault=every(1, "null-vector"), rejected=ROWS,
         allowed=lambda _: 2 * (2 * BATCH - 1) * REQUESTS,
     ),
-    "all vectors of another size": fatal("wrong-dimension"),
+    "all vectors of another size": fatal("wrong-dimension", 2),
     "401": fatal("401"),
     "a redirect": fatal("redirect"),
     "503, each answer": Case(
@@ -199,10 +199,11 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
     return Bench(tmp_path, capsys)
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("name", CASES)
 def test_no_fault_stores_a_wrong_vector_or_costs_a_good_row(bench: Bench, name: str) -> None:
     """Nor more requests than the rules allow; and the docs tell what happens."""
-    ran = _Run(bench, name, outage=1.0)
+    ran = _Run(bench, name, outage=OUTAGE)
     ran.keeps_the_rules()
     if not os.environ.get("VECFERRY_WRITE_DOCS"):
         assert ran.line() in DOCS.read_text()

@@ -20,6 +20,8 @@ from tests.transforms.embed.support import (
 from vecferry.errors import FatalError, TransientError
 from vecferry.rows import Change
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 
 def _outcome(rows, server_options, **settings):
     """(what came out, the counters, the server) of rows run against a server of its own."""
@@ -207,16 +209,16 @@ def test_a_third_of_answers_503_lose_nothing():
 
 def test_a_server_that_is_away_for_good_fails_the_job_and_rejects_nobody():
     """Past the deadline the job fails with the way out; no row is rejected."""
-    engine = embedder(settings_for(None, retryDeadlineSeconds=0.5))
+    engine = embedder(settings_for(None, retryDeadlineSeconds=60))
     with pytest.raises(TransientError, match=r"gave up after \d+ tries .* run the job again"):
         run(engine, rows_of(10))
     engine.close()
 
 
 def test_an_endpoint_that_is_down_for_a_while_delays_and_no_more():
-    """Connections refused and broken for a second: all rows arrive."""
+    """Connections refused and broken for a minute: all rows arrive."""
     with EndpointServer() as server:
-        server.go_down(1.0)
+        server.go_down(60.0)
         while server.transports:
             time.sleep(0.01)
         out = run(embedder(settings_for(server)), rows_of(100))

@@ -119,6 +119,7 @@ def test_requests_are_packed_by_size_too():
         assert server.number <= 4
 
 
+@pytest.mark.usefixtures("virtual_time")
 def test_tokens_per_minute_are_paced_from_the_first_request():
     """Four requests of 1,000 tokens at 120,000 a minute take a second and a half."""
     with EndpointServer() as server:

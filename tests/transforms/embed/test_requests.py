@@ -68,7 +68,7 @@ def test_a_bundle_costs_one_request_more_at_most(seed):
         assert server.number <= math.ceil(distinct / 10) + len(borders) + 1
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("either_time")
 def test_a_quota_that_nobody_named_is_found_with_few_refusals():
     """Of 150 batches no more are refused than were under way at first, and a twentieth."""
     with EndpointServer(quota=Quota(rate=50, burst=5, wish="exact")) as server:
@@ -81,6 +81,7 @@ def test_a_quota_that_nobody_named_is_found_with_few_refusals():
         assert engine.counts.values["embed-throttled"] == server.statuses[429]
 
 
+@pytest.mark.usefixtures("either_time")
 def test_a_quota_that_the_job_names_is_kept_to():
     """With `requestsPerMinute` at most one answer is 429."""
     with EndpointServer(quota=Quota(rate=50, burst=5, wish="exact")) as server:

@@ -25,6 +25,8 @@ import numpy as np
 import orjson
 import PIL.Image
 
+from vecferry.retry import CLOCK
+
 _TABLE = np.random.default_rng(20).standard_normal(1 << 17).astype("<f4")
 
 
@@ -61,7 +63,7 @@ class Quota:
 
     def take(self) -> float | None:
         """None where the request may pass, else the seconds until one may."""
-        now = time.monotonic()
+        now = CLOCK.now()
         if self.level < 0:
             self.level, self.at = self.burst, now
         self.level = min(self.burst, self.level + (now - self.at) * self.rate)
@@ -170,11 +172,15 @@ class EndpointServer:
         """Refuses connections for a while, and breaks those that stand."""
         self.loop.call_soon_threadsafe(self._go_down, seconds)
 
+    def _come_back(self, seconds: float) -> None:
+        CLOCK.wait(threading.Event(), seconds)
+        self.loop.call_soon_threadsafe(lambda: self.loop.create_task(self._listen()))
+
     def _go_down(self, seconds: float) -> None:
         self._server.close()
         for transport in list(self.transports):
             transport.abort()
-        self.loop.call_later(seconds, lambda: self.loop.create_task(self._listen()))
+        threading.Thread(target=self._come_back, args=(seconds,), daemon=True).start()
 
     def _run(self) -> None:
         self.loop.run_until_complete(self._listen())
@@ -214,7 +220,7 @@ class EndpointServer:
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body for a POST."""
         number, self.number = self.number, self.number + 1
-        self.first_at = self.first_at or time.monotonic()
+        self.first_at = self.first_at or CLOCK.now()
         request: dict[str, Any] = {}
         inputs: list[Any] = []
         try:
@@ -230,7 +236,7 @@ class EndpointServer:
         if result[0] == 200:
             self.inputs_seen += len(inputs)
         if self.record:
-            self.requests.append(Seen(time.monotonic(), inputs, result[0], request, headers))
+            self.requests.append(Seen(CLOCK.now(), inputs, result[0], request, headers))
         return result
 
     def _decide(
@@ -470,7 +476,7 @@ class _Connection(asyncio.Protocol):
 
     def _respond(self, status: int, extra: dict[str, str], content: bytes) -> None:
         self.server.under_way -= 1
-        self.server.last_at = time.monotonic()
+        self.server.last_at = CLOCK.now()
         if self.transport.is_closing():
             return
         fault = extra.pop("X-Fault", None)

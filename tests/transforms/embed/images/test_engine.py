@@ -14,6 +14,7 @@ import pytest
 from tests.transforms.embed.endpoints.server import EndpointServer, first, vector_of
 from tests.transforms.embed.images.support import DIMENSION, ImageServer, image_settings, png
 from tests.transforms.embed.support import context, embedder, good, rejects, run
+from tests.virtual_time import VirtualClock
 from vecferry.io.files import LocalConnection
 from vecferry.rows import Change
 from vecferry.transforms.embed.engine import Embedder
@@ -229,31 +230,33 @@ def test_loading_keeps_the_endpoint_full(server: EndpointServer) -> None:
 def test_what_is_held_stays_bounded_however_slow_the_endpoint(
     server: EndpointServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """60 MB of images pass through an engine that may hold 4 MB."""
+    """18 MB of images pass through an engine that may hold 4 MB."""
     monkeypatch.setattr(embed_images, "MOST_HELD", 4 << 20)
     server.latency = 0.02
     engine = embedder(image_settings(server))
     one = len(png(0, 320, 320))
     held: list[int] = []
     out = []
-    for i in range(200):
-        out += engine.process(Change({"id": i, "pic": png(i % 100, 320, 320)}))
+    for i in range(60):
+        out += engine.process(Change({"id": i, "pic": png(i, 320, 320)}))
         assert engine._images is not None
         held.append(engine._images.held + engine._outbox.held)
     out += engine.finish()
     engine.close()
-    assert len(good(item for item, _ in out)) == 200
+    assert len(good(item for item, _ in out)) == 60
     assert max(held) <= (4 << 20) + one
     assert (engine._images.held, engine._outbox.held) == (0, 0)
 
 
-def test_a_quota_of_tokens_counts_images(server: EndpointServer) -> None:
+def test_a_quota_of_tokens_counts_images(
+    server: EndpointServer, virtual_time: VirtualClock
+) -> None:
     """An image has about a token for each square of 28 pixels: 100 of 56 x 56 take 400."""
     settings = image_settings(server, tokensPerMinute=6000)
     rows = [{"pic": png(i, 56, 56)} for i in range(100)]
-    began = time.monotonic()
+    began = virtual_time.now()
     assert len(good(run(embedder(settings), rows))) == 100
-    assert 2 < time.monotonic() - began < 8
+    assert 2 < virtual_time.now() - began < 8
 
 
 def test_an_endpoint_in_trouble_costs_no_image(server: EndpointServer) -> None:

@@ -308,6 +308,7 @@ def flaky(times: int, good_answer: bytes, status: int = 503) -> Any:
     return answer
 
 
+@pytest.mark.usefixtures("virtual_time")
 def test_a_host_in_trouble_is_asked_again(server: EndpointServer, host: ImageServer) -> None:
     """5xx and 429 pass; the row gets its vector."""
     host.routes["/503"] = flaky(2, png(1))
@@ -363,6 +364,7 @@ def test_an_image_that_fails_alone_is_rejected_alone(
     assert [r.reason for r in rejects(out)] == ["image-unavailable"]
 
 
+@pytest.mark.usefixtures("virtual_time")
 def test_a_host_that_is_busy_loses_no_image(
     server: EndpointServer, host: ImageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,6 +415,7 @@ def never_asked(inputs: list[Any]) -> None:
     raise AssertionError("only the image is of interest")
 
 
+@pytest.mark.usefixtures("virtual_time")
 def test_a_host_that_does_not_exist_is_the_rows_fault(
     server: EndpointServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,7 @@ def test_what_was_read_counts_until_it_is_made_ready(
     assert most == 2
 
 
+@pytest.mark.usefixtures("virtual_time")
 def test_a_body_that_comes_short_again_and_again_takes_room_once(
     server: EndpointServer, host: ImageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
