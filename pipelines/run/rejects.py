@@ -18,7 +18,7 @@ import fsspec
 import orjson
 
 from vecferry.errors import JobError, hide_secrets, redact
-from vecferry.process import once
+from vecferry.process import run_scope
 from vecferry.rows import INSERT, Change, Reject, cut_value, decode_value, encode_value
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,9 @@ class WriteRejectsFn(beam.DoFn):
         if self.remote:
             self.lines.append(line)
         else:
-            once(("rejects", self.run, self.folder), lambda: _Part(self.folder)).write(line)
+            run_scope(self.run).get(("rejects", self.folder), lambda: _Part(self.folder)).write(
+                line
+            )
 
     def finish_bundle(self) -> None:
         if self.lines:
