@@ -14,7 +14,6 @@ from vecferry.pipelines.run.launch import OnProgress, launch
 from vecferry.pipelines.run.local import LocalRun
 from vecferry.pipelines.run.options import RunOptions
 from vecferry.pipelines.run.report import Report
-from vecferry.secrets import left_to_workers
 
 
 def run_job(
@@ -30,8 +29,7 @@ def run_job(
     """
     if resolved.unable():
         raise JobError(resolved.unable())
-    with left_to_workers(options.cluster.secrets == "worker"):
-        return launch(open_run(resolved, options), on_progress)
+    return launch(open_run(resolved, options), on_progress)
 
 
 def open_run(resolved: ResolvedJob, options: RunOptions) -> JobRun:

@@ -94,16 +94,12 @@ def _file_system(url: str) -> dict[str, str]:
 
 def _variables(resolved: ResolvedJob) -> list[str]:
     """The variables of the environment that workers fill secrets with."""
-    from vecferry.errors import JobError
-    from vecferry.secrets import WRITTEN_OUT, names_of, written_out
-    from vecferry.settings import secrets_in
+    from vecferry.secrets import names_of, secrets_in
 
     cache = resolved.job.setting.vector_cache
     models = [m for s in resolved.steps for m in (s.settings, s.connection)]
     secrets = [value for model in (*models, cache) for value in secrets_in(model)]
-    if written_out(secrets):
-        raise JobError(WRITTEN_OUT)
-    return names_of(secrets)
+    return names_of(secrets, resolved.written)
 
 
 def missing(needs: dict[str, Any]) -> list[str]:

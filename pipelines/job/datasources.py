@@ -21,6 +21,7 @@ class DataSources:
 
     `own` are the data sources that a template brings. They are filled already, and searched before
     the file's.
+    `written` says what each text that was filled was written as.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class DataSources:
     ) -> None:
         self._entries, self._values, self._where = entries, values, where
         self._own = dict(own or {})
+        self.written: dict[str, str] = {}
 
     def with_own(self, own: Mapping[str, Any]) -> DataSources:
         """These data sources behind those of a template."""
@@ -74,7 +76,9 @@ class DataSources:
                 f"{used_by}: data source {name!r} is not in {self._where}"
                 f"{near(name, self._entries)}; it has {known}"
             )
-        entry, problems = fill(self._entries[name], self._values, f"data source {name!r}")
+        entry, problems = fill(
+            self._entries[name], self._values, f"data source {name!r}", self.written
+        )
         if problems:
             raise JobError(problems)
         return entry

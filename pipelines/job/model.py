@@ -197,12 +197,16 @@ def read_raw(
     *,
     parameters: Mapping[str, str] | None = None,
     assignments: Mapping[str, str] | None = None,
+    written: dict[str, str] | None = None,
 ) -> tuple[Any, list[str]]:
-    """The document of a job file, with ``--set`` applied and placeholders filled; and problems."""
+    """The document of a job file, with ``--set`` applied and placeholders filled; and problems.
+
+    What each filled text was written as is put into `written`.
+    """
     raw = parse_document(Path(path), "job")
     for where, text in (assignments or {}).items():
         set_value(raw, where, text)
-    return fill(raw, {**os.environ, **(parameters or {})})
+    return fill(raw, {**os.environ, **(parameters or {})}, written=written)
 
 
 def read_job(

@@ -10,17 +10,22 @@ import orjson
 
 from vecferry.errors import JobError, near
 from vecferry.secrets import PLACEHOLDER as PLACEHOLDER
-from vecferry.secrets import keep_written
 
 ALIKE = 0.85
 """How near an environment variable's name must be for a guess: there are many variables."""
 _INDEX = re.compile(r"\[(\d+)\]")
 
 
-def fill(value: Any, values: Mapping[str, str], path: str = "") -> tuple[Any, list[str]]:
+def fill(
+    value: Any,
+    values: Mapping[str, str],
+    path: str = "",
+    written: dict[str, str] | None = None,
+) -> tuple[Any, list[str]]:
     """`value` with every ``${name}`` and ``${name:-default}`` replaced.
 
-    Gives the filled copy and a problem for each placeholder that has no value.
+    Gives the filled copy and a problem for each placeholder that has no value. What each filled
+    text was written as is put into `written`.
     """
     problems: list[str] = []
 
@@ -38,19 +43,19 @@ def fill(value: Any, values: Mapping[str, str], path: str = "") -> tuple[Any, li
 
     if isinstance(value, str):
         text = PLACEHOLDER.sub(replace, value)
-        if text != value:
-            keep_written(text, value)
+        if text != value and written is not None:
+            written[text] = value
         return text, problems
     if isinstance(value, dict):
         filled: dict[Any, Any] = {}
         for key, child in value.items():
-            filled[key], more = fill(child, values, f"{path}.{key}" if path else str(key))
+            filled[key], more = fill(child, values, f"{path}.{key}" if path else str(key), written)
             problems += more
         return filled, problems
     if isinstance(value, list):
         items = []
         for i, child in enumerate(value):
-            item, more = fill(child, values, f"{path}[{i}]")
+            item, more = fill(child, values, f"{path}[{i}]", written)
             items.append(item)
             problems += more
         return items, problems

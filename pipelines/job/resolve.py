@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from vecferry.pipelines.job.model import Job, Step, read_raw, step_name, validat
 from vecferry.pipelines.job.placeholders import names_in
 from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load
+from vecferry.secrets import referenced
 from vecferry.settings import Connection, Maker, StepSettings
 from vecferry.steps import Estimator, StepContext, Transformer
 from vecferry.transforms.embed.cache.settings import cache_settings
@@ -49,13 +51,32 @@ class ResolvedStep:
 
 @dataclass(frozen=True)
 class ResolvedJob:
-    """A job that can be built into a graph; `force` and `instead_of` as in `StepContext`."""
+    """A job that can be built into a graph; `force` and `instead_of` as `StepContext` has them.
+
+    `written` says of each text that was filled in from outside what it was written as.
+    """
 
     job: Job
     steps: tuple[ResolvedStep, ...]
     warnings: list[str] = field(default_factory=list)
     force: bool = False
     instead_of: str | None = None
+    written: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def with_references(self, run: str) -> ResolvedJob:
+        """The job for workers that fill secrets by themselves; see `vecferry.secrets.referenced`.
+
+        Raises JobError for a secret that is written out.
+        """
+        steps = tuple(
+            dataclasses.replace(
+                step,
+                settings=referenced(step.settings, self.written, run),
+                connection=referenced(step.connection, self.written, run),
+            )
+            for step in self.steps
+        )
+        return dataclasses.replace(self, steps=steps)
 
     @property
     def reader(self) -> ResolvedStep:
@@ -90,8 +111,13 @@ class ResolvedJob:
         ]
 
 
-def resolve(job: Job, sources: DataSources) -> ResolvedJob:
-    """Checks every step of a job; raises JobError with all problems."""
+def resolve(
+    job: Job, sources: DataSources, written: Mapping[str, str] | None = None
+) -> ResolvedJob:
+    """Checks every step of a job; JobError holds all problems found.
+
+    `written` says of each text of the job that was filled what it was written as.
+    """
     problems = _not_yet(job)
     warnings: list[str] = []
     steps: list[ResolvedStep] = []
@@ -107,7 +133,12 @@ def resolve(job: Job, sources: DataSources) -> ResolvedJob:
         problems = _follow_columns(steps)
     if problems:
         raise JobError(problems)
-    return ResolvedJob(job, tuple(steps), [*warnings, *_unused_columns(steps)])
+    return ResolvedJob(
+        job,
+        tuple(steps),
+        [*warnings, *_unused_columns(steps)],
+        written={**sources.written, **(written or {})},
+    )
 
 
 def read_and_resolve(
@@ -117,12 +148,15 @@ def read_and_resolve(
     parameters: Mapping[str, str] | None = None,
     assignments: Mapping[str, str] | None = None,
 ) -> ResolvedJob:
-    """A job file and everything it names, checked."""
-    filled, problems = read_raw(path, parameters=parameters, assignments=assignments)
+    """A job file with everything it names, checked."""
+    written: dict[str, str] = {}
+    filled, problems = read_raw(
+        path, parameters=parameters, assignments=assignments, written=written
+    )
     job, warnings = checked_job(filled, problems, Path(path).stem)
     values = {**os.environ, **(parameters or {})}
     sources = read_data_sources(data_sources, values)
-    resolved = resolve(job, sources)
+    resolved = resolve(job, sources, written)
     known = names_in(parse_document(Path(path), "job")) | sources.names()
     for name in sorted(set(parameters or {}) - known):
         warnings.append(

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.internal.cloudpickle import cloudpickle
+from apache_beam.pipeline import PipelineVisitor
 
 from vecferry.beam import REJECTED, ListSplits, ReaderTransform
-from vecferry.errors import JobError
+from vecferry.errors import LEAST_IN_ROWS, JobError
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep, context_of
 from vecferry.pipelines.registry import load
 from vecferry.pipelines.run.rejects import Replayed, WriteRejects, read_rejects
 from vecferry.process import run_state
 from vecferry.rows import Reject
+from vecferry.secrets import secrets_in
 from vecferry.steps import StepContext
 
 _VERBS = {"reader": "Read", "transformer": "Transform", "writer": "Write"}
@@ -63,6 +66,27 @@ def build(pipeline: beam.Pipeline, resolved: ResolvedJob, plan: RunPlan) -> None
         )
         _write_rejects(outputs, f"Replay{mark}", plan)
         _flow(outputs.rows, resolved, rest, plan, mark)
+
+
+def require_no_secret(pipeline: beam.Pipeline, resolved: ResolvedJob) -> None:
+    """Raises JobError if a secret of the job is part of what a runner would be given.
+
+    A secret that is too short to be there by chance alone is not looked for.
+    """
+    models = [model for step in resolved.steps for model in (step.settings, step.connection)]
+    secrets = [s.encode() for s in secrets_in(models) if len(s) >= LEAST_IN_ROWS]
+
+    class Looks(PipelineVisitor):
+        def visit_transform(self, node: Any) -> None:
+            fn = node.transform.fn if isinstance(node.transform, beam.ParDo) else None
+            pickled = cloudpickle.dumps(fn)
+            if any(secret in pickled for secret in secrets):
+                raise JobError(
+                    f"--secrets worker: {node.full_label} holds a secret: this is a fault of the "
+                    "step's own code, which must leave secrets in its settings"
+                )
+
+    pipeline.visit(Looks())
 
 
 def _flow(

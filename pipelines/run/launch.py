@@ -16,7 +16,7 @@ import apache_beam as beam
 from vecferry.errors import JobError, VecferryError, redact
 from vecferry.pipelines.job.resolve import ResolvedJob, context_of
 from vecferry.pipelines.run.base import JobRun, RunResult
-from vecferry.pipelines.run.graph import RunPlan, build
+from vecferry.pipelines.run.graph import RunPlan, build, require_no_secret
 from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.preflight import preflight
 from vecferry.pipelines.run.report import (
@@ -82,9 +82,10 @@ def _prepare(run: JobRun) -> _Prepared:
         plan = logic.source.plan() if reads else Plan(splits=[])
         splits = run.hand_over(plan.splits) if reads else None
         pipeline = run.pipeline()
+        by_workers = options.cluster.secrets == "worker"
         build(
             pipeline,
-            resolved,
+            resolved.with_references(run.id) if by_workers else resolved,
             RunPlan(
                 run=run.id,
                 rejects=run.rejects,
@@ -96,6 +97,8 @@ def _prepare(run: JobRun) -> _Prepared:
                 splits=splits,
             ),
         )
+        if by_workers:
+            require_no_secret(pipeline, resolved)
         log.info("run %s: making the target ready", run.id)
         logic.target.prepare()
     finally:

@@ -11,7 +11,7 @@ from vecferry.pipelines.job.datasources import DataSources, read_data_sources
 from vecferry.pipelines.job.placeholders import PLACEHOLDER, set_value
 from vecferry.pipelines.job.resolve import ResolvedJob, checked_job, resolve
 from vecferry.pipelines.templates.library import PREFIX, Template, load_template
-from vecferry.pipelines.templates.values import choose_values
+from vecferry.pipelines.templates.values import choose_values, placeholder_of, written_secrets
 
 _DOLLAR = "${a-dollar:-$}"
 """A placeholder that is never filled: a rendered job writes a literal ``$`` so."""
@@ -38,7 +38,8 @@ def resolve_template(
     for path, text in (assignments or {}).items():
         set_value(job, path, text)
     checked, warnings = checked_job(job, [], template.name)
-    resolved = resolve(checked, sources.with_own(own))
+    written = written_secrets(template.metadata, values)
+    resolved = resolve(checked, sources.with_own(own), written)
     resolved.warnings[:0] = warnings
     return resolved
 
@@ -57,8 +58,7 @@ def render_template(
     shown = {name: _escaped(value) for name, value in values.items()}
     for parameter in template.metadata.parameters:
         if parameter.secret and parameter.name in values:
-            variable = parameter.custom_metadata.environment or parameter.name
-            shown[parameter.name] = f"${{{variable}}}"
+            shown[parameter.name] = placeholder_of(parameter)
     return template.filled(shown)
 
 

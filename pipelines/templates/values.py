@@ -7,7 +7,6 @@ from typing import Any
 
 from vecferry.errors import JobError, keep_secret, near, shorten
 from vecferry.pipelines.templates.metadata import Parameter, TemplateMetadata
-from vecferry.secrets import keep_written
 
 
 def choose_values(
@@ -50,6 +49,20 @@ def choose_values(
     if problems:
         raise JobError(problems)
     return values
+
+
+def written_secrets(metadata: TemplateMetadata, values: Mapping[str, Any]) -> dict[str, str]:
+    """Of each secret among `values`, the placeholder by which workers fill it."""
+    return {
+        str(values[p.name]): placeholder_of(p)
+        for p in metadata.parameters
+        if p.secret and p.name in values
+    }
+
+
+def placeholder_of(parameter: Parameter) -> str:
+    """How files name the value of a parameter: by the variable that it comes from, or its name."""
+    return f"${{{parameter.custom_metadata.environment or parameter.name}}}"
 
 
 def _is_there(parameter: Parameter, values: Mapping[str, Any]) -> bool:
@@ -97,8 +110,6 @@ def _choose(
         return [f"{where} is {shown}: {e}; {parameter.label}: {parameter.help_text}"]
     if value == [] and not parameter.is_optional:
         return [_missing(parameter)]
-    if parameter.secret:
-        keep_written(text, f"${{{variable or parameter.name}}}")  # for workers to fill
     values[parameter.name] = value
     return []
 

@@ -1,18 +1,24 @@
-"""Where a secret comes from: what was filled into a job, and what is left to workers to fill.
+"""Secrets of a job: how they are shown, pickled, and left to workers to fill.
 
-What is pickled into a pipeline can be read by whoever sees the pipeline. With `left_to_workers` a
-secret is pickled as the text that was written, such as ``${TOKEN}``, and filled on unpickling, from
-the environment of the process that does so.
+What is pickled into a pipeline can be read by whoever sees the pipeline. With ``--secrets worker``
+the graph is built of `referenced` settings: each secret in them is pickled as the text that was
+written in its place, such as ``${TOKEN}``, and filled on unpickling, from the environment of the
+process that does so.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
-from vecferry.errors import JobError
+from pydantic import AfterValidator, BaseModel, Field, PlainSerializer
+
+from vecferry.errors import JobError, keep_secret
+from vecferry.run.scope import run_scope
+
+T = TypeVar("T")
 
 PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][\w.-]*)(?::-([^}]*))?\}")
 
@@ -21,49 +27,100 @@ WRITTEN_OUT = (
     "its place, and set NAME in the environment of each worker"
 )
 
-_written: dict[str, str] = {}
-_values: dict[str, str] = {}
-_left = False
 
+class Secret(str):
+    """A text that shows itself only as ``***``; `reveal` gives it.
 
-def keep_written(value: str, written: str) -> None:
-    """Remembers that `value` was written as `written`, with placeholders in it."""
-    _written[value] = written
-    _values[written] = value
-
-
-@contextmanager
-def left_to_workers(left: bool = True) -> Iterator[None]:
-    """Within, and in all threads, secrets are pickled without their values where `left` is true."""
-    global _left
-    before, _left = _left, left
-    try:
-        yield
-    finally:
-        _left = before
-
-
-def written_as(value: str) -> str | None:
-    """What to pickle in place of a secret; None where it may be pickled as it is.
-
-    Raises JobError where it must not be and was not filled in from outside.
+    A secret with a `reference` is pickled as the text that was written in its place, and the run
+    that it is for.
     """
-    if not _left:
-        return None
-    if value not in _written:
-        raise JobError(WRITTEN_OUT)
-    return _written[value]
+
+    reference: tuple[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __reduce__(self) -> Any:
+        if self.reference is None:
+            return _secret, (self.reveal(),)
+        return _from_elsewhere, self.reference
+
+    def reveal(self) -> str:
+        """The text itself, as a plain `str`."""
+        return str.__str__(self)
 
 
-def written_out(values: list[str]) -> bool:
-    """Whether one of `values` was not filled in from outside."""
-    return any(value not in _written for value in values)
+def _secret(value: str) -> Secret:
+    keep_secret(str.__str__(value))
+    return Secret(value)
 
 
-def filled(written: str) -> str:
+def _from_elsewhere(written: str, run: str) -> Secret:
+    secret = _secret(_filled(written, run))
+    secret.reference = (written, run)
+    return secret
+
+
+SecretText = Annotated[
+    str,
+    AfterValidator(_secret),
+    PlainSerializer(lambda s: "***", return_type=str),
+    Field(json_schema_extra={"secret": True, "writeOnly": True}),
+]
+"""A field that is kept out of logs, errors, reports and display data; at run time a `Secret`."""
+
+
+def secrets_in(value: Any) -> list[str]:
+    """The secrets in settings, or in what they hold, as plain texts."""
+    if isinstance(value, Secret):
+        return [value.reveal()]
+    if isinstance(value, BaseModel):
+        value = list(value.__dict__.values())
+    if isinstance(value, list | tuple):
+        return [secret for part in value for secret in secrets_in(part)]
+    return []
+
+
+def referenced(value: T, written: Mapping[str, str], run: str) -> T:
+    """Settings, or what they hold, whose secrets are pickled as `written` tells.
+
+    In this process they are filled as they are, until `run` ends. Raises JobError for a secret
+    that was not filled in from outside.
+    """
+    found: Any = value
+    if isinstance(value, Secret):
+        text = value.reveal()
+        if text not in written:
+            raise JobError(WRITTEN_OUT)
+        _known(run)[written[text]] = text
+        found = Secret(text)
+        found.reference = (written[text], run)
+    elif isinstance(value, BaseModel):
+        found = value.model_copy()
+        found.__dict__.update(
+            {name: referenced(part, written, run) for name, part in value.__dict__.items()}
+        )
+    elif isinstance(value, list | tuple):
+        found = type(value)(referenced(part, written, run) for part in value)
+    return found  # type: ignore[no-any-return]
+
+
+def _known(run: str) -> dict[str, str]:
+    """Of the secrets of a run that this process has filled: what was written -> the secret."""
+    return run_scope(run).get("secrets", dict)
+
+
+def _filled(written: str, run: str) -> str:
     """The secret itself: as this process filled it, else from the environment; else JobError."""
-    if written in _values:
-        return _values[written]
+    known = _known(run)
+    if written in known:
+        return known[written]
 
     def value(match: re.Match[str]) -> str:
         name, default = match.groups()
@@ -75,7 +132,12 @@ def filled(written: str) -> str:
     return PLACEHOLDER.sub(value, written)
 
 
-def names_of(values: list[str]) -> list[str]:
-    """The variables that workers must have to fill `values`, which were written with them."""
-    found = [PLACEHOLDER.findall(_written.get(value, "")) for value in values]
+def names_of(secrets: list[str], written: Mapping[str, str]) -> list[str]:
+    """The variables that workers must have to fill `secrets`, which were written with them.
+
+    Raises JobError if one of the secrets was not filled in from outside.
+    """
+    if any(secret not in written for secret in secrets):
+        raise JobError(WRITTEN_OUT)
+    found = [PLACEHOLDER.findall(written[secret]) for secret in secrets]
     return sorted({name for pairs in found for name, default in pairs if not default})

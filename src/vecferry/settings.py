@@ -8,53 +8,15 @@ both are accepted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from vecferry.errors import keep_secret, near
+from vecferry.errors import near
 from vecferry.kinds import Client
-from vecferry.secrets import filled, written_as
-
-
-class Secret(str):
-    """A text that shows itself only as ``***``; `reveal` gives the text."""
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __format__(self, spec: str) -> str:
-        return "***"
-
-    def __reduce__(self) -> Any:
-        written = written_as(self.reveal())
-        return (_secret, (self.reveal(),)) if written is None else (_from_elsewhere, (written,))
-
-    def reveal(self) -> str:
-        """The text itself, as a plain `str`."""
-        return str.__str__(self)
-
-
-def _secret(value: str) -> Secret:
-    keep_secret(str.__str__(value))
-    return Secret(value)
-
-
-def _from_elsewhere(written: str) -> Secret:
-    return _secret(filled(written))
-
-
-SecretText = Annotated[
-    str,
-    AfterValidator(_secret),
-    PlainSerializer(lambda s: "***", return_type=str),
-    Field(json_schema_extra={"secret": True, "writeOnly": True}),
-]
-"""A field that stays out of logs, errors, reports and display data; at run time a `Secret`."""
+from vecferry.secrets import Secret as Secret
+from vecferry.secrets import SecretText as SecretText
 
 
 class Settings(BaseModel):
@@ -171,17 +133,6 @@ class StepSettings(Settings):
         Raises ValueError if the step cannot do so.
         """
         raise ValueError("--into: this step has no target to name anew")
-
-
-def secrets_in(value: Any) -> list[str]:
-    """The secrets in settings, nested settings included, as plain texts."""
-    if isinstance(value, Secret):
-        return [value.reveal()]
-    if isinstance(value, BaseModel):
-        value = list(value.__dict__.values())
-    if isinstance(value, list | tuple):
-        return [secret for part in value for secret in secrets_in(part)]
-    return []
 
 
 def pick(value: Any, choices: tuple[str, ...], what: str) -> str:

@@ -15,31 +15,61 @@ from tests.pipelines.support import Bench
 from vecferry.errors import JobError
 from vecferry.io.postgresql import PostgresConnection
 from vecferry.pipelines.job.placeholders import fill
-from vecferry.secrets import left_to_workers, names_of
-from vecferry.settings import secrets_in
+from vecferry.process import end_run
+from vecferry.secrets import names_of, referenced, secrets_in
+
+RUN = "secrets"
 
 
-def connection(password: str, **values: str) -> Any:
-    """A connection whose password was written as `password`."""
+def connection(password: str, **values: str) -> tuple[Any, dict[str, str]]:
+    """A connection whose password was written as `password`, and what was written for what."""
     raw = {"host": "h", "database": "d", "username": "u", "password": password}
-    return PostgresConnection.model_validate(fill(raw, values)[0])
+    written: dict[str, str] = {}
+    filled, _ = fill(raw, values, written=written)
+    return PostgresConnection.model_validate(filled), written
+
+
+def submitted(password: str, **values: str) -> bytes:
+    """The connection as it is submitted for workers that fill secrets by themselves."""
+    return pickle.dumps(referenced(*connection(password, **values), RUN))
 
 
 def test_what_is_submitted_holds_the_name_in_place_of_the_secret() -> None:
-    """Only within, so that a local job is as it was."""
-    one = connection("${SHOP_PW}", SHOP_PW="very-secret-1")
-    assert b"very-secret-1" in pickle.dumps(one)
-    with left_to_workers():
-        pickled = pickle.dumps(one)
+    """The settings themselves stay as they are, so that a local job is as it was."""
+    one, written = connection("${SHOP_PW}", SHOP_PW="very-secret-1")
+    pickled = pickle.dumps(referenced(one, written, RUN))
     assert b"very-secret-1" not in pickled
     assert b"${SHOP_PW}" in pickled
-    assert names_of(secrets_in(one)) == ["SHOP_PW"]
+    assert b"very-secret-1" in pickle.dumps(one)
+    assert names_of(secrets_in(one), written) == ["SHOP_PW"]
+
+
+def test_a_worker_that_hands_a_secret_on_hands_on_its_name() -> None:
+    """What was unpickled is pickled as it came."""
+    again = pickle.dumps(pickle.loads(submitted("${SHOP_PW}", SHOP_PW="very-secret-2")))
+    assert b"very-secret-2" not in again
+    assert b"${SHOP_PW}" in again
+
+
+def test_the_launcher_fills_a_secret_as_long_as_its_run_lasts() -> None:
+    """Workers that are threads of its process need no environment of their own."""
+    pickled = submitted("${SHOP_PW_3}", SHOP_PW_3="very-secret-3")
+    assert pickle.loads(pickled).password.reveal() == "very-secret-3"
+    end_run(RUN)
+    with pytest.raises(JobError, match="environment has no SHOP_PW_3"):
+        pickle.loads(pickled)
+
+
+def test_secrets_inside_lists_are_named_as_well() -> None:
+    """Whatever settings hold, down to the last one."""
+    one, written = connection("${SHOP_PW}", SHOP_PW="very-secret-4")
+    pickled = pickle.dumps(referenced([(one,), "plain"], written, RUN))
+    assert b"very-secret-4" not in pickled
 
 
 def test_a_worker_fills_in_what_its_own_environment_has(tmp_path: Path) -> None:
     """Another value than the launcher's, where it has another."""
-    with left_to_workers():
-        (tmp_path / "p").write_bytes(pickle.dumps(connection("${SHOP_PW}", SHOP_PW="here-22")))
+    (tmp_path / "p").write_bytes(submitted("${SHOP_PW}", SHOP_PW="here-22"))
     code = (
         f"import pickle; print(pickle.load(open({str(tmp_path / 'p')!r}, 'rb')).password.reveal())"
     )
@@ -60,9 +90,8 @@ def test_a_worker_fills_in_what_its_own_environment_has(tmp_path: Path) -> None:
 
 def test_a_secret_that_is_written_out_can_not_be_left_to_workers() -> None:
     """In words, and without the secret."""
-    one = connection("written-out-44")
-    with left_to_workers(), pytest.raises(JobError, match=r"write \$\{NAME\}") as raised:
-        pickle.dumps(one)
+    with pytest.raises(JobError, match=r"write \$\{NAME\}") as raised:
+        submitted("written-out-44")
     assert "written-out-44" not in str(raised.value)
 
 

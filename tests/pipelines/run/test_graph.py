@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner, translation
 from apache_beam.transforms import environments
 
 from tests.pipelines.support import Bench, rows
+from vecferry.errors import JobError
 from vecferry.pipelines.job.resolve import ResolvedJob, read_and_resolve
-from vecferry.pipelines.run.graph import RunPlan, build
+from vecferry.pipelines.run.graph import RunPlan, build, require_no_secret
+from vecferry.process import end_run
 
 FORBIDDEN = ("GroupIntoBatches", "BatchElements", "Flatten")
 
@@ -107,3 +110,46 @@ def test_what_is_submitted_shows_no_secret(resolved: ResolvedJob) -> None:
     proto = _pipeline(resolved).to_runner_api()
     shown = [t.display_data for t in proto.components.transforms.values()]
     assert "sk-very-secret" not in str(shown)
+
+
+KEY = "sk-of-the-launcher"
+
+
+@pytest.fixture
+def guarded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ResolvedJob]:
+    """A job whose endpoint and target have secrets, filled in from outside."""
+    monkeypatch.setenv("FERRY_KEY", KEY)
+    bench = Bench(tmp_path, capsys)
+    bench.step("Embed").update(
+        modelProvider="openai", modelName="m", endpoint="http://127.0.0.1:9/v1",
+        apiKey="${FERRY_KEY}",
+    )  # fmt: skip
+    bench.sources["Vectors"] = {
+        "type": "milvus", "endpoint": "http://127.0.0.1:1", "token": "a ${FERRY_KEY}"
+    }  # fmt: skip
+    yield read_and_resolve(bench.save(), data_sources=str(tmp_path / "sources.json"))
+    end_run("r")
+
+
+def test_a_graph_for_workers_that_fill_secrets_holds_none(guarded: ResolvedJob) -> None:
+    """Neither of an endpoint nor of a target; a graph of the job as it is holds both."""
+    require_no_secret(_pipeline(guarded.with_references("r")), guarded)
+    with pytest.raises(JobError, match=r"Transform Embed.* holds a secret"):
+        require_no_secret(_pipeline(guarded), guarded)
+
+
+def test_a_replay_for_workers_that_fill_secrets_holds_none(
+    guarded: ResolvedJob, tmp_path: Path
+) -> None:
+    """The step that refused rows is part of its graph."""
+    folder = tmp_path / "rejects"
+    folder.mkdir()
+    line = b'{"step": "Reader", "reason": "r", "origin": "o", "raw": "{}"}\n'
+    (folder / "part-a.jsonl").write_bytes(line)
+    pipeline = beam.Pipeline("FnApiRunner")
+    plan = RunPlan(run="r", rejects="rejects", replay=str(folder))
+    build(pipeline, guarded.with_references("r"), plan)
+    require_no_secret(pipeline, guarded)
+    assert "Replay refused by Reader" in [p.full_label for p in pipeline._root_transform().parts]

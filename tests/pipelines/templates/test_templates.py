@@ -21,7 +21,6 @@ from vecferry.pipelines.templates.job import render_template, resolve_template
 from vecferry.pipelines.templates.library import OWN_FOLDER, load_template, read_template
 from vecferry.pipelines.templates.metadata import Parameter
 from vecferry.pipelines.templates.values import choose_values
-from vecferry.secrets import left_to_workers
 
 NAMES = sorted(p.stem for p in OWN_FOLDER.glob("*.yaml"))
 NEEDED = {
@@ -252,10 +251,9 @@ def test_a_secret_can_be_left_to_workers(monkeypatch: pytest.MonkeyPatch, where:
         given["milvusToken"] = SECRET
     else:
         monkeypatch.setenv("MILVUS_TOKEN", SECRET)
-    connection = resolve_template("template:files-to-milvus", parameters=given).writer.connection
-    assert SECRET.encode() in pickle.dumps(connection)
-    with left_to_workers():
-        submitted = pickle.dumps(connection)
+    resolved = resolve_template("template:files-to-milvus", parameters=given)
+    assert SECRET.encode() in pickle.dumps(resolved.writer.connection)
+    submitted = pickle.dumps(resolved.with_references("run").writer.connection)
     assert SECRET.encode() not in submitted
     assert b"${MILVUS_TOKEN}" in submitted
 
