@@ -231,30 +231,26 @@ def _uuid(name: str, kind: SqlType) -> Accept:
     return accept
 
 
-_EPOCH = datetime.datetime(2000, 1, 1)
-_EPOCH_UTC = _EPOCH.replace(tzinfo=datetime.UTC)
-
-
 def _date(name: str, kind: SqlType) -> Accept:
-    def accept(value: Any) -> bytes:
-        day = _moment(name, kind, value).date()
-        return (day - _EPOCH.date()).days.to_bytes(4, "big", signed=True)
+    from psycopg.types.datetime import DateBinaryDumper
 
-    return accept
+    dump = DateBinaryDumper(datetime.date).dump
+    return lambda value: bytes(dump(_moment(name, kind, value).date()) or b"")
 
 
 def _timestamp(name: str, kind: SqlType) -> Accept:
+    from psycopg.types.datetime import DatetimeBinaryDumper, DatetimeNoTzBinaryDumper
+
     zoned = kind.name == "timestamp with time zone"
+    dump = (DatetimeBinaryDumper if zoned else DatetimeNoTzBinaryDumper)(datetime.datetime).dump
 
     def accept(value: Any) -> bytes:
         moment = _moment(name, kind, value)
-        if zoned:  # without a zone of its own it is taken for UTC, on every machine
-            aware = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-            since = aware - _EPOCH_UTC
-        else:
-            since = moment.replace(tzinfo=None) - _EPOCH
-        micros = (since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds
-        return micros.to_bytes(8, "big", signed=True)
+        if not zoned:
+            moment = moment.replace(tzinfo=None)
+        elif moment.tzinfo is None:  # taken for UTC, on every machine
+            moment = moment.replace(tzinfo=datetime.UTC)
+        return bytes(dump(moment) or b"")
 
     return accept
 
@@ -372,16 +368,24 @@ def plain(column: ColumnInfo, made: Any, given: Any) -> Any:
     if not is_binary(kind):
         return data.decode()
     import psycopg
+
+    try:
+        value = loader(kind)(data)
+    except psycopg.DataError:  # a time beyond the year 9999, once it is in UTC
+        return given
+    return str(value) if isinstance(value, uuid.UUID) else value
+
+
+def loader(kind: SqlType) -> Callable[[bytes], Any]:
+    """A function from the binary form of a value, without its length, to the value in Python."""
+    import psycopg
     from psycopg.adapt import Transformer
     from psycopg.pq import Format
 
     known = psycopg.adapters.types[kind.name]
     oid = known.array_oid if kind.array else known.oid
-    try:
-        value = Transformer().get_loader(oid, Format.BINARY).load(data)
-    except psycopg.DataError:  # a time beyond the year 9999, once it is in UTC
-        return given
-    return str(value) if isinstance(value, uuid.UUID) else value
+    load: Callable[[bytes], Any] = Transformer().get_loader(oid, Format.BINARY).load
+    return load
 
 
 def _framed(inner: Accept) -> Accept:

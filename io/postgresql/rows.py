@@ -10,7 +10,6 @@ Apart from `vecferry.io.postgresql.target` because rows are encoded without a co
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import functools
 import struct
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -28,6 +27,7 @@ from vecferry.io.postgresql.encode import (
     acceptor,
     fill_checked,
     holds_arrays,
+    loader,
     plain,
 )
 from vecferry.io.postgresql.settings import PgColumn, WriterSettings
@@ -181,12 +181,10 @@ def _reader(column: ColumnInfo) -> Callable[[bytes], Any]:
         return lambda frame: frame[4:].decode()
     if kind.name == "uuid":
         return lambda frame: _dashed(frame[4:].hex())
-    if kind.name == "date":
-        return lambda frame: _day(int.from_bytes(frame[4:], "big", signed=True))
     if kind.name == "boolean":
         return lambda frame: frame[4:] == b"\1"
-    if kind.name.startswith("timestamp"):
-        return lambda frame: _time(int.from_bytes(frame[4:], "big", signed=True), kind.name)
+    if kind.name == "date" or kind.name.startswith("timestamp"):
+        return functools.partial(_moment, column, loader(kind))
     return lambda frame: frame[4:].decode()  # travels as text
 
 
@@ -194,13 +192,14 @@ def _dashed(digits: str) -> str:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
-def _day(days: int) -> str:
-    return (datetime.date(2000, 1, 1) + datetime.timedelta(days=days)).isoformat()
+def _moment(column: ColumnInfo, load: Callable[[bytes], Any], frame: bytes) -> str:
+    from psycopg import DataError
 
-
-def _time(micros: int, kind: str) -> str:
-    moment = datetime.datetime(2000, 1, 1) + datetime.timedelta(microseconds=micros)
-    return moment.isoformat() + ("+00:00" if kind.endswith("with time zone") else "")
+    try:
+        return str(load(frame[4:]).isoformat())
+    except DataError:
+        what = "the key is a time beyond the year 9999, once it is in UTC"
+        raise bad(column.name, "out-of-range", what) from None
 
 
 def key_texts(records: list[Record]) -> list[list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import numpy as np
@@ -157,12 +156,10 @@ def test_sql_of_a_job_is_one_statement_in_a_check_and_a_count_too(db: Place, whe
 
 def test_a_silent_server_counts_as_away(db: Place) -> None:
     """It is left, and the run fails within its deadline, where the client would wait for ever."""
-    reader = db.reader({"querySql": "SELECT pg_sleep(30)::text AS s"}, retry_deadline=0.3)
+    reader = db.reader({"querySql": "SELECT pg_sleep(3600)::text AS s"}, retry_deadline=0.3)
     reader.read_seconds = 0.2
-    begun = time.monotonic()
     with pytest.raises(TransientError, match=r"does not answer: it was silent for 0\.2 s"):
         read_all(reader)
-    assert time.monotonic() - begun < 10
 
 
 def test_a_backend_that_stops_while_it_is_read_costs_no_row(db: Place) -> None:
@@ -184,7 +181,7 @@ def test_a_connection_that_breaks_in_a_count_is_a_lost_one(db: Place) -> None:
     """The size of a table is then unknown, and the run goes on."""
     reader = db.reader({"table": db.table("id INT PRIMARY KEY", "1")})
     database = reader.open_group(0)
-    database._connection.close()
+    database.close()
     with pytest.raises(ConnectionLost):
         database.count("SELECT 1", 5)
 

@@ -122,6 +122,15 @@ def test_a_key_of_several_columns_of_any_type(tables):
         assert target.row_count() == len(keys) - left - 1, key
 
 
+def test_a_time_that_python_lacks_is_no_key_and_rejects_its_row(tables):
+    """In UTC it is of the year 10000; the rows beside it are written."""
+    tables.execute("CREATE TABLE @t (at timestamptz PRIMARY KEY, n int)")
+    target = tables.target(column=["at", "n"], schemaCreateMode="ignore")
+    times = ["9999-12-31T10:00:00-05:00", "9999-12-31T23:00:00-05:00"]
+    written, (reject,) = write(target, [{"at": at, "n": 1} for at in times])
+    assert (len(written), reject.reason, reject.row["at"]) == (1, "out-of-range", times[1])
+
+
 def test_rows_that_the_server_refuses_are_found_and_the_rest_is_written(tables):
     """A CHECK of the table's own: each bad row is rejected with the server's words."""
     tables.execute("CREATE TABLE @t (id int PRIMARY KEY, n int CONSTRAINT positive CHECK (n > 0))")
