@@ -39,7 +39,7 @@ class _Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
-            ctx.fail(f"there is no command {args[0]!r}{near(args[0], self.commands)}")
+            ctx.fail(f"unknown command {args[0]!r}{near(args[0], self.commands)}")
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

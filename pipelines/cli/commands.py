@@ -74,7 +74,9 @@ def _require_writable(option: str, path: str | None) -> None:
     while option == "--rejects" and not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise JobError(f"{option} {path}: {folder} is no folder that can be written to")
+        raise JobError(
+            f"{option} {path}: {folder} is not a folder that vecferry can write to; name another"
+        )
 
 
 def _save(path: str, outcome: Report) -> None:

@@ -149,8 +149,8 @@ def passed_through(ctx: click.Context) -> tuple[str, ...]:
             known = _beam_option_names()
         if name not in known:
             raise click.UsageError(
-                f"there is no option {name!r}{near(name, own | known)}; an option of Beam that "
-                "vecferry doesn't know goes after --",
+                f"unknown option {name!r}{near(name, own | known)}; put an option of Beam that "
+                "vecferry does not know behind --",
                 ctx,
             )
     if extra and not extra[0].startswith("-"):

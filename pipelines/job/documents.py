@@ -42,9 +42,9 @@ def parse_document(path: Path, what: str) -> Any:
     except FileNotFoundError:
         near_by = sorted(p.name for p in path.parent.glob("*") if p.suffix == path.suffix)[:5]
         hint = f"; {path.parent} has {', '.join(near_by)}" if near_by else ""
-        raise JobError(f"{path}: there is no such {what} file{hint}") from None
+        raise JobError(f"{path}: this {what} file does not exist{hint}") from None
     except (OSError, UnicodeDecodeError) as e:
-        raise JobError(f"{path}: can't be read as a {what} file: {e}") from e
+        raise JobError(f"{path}: cannot be read as a {what} file: {e}") from e
     return _parse_json(path, text) if path.suffix == ".json" else _parse_yaml(path, text)
 
 

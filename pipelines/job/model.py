@@ -91,7 +91,7 @@ class Setting(Settings):
             try:
                 re.compile(pattern)
             except re.error as e:
-                raise ValueError(f"{pattern!r} is no regular expression: {e}") from None
+                raise ValueError(f"{pattern!r} is not a regular expression: {e}") from None
         return patterns
 
 
@@ -163,7 +163,7 @@ class Job(Settings):
             for name in (hop.from_, hop.to):
                 if name not in given:
                     raise ValueError(
-                        f"order.hops[{i}] names {name!r}, which is no step{near(name, given)}"
+                        f"order.hops[{i}] names {name!r}, which is not a step{near(name, given)}"
                     )
         return self
 

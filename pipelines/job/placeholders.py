@@ -121,7 +121,7 @@ def _child(here: Any, part: str, path: str, so_far: str) -> Any:
     hint = near(part, known)
     if isinstance(here, dict) and not hint:
         hint = f"; add it as a whole, as JSON: --set '{so_far}={{…}}'"
-    raise JobError(f"--set {path}: there is no {part!r} in the job{hint}")
+    raise JobError(f"--set {path}: the job does not have {part!r}{hint}")
 
 
 def _position(items: list[Any], part: str, path: str) -> int:

@@ -59,7 +59,7 @@ def find_templates(folders: Iterable[str | Path]) -> dict[str, Path]:
     for folder in (*map(Path, folders), OWN_FOLDER):
         if not folder.is_dir():
             raise JobError(
-                f"{folder}: there is no such folder of templates: make it, or change "
+                f"{folder}: this folder of templates does not exist; make it, or change "
                 "--template-dir or VECFERRY_TEMPLATES"
             )
         for path in sorted(folder.iterdir()):
@@ -73,7 +73,7 @@ def load_template(name: str, folders: Iterable[str | Path] = ()) -> Template:
     found = find_templates(folders)
     if name not in found:
         raise JobError(
-            f"{PREFIX}{name}: there is no such template{near(name, found)}; there are "
+            f"{PREFIX}{name}: this template does not exist{near(name, found)}; there are "
             f"{', '.join(sorted(found))}"
         )
     return read_template(found[name])
@@ -85,7 +85,7 @@ def read_template(path: Path) -> Template:
     if not isinstance(raw, dict) or not {"metadata", "job"} <= raw.keys():
         raise JobError(f"{path}: a template is a mapping with metadata and job")
     problems = [
-        f"{path}: {key!r} is no part of a template{near(str(key), _KEYS)}; there are "
+        f"{path}: {key!r} is not a part of a template{near(str(key), _KEYS)}; there are "
         f"{', '.join(sorted(_KEYS))}"
         for key in raw.keys() - _KEYS
     ]
@@ -111,13 +111,13 @@ def _misused(metadata: TemplateMetadata, parts: list[Any]) -> Iterator[str]:
     for use in names_used(parts):
         used.add(use.name)
         if use.name not in known:
-            yield f"${{{use.name}}} is no parameter in metadata{near(use.name, known)}"
+            yield f"${{{use.name}}} is not a parameter in metadata{near(use.name, known)}"
         elif use.has_default:
             yield f"${{{use.name}:-…}}: the default belongs into metadata, as defaultValue"
         elif known[use.name].is_list and not use.alone:
             yield f"${{{use.name}}} is a list, and stands inside a text: let it stand alone"
         elif use.each and not known[use.name].is_list:
-            yield f"$each: {use.name} is no list: set customMetadata.form to list"
+            yield f"$each: {use.name} is not a list; set customMetadata.form to list"
     yield from (
         f"parameter {n!r} is used nowhere: leave it out, or write ${{{n}}} where it belongs"
         for n in known

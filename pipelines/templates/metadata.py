@@ -80,7 +80,7 @@ class Parameter(Settings):
     @classmethod
     def _known_type(cls, value: str) -> str:
         if value not in TYPES:
-            raise ValueError(f"is no type of a parameter{near(value, TYPES)}")
+            raise ValueError(f"is not a type of a parameter{near(value, TYPES)}")
         return value
 
     @field_validator("regexes")
@@ -90,7 +90,7 @@ class Parameter(Settings):
             try:
                 re.compile(value)
             except re.error as e:
-                raise ValueError(f"{value!r} is no regular expression: {e}") from None
+                raise ValueError(f"{value!r} is not a regular expression: {e}") from None
         return values
 
     @model_validator(mode="after")
@@ -191,8 +191,8 @@ class TemplateMetadata(Settings):
             parent = parameter.parent_name
             if parent is not None and parent not in seen:
                 raise ValueError(
-                    f"parameter {parameter.name!r}: parentName {parent!r} is no parameter that "
-                    f"stands before it{near(parent, by_name)}"
+                    f"parameter {parameter.name!r}: parentName {parent!r} is not a parameter "
+                    f"before it{near(parent, by_name)}"
                 )
             seen.add(parameter.name)
         return self

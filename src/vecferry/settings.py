@@ -141,5 +141,7 @@ def pick(value: Any, choices: tuple[str, ...], what: str) -> str:
     found = folded.get(str(value).strip().casefold())
     if found is None:
         known = ", ".join(choices)
-        raise ValueError(f"{value!r} is no {what}{near(str(value), choices)} (known: {known})")
+        raise ValueError(
+            f"{value!r} is not a value of {what}{near(str(value), choices)}; use {known}"
+        )
     return found

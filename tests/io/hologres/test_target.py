@@ -80,11 +80,11 @@ def test_a_data_source_is_known_by_its_parts_or_by_its_url():
     [
         ({"table": ""}, "table is missing"),
         ({"table": "a.b.c"}, "neither a name nor schema.name"),
-        ({"writeMode": "insrt"}, "is no writeMode"),
+        ({"writeMode": "insrt"}, "is not a value of writeMode"),
         ({"column": [KEY, KEY]}, "column 'id' is given twice"),
         ({"column": [{"name": "a", "type": "flaot8(("}]}, "is not a type of SQL"),
         ({"column": [{**VECTOR, "metricType": "cosin"}]}, "did you mean 'COSINE'"),
-        ({"column": [{**VECTOR, "indexType": "hnsw"}]}, "is no indexType of hologres"),
+        ({"column": [{**VECTOR, "indexType": "hnsw"}]}, "is not a value of indexType of hologres"),
         ({"column": [{**TEXT, "indexType": "HGraph"}]}, "indexType is for vectors"),
         ({"column": [{**TEXT, "dimension": 5}]}, "dimension is for vectors"),
         ({"columnMapping": [{"sourceColName": "a", "dstColName": "txet"}]}, "did you mean 'text'"),

@@ -36,7 +36,7 @@ def test_a_jdbc_url_says_where_a_database_is() -> None:
         ({"jdbcUrl": "jdbc:mysql://a:1,b:2/db", **LOGIN}, "names several hosts"),
         ({"jdbcUrl": "jdbc:mysql://h/db?user=a&password=secret-word-9#", **LOGIN}, "as %23"),
         ({"host": "h", **LOGIN}, "database"),
-        ({"host": "h", "database": "d", "tls": "maybe", **LOGIN}, "'maybe' is no tls"),
+        ({"host": "h", "database": "d", "tls": "maybe", **LOGIN}, "'maybe' is not a value of tls"),
         ({"host": "h", "database": "d", "port": 70000, **LOGIN}, "port"),
     ],
     ids=["scheme", "port of the URL", "hosts", "hash", "no database", "tls", "port"],

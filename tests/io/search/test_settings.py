@@ -49,7 +49,7 @@ ROW = {"id": "a", "v": np.array([1, 2, 3], np.float32)}
         ({"index": "Docs"}, "lower case"),
         ({"index": "a,b"}, "lower case"),
         ({"index": "_x"}, "not beginning with"),
-        ({"actionType": "upsert"}, "known: index, create, update, delete"),
+        ({"actionType": "upsert"}, "use index, create, update, delete"),
         ({"schemaCreateMode": "recreate"}, "ownsTarget"),
         ({"cleanup": True}, "cleanup drops what the index holds"),
         ({"column": [KEY, KEY]}, "'id' is given twice"),

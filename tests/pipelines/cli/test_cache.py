@@ -96,7 +96,7 @@ def test_asking_for_a_file_that_is_not_there_makes_none(bench: Bench) -> None:
     for command in ("stats", "prune"):
         outcome = bench.line("cache", command, f"sqlite:///{bench.folder}/new/cache.db")
         assert outcome.status == 2
-        assert "there is no such file" in outcome.err
+        assert "this file does not exist" in outcome.err
     assert not (bench.folder / "new").exists()
 
 
@@ -120,7 +120,7 @@ def test_what_names_no_cache_is_an_error_with_the_way_out(bench: Bench) -> None:
     path = bench.save()
     for arguments, says in (
         (["stats", path], "has no setting.vectorCache"),
-        (["stats", str(bench.folder / "none.json")], "there is no such job file"),
+        (["stats", str(bench.folder / "none.json")], "this job file does not exist"),
         (["stats", "http://127.0.0.1/cache"], "write sqlite:///"),
         (["prune", "redis://:hunter22@127.0.0.1:1/0"], "refused"),
         (["prune", path, "--max-bytes", "4GiB"], "'4GiB' is not a valid integer"),

@@ -350,25 +350,28 @@ def test_a_template_of_ones_own_is_found_by_option_and_environment(
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (("${word}", "${wrd}"), r"\$\{wrd\} is no parameter in metadata; did you mean 'word'"),
+        (("${word}", "${wrd}"), r"\$\{wrd\} is not a parameter in metadata; did you mean 'word'"),
         (("${word}", "${word:-x}"), "the default belongs into metadata"),
         (("${word}", "x"), "parameter 'word' is used nowhere"),
-        (('["[a-z]+"]', '["["]'), "is no regular expression"),
+        (('["[a-z]+"]', '["["]'), "is not a regular expression"),
         (("label: Word, ", ""), r"metadata\.parameters\[0\]\.label is missing"),
         (("label: Word", "lable: x, label: Word"), "did you mean 'label'"),
         (("label: Word", "label: Word, defaultValue: '9'"), r"defaultValue '9' must match"),
         (("label: Word", "label: W, paramType: NUMBR"), "did you mean 'NUMBER'"),
         (("label: Word", "label: W, paramType: ENUM"), "enumOptions belong together"),
-        (("label: Word", "label: W, parentName: x, parentTriggerValues: [y]"), "'x' is no param"),
+        (
+            ("label: Word", "label: W, parentName: x, parentTriggerValues: [y]"),
+            "'x' is not a param",
+        ),
         (
             ("label: Word", "label: W, defaultValue: a, customMetadata: {secret: 'true'}"),
             "a secret has no default",
         ),
-        (('["${word}"]', '[{$each: word, $item: "${item}"}]'), r"\$each: word is no list"),
+        (('["${word}"]', '[{$each: word, $item: "${item}"}]'), r"\$each: word is not a list"),
         (('["${word}"]', '{$each: word, $item: "${item}"}'), "must be an item of a list"),
         (("name: word", "name: item"), r"name is 'item': stands for an item of a list"),
         (("job:", "jobs:"), "a template is a mapping with metadata and job"),
-        (("job:", "more: {}\njob:"), "'more' is no part of a template"),
+        (("job:", "more: {}\njob:"), "'more' is not a part of a template"),
     ],
 )
 def test_a_wrong_template_says_what_is_wrong(

@@ -141,7 +141,7 @@ class SqliteBackend:
                 folder = folder.parent
             if not (folder.is_dir() and os.access(folder, os.W_OK)):
                 raise StoreError(f"{folder} is no folder that can be written to")
-            raise MissingError("there is no such file")
+            raise MissingError("this file does not exist")
         if not os.access(self.path, os.R_OK | os.W_OK) or not self.path.is_file():
             raise StoreError("is no file that can be read and written: check its rights")
         db = self._connect("rw")
