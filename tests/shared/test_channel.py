@@ -63,7 +63,7 @@ def test_workers_hear_of_a_stop(folder: str) -> None:
     try:
         worker(folder, run)
         launcher.channel.stop("interrupt")
-        assert run_state(run).stop.wait(10)
+        assert run_state(run).stop.wait(60)
         assert run_state(run).stopped_by == "interrupt"
     finally:
         end_run(run)

@@ -419,12 +419,12 @@ def test_different_keys_do_not_wait_for_each_other() -> None:
 
     def slow() -> str:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return "slow"
 
     thread = threading.Thread(target=once, args=(("test", "slow"), slow))
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     assert once(("test", "quick"), lambda: "quick") == "quick"
     go_on.set()
     thread.join()

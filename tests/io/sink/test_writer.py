@@ -100,7 +100,7 @@ class MemoryStore:
             self.most_flying = max(self.most_flying, len(self.flying))
         try:
             if self.gate is not None:
-                assert self.gate.wait(5)
+                assert self.gate.wait(60)
             return self._take(records)
         finally:
             with self.lock:

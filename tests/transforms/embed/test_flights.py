@@ -89,7 +89,7 @@ def test_a_thread_that_dies_fails_its_bundle_and_no_other(
 
     monkeypatch.setattr(endpoint, "embed", panic)
     failing = aside(lambda: run(first, rows_of(10)))
-    assert begun.wait(10)
+    assert begun.wait(60)
     waiting = aside(lambda: run(second, rows_of(10)))
     wait([waiting], 0.1)
     go.set()

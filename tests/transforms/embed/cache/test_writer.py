@@ -19,7 +19,7 @@ class Gate:
 
     def write(self, items: Items) -> None:
         """Waits for the gate."""
-        assert self.open.wait(30)
+        assert self.open.wait(60)
         self.writes.append(items)
 
 
@@ -55,7 +55,7 @@ def test_who_puts_waits_where_too_much_is_behind() -> None:
     thread.start()
     assert not through.wait(0.2)
     gate.open.set()
-    assert through.wait(30)
+    assert through.wait(60)
     thread.join()
     writer.close()
     assert len(gate.writes) == 2

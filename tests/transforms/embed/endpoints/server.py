@@ -161,7 +161,7 @@ class EndpointServer:
     def __enter__(self) -> EndpointServer:
         self._thread = threading.Thread(target=self._run, name="endpoint", daemon=True)
         self._thread.start()
-        assert self._started.wait(10)
+        assert self._started.wait(60)
         return self
 
     def __exit__(self, *exc: object) -> None:
