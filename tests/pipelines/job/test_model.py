@@ -307,7 +307,7 @@ def test_set_takes_a_position_or_the_name_of_a_step(step: str) -> None:
     assert job["steps"][1]["parameter"] == {"batchSize": 8}
     with pytest.raises(JobError, match=r"not have 'parametre'.*did you mean 'parameter'"):
         set_value(job, "steps.1.parametre.x", "1")
-    with pytest.raises(JobError, match=r"no 'setting'.*--set 'setting=\{…\}'"):
+    with pytest.raises(JobError, match=r"not have 'setting'.*--set 'setting=\{…\}'"):
         set_value(job, "setting.errorLimit.record", "0")
 
 

@@ -27,7 +27,7 @@ class EndpointOptions:
       api_key: the key.
       dimension: the size of the vectors that the job wants.
       send_dimension: whether requests name the dimension; None if the job leaves it to the model.
-      takes_images: whether the step embeds images, too.
+      takes_images: whether the step also embeds images.
       timeout: seconds for a request.
     """
 
