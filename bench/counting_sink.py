@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from vecferry.beam import MakeOperator, OperatorTransform
 from vecferry.pipelines import registry
 from vecferry.rows import Change
-from vecferry.settings import Settings
-from vecferry.steps import Counts, Emitted, Stamp, StepContext
+from vecferry.settings import StepSettings
+from vecferry.steps import Counts, Emitted, Stamp, StepContext, Target
 
 
-class CountSettings(Settings):
+class CountSettings(StepSettings):
     """The step ``count`` says nothing but which columns each row must have."""
 
     column: list[str]
@@ -45,7 +45,7 @@ class Counter:
         """Nothing to let go of."""
 
 
-class CountTarget:
+class CountTarget(Target):
     """A target that is always there."""
 
     def __init__(self, settings: CountSettings, connection: None, context: StepContext) -> None:

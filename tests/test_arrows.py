@@ -37,7 +37,6 @@ CONNECTORS = {("io/hologres", "io/postgresql")}
 KNOWN_ARROWS = {
     ("pipelines/cli", "transforms/embed/cache"),
     ("pipelines/job", "transforms/embed/cache"),
-    ("pipelines/run", "transforms/embed"),
 }
 """Arrows that no rule allows. Cut them; add none."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
+from vecferry.budget import Ledger, ledger_of
 from vecferry.errors import JobError, VecferryError, redact
 from vecferry.pipelines.job.resolve import ResolvedJob, context_of
 from vecferry.pipelines.run.base import JobRun, RunResult
@@ -29,7 +30,6 @@ from vecferry.pipelines.run.report import (
 )
 from vecferry.process import RunStatus, end_run
 from vecferry.steps import Plan, Size, Target
-from vecferry.transforms.embed.budget import Ledger, ledger_of
 
 COUNTED_TWICE = (
     "errorLimit: a worker read no further, as it had counted the rejects of a repeated bundle "

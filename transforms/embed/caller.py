@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from vecferry.budget import Ledger, OverBudgetError
 from vecferry.errors import FatalError, TerminalError, TransientError
 from vecferry.retry import CLOCK, Backoff, Clock
-from vecferry.transforms.embed.budget import Ledger, OverBudgetError
 from vecferry.transforms.embed.endpoints.base import (
     Answer,
     BadResponseError,
@@ -22,6 +22,7 @@ from vecferry.transforms.embed.endpoints.base import (
     PoisonError,
     ThrottledError,
     Vector,
+    charge_of,
 )
 from vecferry.transforms.embed.long import estimate_tokens
 from vecferry.transforms.embed.pace import Pacer
@@ -219,7 +220,7 @@ class Caller:
     def _ask(self, inputs: list[Content], cost: int, out: Outcome) -> Answer:
         started = time.perf_counter()
         try:
-            booking = self._ledger.book(cost)
+            booking = self._ledger.book(cost, charge_of)
             out.requests += 1
             out.inputs += len(inputs)
             out.under_way = max(out.under_way, booking.place)

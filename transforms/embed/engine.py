@@ -15,11 +15,11 @@ from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from vecferry.budget import ledger_of
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError
 from vecferry.retry import CLOCK, Clock
 from vecferry.rows import DELETE, INSERT, Change
 from vecferry.steps import Counts, Emitted, Stamp, StepContext, Transformer
-from vecferry.transforms.embed.budget import ledger_of
 from vecferry.transforms.embed.caller import Caller, Fate, Outcome
 from vecferry.transforms.embed.endpoints.base import Content, Image, Vector
 from vecferry.transforms.embed.images.content import ImageSource

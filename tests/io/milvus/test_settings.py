@@ -55,7 +55,10 @@ def test_types_are_known_in_any_case(name):
         ({"column": [{**VECTOR, "dimension": "0"}]}, "dimension 0 is not within 1 to 32768"),
         ({"column": [{**VECTOR, "dimension": 32769}]}, "dimension 32769 is not within"),
         ({"column": [{**VECTOR, "type": "BinaryVector", "dimension": 12}]}, "multiple of 8"),
-        ({"column": [{**VECTOR, "metricType": "HAMMING"}]}, "not a value of metricType of a FloatVector"),
+        (
+            {"column": [{**VECTOR, "metricType": "HAMMING"}]},
+            "not a value of metricType of a FloatVector",
+        ),
         ({"column": [{**VECTOR, "indexType": "HNWS"}]}, "did you mean 'HNSW'"),
         ({"column": [{"name": "t", "type": "VarChar", "maxLength": 65536}]}, "1 to 65535"),
         ({"column": [{"name": "a", "type": "Array"}]}, "needs elementType"),

@@ -18,10 +18,15 @@ from tests.transforms.embed.support import (
     run,
     settings_for,
 )
+from vecferry.budget import Ledger, OverBudgetError, ledger_of
 from vecferry.errors import TransientError
 from vecferry.process import RunState, end_run, run_state
-from vecferry.transforms.embed.budget import Ledger, OverBudgetError, ledger_of
-from vecferry.transforms.embed.endpoints.base import BadResponseError, PoisonError, ThrottledError
+from vecferry.transforms.embed.endpoints.base import (
+    BadResponseError,
+    PoisonError,
+    ThrottledError,
+    charge_of,
+)
 from vecferry.transforms.embed.engine import Embedder
 
 
@@ -139,7 +144,7 @@ def test_a_request_that_failed_costs_tokens_only_where_it_may_be_billed(error, t
     ledger = _ledger(tokens=100)
     causes = {"timed out": TimeoutError(), "refused": ConnectionRefusedError()}
     error.__cause__ = causes.get(str(error))
-    with pytest.raises(type(error)), ledger.book(40):
+    with pytest.raises(type(error)), ledger.book(40, charge_of):
         raise error
     assert (ledger.requests, ledger.tokens, ledger.under_way) == (1, tokens, 0)
 
@@ -147,7 +152,7 @@ def test_a_request_that_failed_costs_tokens_only_where_it_may_be_billed(error, t
 def test_a_text_that_cannot_be_sent_costs_nothing():
     """Half a character is refused before the request."""
     ledger = _ledger(requests=1)
-    with pytest.raises(PoisonError), ledger.book(1):
+    with pytest.raises(PoisonError), ledger.book(1, charge_of):
         raise PoisonError("x", "bad-text", sent=False) from TypeError()
     assert (ledger.requests, ledger.tokens) == (0, 0)
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from vecferry.budget import Charge
 from vecferry.errors import FatalError, TerminalError, TransientError, VecferryError
 
 Vector = npt.NDArray[np.float32]
@@ -102,6 +103,17 @@ class DimensionError(BadResponseError):
 
     def __reduce__(self) -> Any:
         return type(self), (str(self), self.given)
+
+
+def charge_of(e: BaseException) -> Charge:
+    """What a request that failed costs: its answer may be lost, or be useless, and yet be billed.
+
+    An answer with a status other than 200 is not billed, nor is a request that nobody heard.
+    """
+    if isinstance(e, PoisonError) and not e.sent:
+        return Charge(sent=False, billed=False)
+    lost = e.__cause__ is not None and not isinstance(e.__cause__, ConnectionRefusedError)
+    return Charge(sent=True, billed=isinstance(e, BadResponseError) or lost)
 
 
 class Endpoint(Protocol):

@@ -1,18 +1,28 @@
-"""What the requests of a run cost in this process, and the budget that they may not exceed."""
+"""What the paid requests of a run cost in this process, and the budget that they keep to."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from types import TracebackType
+from typing import NamedTuple
 
 from vecferry.errors import TerminalError
 from vecferry.process import RunState, run_state
 from vecferry.steps import StepContext
-from vecferry.transforms.embed.endpoints.base import BadResponseError, PoisonError
 
 OVER_BUDGET = "over-budget"
 """The reason of the rows that a budget left without a vector."""
+
+
+class Charge(NamedTuple):
+    """What a request that failed costs: whether it was sent, and whether it may be billed."""
+
+    sent: bool
+    billed: bool
+
+
+FULL = Charge(sent=True, billed=True)
 
 
 class OverBudgetError(TerminalError):
@@ -20,10 +30,10 @@ class OverBudgetError(TerminalError):
 
 
 class Ledger:
-    """Books each request of a run before it is sent; for all embedding steps and threads.
+    """Books each request of a run before it is sent; for all steps and threads.
 
-    `requests` and `tokens` are what the run may spend, None without a bound, and `share` tells
-    which part of it is this process's. The first request that would exceed it ends `run`: its
+    `requests` and `tokens` are what the run may spend, None without a bound. `share` tells which
+    part of them belongs to this process. The first request that would exceed them ends `run`: its
     readers stop, and what is under way is finished.
     """
 
@@ -41,8 +51,13 @@ class Ledger:
         self.requests = self.tokens = self.under_way = 0
         self.counts_tokens = tokens is not None
 
-    def book(self, tokens: int) -> Booking:
-        """A request that may cost about `tokens`; raises OverBudgetError where it may not go."""
+    def book(
+        self, tokens: int, charge_of: Callable[[BaseException], Charge] = lambda e: FULL
+    ) -> Booking:
+        """A request that may cost about `tokens`; raises OverBudgetError if it may not go.
+
+        `charge_of` tells of an error that the request fails with what the failure costs.
+        """
         with self._lock:
             if not self._allows(tokens):
                 self._refused = True
@@ -51,7 +66,7 @@ class Ledger:
             self.requests += 1
             self.tokens += tokens
             self.under_way += 1
-            return Booking(self, tokens, self.under_way)
+            return Booking(self, tokens, self.under_way, charge_of)
 
     def _allows(self, used: int) -> bool:
         requests, tokens = self._bounds()
@@ -78,7 +93,7 @@ class Ledger:
                 self.requests -= 1
 
     def verdict(self) -> str | None:
-        """Why the run ended early, and how to go on; None where it did not."""
+        """Why the run ended early, and how to go on; None if it did not."""
         if not self._refused:
             return None
         return (
@@ -95,10 +110,17 @@ class Booking:
     of this process were under way as it began, itself included.
     """
 
-    __slots__ = ("_ledger", "billed", "place", "tokens")
+    __slots__ = ("_charge_of", "_ledger", "billed", "place", "tokens")
 
-    def __init__(self, ledger: Ledger, tokens: int, place: int) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        tokens: int,
+        place: int,
+        charge_of: Callable[[BaseException], Charge],
+    ) -> None:
         self._ledger, self.tokens, self.place = ledger, tokens, place
+        self._charge_of = charge_of
         self.billed = 0
 
     def __enter__(self) -> Booking:
@@ -107,19 +129,8 @@ class Booking:
     def __exit__(
         self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
     ) -> None:
-        sent = not (isinstance(e, PoisonError) and not e.sent)
-        may_be_billed = e is None or (sent and _may_be_billed(e))
-        self._ledger.settle(self, (self.billed or self.tokens) if may_be_billed else 0, sent=sent)
-
-
-def _may_be_billed(e: BaseException) -> bool:
-    """Whether a request that failed may stand on the bill: its answer was lost, or is no good.
-
-    An answer with a status other than 200 is not billed, nor what was never heard.
-    """
-    if isinstance(e, BadResponseError):
-        return True
-    return e.__cause__ is not None and not isinstance(e.__cause__, ConnectionRefusedError)
+        sent, billed = FULL if e is None else self._charge_of(e)
+        self._ledger.settle(self, (self.billed or self.tokens) if billed else 0, sent=sent)
 
 
 def ledger_of(context: StepContext) -> Ledger:
@@ -129,4 +140,4 @@ def ledger_of(context: StepContext) -> Ledger:
         state = run_state(context.run, context.reject_limit)
         return Ledger(state, context.request_budget, context.token_budget, context.share)
 
-    return context.scope.get("embed-ledger", make)
+    return context.scope.get("ledger", make)
