@@ -32,6 +32,7 @@ _HEADING = re.compile(r"^#+ +")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _LINK = re.compile(r"!?\[((?:[^\[\]]|\[[^\]]*\])*)\]\([^)]*\)")
 _CODE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
+_DRAWN = re.compile("[├└│┌─]")
 _SHORT = re.compile(r"\b(e\.g|i\.e|etc|cf|vs|approx|No)\.", re.IGNORECASE)
 _END = re.compile(r"(?<=[.!?…])[\"'”’)\]*_]*\s+(?=[\"'“(\[*_]*[A-Z0-9`¤…]|vecferry)")
 _WORD = re.compile(r"[^\s]*\w[^\s]*|¤")
@@ -137,7 +138,7 @@ def _docstrings(tree: ast.Module) -> dict[int, ast.Constant]:
 
 
 def _of_docstring(node: ast.Constant) -> Iterator[Passage]:
-    """A docstring: paragraphs, items and arguments; an indented block after ``::`` is code."""
+    """A docstring: paragraphs, items, arguments; drawings and blocks after ``::`` are left out."""
     text = str(node.value)
     block: int | None = None
     lines: list[str] = []
@@ -145,7 +146,7 @@ def _of_docstring(node: ast.Constant) -> Iterator[Passage]:
         depth = len(line) - len(line.lstrip())
         if block is not None and line.strip() and depth <= block:
             block = None
-        lines.append("" if block is not None else line)
+        lines.append("" if block is not None or _DRAWN.search(line) else line)
         if line.rstrip().endswith("::"):
             block = depth
     argument = re.compile(r"^\s+\*{0,2}\w+(?:, \w+)*: ")

@@ -145,7 +145,7 @@ def _beyond_budget(resolved: ResolvedJob, estimate: dict[str, int]) -> list[str]
     bounds = {name: getattr(budget, name) for name in parts}
     return [
         f"setting.budget.{name} is {bound:,}, and the run seems to take {estimate[name]:,}, less "
-        "what a vector cache holds: raise it, or the run will end with rows left over"
+        "what a vector cache holds; raise the budget, or rows will be left over"
         for name, bound in bounds.items()
         if bound is not None and estimate[name] > bound
     ]

@@ -1,7 +1,7 @@
 """Runs readers and operators inside Beam: the only DoFns of vecferry.
 
 Transforms wire, operators work. A buffering operator emits a row in a later call than the call that
-brought the row, so each row carries its own timestamp and window.
+brought the row. Therefore each row carries its own timestamp and window.
 """
 
 from __future__ import annotations

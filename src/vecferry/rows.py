@@ -228,7 +228,7 @@ def decode_value(value: Any) -> Any:
             )
         if name == "$secret":
             raise ValueError(
-                "a value held a secret of the job, which was hidden when it was rejected; "
+                "a value held a secret of the job, which the reject hides; "
                 "run the job again over its source instead of replaying it"
             )
         if name in _DECODERS:

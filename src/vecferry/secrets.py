@@ -1,9 +1,8 @@
 """Secrets of a job: how they are shown, pickled, and left to workers to fill.
 
-What is pickled into a pipeline can be read by whoever sees the pipeline. With ``--secrets worker``
-the graph is built of `referenced` settings: each secret in them is pickled as the text that was
-written in its place, such as ``${TOKEN}``, and filled on unpickling, from the environment of the
-process that does so.
+Whoever sees a pipeline can read what is pickled into the pipeline. With ``--secrets worker`` the
+graph is built of `referenced` settings. Each secret in them is pickled as its placeholder, such as
+``${TOKEN}``. The process that unpickles the secret fills it from its own environment.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ T = TypeVar("T")
 PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][\w.-]*)(?::-([^}]*))?\}")
 
 WRITTEN_OUT = (
-    "--secrets worker: a secret is written out in the job or its data sources: write ${NAME} in "
-    "its place, and set NAME in the environment of each worker"
+    "--secrets worker: a secret is written out in the job or its data sources; write ${NAME} in "
+    "its place and set NAME for each worker"
 )
 
 

@@ -1,6 +1,6 @@
 """One shape for every step, callable without Beam.
 
-A *source* lists splits and reads a split. A *transformer* and a *writer* are operators: rows go in
+A *source* lists splits and reads a split. A *transformer* and a *writer* are operators. Rows go in
 one by one; rows and rejects come out, perhaps later; `finish` gives what is still inside. On a
 runner, a DoFn of `vecferry.beam` runs each operator. `vecferry preview` runs them in a loop.
 """
@@ -28,18 +28,27 @@ Emitted = tuple[Change | Reject, Stamp]
 
 @dataclass(frozen=True, kw_only=True)
 class StepContext:
-    """What a step knows of the run it is part of; small, without secrets, pickled with the step.
+    """What a step knows of its run; small, without secrets, pickled with the step.
 
-    `concurrent` is `setting.speed.concurrent` (None where the job says nothing), `parallelism` the
-    number of streams that the runner works with; the two budgets are what the embedding steps of
-    the whole run may spend together (None is without bound). `stamped` is False where the graph
-    knows that all rows carry one timestamp in the global window, which spares Beam 4 µs a row and
-    step. On a cluster `reports` is the folder through which workers and launcher speak, and
-    `streams` the most bundles that may read at a time.
-
-    A writer is also told of `makers`, by column what the job's own steps make its vectors with;
-    of `force`, that a target whose vectors another model made may be written to; and of the
-    job's own target, `instead_of` which the command line named a new one.
+    Attributes:
+      step: the step's name.
+      step_type: the step's stepType.
+      run: the run's name.
+      concurrent: `setting.speed.concurrent`; None if the job does not say.
+      parallelism: how many streams the runner works with.
+      stamped: False if all rows have one timestamp in the global window, which saves 4 µs a row.
+      reject_limit: the most rejects that the job allows; None without a limit.
+      row_limit: the most rows to read; None without a limit.
+      reports: on a cluster, the folder through which workers and launcher speak.
+      streams: on a cluster, the most bundles that may read at a time.
+      rows_per_second: the job's throttle in rows; None without a limit.
+      bytes_per_second: the job's throttle in bytes; None without a limit.
+      request_budget: the requests that all embedding steps may send together; None without a limit.
+      token_budget: the tokens that all embedding steps may spend together; None without a limit.
+      retry_deadline: seconds for the retries of a call; None never gives up.
+      makers: for a writer, by column what makes the vectors in the job's own steps.
+      force: for a writer, whether to write among vectors of another model.
+      instead_of: for a writer, the job's own target, if the command line names a new target.
     """
 
     step: str
