@@ -1,1 +1,7 @@
-"""What several connectors share."""
+"""What several connectors share.
+
+- `arrow`: Arrow columns as values of rows
+- `types`: text and JSON as values of rows
+- `unfit`: a value that a row can't hold
+- `reach`: why a server can't be reached
+"""

@@ -1,5 +1,11 @@
 """Files in folders, buckets and HDFS, read.
 
+Beside the modules that every connector has:
+
+- `connections`: the data sources that hold files
+- `formats`: what turns bytes into rows
+- `stores`: what lists and opens files
+
 A public name is imported when it is asked for.
 """
 

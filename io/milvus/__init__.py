@@ -1,4 +1,8 @@
-"""Collections of Milvus, written; `wire` makes its requests.
+"""Collections of Milvus, written.
+
+Beside the modules that every connector has:
+
+- `wire`: the requests of Milvus's protocol, made at once for a whole batch
 
 A public name is imported when it is asked for.
 """

@@ -1,5 +1,10 @@
 """Tables of MaxCompute (ODPS), read.
 
+Beside the modules that every connector has:
+
+- `partitions`: the partitions of a table that a job means
+- `plan`: the download sessions and their splits
+
 A public name is imported when it is asked for.
 """
 

@@ -1,8 +1,13 @@
 """Tables of PostgreSQL, read and written, vectors of pgvector included.
 
-Beside the modules that each connector has: `dialect` (where servers of the protocol differ),
-`encode` (a value as a field), `rows` (rows as records and blocks) and `statements` (SQL and its
-parameters). A public name is imported when it is asked for.
+Beside the modules that every connector has:
+
+- `dialect`: where servers of the protocol differ
+- `encode`: a value as a field
+- `rows`: rows as records and blocks
+- `statements`: SQL and its parameters
+
+A public name is imported when it is asked for.
 """
 
 from __future__ import annotations

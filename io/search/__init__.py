@@ -1,1 +1,6 @@
-"""What Elasticsearch and OpenSearch share; `dialect` says where the two differ."""
+"""What Elasticsearch and OpenSearch share.
+
+Beside the modules that every connector has:
+
+- `dialect`: where the two differ
+"""

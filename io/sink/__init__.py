@@ -1,5 +1,12 @@
 """What the writers into all stores share: the write loop, targets, marks, checks of values.
 
+Beside the modules that every connector has:
+
+- `store`: what a store gives to the write loop
+- `writer`: the write loop: batches, order, counts
+- `delivery`: one batch on its way: retries, halves, rows at fault
+- `mark`: what made the vectors of a target, compared with the job
+
 A public name is imported when it is asked for.
 """
 

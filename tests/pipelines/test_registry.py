@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import re
 import subprocess
 import sys
 import tomllib
@@ -243,3 +245,25 @@ def test_a_kind_that_is_written_wrongly_is_refused_at_once() -> None:
         Kind("lines", "reader", "acme.Settings")
     with pytest.raises(ValueError, match="type of data source 'lake': settings is 'Lake'"):
         ConnectionType("lake", "Lake")
+
+
+FIXED = {
+    "__init__", "kind", "settings", "client", "catalog", "checks", "values", "source", "target",
+    "transform",
+}  # fmt: skip
+"""The names of the modules that every connector has, where it needs them."""
+
+
+def test_a_connector_has_the_usual_modules_and_names_its_others() -> None:
+    """In the docstring of its folder, in backticks, with what they hold; no name is left over."""
+    wrong = []
+    for folder in sorted([*(ROOT / "io").iterdir(), *(ROOT / "transforms").iterdir()]):
+        face = folder / "__init__.py"
+        if not face.exists():
+            continue
+        inside = {path.stem for path in folder.glob("*.py")}
+        inside |= {path.parent.name for path in folder.glob("*/__init__.py")}
+        told = set(re.findall(r"`(\w+)`", ast.get_docstring(ast.parse(face.read_text())) or ""))
+        wrong += [f"{folder.name}: {name} is not told" for name in inside - FIXED - told]
+        wrong += [f"{folder.name}: {name} does not exist" for name in told - inside]
+    assert sorted(wrong) == []

@@ -1,5 +1,21 @@
 """Texts and images of a row into vectors.
 
+The modules, in the order of a row's way:
+
+- `engine`: rows in, rows with vectors out
+- `text`: the text of a row
+- `long`: texts that are too long for a model
+- `outbox`: inputs on their way to the endpoint
+- `caller`: one batch to one endpoint
+- `messages`: what threads tell the engine
+- `pace`: the quotas of a service
+- `budget`: what a run may spend
+- `shared`: what all bundles of a run share
+- `estimate`: what stands in for the engine before a run
+- `endpoints`: the services and models
+- `images`: images, fetched and prepared
+- `cache`: vectors that are known already
+
 A public name is imported when it is asked for.
 """
 

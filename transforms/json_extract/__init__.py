@@ -1,5 +1,7 @@
 """Fields of JSON text into columns.
 
+- `extractor`: finds the fields of a text
+
 A public name is imported when it is asked for.
 """
 
