@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.orc
 import pyarrow.parquet as pq
@@ -140,7 +141,7 @@ def test_lists_of_floats_are_vectors(tmp_path: Path, name: str) -> None:
         (pa.array([{"a": [1, None]}]), "string", '{"a":[1,null]}'),
         (pa.array([[1.0, 2.0]], pa.list_(pa.float32())), "string", "[1.0,2.0]"),
         (pa.array([1]), "boolean", True),
-        (pa.array([1e30]), "string", "1e+30"),
+        (pa.array([1e30]), "string", orjson.dumps(1e30).decode()),
         (pa.array([float("-inf")]), "string", "-Infinity"),
         (pa.array([float("nan")]), "string", "NaN"),
         (pa.array([decimal.Decimal("0.00000001")]), "string", "0.00000001"),
