@@ -32,6 +32,8 @@ _HEADING = re.compile(r"^#+ +")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _LINK = re.compile(r"!?\[((?:[^\[\]]|\[[^\]]*\])*)\]\([^)]*\)")
 _CODE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
+_NO_PROSE = re.compile(r"^\s*([A-Z]{3,} |[{<(\[#\\])|\(\?:|\\d|\)\?|\.\*|\]\+")
+"""Texts that are SQL, JSON, a pattern or the like."""
 _DRAWN = re.compile("[├└│┌─]")
 _SHORT = re.compile(r"\b(e\.g|i\.e|etc|cf|vs|approx|No)\.", re.IGNORECASE)
 _END = re.compile(r"(?<=[.!?…])[\"'”’)\]*_]*\s+(?=[\"'“(\[*_]*[A-Z0-9`¤…]|vecferry)")
@@ -186,7 +188,7 @@ def _of_texts(tree: ast.Module, known: dict[int, ast.Constant]) -> Iterator[Pass
             text = _PLACE.sub("¤", node.value)
         else:
             continue
-        if text.count(" ") >= 3 and not re.match(r"\s*([A-Z]{3,} |[{<(\[#\\])", text):
+        if text.count(" ") >= 3 and not _NO_PROSE.search(text):
             yield from (Passage(node.lineno, part) for part in text.splitlines())
 
 
