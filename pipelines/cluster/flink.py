@@ -1,7 +1,7 @@
-"""What the launcher asks of a Flink cluster through its REST interface.
+"""Asks a Flink cluster through its REST interface, for the launcher.
 
-Beam's job server says CANCELLED and leaves the job of Flink running, tells no counters of a job
-that runs, and waits five minutes for slots that don't exist.
+Beam's job server says CANCELLED and leaves the job of Flink running. It tells no counters of a
+running job, and waits five minutes for missing slots.
 """
 
 from __future__ import annotations

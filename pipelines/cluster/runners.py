@@ -1,4 +1,4 @@
-"""Where a job runs: what each runner needs is set, what can't work on it is refused in words."""
+"""Where a job runs: sets what each runner needs, and refuses in words what cannot work there."""
 
 from __future__ import annotations
 
@@ -31,19 +31,22 @@ OF_A_CLUSTER = {
     "job_endpoint": PORTABLE,
 }
 STREAMS = 4
-"""How many streams a job has on a cluster where neither it nor the command line says."""
+"""The streams of a job on a cluster, if neither the job nor the command line says."""
 WORKER_CACHE_MILLIS = 0
-"""Spark: workers end with their stage. One that is kept is kept though it was killed, and Spark
-gives a task up after four attempts within a second; starting two more takes some seconds."""
+"""Spark: workers end with their stage, since Spark reuses a cached worker even after it was killed.
+
+Spark gives a task up after four attempts within a second. Starting two more workers takes some
+seconds.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunnerConfig:
-    """The runner of a job. `options` are Beam's, ours set.
+    """The runner of a job.
 
-    `apart` says that workers are other processes than the launcher, perhaps elsewhere;
-    `parallelism` is the number of streams; `job_server` is empty where Beam starts one itself;
-    `flink` is the cluster where it is known.
+    `options` are Beam's, completed by ours. `apart` says that workers are other processes than the
+    launcher, perhaps elsewhere. `parallelism` is the number of streams. `job_server` is empty if
+    Beam starts a job server itself. `flink` is the cluster, if known.
     """
 
     runner: str
@@ -71,7 +74,7 @@ class WorkerOptions(PipelineOptions):
 
 
 def choose(options: RunOptions, resolved: ResolvedJob) -> RunnerConfig:
-    """The runner that the command line asks for; JobError holds all that can't work on it."""
+    """The runner that the command line asks for; raises JobError with all that cannot work."""
     name = _runner_name(options.runner)
     endless = resolved.reader.settings.endless
     if name in ("DirectRunner", "FnApiRunner"):

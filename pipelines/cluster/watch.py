@@ -1,7 +1,7 @@
-"""Follows a job on a portable runner: progress, stop, cancel, and what its counts came to.
+"""Follows a job on a portable runner: progress, stop, cancel and the final counts.
 
-Apart from `vecferry.pipelines.cluster.launch` because a run is followed in the same way wherever
-its workers are.
+Stands apart from `vecferry.pipelines.cluster.launch` because a run is followed in the same way
+wherever its workers are.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ SILENT_SECONDS = 30.0
 ERROR = beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR
 LOOK_SECONDS = 1.0
 QUIET_SECONDS = 3.0
-"""A job without an end is at its end when nothing was counted for so long after a stop."""
+"""A stopped job without an end counts as ended if nothing was counted for this long."""
 FAILURES = 3
-"""So many failures of a job of which no worker has told anything are one too many."""
+"""Give up after this many failures if no worker has reported."""
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 class JobWatcher:
     """One job on a portable runner, from its submission to its end.
 
-    Where the readers can't keep the limit of rejects by themselves, since none knows them all,
-    `written_rejects` counts the rejects of the run, those of repeated bundles once.
+    `written_rejects` counts the rejects of the run, each once even if its bundle was repeated. It
+    serves runs whose readers cannot keep the limit of rejects, because no reader knows all rejects.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """``vecferry-worker``: starts a worker process, as the boot program of Beam's images does.
 
-For ``--environment_type=PROCESS``, and for EXTERNAL as the pool's ``--container_executable``. It
-asks the runner what to do, installs the packages that came with the job, checks that it can
-run the job at all, and becomes a worker of Beam. Where it can't, each bundle is answered with the
-reason, the launcher is told, and the exit status is 1.
+For ``--environment_type=PROCESS``, and for EXTERNAL as the pool's ``--container_executable``. The
+program asks the runner what to do, and installs the packages that came with the job. It checks that
+it can run the job, and becomes a worker of Beam. If it cannot run the job, it answers each bundle
+with the reason, tells the launcher, and exits with status 1.
 """
 
 from __future__ import annotations

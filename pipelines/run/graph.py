@@ -1,9 +1,9 @@
-"""From a job to a Beam graph: a reader, transformers and a writer, in one line, rejects aside.
+"""Makes a Beam graph of a job: a reader, transformers and a writer in one line, rejects aside.
 
-Apart from `vecferry.pipelines.run.launch` because it is all that is submitted.
+Stands apart from `vecferry.pipelines.run.launch` because a graph is all that is submitted.
 
-From the splits to the sink there is no shuffle, no Flatten, no side input and no state, so that
-one graph runs on every runner; after the splits it is one fused stage.
+From the splits to the sink, the graph has neither shuffle, Flatten, side input nor state. So one
+graph runs on every runner, and everything after the splits is one fused stage.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterOptions:
-    """How a job runs where its workers are other processes.
+    """How a job runs if its workers are other processes.
 
-    `shared_files` says that they see this machine's files, `detach` that the launcher leaves once
-    the job runs; with `secrets` ``worker`` no secret is part of what is submitted.
+    `shared_files` says that workers see this machine's files. `detach` says that the launcher
+    leaves once the job runs. If `secrets` is ``worker``, what is submitted holds no secret.
     """
 
     shared_files: bool = False

@@ -14,7 +14,7 @@ from vecferry.steps import Size
 
 
 class ProgressLine:
-    """One line on a terminal, renewed as a run goes on; nothing where there is no terminal."""
+    """One line on a terminal, renewed as a run goes on; elsewhere nothing is shown."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, refresh_per_second=4, transient=True)

@@ -1,10 +1,10 @@
-"""How the splits that a launcher has listed reach those who read them.
+"""Hands the splits that a launcher has listed to whoever reads them.
 
 A plan is made once, by the launcher. Up to `INLINE_BYTES` of pickled splits travel in the pipeline.
-More would make the pipeline's description too large for a runner: a run whose workers are threads
-of this process hands them over through its scope, a run on a cluster through files in the folder
-of its rejects, which all workers reach. There is one file for each stream. Its digest travels in
-the pipeline, so that a worker unpickles only what the launcher wrote.
+More splits would make the pipeline's description too large for a runner. If workers are threads of
+this process, the scope of the run hands the splits over. On a cluster, files in the folder of
+rejects do, since all workers reach that folder. Each stream has one file. Its digest travels in the
+pipeline, so a worker unpickles only what the launcher wrote.
 """
 
 from __future__ import annotations

@@ -104,10 +104,10 @@ class Ledger:
 
 
 class Booking:
-    """A request that was booked; a context manager around the call itself.
+    """A request that was booked; a context manager around the call.
 
-    `tokens` is the estimate until the vendor's own number is put there; `place` how many requests
-    of this process were under way as it began, itself included.
+    `tokens` is the estimate, until the vendor's own number replaces it. `place` is the number of
+    requests under way in this process as this request began, itself included.
     """
 
     __slots__ = ("_charge_of", "_ledger", "billed", "place", "tokens")
