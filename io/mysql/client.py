@@ -376,7 +376,7 @@ class MySqlResult:
             return str(value.hex())
         return str(value.decode("utf-8", "backslashreplace"))
 
-    def raw(self, at: int, value: Any) -> Any:
+    def raw(self, at: int, value: Any) -> object:
         """Text where it is text."""
         try:
             return value.decode()

@@ -17,6 +17,7 @@ from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.database import Column, Refused, Table
 
 if TYPE_CHECKING:
+    from vecferry.io.postgresql.client import Connection
     from vecferry.io.postgresql.dialect import Dialect
 
 RIGHTS = ("SELECT", "INSERT", "UPDATE")
@@ -132,7 +133,7 @@ def name_parts(table: str) -> tuple[str | None, str]:
     return (schema[0] if schema else None), name
 
 
-def read_table(connection: Any, table: str) -> TableInfo | None:
+def read_table(connection: Connection, table: str) -> TableInfo | None:
     """The table to write to, as it is on the server; None if there is none."""
     from psycopg import sql
 
@@ -192,7 +193,7 @@ def _described(row: Any, primary: bool, length: int | None, metric: str | None) 
     )
 
 
-def neighbours(connection: Any, table: str) -> list[str]:
+def neighbours(connection: Connection, table: str) -> list[str]:
     """The names of the tables in the same schema."""
     schema, _ = name_parts(table)
     return [name for (name,) in connection.execute(_NEIGHBOURS, [schema]).fetchall()]
@@ -207,9 +208,10 @@ class ServerInfo:
     is_like: bool
 
 
-def read_server(connection: Any, probe: str) -> ServerInfo:
+def read_server(connection: Connection, probe: str) -> ServerInfo:
     """Asks the server; `probe` is an SQL condition that is true at servers of a dialect."""
-    return ServerInfo(*connection.execute(_SERVER.format(probe=probe)).fetchone())
+    (row,) = connection.execute(_SERVER.format(probe=probe)).fetchall()
+    return ServerInfo(*row)
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,7 @@ def _list(names: Sequence[str]) -> str:
     return f" (there are: {', '.join(names[:20])})" if names else ""
 
 
-def read_surroundings(connection: Any, table: str) -> Surroundings:
+def read_surroundings(connection: Connection, table: str) -> Surroundings:
     """Asks the server what there is beside a table that is missing."""
     schema, _ = name_parts(table)
     row = connection.execute(_SCHEMA, [schema]).fetchone()
@@ -355,7 +357,7 @@ def _index(table: str, column: PgColumn, found: ColumnInfo, kind: str) -> str:
 _LINE = re.compile(rf"^{NAME}: (?P<mark>\{{.*\}})$", re.MULTILINE)
 
 
-def read_comment(connection: Any, quoted: str) -> str | None:
+def read_comment(connection: Connection, quoted: str) -> str | None:
     """The comment of a table, empty if there is none; None if the server can't tell it.
 
     Not to be called in a transaction, which the server's refusal would break.
@@ -404,7 +406,12 @@ class TableCatalog:
     """
 
     def __init__(
-        self, connection: Any, settings: WriterSettings, where: str, own: Dialect, other: Dialect
+        self,
+        connection: Connection,
+        settings: WriterSettings,
+        where: str,
+        own: Dialect,
+        other: Dialect,
     ) -> None:
         self.connection, self.where = connection, where
         self._settings, self._own, self._other = settings, own, other
@@ -473,7 +480,8 @@ class TableCatalog:
         """How many rows the table holds, however long the server counts."""
         self.connection.silence = None
         statement = f"SELECT count(*) FROM {quoted_table(self._settings)}"
-        return int(self.connection.execute(statement).fetchone()[0])
+        ((count,),) = self.connection.execute(statement).fetchall()
+        return int(count)
 
     def run(self, statements: list[str], what: str) -> None:
         """Runs statements of the job, however long they take.

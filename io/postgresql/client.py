@@ -7,7 +7,7 @@ import functools
 import re
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vecferry.errors import (
     FatalError,
@@ -23,6 +23,19 @@ from vecferry.io.sink.store import TooLargeError
 from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.database import ConnectionLost, Refused
 
+if TYPE_CHECKING:
+    import psycopg
+
+    class Connection(psycopg.Connection[Any]):
+        """A connection that gives up a server which is silent for `silence` seconds.
+
+        `given_up` is then the number of the server's process.
+        """
+
+        silence: float | None
+        given_up: int | None
+
+
 APPLICATION = "vecferry"
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 120.0
@@ -31,7 +44,7 @@ _KEEP_ALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_cou
 _SSL_MODES = {"off": "disable", "prefer": "prefer", "require": "require", "verify": "verify-full"}
 
 
-def connect(given: TableConnection, *, silence: float | None = ANSWER_SECONDS) -> Any:
+def connect(given: TableConnection, *, silence: float | None = ANSWER_SECONDS) -> Connection:
     """A psycopg connection whose statements commit by themselves.
 
     Args:
@@ -62,12 +75,12 @@ def connect(given: TableConnection, *, silence: float | None = ANSWER_SECONDS) -
         raise classify(e, given) from None
 
 
-def _open(given: TableConnection, database: str, silence: float | None) -> Any:
+def _open(given: TableConnection, database: str, silence: float | None) -> Connection:
     tls = {"sslmode": _SSL_MODES[given.tls_mode]}
     if given.tls_mode == "verify":
         tls["sslrootcert"] = given.ca_cert or "system"
     seconds = CONNECT_SECONDS if silence is None else min(CONNECT_SECONDS, max(2, round(silence)))
-    connection = _bounded_connection().connect(
+    connection: Connection = _bounded_connection().connect(
         host=given.host,
         port=given.port,
         user=given.username,
@@ -99,7 +112,7 @@ def _databases(given: TableConnection) -> list[str]:
 
 
 @functools.cache
-def _bounded_connection() -> Any:
+def _bounded_connection() -> type[Connection]:
     """The class of connections that give up a silent server, for which libpq has no limit."""
     import psycopg
 
@@ -131,10 +144,10 @@ def _bounded_connection() -> Any:
             except StopIteration as e:
                 return e.value  # type: ignore[no-any-return]
 
-    return Bounded
+    return Bounded  # type: ignore[return-value]
 
 
-def end_backends(connection: Any, numbers: Sequence[int]) -> None:
+def end_backends(connection: Connection, numbers: Sequence[int]) -> None:
     """Ends processes of the server whose connections were given up.
 
     A process that goes on later would else carry out an old request after newer ones. The server
@@ -154,7 +167,7 @@ def end_backends(connection: Any, numbers: Sequence[int]) -> None:
 
 
 @contextlib.contextmanager
-def session(given: TableConnection, step: str) -> Iterator[Any]:
+def session(given: TableConnection, step: str) -> Iterator[Connection]:
     """A connection for one task, closed in the end.
 
     Each error of the server is a JobError; its cause is a `TransientError` if the same may pass
@@ -333,7 +346,7 @@ def _of_reading(
     return Refused(f"{given.where} refuses the statement: {text}")
 
 
-def words(error: Any) -> str:
+def words(error: psycopg.Error) -> str:
     """The server's message with its detail and SQLSTATE; of libpq's own words, one line."""
     primary, state = error.diag.message_primary, error.sqlstate
     if primary is None:

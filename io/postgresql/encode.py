@@ -354,7 +354,7 @@ def element_oid(kind: SqlType) -> int:
     return _ELEMENT_OIDS[kind.name]
 
 
-def plain(column: ColumnInfo, made: Any, given: Any) -> Any:
+def plain(column: ColumnInfo, made: bytes | np.ndarray, given: object) -> object:
     """What a column would hold, for people: from a field, or from the vector itself.
 
     Of a type that travels as text, the text; `given`, from which it was made, where Python has no

@@ -35,7 +35,7 @@ class Server(Protocol):
     def explained(self) -> contextlib.AbstractContextManager[None]:
         """Errors of the client within are raised as ours."""
 
-    def literal(self, value: Any) -> str:
+    def literal(self, value: object) -> str:
         """A value of a row as SQL."""
 
 
@@ -97,17 +97,17 @@ class PostgresResult:
                     for at in self._nested
                 )
 
-    def literal(self, at: int, value: Any) -> str:
+    def literal(self, at: int, value: object) -> str:
         """Exact; texts in quotes take the type that they are compared with."""
         return self._database.literal(value)
 
-    def text(self, at: int, value: Any) -> str:
+    def text(self, at: int, value: object) -> str:
         """Text, or hexadecimal for bytes."""
         if type(value) is Unfit:
             return shown(value.raw)
         return value.hex() if isinstance(value, bytes) else str(value)
 
-    def raw(self, at: int, value: Any) -> Any:
+    def raw(self, at: int, value: object) -> object:
         """Text where it is text."""
         if type(value) is list:
             return [self.raw(at, v) for v in value]
@@ -200,7 +200,7 @@ class PostgresDatabase:
             rows = self._connection.execute(_sent(sql)).fetchall()
         return [tuple(None if v is None else self.literal(v) for v in row) for row in rows]
 
-    def literal(self, value: Any) -> str:
+    def literal(self, value: object) -> str:
         """A value of a row as SQL."""
         if type(value) is Unfit:
             return self.text_literal(value.raw.decode("utf-8", "surrogateescape"))

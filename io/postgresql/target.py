@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,9 @@ from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.database import Pool
 from vecferry.steps import StepContext
 
+if TYPE_CHECKING:
+    from vecferry.io.postgresql.client import Connection
+
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END = b"\xff\xff"
 MOST_GRAVES = 100_000
@@ -52,25 +55,25 @@ class Tombstones:
 
     def __init__(self, most: int = MOST_GRAVES) -> None:
         self._most = most
-        self._versions: dict[Any, int] = {}
+        self._versions: dict[Hashable, int] = {}
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
         return bool(self._versions)
 
-    def add(self, key: Any, version: int) -> None:
+    def add(self, key: Hashable, version: int) -> None:
         """A delete of that version was carried out."""
         with self._lock:
             while len(self._versions) >= self._most:
                 del self._versions[next(iter(self._versions))]
             self._versions[key] = version
 
-    def remove(self, key: Any) -> None:
+    def remove(self, key: Hashable) -> None:
         """The key is there again."""
         with self._lock:
             self._versions.pop(key, None)
 
-    def outlives(self, key: Any, version: int | None) -> bool:
+    def outlives(self, key: Hashable, version: int | None) -> bool:
         """Whether a later version than this one was deleted."""
         deleted = self._versions.get(key)
         return deleted is not None and version is not None and version < deleted
@@ -111,11 +114,11 @@ class PostgresStore:
             self._copy, nulls = dialect.copy(info, encoder.columns, settings.write_mode)
             self._row_head = struct.pack("!h", len(encoder.columns) + nulls)
             self._row_tail = NULL * nulls
-        self._pool: Pool[Any] = Pool()
+        self._pool: Pool[Connection] = Pool()
         self._given_up: set[int] = set()
         self._tombstones = Tombstones()
 
-    def _connect(self) -> Any:
+    def _connect(self) -> Connection:
         connection = connect(self._connection, silence=self._silence)
         connection.adapters.register_dumper(Binary, binary_dumper())
         return connection
@@ -136,7 +139,7 @@ class PostgresStore:
         return [STALE if i in stale else WRITTEN for i in range(len(block.changes))]
 
     @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[Any]:
+    def _borrowed(self) -> Iterator[Connection]:
         """A connection; one on which anything failed but the statement itself is not kept."""
         import psycopg
         from psycopg.pq import TransactionStatus
@@ -157,7 +160,7 @@ class PostgresStore:
             else:
                 self._pool.give(held)
 
-    def _end_given_up(self, connection: Any) -> None:
+    def _end_given_up(self, connection: Connection) -> None:
         """Ends requests that were given up, before the next request could be overtaken by them."""
         if numbers := set(self._given_up):
             end_backends(connection, list(numbers))
@@ -176,7 +179,7 @@ class PostgresStore:
         return [STALE if i in stale else WRITTEN for i in range(len(records))] if stale else None
 
     def _carry(
-        self, connection: Any, records: list[Record], writes: list[int], deletes: list[int]
+        self, connection: Connection, records: list[Record], writes: list[int], deletes: list[int]
     ) -> set[int]:
         if self._copy:  # which has no transaction, and each statement can be repeated
             if writes:
@@ -188,18 +191,18 @@ class PostgresStore:
             stale = self._write(connection, records, writes) if writes else set()
             return stale | self._delete(connection, records, deletes)
 
-    def _write(self, connection: Any, records: list[Record], places: list[int]) -> set[int]:
+    def _write(self, connection: Connection, records: list[Record], places: list[int]) -> set[int]:
         bodies = [records[i].body for i in places]
         given = self._sql.parameters([fields for fields, _ in bodies], [v for _, v in bodies])
         done = connection.execute(self._sql.insert, given)
         return {places[n - 1] for (n,) in done} if self._sql.tells_stale else set()
 
-    def _copy_in(self, connection: Any, records: list[Record]) -> None:
+    def _copy_in(self, connection: Connection, records: list[Record]) -> None:
         data = self._encoder.copied(records, self._row_head, self._row_tail)
         with connection.cursor() as cursor, cursor.copy(self._copy) as copy:
             copy.write(b"".join((_COPY_HEAD, data, _COPY_END)))
 
-    def _delete(self, connection: Any, records: list[Record], places: list[int]) -> set[int]:
+    def _delete(self, connection: Connection, records: list[Record], places: list[int]) -> set[int]:
         chosen = [records[i] for i in places]
         given: list[Any] = list(key_texts(chosen))
         if self._version:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
 from vecferry.io.common.unfit import Convert, UnfitValue
 from vecferry.io.tables.database import Refused
+
+if TYPE_CHECKING:
+    from vecferry.io.postgresql.client import Connection
 
 FLOAT4_ARRAY = 1021
 TEXTS = (18, 19, 25, 705, 1042, 1043)
@@ -87,7 +90,7 @@ def shown(raw: bytes) -> str:
     return raw[:80].decode("utf-8", "backslashreplace")
 
 
-def register(connection: Any, types: dict[int, PgType]) -> None:
+def register(connection: Connection, types: dict[int, PgType]) -> None:
     """Lets a connection load values as rows hold them."""
     from psycopg.pq import Format
     from psycopg.types import TypeInfo

@@ -72,21 +72,21 @@ class Result(Protocol):
     def batches(self) -> Iterator[list[Sequence[Any]]]:
         """Rows, some at a time; those that came before a connection broke are given first."""
 
-    def literal(self, at: int, value: Any) -> str:
+    def literal(self, at: int, value: object) -> str:
         """A value of the column `at` as SQL, exactly."""
 
-    def text(self, at: int, value: Any) -> str:
+    def text(self, at: int, value: object) -> str:
         """A value of the column `at` as a short text, for an origin."""
 
-    def raw(self, at: int, value: Any) -> Any:
+    def raw(self, at: int, value: object) -> object:
         """A value of the column `at` as it came, text where it is valid text."""
 
 
 class Database(Protocol):
     """One connection to a database, used by one thread.
 
-    Every method raises `ConnectionLost` if the server is away, and `Refused` or `JobError`, in
-    words, if it says no. `batch_rows` is the most rows that a result gives together.
+    Every method raises `ConnectionLost` if the server is away. If the server refuses, `Refused` or
+    `JobError` says why. `batch_rows` is the most rows that a result gives together.
     """
 
     batch_rows: int
