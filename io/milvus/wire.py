@@ -1,7 +1,7 @@
 """Rows as Milvus's protocol has them: one message per field, made at once for a whole batch.
 
 pymilvus packs row by row and number by number. A batch of vectors as one run of bytes is about ten
-times cheaper, and saves a quarter of the time of a write into Milvus Lite.
+times cheaper. That saves a quarter of the time of a write into Milvus Lite.
 """
 
 from __future__ import annotations

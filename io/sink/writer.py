@@ -226,7 +226,7 @@ _FIRST = 64
 class BlockWriter(SinkWriter):
     """A `SinkWriter` that gathers changes first, and sends them as a block if the store can.
 
-    A delete, a second change of a key or a wrong row makes no block: the changes that were gathered
+    A delete, a second change of a key or a wrong row makes no block. The changes that were gathered
     with it go the way of a `SinkWriter`. What is left in its buffer is sent before a block.
     """
 
