@@ -31,7 +31,7 @@ IN_FLIGHT = 16
 def embed(url: str, uri: str | None, rows: int, *, twice: bool) -> float:
     """Embeds rows with an engine, without Beam, and gives the seconds of the last pass."""
     from vecferry.rows import Change
-    from vecferry.steps import StepContext
+    from vecferry.steps import RunContext, StepContext
     from vecferry.transforms.embed import EmbedSettings
     from vecferry.transforms.embed.engine import Embedder
 
@@ -45,7 +45,9 @@ def embed(url: str, uri: str | None, rows: int, *, twice: bool) -> float:
         vector_cache={"uri": uri} if uri else None,
         embedding_columns=[{"sourceColumnNames": ["text"], "embeddingColumnName": "vector"}],
     )
-    context = StepContext(step="Embed", step_type="embedding-transformer", concurrent=IN_FLIGHT)
+    context = StepContext(
+        step="Embed", step_type="embedding-transformer", shared=RunContext(concurrent=IN_FLIGHT)
+    )
     for _ in range(2 if twice else 1):
         engine = Embedder(settings, None, context)
         found, started = 0, time.perf_counter()

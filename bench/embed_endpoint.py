@@ -63,12 +63,15 @@ def through_engine(url: str, rows: int, in_flight: int, **settings: Any) -> int:
     import apache_beam as beam
 
     from vecferry.process import end_run, run_state
-    from vecferry.steps import StepContext
+    from vecferry.steps import RunContext, StepContext
     from vecferry.transforms.embed import Embed
 
     engine = engine_settings(url, **settings)
     context = StepContext(
-        step="Embed", step_type="embedding-transformer", concurrent=in_flight, stamped=False
+        step="Embed",
+        step_type="embedding-transformer",
+        shared=RunContext(concurrent=in_flight),
+        stamped=False,
     )
 
     class CountRows(beam.DoFn):

@@ -156,7 +156,11 @@ class MilvusTarget(AliasTarget[Collection, CollectionInfo, MilvusStore]):
         """See `TargetBase`."""
         return [
             *misnamed(self.settings, catalog),
-            *([] if info is None else misplaced(self.settings, self.context.instead_of, info)),
+            *(
+                []
+                if info is None
+                else misplaced(self.settings, self.context.write.instead_of, info)
+            ),
         ]
 
     def notes(self, catalog: Collection, info: CollectionInfo | None) -> list[str]:

@@ -24,7 +24,6 @@ from vecferry.errors import (
     shorten,
 )
 from vecferry.io.odps.settings import OdpsConnection, OdpsSettings
-from vecferry.process import run_state
 from vecferry.retry import Backoff, call_with_retries
 from vecferry.steps import StepContext
 
@@ -218,7 +217,7 @@ class OdpsClient:
         self._compress = settings.is_compress
         self._tunnel_endpoint = connection.tunnel_endpoint
         self._lock = threading.Lock()
-        self._stop = run_state(context.run, context.reject_limit).stop
+        self._stop = context.state.stop
         key, secret = _plain(connection.access_id), _plain(connection.access_key)
         token = connection.security_token
         account = None

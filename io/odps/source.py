@@ -229,7 +229,7 @@ class OdpsSource:
         no partition.
         """
         sessions = self._sessions()
-        splits = cut(self._plan(), sessions, self.context.concurrent)
+        splits = cut(self._plan(), sessions, self.context.shared.concurrent)
         return Plan(splits=splits, size=Size(rows=sum(s.rows for s in sessions)))
 
     def size(self) -> Size:
@@ -247,7 +247,7 @@ class OdpsSource:
         or does not come back within the deadline.
         """
         rows = _Rows(split, self.settings, self.context, self._prefix(split))
-        stream = BatchStream(self._client(), split, self._reopen, self.context.row_limit)
+        stream = BatchStream(self._client(), split, self._reopen, self.context.read.row_limit)
         try:
             for first, batch in stream.batches():
                 for at in range(0, batch.num_rows, SLICE_ROWS):
@@ -295,7 +295,7 @@ class OdpsSource:
 
     def _sessions(self) -> list[OdpsSession]:
         # Once in a process: a size and the splits of a run are of the same sessions.
-        plan, limit = self._plan(), self.context.row_limit
+        plan, limit = self._plan(), self.context.read.row_limit
         return self._in_words(lambda: self.context.once("sessions", lambda: plan.sessions(limit)))
 
     def _in_words(self, ask: Callable[[], T]) -> T:

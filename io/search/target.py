@@ -183,7 +183,7 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
     def obstacles(self, catalog: SearchIndex, info: IndexInfo | None) -> list[str]:
         """See `TargetBase`."""
         name, problems = self.settings.index, outdated(catalog)
-        if info is not None and self.context.instead_of and catalog.is_alias():
+        if info is not None and self.context.write.instead_of and catalog.is_alias():
             problems.append(f"--into {name}: this is an alias of {info.name!r}: name a new index")
         if info is None or not self.recreates:
             problems += blocks(catalog.client, catalog.path)

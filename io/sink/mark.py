@@ -58,7 +58,7 @@ def _maker(told: Any) -> Maker | None:
 
 def mark_of(context: StepContext, filled: Mapping[str, str]) -> Mark:
     """The mark of what a job writes; `filled` is field -> column of the row."""
-    makers = context.makers
+    makers = context.write.makers
     return {field: makers[column] for field, column in filled.items() if column in makers}
 
 
@@ -85,14 +85,14 @@ class Marking:
 
     def refusals(self) -> list[str]:
         """Why the job must not write there: another model made what is there."""
-        if self.context.force:
+        if self.context.write.force:
             return []
         out = [
             f"{self.what}: the vectors of {field!r} were made by {there}, and this job's are made "
             f"by {here}, which can't be compared with them: {self._way_out(there, here)}"
             for field, there, here in self._different()
         ]
-        if self.context.instead_of and self.found is None and not self.is_empty():
+        if self.context.write.instead_of and self.found is None and not self.is_empty():
             out.append(
                 f"{self.what} holds rows already, and no mark says that vecferry made it: name a "
                 "target that is new as --into, or add --force"
@@ -105,10 +105,10 @@ class Marking:
             f"--force: {self.what} holds vectors of {there} in {field!r}, and those of {here} come "
             "among them"
             for field, there, here in self._different()
-            if self.context.force
+            if self.context.write.force
         ]
         unmarked = self._unmarked
-        if unmarked and not self.context.force and not self.is_empty():
+        if unmarked and not self.context.write.force and not self.is_empty():
             made = "; ".join(sorted({str(maker) for maker in unmarked.values()}))
             out.append(
                 f"{self.what} has no mark that says what made the vectors in "
@@ -138,7 +138,7 @@ class Marking:
         the user knows what made their vectors.
         """
         different = bool(self._different())
-        if self.context.force and (different or self._unmarked):
+        if self.context.write.force and (different or self._unmarked):
             return {**(self.found or {}), **self.job}
         if self._unmarked and not different and self.is_empty():
             return {**(self.found or {}), **self.job}

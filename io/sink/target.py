@@ -164,7 +164,7 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
     @property
     def in_flight(self) -> int:
         """How many requests one bundle may have under way, that all together have few."""
-        return max(1, WRITES_IN_FLIGHT // self.context.parallelism)
+        return max(1, WRITES_IN_FLIGHT // self.context.shared.parallelism)
 
     def writer(self, store: S) -> SinkWriter:
         """The writer of one bundle."""
@@ -364,9 +364,9 @@ class AliasTarget(TargetBase[A, I, S]):
         with self.catalog() as catalog:
             info = self._existing(catalog)
             what = f"{self.noun} {info.name!r}"
-            if self.context.instead_of and catalog.is_empty():
+            if self.context.write.instead_of and catalog.is_empty():
                 raise JobError(f"{what} holds no row, so alias {alias!r} was not moved")
-            catalog.point_alias(alias, info, self.context.instead_of)
+            catalog.point_alias(alias, info, self.context.write.instead_of)
         return [f"alias {alias!r} names {what} now"]
 
     def unfinished(self) -> str | None:

@@ -43,7 +43,7 @@ class SinkWriter:
         self._courier = Courier(
             store, f"step {context.step!r}", context.retry_deadline, self._abort
         )
-        threads = limits.in_flight * max(1, context.parallelism)
+        threads = limits.in_flight * max(1, context.shared.parallelism)
         name = f"write-{context.step}"
         self._pool = context.once("threads", lambda: DaemonPool(_call, threads, name))
         self._arrived: queue.SimpleQueue[Delivery] = queue.SimpleQueue()

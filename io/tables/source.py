@@ -16,7 +16,6 @@ from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.database import ConnectionLost, Database, Pool, Refused, Result, Table
 from vecferry.io.tables.plan import TablePlanner, TableSplit, borders, count_rows, query_splits
 from vecferry.io.tables.settings import TableSettings
-from vecferry.process import run_state
 from vecferry.retry import Backoff, call_with_retries
 from vecferry.rows import Change, Reject, changes, encode_value
 from vecferry.settings import Settings
@@ -178,9 +177,9 @@ class TableSource:
         Raises FatalError where that can't be done, or the server refuses; TransientError where it
         does not come back within the deadline.
         """
-        state = run_state(self.context.run)
+        state = self.context.state
         maker = RowMaker(split, self.context)
-        place = _Place(self.context.row_limit)
+        place = _Place(self.context.read.row_limit)
         backoff: Backoff | None = None
         while True:
             began = place.rows
@@ -250,7 +249,7 @@ class TableSource:
         finally:
             # Also where the consumer has had enough: what it took is counted.
             self.counts.add("rows-read", n)
-            if self.context.bytes_per_second is not None:
+            if self.context.read.bytes_per_second is not None:
                 size = sum(len(v) for r in rows for v in r if isinstance(v, str | bytes))
                 self.counts.add("bytes-read", size)
 
@@ -292,7 +291,7 @@ class TableSource:
         self, group: int, names: tuple[str, ...], cut: bool, count: bool
     ) -> tuple[list[TableSplit], int | None]:
         """The splits of the tables of one database, and how many rows they have."""
-        few = 1 if self.context.row_limit is not None else self._splits
+        few = 1 if self.context.read.row_limit is not None else self._splits
         splits: list[TableSplit] = []
         database = self.open_group(group)
         try:
@@ -300,7 +299,7 @@ class TableSource:
             if cut:
                 for table in tables:
                     planner = TablePlanner(database, self.settings, group, table)
-                    splits += planner.splits(borders, few, self.context.concurrent)
+                    splits += planner.splits(borders, few, self.context.shared.concurrent)
             return splits, self._counted_rows(database, tables) if count else None
         finally:
             database.close()
@@ -332,7 +331,7 @@ class TableSource:
                 call,
                 deadline=self.context.retry_deadline,
                 what=mark,
-                sleep=run_state(self.context.run).stop.wait,
+                sleep=self.context.state.stop.wait,
             )
         except JobError as e:
             raise JobError([f"{mark}: {p}" for p in e.problems]) from e

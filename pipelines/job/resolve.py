@@ -19,7 +19,15 @@ from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load
 from vecferry.secrets import referenced
 from vecferry.settings import Connection, Maker, StepSettings
-from vecferry.steps import Estimator, StepContext, Transformer
+from vecferry.steps import (
+    Budget,
+    Estimator,
+    ReadOptions,
+    RunContext,
+    StepContext,
+    Transformer,
+    WriteOptions,
+)
 from vecferry.transforms.embed.cache.settings import cache_settings
 
 Columns = dict[str, int | None]
@@ -316,19 +324,24 @@ def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepConte
     setting = resolved.job.setting
     speed = setting.speed
     throttled = speed.throttle and step.kind.role == "reader"
-    writes = step.kind.role == "writer"
+    budget = setting.budget
     return StepContext(
         step=step.name,
         step_type=step.kind.step_type,
-        run=run,
-        concurrent=speed.concurrent,
+        shared=RunContext(
+            id=run,
+            concurrent=speed.concurrent,
+            reject_limit=setting.error_limit.record,
+            budget=Budget(requests=budget.requests, tokens=budget.tokens) if budget else Budget(),
+        ),
+        read=ReadOptions(
+            rows_per_second=speed.record if throttled else None,
+            bytes_per_second=speed.mbps * 2**20 if throttled and speed.mbps else None,
+        ),
+        write=WriteOptions(
+            makers=resolved.makers(), force=resolved.force, instead_of=resolved.instead_of
+        )
+        if step.kind.role == "writer"
+        else WriteOptions(),
         stamped=False,
-        reject_limit=setting.error_limit.record,
-        rows_per_second=speed.record if throttled else None,
-        bytes_per_second=speed.mbps * 2**20 if throttled and speed.mbps else None,
-        request_budget=setting.budget.requests if setting.budget else None,
-        token_budget=setting.budget.tokens if setting.budget else None,
-        makers=resolved.makers() if writes else {},
-        force=writes and resolved.force,
-        instead_of=resolved.instead_of if writes else None,
     )

@@ -23,7 +23,6 @@ from vecferry.errors import LEAST_IN_ROWS, JobError
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep, context_of
 from vecferry.pipelines.registry import load
 from vecferry.pipelines.run.rejects import Replayed, WriteRejects, read_rejects
-from vecferry.process import run_state
 from vecferry.rows import Reject
 from vecferry.secrets import secrets_in
 from vecferry.steps import StepContext
@@ -106,13 +105,12 @@ def _label(step: ResolvedStep) -> str:
 def _context(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> StepContext:
     context = context_of(resolved, step, plan.run)
     reads = step.kind.role == "reader" or plan.replay is not None
-    return dataclasses.replace(
-        context,
-        row_limit=plan.row_limit if reads else None,
-        parallelism=plan.parallelism,
-        reports=plan.reports,
-        streams=plan.streams,
+    shared = dataclasses.replace(
+        context.shared, parallelism=plan.parallelism, reports=plan.reports, streams=plan.streams
     )
+    limit = plan.row_limit if reads else None
+    read = dataclasses.replace(context.read, row_limit=limit)
+    return dataclasses.replace(context, shared=shared, read=read)
 
 
 def _transform(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> beam.PTransform:
@@ -168,14 +166,14 @@ class _ReplayFn(beam.DoFn):
         self.folder, self.step, self.context = folder, resolved_step, context
 
     def process(self, _: Any) -> Iterator[Any]:
-        state = run_state(self.context.run, self.context.reject_limit)
+        state = self.context.state
         reader = self.step.logic(self.context) if self.step.kind.role == "reader" else None
         for replayed in read_rejects(self.folder):
             if replayed.step != self.step.name:
                 continue
             if state.stop.is_set() or (state.over_limit and not state.goes_on()):
                 return
-            limit = self.context.row_limit
+            limit = self.context.read.row_limit
             if limit is not None and not state.hand_out(limit):
                 state.end("limit")
             state.add({"rows-read": 1})

@@ -38,7 +38,9 @@ class JobLogic:
     def source(self) -> Source:
         """The source of the job's reader."""
         step = self._resolved.reader
-        context = dataclasses.replace(self._impatient(step), row_limit=self._row_limit)
+        context = self._impatient(step)
+        read = dataclasses.replace(context.read, row_limit=self._row_limit)
+        context = dataclasses.replace(context, read=read)
         source: Source = step.logic(context)
         return source
 

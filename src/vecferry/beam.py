@@ -18,7 +18,6 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from vecferry.errors import FatalError, JobError
-from vecferry.process import run_state
 from vecferry.rows import Change, Reject, as_change
 from vecferry.run.channel import told
 from vecferry.steps import Counts, Emitted, Operator, Source, StepContext, TokenBucket, paced
@@ -37,11 +36,11 @@ class _Reporter:
     """Adds an operator's counters to Beam and to the run's state in this process."""
 
     def __init__(self, context: StepContext) -> None:
-        self.state = run_state(context.run, context.reject_limit)
+        self.state = context.state
         self._step = f"step {context.step!r}"
         self._namespace = f"vecferry.{context.step_type}"
         self._due = 0.0
-        folder = context.reports
+        folder = context.shared.reports
         self._told = told(context.run, self.state, folder) if folder else None
 
     def tell(self) -> None:
@@ -139,12 +138,14 @@ def _buckets(context: StepContext) -> tuple[TokenBucket | None, TokenBucket | No
     def bucket(name: str, rate: float | None) -> TokenBucket | None:
         if rate is None:
             return None
-        share = rate / context.parallelism
-        if context.streams is not None:  # several of them may read in one process
+        share = rate / context.shared.parallelism
+        if context.shared.streams is not None:  # several of them may read in one process
             return TokenBucket(share)
         return context.scope.get(("throttle", name), lambda: TokenBucket(share))
 
-    return bucket("rows", context.rows_per_second), bucket("bytes", context.bytes_per_second)
+    return bucket("rows", context.read.rows_per_second), bucket(
+        "bytes", context.read.bytes_per_second
+    )
 
 
 class OperatorFn(beam.DoFn):
@@ -164,14 +165,16 @@ class OperatorFn(beam.DoFn):
             self.operator.close()
             self._leave()
         self.operator = self.make()
-        self.counted = self.context.streams is None  # else it shares quotas with other processes
+        self.counted = (
+            self.context.shared.streams is None
+        )  # else it shares quotas with other processes
 
     def _enter(self) -> None:
         self.reporter.state.enter(self.context.step)
         self.counted = True
 
     def _leave(self) -> None:
-        if self.context.streams is not None and self.counted:
+        if self.context.shared.streams is not None and self.counted:
             self.reporter.state.leave(self.context.step)
         self.counted = False
 
@@ -306,7 +309,7 @@ class ReaderTransform(beam.PTransform):
     def expand(self, begin: Any) -> Any:
         context = self.context or StepContext(step="Read", step_type=self.step_type)
         make = self.reader(context)
-        streams, listed = context.streams, self.splits or _Listing(make)
+        streams, listed = context.shared.streams, self.splits or _Listing(make)
         return (
             begin
             | "Start" >> beam.Impulse()

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from vecferry.errors import TerminalError
-from vecferry.process import RunState, run_state
+from vecferry.process import RunState
 from vecferry.steps import StepContext
 
 OVER_BUDGET = "over-budget"
@@ -137,7 +137,7 @@ def ledger_of(context: StepContext) -> Ledger:
     """The ledger of a run in this process; of a budget it holds this process's share."""
 
     def make() -> Ledger:
-        state = run_state(context.run, context.reject_limit)
-        return Ledger(state, context.request_budget, context.token_budget, context.share)
+        budget = context.shared.budget
+        return Ledger(context.state, budget.requests, budget.tokens, context.share)
 
     return context.scope.get("ledger", make)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from vecferry.errors import JobError
-from vecferry.process import RunScope, run_scope, run_state
+from vecferry.process import RunScope, RunState, run_scope, run_state
 from vecferry.rows import Change, Reject, Row
 from vecferry.settings import Maker
 
@@ -27,48 +27,91 @@ Emitted = tuple[Change | Reject, Stamp]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What the embedding steps of a run may spend together; None is without bound."""
+
+    requests: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What all steps of a run are told alike.
+
+    Attributes:
+      id: the name of the run in reports and rejects.
+      concurrent: `setting.speed.concurrent`; None if the job says nothing.
+      parallelism: the number of streams that the runner works with.
+      streams: the most bundles that may read at a time on a cluster; None in one process.
+      reports: the folder through which workers and launcher speak; None in one process.
+      reject_limit: the most rejects that the job allows; None without a limit.
+      budget: what requests may cost.
+    """
+
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    concurrent: int | None = None
+    parallelism: int = 1
+    streams: int | None = None
+    reports: str | None = None
+    reject_limit: int | None = None
+    budget: Budget = Budget()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How much a reader reads: rows in all, and rows and bytes a second in all streams."""
+
+    row_limit: int | None = None
+    rows_per_second: float | None = None
+    bytes_per_second: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteOptions:
+    """What a writer must know of the job around it.
+
+    Attributes:
+      makers: by column, what the job's own steps make its vectors with.
+      force: whether a target may be written to whose vectors another model made.
+      instead_of: the job's own target, if the command line named a new one.
+    """
+
+    makers: Mapping[str, Maker] = field(default_factory=dict)
+    force: bool = False
+    instead_of: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepContext:
     """What a step knows of its run; small, without secrets, pickled with the step.
 
     Attributes:
-      step: the step's name.
+      step: the step's name, which its rejects and errors carry.
       step_type: the step's stepType.
-      run: the run's name.
-      concurrent: `setting.speed.concurrent`; None if the job does not say.
-      parallelism: how many streams the runner works with.
-      stamped: False if all rows have one timestamp in the global window, which saves 4 µs a row.
-      reject_limit: the most rejects that the job allows; None without a limit.
-      row_limit: the most rows to read; None without a limit.
-      reports: on a cluster, the folder through which workers and launcher speak.
-      streams: on a cluster, the most bundles that may read at a time.
-      rows_per_second: the job's throttle in rows; None without a limit.
-      bytes_per_second: the job's throttle in bytes; None without a limit.
-      request_budget: the requests that all embedding steps may send together; None without a limit.
-      token_budget: the tokens that all embedding steps may spend together; None without a limit.
+      shared: what all steps of the run are told alike.
+      read: what a reader is told.
+      write: what a writer is told.
       retry_deadline: seconds for the retries of a call; None never gives up.
-      makers: for a writer, by column what makes the vectors in the job's own steps.
-      force: for a writer, whether to write among vectors of another model.
-      instead_of: for a writer, the job's own target, if the command line names a new target.
+      stamped: False if all rows have one timestamp in the global window, which saves 4 µs a row.
     """
 
     step: str
     step_type: str
-    run: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    concurrent: int | None = None
-    parallelism: int = 1
-    stamped: bool = True
-    reject_limit: int | None = None
-    row_limit: int | None = None
-    reports: str | None = None
-    streams: int | None = None
-    rows_per_second: float | None = None
-    bytes_per_second: float | None = None
-    request_budget: int | None = None
-    token_budget: int | None = None
+    shared: RunContext = field(default_factory=RunContext)
+    read: ReadOptions = ReadOptions()
+    write: WriteOptions = WriteOptions()
     retry_deadline: float | None = 600.0
-    makers: Mapping[str, Maker] = field(default_factory=dict)
-    force: bool = False
-    instead_of: str | None = None
+    stamped: bool = True
+
+    @property
+    def run(self) -> str:
+        """The name of the run."""
+        return self.shared.id
+
+    @property
+    def state(self) -> RunState:
+        """What this process knows of the run."""
+        return run_state(self.run, self.shared.reject_limit)
 
     @property
     def scope(self) -> RunScope:
@@ -81,13 +124,12 @@ class StepContext:
 
     def in_flight(self, default: int = 16) -> int:
         """How many calls one bundle may have under way (``max(1, concurrent // parallelism)``)."""
-        return max(1, (self.concurrent or default) // self.parallelism)
+        return max(1, (self.shared.concurrent or default) // self.shared.parallelism)
 
     def share(self) -> float:
         """This process's share of a quota of the whole run, from 0 (excluded) to 1."""
-        if self.streams is None:
-            return 1 / self.parallelism
-        return run_state(self.run, self.reject_limit).share(self.step, self.parallelism)
+        streams = self.shared.parallelism
+        return 1 / streams if self.shared.streams is None else self.state.share(self.step, streams)
 
     def reject(
         self,
@@ -303,7 +345,7 @@ def paced(
 
     `throttle` is a bucket for rows and a bucket for bytes; each counts for the whole process.
     """
-    state = run_state(context.run, context.reject_limit)
+    state, limit = context.state, context.read.row_limit
     stop = state.stop
     rows, byte_bucket = throttle
     values, seen = reader.counts.values, 0
@@ -316,7 +358,7 @@ def paced(
             total = values.get("bytes-read", 0)
             byte_bucket.wait(total - seen, stop)
             seen = total
-        if context.row_limit is not None and not state.hand_out(context.row_limit):
+        if limit is not None and not state.hand_out(limit):
             state.end("limit")
         yield item
         if stop.is_set() or (state.over_limit and not state.goes_on()):

@@ -16,6 +16,7 @@ from vecferry.io.elasticsearch import ElasticsearchConnection, ElasticsearchSett
 from vecferry.io.elasticsearch.target import ElasticsearchTarget
 from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
 from vecferry.io.opensearch.target import OpenSearchTarget
+from vecferry.steps import WriteOptions
 from vecferry.testing.marks import ONE, OTHER, MarkContract, MarkPlace, rows
 from vecferry.testing.sinks import DIMENSION, write
 
@@ -113,7 +114,7 @@ class SearchMarks(MarkContract):
             month.conclude()
         moved = {**month.settings.moved(new, switch=True), "index": new}
         target = place.target(OTHER, new, **moved)
-        target.context = dataclasses.replace(target.context, instead_of=old)
+        target.context = dataclasses.replace(target.context, write=WriteOptions(instead_of=old))
         target.prepare()
         write(target, rows(1))
         target.conclude()

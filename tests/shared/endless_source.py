@@ -16,7 +16,6 @@ from apache_beam.utils.timestamp import Duration
 
 from vecferry.beam import REJECTED
 from vecferry.pipelines import cli, registry
-from vecferry.process import run_state
 from vecferry.rows import Change
 from vecferry.run.channel import told
 from vecferry.settings import StepSettings
@@ -83,9 +82,9 @@ class TickFn(beam.DoFn):
     @beam.DoFn.unbounded_per_element()
     def process(self, _: Any, tracker: Any = _TRACKER) -> Iterator[Change]:
         """A few rows at a time; a stop ends the source for good."""
-        state = run_state(self.context.run)
-        if self.context.reports:
-            told(self.context.run, state, self.context.reports)
+        state = self.context.state
+        if self.context.shared.reports:
+            told(self.context.run, state, self.context.shared.reports)
         number = tracker.current_restriction().start
         for _ in range(4):
             if state.stop.is_set():

@@ -51,7 +51,7 @@ from vecferry.rows import (
     encode_value,
 )
 from vecferry.settings import Secret, SecretText, Settings
-from vecferry.steps import Counts, StepContext, TokenBucket, paced
+from vecferry.steps import Counts, RunContext, StepContext, TokenBucket, paced
 
 
 @pytest.fixture(autouse=True)
@@ -479,9 +479,10 @@ def test_a_run_has_one_state_in_a_process() -> None:
 
 def test_requests_in_flight_are_shared_among_streams() -> None:
     """The job's concurrency is divided by the parallelism, and never below one."""
-    context = StepContext(step="s", step_type="t", concurrent=16, parallelism=3)
+    context = StepContext(step="s", step_type="t", shared=RunContext(concurrent=16, parallelism=3))
     assert context.in_flight() == 5
-    assert StepContext(step="s", step_type="t", concurrent=1, parallelism=8).in_flight() == 1
+    shared = RunContext(concurrent=1, parallelism=8)
+    assert StepContext(step="s", step_type="t", shared=shared).in_flight() == 1
     assert StepContext(step="s", step_type="t").in_flight(default=4) == 4
 
 

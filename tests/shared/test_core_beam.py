@@ -12,10 +12,11 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
 
+from tests.shared.contexts import step_context
 from vecferry.beam import OperatorTransform, ReaderTransform
 from vecferry.process import forget, run_state
 from vecferry.rows import Change, Reject
-from vecferry.steps import Counts, Emitted, Size, Stamp, StepContext
+from vecferry.steps import Counts, Emitted, ReadOptions, RunContext, Size, Stamp, StepContext
 
 
 class Hold:
@@ -100,7 +101,7 @@ def told(
 
 
 def context(**changes: Any) -> StepContext:
-    return StepContext(step="Hold", step_type="hold", **changes)
+    return step_context("Hold", "hold", **changes)
 
 
 def counters(result: Any) -> dict[tuple[str, str], int]:
@@ -222,7 +223,7 @@ def test_a_reader_gives_rows_and_rejects() -> None:
 def test_a_stopped_reader_hands_out_no_more(monkeypatch) -> None:
     """Some rows past the limit no further one is read; the rows in flight finish."""
     monkeypatch.setattr("vecferry.run.state.GRACE_ROWS", 2)
-    own = StepContext(step="Read", step_type="numbers", reject_limit=0)
+    own = StepContext(step="Read", step_type="numbers", shared=RunContext(reject_limit=0))
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         _ = pipeline | ReadNumbers(context=own)
     counts = run_state(own.run).counts()
@@ -232,7 +233,7 @@ def test_a_stopped_reader_hands_out_no_more(monkeypatch) -> None:
 
 def test_a_reader_is_paced() -> None:
     """A throttle holds for all splits of the process together."""
-    own = StepContext(step="Read", step_type="numbers", rows_per_second=20.0)
+    own = StepContext(step="Read", step_type="numbers", read=ReadOptions(rows_per_second=20.0))
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         _ = pipeline | ReadNumbers(context=own)
     # Twelve rows, of which two pass as the burst.

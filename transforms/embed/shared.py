@@ -145,7 +145,7 @@ def shared_of(settings: EmbedSettings, context: StepContext, clock: Clock = CLOC
     def make() -> Shared:
         cache: Cache = LfuCache(settings.cache_bytes)
         return Shared(
-            open_endpoint(spec, context.concurrent or context.in_flight()),
+            open_endpoint(spec, context.shared.concurrent or context.in_flight()),
             Pacer(rpm and rpm / 60, tpm and tpm / 60, clock=clock.now, share=context.share),
             cache,
             Flights(cache),

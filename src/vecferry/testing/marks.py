@@ -16,7 +16,7 @@ import pytest
 from vecferry.errors import JobError
 from vecferry.process import end_run
 from vecferry.settings import Maker
-from vecferry.steps import StepContext, Target
+from vecferry.steps import StepContext, Target, WriteOptions
 from vecferry.testing.sinks import DIMENSION, vector, write
 
 ONE = Maker(provider="bailian", model="text-embedding-v4", dimension=DIMENSION)
@@ -56,7 +56,7 @@ class MarkPlace(ABC):
         makers = {} if maker is None else {"vector": maker}
         context = StepContext(
             step="Writer", step_type=self.step_type, retry_deadline=300,
-            makers=makers, force=force, instead_of="another" if into else None,
+            write=WriteOptions(makers=makers, force=force, instead_of="another" if into else None),
         )  # fmt: skip
         self._runs.append(context.run)
         given = {"schemaCreateMode": self.creates, "column": self.columns, **settings}

@@ -16,7 +16,7 @@ from vecferry.io.files import ReadFiles
 from vecferry.io.files.settings import FilesSettings, LocalConnection
 from vecferry.process import run_state
 from vecferry.settings import Settings
-from vecferry.steps import StepContext
+from vecferry.steps import ReadOptions, StepContext
 
 JOB = FilesSettings.model_validate({"object": "*.jsonl", "fileFormat": "jsonl"})
 
@@ -70,7 +70,7 @@ def test_throttled_rows_take_their_time(tmp_path: Path) -> None:
     """500 rows at 1,000 a second take about half a second."""
     (tmp_path / "a.jsonl").write_text("{}\n" * 500)
     connection = LocalConnection(path=str(tmp_path))
-    context = StepContext(step="Reader", step_type="file", rows_per_second=1000)
+    context = StepContext(step="Reader", step_type="file", read=ReadOptions(rows_per_second=1000))
     with beam.Pipeline(runner="FnApiRunner") as p:
         read = p | ReadFiles(settings=JOB, connection=connection, context=context)
         spans = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tests.io.odps.server import OdpsServer, Table
+from tests.shared.contexts import step_context
 from vecferry.io.odps import OdpsConnection, OdpsSettings
 from vecferry.io.odps.source import OdpsSource
 from vecferry.rows import Change, Reject
-from vecferry.steps import StepContext
 
 ROWS = 2000
 
@@ -38,9 +38,7 @@ def reader(
     return OdpsSource(
         OdpsSettings.model_validate({**given, **parameters}),
         OdpsConnection(**(connection or server.connection())),
-        StepContext(
-            **{"step": "Reader", "step_type": "odps", "retry_deadline": 5.0, **(context or {})}
-        ),
+        step_context("Reader", "odps", **{"retry_deadline": 5.0, **(context or {})}),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from vecferry.io.odps import OdpsConnection, OdpsSettings
 from vecferry.io.odps.source import OdpsSource
-from vecferry.steps import StepContext
+from vecferry.steps import ReadOptions, StepContext
 
 GIVEN = {
     name: os.environ.get(f"VECFERRY_ODPS_{name}", "")
@@ -30,7 +30,9 @@ def _reader(**parameters: Any) -> OdpsSource:
             endpoint=GIVEN["ENDPOINT"], project=GIVEN["PROJECT"],
             accessId=GIVEN["ACCESS_ID"], accessKey=GIVEN["ACCESS_KEY"],
         ),
-        StepContext(step="Reader", step_type="odps", retry_deadline=60.0, row_limit=1000),
+        StepContext(
+            step="Reader", step_type="odps", retry_deadline=60.0, read=ReadOptions(row_limit=1000)
+        ),
     )  # fmt: skip
 
 

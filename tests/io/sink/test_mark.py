@@ -27,7 +27,7 @@ from vecferry.pipelines.run.launch import conclude
 from vecferry.pipelines.run.report import RejectedBy, Report, make_report
 from vecferry.process import RunState
 from vecferry.settings import Maker
-from vecferry.steps import StepContext
+from vecferry.steps import StepContext, WriteOptions
 
 ONE = Maker(provider="openai", model="model-a", dimension=64)
 OTHER = Maker(provider="openai", model="model-b", dimension=64)
@@ -270,7 +270,7 @@ def test_each_vector_column_has_the_maker_of_its_own_step(bench: Bench) -> None:
 
 def marking(found: Any, job: Any, *, rows: bool = True, **more: Any) -> Marking:
     """A job that fills a field of each name from the column of that name."""
-    context = StepContext(step="W", step_type="x", makers=job, **more)
+    context = StepContext(step="W", step_type="x", write=WriteOptions(makers=job, **more))
     filled = dict.fromkeys([*(found or {}), *job])
     return Marking(context, "index 'i'", found, {n: n for n in filled}, lambda: not rows)
 
@@ -362,7 +362,9 @@ def limited(may_read: bool) -> Target:
     target = Target(
         OpenSearchSettings.model_validate({"index": "docs", "column": column}),
         OpenSearchConnection(endpoint="http://h"),
-        StepContext(step="Writer", step_type="opensearch", makers={"vector": ONE}),
+        StepContext(
+            step="Writer", step_type="opensearch", write=WriteOptions(makers={"vector": ONE})
+        ),
     )
     target.cluster = Index(
         {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.services.server import Server, running
+from tests.shared.contexts import step_context
 from vecferry.process import end_run
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
@@ -24,7 +25,7 @@ class Place:
 
     def context(self, **more: Any) -> StepContext:
         """A run of its own."""
-        context = StepContext(step="Reader", step_type=self.dialect, **more)
+        context = step_context("Reader", self.dialect, **more)
         _runs.append(context.run)
         return context
 

@@ -22,7 +22,7 @@ from vecferry.pipelines.cluster.requirements import complaint, missing, worker_r
 from vecferry.pipelines.job.resolve import read_and_resolve
 from vecferry.pipelines.run.failures import root_cause
 from vecferry.pipelines.run.options import ClusterOptions, RunOptions
-from vecferry.steps import StepContext
+from vecferry.steps import RunContext, StepContext
 
 SPARK = ("--runner", "SparkRunner", "--job_endpoint=127.0.0.1:1")
 
@@ -148,7 +148,8 @@ def test_streams_are_no_more_than_the_job_allows(bench: Bench, listener: int) ->
     assert chosen(bench, "SparkRunner", at, "--parallelism=9").parallelism == 6
     assert chosen(bench, "PrismRunner", at).parallelism == 1
     assert not chosen(bench, "PrismRunner", at).apart
-    assert StepContext(step="s", step_type="t", concurrent=6, parallelism=2).in_flight() == 3
+    shared = RunContext(concurrent=6, parallelism=2)
+    assert StepContext(step="s", step_type="t", shared=shared).in_flight() == 3
 
 
 def test_a_run_that_is_refused_leaves_nothing_in_the_folder_of_rejects(

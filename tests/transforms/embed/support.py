@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from tests.shared.contexts import step_context
 from tests.transforms.embed.endpoints.server import EndpointServer, vector_of
 from vecferry.rows import Change, Reject, as_change
 from vecferry.steps import StepContext
@@ -29,7 +30,7 @@ def settings_for(server: EndpointServer | None, **more: Any) -> EmbedSettings:
 
 def context(**more: Any) -> StepContext:
     """The context of a step in a run of its own."""
-    return StepContext(**({"step": "embedding", "step_type": "embedding-transformer"} | more))
+    return step_context(**({"step": "embedding", "step_type": "embedding-transformer"} | more))
 
 
 def embedder(settings: EmbedSettings, **more: Any) -> Embedder:

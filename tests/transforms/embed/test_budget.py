@@ -90,7 +90,7 @@ def test_a_budget_of_tokens_is_kept_to_by_what_the_vendor_bills(bench):
 
 def test_all_steps_of_a_run_spend_from_one_budget():
     """Two steps with other settings and other models share the run's ledger."""
-    one_run = context(request_budget=12)
+    one_run = context(requests=12)
     with EndpointServer() as server:
         out = run(Embedder(settings_for(server), None, one_run), rows_of(100))
         other = settings_for(server, dimension=128)
@@ -106,7 +106,7 @@ def test_tries_count_and_none_goes_beyond_the_budget():
     """503 and 429 cost requests as good answers do."""
     for options in ({"fault": every(2, "503")}, {"quota": Quota(rate=50, burst=2, wish="exact")}):
         with EndpointServer(**options) as server:
-            engine = embedder(settings_for(server), request_budget=7)
+            engine = embedder(settings_for(server), requests=7)
             out = run(engine, rows_of(200))
             assert server.number == engine.counts.values["embed-requests"] == 7
         assert len(good(out)) == 10 * server.statuses[200]
@@ -115,7 +115,7 @@ def test_tries_count_and_none_goes_beyond_the_budget():
 
 def test_a_worker_process_spends_its_share():
     """Of four streams each process may spend a quarter."""
-    ledger = ledger_of(context(request_budget=10, token_budget=100, parallelism=4))
+    ledger = ledger_of(context(requests=10, tokens=100, parallelism=4))
     for _ in range(2):
         with ledger.book(10):
             pass

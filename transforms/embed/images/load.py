@@ -98,7 +98,7 @@ class ImageLoader:
                 timeout=spec.timeout,
                 most_bytes=self._most_bytes,
                 advice=self._advice,
-                connections=context.concurrent or context.in_flight(),
+                connections=context.shared.concurrent or context.in_flight(),
                 clock=clock,
             ),
         )
