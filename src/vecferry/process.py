@@ -6,8 +6,6 @@ from vecferry.run.scope import PROCESS as PROCESS
 from vecferry.run.scope import RunScope as RunScope
 from vecferry.run.scope import Scope as Scope
 from vecferry.run.scope import end_run as end_run
-from vecferry.run.scope import forget as forget
-from vecferry.run.scope import once as once
 from vecferry.run.scope import run_scope as run_scope
 from vecferry.run.state import GRACE_ROWS as GRACE_ROWS
 from vecferry.run.state import RunState as RunState

@@ -37,7 +37,7 @@ from vecferry.errors import (
     shorten,
 )
 from vecferry.pipelines.run.rejects import to_line
-from vecferry.process import GRACE_ROWS, RunState, forget, once, run_state
+from vecferry.process import run_state
 from vecferry.retry import Backoff, call_with_retries, parse_retry_after
 from vecferry.rows import (
     DELETE,
@@ -376,102 +376,6 @@ def test_other_errors_are_not_retried() -> None:
     with pytest.raises(TerminalError):
         call_with_retries(call, deadline=60, what="x")
     assert calls == [1]
-
-
-# --- process state -------------------------------------------------------------------------------
-
-
-def test_once_makes_one_for_all_threads() -> None:
-    """Threads that ask at the same time get the same object, made once."""
-    made: list[int] = []
-    barrier = threading.Barrier(8)
-    got: list[Any] = []
-
-    def make() -> object:
-        made.append(1)
-        time.sleep(0.02)  # long enough for the others to arrive
-        return object()
-
-    def ask() -> None:
-        barrier.wait()
-        got.append(once(("test", "threads"), make))
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert made == [1]
-    assert len(got) == 8
-    assert len({id(g) for g in got}) == 1
-
-
-def test_once_forgets_a_failure() -> None:
-    """A `make` that raises leaves nothing behind: the next caller makes it."""
-    with pytest.raises(ZeroDivisionError):
-        once(("test", "fails"), lambda: 1 // 0)
-    assert once(("test", "fails"), lambda: "made") == "made"
-
-
-def test_different_keys_do_not_wait_for_each_other() -> None:
-    """While one object is being made another one can be had."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow() -> str:
-        begun.set()
-        assert go_on.wait(60)
-        return "slow"
-
-    thread = threading.Thread(target=once, args=(("test", "slow"), slow))
-    thread.start()
-    assert begun.wait(60)
-    assert once(("test", "quick"), lambda: "quick") == "quick"
-    go_on.set()
-    thread.join()
-    assert once(("test", "slow"), lambda: "again") == "slow"
-
-
-def test_a_run_can_be_forgotten() -> None:
-    """What belongs to a run is given back, to be closed, and no longer found; others stay."""
-    run = uuid.uuid4().hex
-    once(("client", run, 1), lambda: "client")
-    once(("client", "other run", 1), lambda: "other")
-    assert forget(run) == ["client"]
-    assert forget(run) == []
-    assert once(("client", "other run", 1), lambda: "new") == "other"
-
-
-def test_rejects_beyond_the_limit_stop_the_run() -> None:
-    """The limit itself is allowed; one more ends the run 1,000 rows later, for its first cause."""
-    state = RunState(reject_limit=1)
-    state.reject("extract", "invalid-json")
-    assert not state.over_limit
-    state.reject("write", "too-long")
-    assert state.over_limit
-    assert [state.goes_on() for _ in range(GRACE_ROWS)] == [True] * (GRACE_ROWS - 1) + [False]
-    assert state.stop.is_set()
-    state.end("interrupted")
-    assert state.stopped_by == "errorLimit"
-    assert state.rejects() == {("extract", "invalid-json"): 1, ("write", "too-long"): 1}
-
-
-def test_a_run_without_a_limit_takes_any_number_of_rejects() -> None:
-    """No limit means unlimited, and counters add up."""
-    state = RunState()
-    for _ in range(1000):
-        state.reject("s", "r")
-    state.add({"rows-read": 3})
-    state.add({"rows-read": 4, "rows-written": 1})
-    assert not state.stop.is_set()
-    assert state.counts() == {"rows-read": 7, "rows-written": 1}
-
-
-def test_a_run_has_one_state_in_a_process() -> None:
-    """All steps of a run count into the same state, made with the limit of the first."""
-    run = uuid.uuid4().hex
-    assert run_state(run, 5) is run_state(run)
-    assert run_state(run).reject_limit == 5
-    assert run_state(uuid.uuid4().hex) is not run_state(run)
 
 
 # --- steps ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from apache_beam.transforms.window import FixedWindows, SlidingWindows, Timestam
 
 from tests.shared.contexts import step_context
 from vecferry.beam import OperatorTransform, ReaderTransform
-from vecferry.process import forget, run_state
+from vecferry.process import end_run, run_state
 from vecferry.rows import Change, Reject
 from vecferry.steps import Counts, Emitted, ReadOptions, RunContext, Size, Stamp, StepContext
 
@@ -184,7 +184,8 @@ def test_counters_reach_beam_and_the_state_of_the_run() -> None:
     state = run_state(own.run)
     assert state.counts() == {"rows-held": 3, "rows-rejected": 1}
     assert state.rejects() == {("Hold", "negative"): 1}
-    assert forget(own.run) == [state]
+    end_run(own.run)
+    assert run_state(own.run) is not state
 
 
 def test_rejects_beyond_the_limit_set_the_stop() -> None:

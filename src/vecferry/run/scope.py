@@ -84,20 +84,7 @@ def run_scope(run: str) -> RunScope:
     return _RUNS.get(run, lambda: RunScope(run))
 
 
-def once(key: Hashable, make: Callable[[], T]) -> T:
-    """The object made under `key` in this process; see `Scope.get`."""
-    return PROCESS.get(key, make)
-
-
-def forget(run: str) -> list[Any]:
-    """Forgets what belongs to `run`, and returns it, to be closed."""
-    scopes = _RUNS.take(lambda key: key == run)
-    made = [thing for scope in scopes for thing in scope.take()]
-    return made + PROCESS.take(lambda key: isinstance(key, tuple) and run in key)
-
-
 def end_run(run: str) -> None:
-    """Forgets the objects of `run` and closes clients, caches and files."""
-    for made in forget(run):
-        if isinstance(made, _Closable):
-            made.close()
+    """Forgets what belongs to `run` and closes what can be closed: clients, caches, files."""
+    for scope in _RUNS.take(lambda key: key == run):
+        scope.close()

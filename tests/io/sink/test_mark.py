@@ -264,8 +264,8 @@ def test_each_vector_column_has_the_maker_of_its_own_step(bench: Bench) -> None:
     bench.job["steps"].insert(3, second)
     resolved = read_and_resolve(bench.save(), data_sources=str(bench.folder / "sources.json"))
     assert resolved.makers() == {"vector": ONE, "second": OTHER}
-    assert context_of(resolved, resolved.writer, "run").makers == resolved.makers()
-    assert context_of(resolved, resolved.transformers[1], "run").makers == {}
+    assert context_of(resolved, resolved.writer, "run").write.makers == resolved.makers()
+    assert context_of(resolved, resolved.transformers[1], "run").write.makers == {}
 
 
 def marking(found: Any, job: Any, *, rows: bool = True, **more: Any) -> Marking:

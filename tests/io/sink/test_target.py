@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.shared.contexts import step_context
 from vecferry.errors import JobError, TransientError
 from vecferry.io.sink import AliasTarget, Record
 from vecferry.io.sink.mark import Mark
@@ -17,7 +18,7 @@ from vecferry.io.sink.target import make_writer, vector_field
 from vecferry.process import end_run
 from vecferry.rows import Change, Reject
 from vecferry.settings import Maker
-from vecferry.steps import StepContext, WriteOptions
+from vecferry.steps import StepContext
 
 ONE = Maker(provider="p", model="one", dimension=2)
 OTHER = Maker(provider="p", model="other", dimension=2)
@@ -152,9 +153,7 @@ def _end_runs() -> Iterator[None]:
 
 def target(depot: Depot, name: str = "s", maker: Maker = ONE, **more: Any) -> DepotTarget:
     """A target of a new run, whose vectors `maker` makes."""
-    context = StepContext(
-        step="W", step_type="depot", write=WriteOptions(makers={"vector": maker}, **more)
-    )
+    context = step_context("W", "depot", makers={"vector": maker}, **more)
     _runs.append(context.run)
     return DepotTarget(depot, name, context)
 
