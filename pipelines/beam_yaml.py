@@ -35,7 +35,7 @@ from vecferry.pipelines.beam_yaml_rows import (
 from vecferry.pipelines.job.datasources import DataSources, read_data_sources
 from vecferry.pipelines.job.placeholders import fill
 from vecferry.pipelines.job.problems import unknown_keys, validate
-from vecferry.pipelines.registry import Kind, default, kinds, load
+from vecferry.pipelines.registry import Kind, default, kinds, load, settings_of
 from vecferry.rows import Change, Reject
 from vecferry.settings import Settings, StepSettings
 from vecferry.steps import StepContext
@@ -158,7 +158,7 @@ def _step(name: str, kind: Kind) -> Callable[..., YamlStep]:
         file = filled.pop("data_sources", None)
         sources = read_data_sources(file, os.environ) if _names_one(filled, kind) else None
         connection, more = _connection(name, kind, filled, sources)
-        settings, wrong = validate(load(kind.settings), filled, name)
+        settings, wrong = validate(settings_of(kind), filled, name)
         if settings is None or problems or more or wrong:
             raise JobError(problems + more + wrong)
         for warning in unknown_keys(settings, name):

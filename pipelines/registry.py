@@ -12,11 +12,16 @@ import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vecferry.errors import JobError, near, redact
 from vecferry.kinds import Client, ConnectionType
 from vecferry.kinds import Kind as Kind
+
+if TYPE_CHECKING:
+    from vecferry.settings import Connection, StepSettings
+
+T = TypeVar("T")
 
 GROUP = "vecferry.connectors"
 """The group of entry points by which an installed package adds kinds."""
@@ -125,14 +130,6 @@ class Registry:
             if type_name in layer.connections:
                 return layer.connections[type_name]
         return self._installed().connections.get(type_name)
-
-    def connection_of(self, settings: object) -> ConnectionType | None:
-        """The type of data source that an object of settings belongs to; None if unknown."""
-        model = type(settings)
-        called = (
-            c for c in self.connections().values() if c.settings.endswith(f":{model.__name__}")
-        )
-        return next((c for c in called if load(c.settings) is model), None)
 
     def package_of(self, named: Kind | ConnectionType) -> Package | None:
         """The installed package that brings a kind; None for vecferry's own and registered ones."""
@@ -243,6 +240,29 @@ def load(name: str) -> Any:
             f"{name} can't be imported: {e}; correct the kind that names it, or install what "
             "the module needs"
         ) from e
+
+
+def settings_of(kind: Kind) -> type[StepSettings]:
+    """The class of what a job may say of a step. Raises JobError if it is not a `StepSettings`."""
+    from vecferry.settings import StepSettings
+
+    return _class_of(kind.settings, StepSettings)
+
+
+def connection_of(connection: ConnectionType) -> type[Connection]:
+    """The class of a type of data source. Raises JobError if it is not a `Connection`."""
+    from vecferry.settings import Connection
+
+    return _class_of(connection.settings, Connection)
+
+
+def _class_of(name: str, base: type[T]) -> type[T]:
+    found = load(name)
+    if isinstance(found, type) and issubclass(found, base):
+        return found
+    raise JobError(
+        f"{name} is not a {base.__name__}: let it inherit {base.__module__}.{base.__name__}"
+    )
 
 
 _default = Registry()

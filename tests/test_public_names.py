@@ -64,7 +64,7 @@ MODULES_IN_THE_OPEN = {
     "vecferry.pipelines.registry": {"Kind", "register", "register_connection", "kind_of", "load"},
     "vecferry.process": {"PROCESS"},
     "vecferry.rows": {"Change", "Reject", "INSERT", "UPDATE", "DELETE"},
-    "vecferry.settings": {"Settings", "StepSettings", "SecretText", "Maker"},
+    "vecferry.settings": {"Settings", "StepSettings", "Connection", "SecretText", "Maker"},
     "vecferry.steps": {
         "StepContext", "Counts", "Source", "Operator", "Transformer", "Target", "Plan", "Size"
     },

@@ -61,7 +61,7 @@ def _named(resolved: ResolvedJob) -> Iterator[Kind | ConnectionType]:
 
     for step in resolved.steps:
         yield step.kind
-        found = None if step.connection is None else default().connection_of(step.connection)
+        found = default().connection(step.connection.type) if step.connection else None
         if found is not None:
             yield found
 

@@ -12,7 +12,7 @@ from vecferry.errors import JobError, near
 from vecferry.pipelines.job.documents import parse_document
 from vecferry.pipelines.job.placeholders import fill, names_in
 from vecferry.pipelines.job.problems import unknown_keys, validate
-from vecferry.pipelines.registry import default, load
+from vecferry.pipelines.registry import connection_of, default
 from vecferry.settings import Connection
 
 
@@ -64,7 +64,7 @@ class DataSources:
                 f"{used_by}: data source {name!r} is of type {kind!r}; this step takes "
                 + " or ".join(allowed)
             )
-        settings, problems = validate(load(known.settings), entry, f"data source {name!r}")
+        settings, problems = validate(connection_of(known), entry, f"data source {name!r}")
         if settings is None:
             raise JobError(problems)
         return settings, unknown_keys(settings, f"data source {name!r}")

@@ -16,7 +16,7 @@ from vecferry.pipelines.job.documents import parse_document
 from vecferry.pipelines.job.model import Job, Step, read_raw, step_name, validated
 from vecferry.pipelines.job.placeholders import names_in
 from vecferry.pipelines.job.problems import unknown_keys, validate
-from vecferry.pipelines.registry import Kind, kind_of, load
+from vecferry.pipelines.registry import Kind, kind_of, load, settings_of
 from vecferry.secrets import referenced
 from vecferry.settings import Connection, Maker, StepSettings
 from vecferry.steps import (
@@ -198,7 +198,7 @@ def _problems_of_steps(filled: Any) -> list[str]:
         except JobError as e:
             problems.append(f"steps[{i}].{e.problems[0]}")
         else:
-            problems += validate(load(kind.settings), parameter, f"steps[{i}].parameter")[1]
+            problems += validate(settings_of(kind), parameter, f"steps[{i}].parameter")[1]
     return problems
 
 
@@ -213,8 +213,7 @@ def _resolve_step(
     if kind.role != step.role:
         raise JobError(f"{path}.category is {step.category!r}: {kind.step_type} is a {kind.role}")
     parameter = {**step.parameter, **_job_wide(job, kind)}
-    model: type[StepSettings] = load(kind.settings)
-    settings, problems = validate(model, parameter, f"{path}.parameter")
+    settings, problems = validate(settings_of(kind), parameter, f"{path}.parameter")
     connection: Connection | None = None
     warnings: list[str] = []
     # A reader of tables may have it deeper down, or bring a connection of its own.

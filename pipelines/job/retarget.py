@@ -14,7 +14,7 @@ from vecferry.errors import JobError
 from vecferry.pipelines.job.model import Job
 from vecferry.pipelines.job.problems import validate
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep
-from vecferry.pipelines.registry import load
+from vecferry.pipelines.registry import settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class TargetOptions:
             raise JobError(f"--into {name}: this is the {key} of the job itself: name a new one")
         parameter = {**job.steps[writer.index].parameter, **changes}
         path = f"--into {name}: steps[{writer.index}].parameter"
-        settings, problems = validate(load(writer.kind.settings), parameter, path)
+        settings, problems = validate(settings_of(writer.kind), parameter, path)
         if settings is None:
             raise JobError(problems)
         return dataclasses.replace(writer, settings=settings), own

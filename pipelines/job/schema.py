@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from vecferry.pipelines.job.model import Job
-from vecferry.pipelines.registry import kinds, load
+from vecferry.pipelines.registry import kinds, settings_of
 
 _AS_TEXT = {"type": "string", "pattern": r"^\s*-?[\d.]+\s*$|\$\{.+\}"}
 _FLAG_AS_TEXT = {"type": "string", "pattern": r"^([Tt]rue|[Ff]alse|TRUE|FALSE)$|\$\{.+\}"}
@@ -20,7 +20,7 @@ _PLACEHOLDER = {"type": "string", "pattern": r"\$\{.+\}"}
 def job_schema() -> dict[str, Any]:
     """The schema of a job, with the parameters of each stepType (JSON Schema 2020-12)."""
     by_type = {
-        name: {kind.role: load(kind.settings) for kind in found} for name, found in kinds().items()
+        name: {kind.role: settings_of(kind) for kind in found} for name, found in kinds().items()
     }
     known = dict.fromkeys(model for roles in by_type.values() for model in roles.values())
     models = [(Job, "validation"), *((model, "validation") for model in known)]

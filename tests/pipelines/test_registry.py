@@ -237,6 +237,15 @@ def test_a_class_that_can_not_be_imported_is_told(
     assert "correct the kind that names it" in str(raised.value)
 
 
+def test_settings_of_another_kind_are_told() -> None:
+    """With the base that they lack."""
+    kind = Kind("lines", "reader", "vecferry.settings:Settings")
+    with pytest.raises(JobError, match=r"let it inherit vecferry\.settings\.StepSettings"):
+        registry.settings_of(kind)
+    with pytest.raises(JobError, match=r"let it inherit vecferry\.settings\.Connection"):
+        registry.connection_of(ConnectionType("lake", "vecferry.kinds:Kind"))
+
+
 def test_a_kind_that_is_written_wrongly_is_refused_at_once() -> None:
     """With what to write instead."""
     with pytest.raises(ValueError, match="role is 'source'; use one of reader, transformer"):

@@ -9,7 +9,6 @@ The modules, in the order of a row's way:
 - `caller`: one batch to one endpoint
 - `messages`: what threads tell the engine
 - `pace`: the quotas of a service
-- `budget`: what a run may spend
 - `shared`: what all bundles of a run share
 - `estimate`: what stands in for the engine before a run
 - `endpoints`: the services and models

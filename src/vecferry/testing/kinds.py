@@ -14,7 +14,7 @@ import sys
 import apache_beam as beam
 
 from vecferry.kinds import ConnectionType, Kind, Role
-from vecferry.settings import Settings, StepSettings
+from vecferry.settings import Connection, StepSettings
 from vecferry.steps import Source, Target, Transformer
 
 _LOGIC: dict[Role, type] = {"reader": Source, "transformer": Transformer, "writer": Target}
@@ -64,13 +64,13 @@ class KindContract:
             assert issubclass(transform, beam.PTransform), kind
             assert "settings" in inspect.signature(transform).parameters, kind
 
-    def test_a_data_source_has_a_type(self) -> None:
-        """As the file of data sources writes `type`, its settings must know that key."""
+    def test_a_data_source_has_its_type(self) -> None:
+        """Its settings are a `Connection`, and `type` is the name that the kind gives."""
         for connection in self.connections:
             settings = named(connection.settings)
             assert isinstance(settings, type), connection
-            assert issubclass(settings, Settings), connection
-            assert "type" in settings.model_fields, connection
+            assert issubclass(settings, Connection), connection
+            assert settings.model_fields["type"].default == connection.type_name, connection
 
     def test_checking_a_job_imports_no_beam_and_no_client(self) -> None:
         """All settings are imported in a new process; nothing heavy comes with them."""
