@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.metadata
 import re
 import subprocess
 import sys
@@ -212,10 +211,34 @@ def test_the_public_functions_ask_the_default_registry() -> None:
     assert "lines" not in registry.kinds()
 
 
-def test_entry_points_are_asked_of_the_installed_packages() -> None:
-    """In the group `vecferry.connectors`; none of ours is among them."""
-    points = importlib.metadata.entry_points(group=registry.GROUP)
-    assert [p for p in points if p.value.startswith("vecferry.")] == []
+def test_entry_points_are_those_of_installed_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the group of connectors, as an installer leaves them; a broken one harms nobody."""
+    for name, module in (("acme-lines", "acme_lines_kind"), ("acme-broken", "acme_broken_kind")):
+        info = tmp_path / f"{name.replace('-', '_')}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {module}\n")
+    (tmp_path / "acme_lines_kind.py").write_text(
+        "from vecferry.kinds import Kind\nKINDS = (Kind('lines', 'reader', 'acme_lines:Settings'),)"
+    )
+    (tmp_path / "acme_broken_kind.py").write_text("import no_such_client")
+    monkeypatch.syspath_prepend(tmp_path)
+    known = Registry()
+    assert known.kind_of("file", "reader").step_type == "file"
+    assert str(known.package_of(known.kind_of("lines", "reader"))) == "acme-lines 1.2"
+    with pytest.raises(JobError, match=r"'acme-broken' of acme-broken 1\.2 can't be loaded"):
+        known.kind_of("broken")
+
+
+def test_a_kind_imports_nothing_else() -> None:
+    """What each `kind.py` needs is `vecferry.kinds`, so that asking for kinds costs nothing."""
+    paths = [*(ROOT / "io").glob("*/kind.py"), *(ROOT / "transforms").glob("*/kind.py")]
+    nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
+    modules = {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert modules == {"__future__", "vecferry.kinds"}
+    assert [node for node in nodes if isinstance(node, ast.Import)] == []
 
 
 @pytest.mark.parametrize(
