@@ -106,8 +106,8 @@ class Ledger:
 class Booking:
     """A request that was booked; a context manager around the call.
 
-    `tokens` is the estimate, until the vendor's own number replaces it. `place` is the number of
-    requests under way in this process as this request began, itself included.
+    `tokens` is the estimate, and `billed` the vendor's own number once it is known. `place` is the
+    number of requests of this process that were under way as this one began, itself included.
     """
 
     __slots__ = ("_charge_of", "_ledger", "billed", "place", "tokens")

@@ -207,8 +207,8 @@ class Caller:
     def _require_size(self, fault: BadResponseError, count: int) -> None:
         """Raises FatalError if the model gives vectors of another size than the step wants.
 
-        One answer does not show this: a model that gives the right size may answer wrongly now and
-        then, and its first answers may come in any order. The same request is asked for twice.
+        One answer does not show this. A model that gives the right size may answer wrongly now and
+        then, and several answers come in any order. So the same batch is asked for twice.
         """
         if not isinstance(fault, DimensionError):
             return
@@ -242,7 +242,7 @@ class Caller:
             raise TransientError(f"{self._what}: the bundle ended while its requests were waiting")
 
     def _give_up_throttled(self, first: float, e: ThrottledError) -> None:
-        """A quota is no outage: only where nothing at all passes any more, the deadline counts."""
+        """A quota is not an outage: the deadline counts from the last request that passed."""
         since = max(first, self._pacer.last_success or first)
         if self._deadline is None:
             return

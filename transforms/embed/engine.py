@@ -2,8 +2,8 @@
 
 Inputs are packed over rows into full batches and carried to the endpoint by several threads. What
 comes back is taken up on the bundle's own thread, which also counts. While all requests are under
-way as many batches again stand ready, so that the endpoint is never kept waiting by a slow sink;
-then `process` waits, which holds the reader back.
+way, as many batches again stand ready, so that a slow sink never keeps the endpoint waiting. Then
+`process` waits, which holds the reader back.
 
 Apart from `transform` because the engine knows nothing of Beam, and runs without it.
 """
@@ -280,7 +280,7 @@ class Embedder(Transformer):
         what = self._settings.input_type_of(name)
         return self._context.reject(
             f"empty-{what}",
-            f"there is no {what} for {name!r}, every source column is null or empty: "
+            f"the {what} for {name!r} is empty, as every source column is null or empty: "
             "skipEmptyValue lets such rows pass without a vector",
             row=row.change,
         )

@@ -41,7 +41,7 @@ class InputCounter:
         except TerminalError as e:
             return Reject("", "", e.reason, str(e), row=change)
         if not (all(inputs) or self._may_be_empty):
-            return Reject("", "", "empty-text", "there is no text", row=change)
+            return Reject("", "", "empty-text", "the text is empty", row=change)
         for one in filter(None, inputs):
             if isinstance(one, str):
                 self._count(one)

@@ -1,7 +1,7 @@
 """What threads tell the engine: each message says itself what the engine is to do.
 
 The engine takes messages from one queue, on the bundle's thread. Batches come from the threads of
-the outbox, images from those of `images`, and vectors of inputs from other bundles of the process
+the outbox, and images from those of `images`. Single vectors come from other bundles of the process
 or from the vector cache.
 
 Apart from `engine` because the outbox and what bundles share post messages without knowing it.

@@ -190,7 +190,8 @@ class Outbox:
     def landed(self, content: Content, vector: Vector | None) -> Waiting:
         """The rows that wait for a vector which came from elsewhere.
 
-        With None there are no rows: another bundle failed to get the vector, and this one tries.
+        If `vector` is None, another bundle failed to get it. Then this bundle sends the input, and
+        its rows go on waiting.
         """
         self._elsewhere -= 1
         one = self._waiting[content]
@@ -277,7 +278,7 @@ class Outbox:
             self._under_way += 1
             try:
                 self._pool.put(inputs[at : at + queue.most])
-            except BaseException:  # there is no thread to be had; others may wait for these
+            except BaseException:  # the process may not start a thread; others may wait for these
                 self._land(inputs[at:], None)
                 raise
 

@@ -1,10 +1,10 @@
 """How fast a process may ask: the quotas that a job names, and what the server's 429s teach.
 
-A job may know its quota (`requestsPerMinute`, `tokensPerMinute`): then requests are spaced evenly
-from the first one. Where it does not, nothing is held back until the server answers 429, but that
-the first requests begin a few at a time, one more for each that passes. From the first 429 on the
-rate is that of the requests which passed, and follows the quota by multiplicative decrease and
-additive increase: back to the rate that failed within `RETURN_SECONDS`, slowly past it.
+If a job names its quota (`requestsPerMinute`, `tokensPerMinute`), requests are spaced evenly from
+the first one. Otherwise the first requests begin a few at a time, one more for each that passes.
+Then nothing is held back until the server answers 429. From then on the rate is that of the
+requests that passed. It follows the quota by multiplicative decrease and additive increase. Within
+`RETURN_SECONDS` it returns to the rate that failed, and goes slowly past it.
 """
 
 from __future__ import annotations

@@ -57,10 +57,10 @@ def input_maker(
 def text_maker(column: EmbeddingColumn, settings: EmbedSettings) -> Callable[[dict[str, Any]], str]:
     """A function from a row to its text, empty where the row has none.
 
-    A part that is null is left out, with `nullAsEmptyString` it is an empty part; empty parts stay
-    between their delimiters unless `skipEmptyValue`. A text of nothing but empty parts is empty,
-    whatever delimiters and names would stand in it. Raises `TerminalError` for a row without the
-    column or with a value that is no text.
+    A part that is null is left out; with `nullAsEmptyString` it is an empty part. Empty parts stay
+    between their delimiters unless `skipEmptyValue` is set. A text of nothing but empty parts is
+    empty, whatever delimiters and names would stand in it. Raises `TerminalError` for a row without
+    the column, or with a value of which text can't be made.
     """
     names = column.source_column_names
     delimiter, skip = settings.append_delimiter, settings.skip_empty_value

@@ -165,7 +165,7 @@ class JsonExtractor(Transformer):
 
 
 def parse(value: Any) -> Any:
-    """The document that a source column holds; None where it is no JSON, null or absent."""
+    """The document that a source column holds; None if it is not JSON, null or absent."""
     if isinstance(value, TEXT):
         try:
             return orjson.loads(value)
@@ -212,7 +212,7 @@ def _why_not_found(document: Any, column: JsonColumn) -> tuple[str, str]:
     if found[0] is None:
         return "null-value", f"{where} is null"
     kind = type(found[0]).__name__
-    return "wrong-type", f"{where} is no {column.type}: {_begin(found[0])} ({kind})"
+    return "wrong-type", f"{where} is not a {column.type}: {_begin(found[0])} ({kind})"
 
 
 def _begin(value: Any) -> str:

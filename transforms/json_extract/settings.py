@@ -56,7 +56,7 @@ def compile_path(path: str) -> Any:
         # The library gives -1 for the end of the path.
         where = f"character {index + 1}" if index >= 0 else "its end"
         raise ValueError(
-            f"jsonPath {path!r} is no JSONPath: {e.message} at {where}; "
+            f"jsonPath {path!r} is not a JSONPath: {e.message} at {where}; "
             "write it as in '$.a.b[0]', \"$['a b']\" or '$.items[*].name' (RFC 9535)"
         ) from None
 
@@ -73,7 +73,7 @@ def _one_of(kind: str, known: tuple[str, ...]) -> BeforeValidator:
         folded = value.strip().upper() if isinstance(value, str) else value
         if folded not in known:
             raise ValueError(
-                f"{value!r} is no {kind}: take one of {', '.join(known)}{near(str(value), known)}"
+                f"{value!r} is not {kind}: take one of {', '.join(known)}{near(str(value), known)}"
             )
         return folded
 
@@ -89,16 +89,16 @@ class JsonColumn(Settings):
       json_path: where the value is, ``$`` being the whole document.
       type: what the value becomes: `str`, `int` of 64 bits, `float`, `bool`, an aware `datetime`
         in UTC, or for JSON a dict, list or scalar.
-      null_or_invalid_data_action: what happens to the row when the value is missing, null or of
-        another type: it is rejected, gets a null, or is dropped and counted.
+      null_or_invalid_data_action: whether the row is rejected, gets a null, or is dropped and
+        counted, if the value is missing, null or of another type.
     """
 
     name: str = Field(min_length=1)
     from_column: str = Field(min_length=1)
     json_path: str
-    type: Annotated[JsonType, _one_of("type", get_args(JsonType))] = "STRING"
+    type: Annotated[JsonType, _one_of("a type", get_args(JsonType))] = "STRING"
     null_or_invalid_data_action: Annotated[
-        InvalidDataAction, _one_of("action", get_args(InvalidDataAction))
+        InvalidDataAction, _one_of("an action", get_args(InvalidDataAction))
     ] = "DIRTY_DATA"
 
     @field_validator("json_path")

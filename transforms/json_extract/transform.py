@@ -16,7 +16,7 @@ from vecferry.transforms.json_extract.settings import JsonExtractSettings
 class ExtractJson(OperatorTransform):
     """Adds columns taken out of JSON texts by JSONPath.
 
-    Takes dicts; ``result.rows`` has copies of them with the new columns, ``result.rejected`` a
+    Takes dicts; ``result.rows`` has copies of them with the new columns. ``result.rejected`` has a
     `Reject` for each row that lacks a value or has one of another type. Works in any window.
     """
 
@@ -27,7 +27,7 @@ class ExtractJson(OperatorTransform):
 
     def __post_init__(self) -> None:
         # A row leaves in the call that brought it, so Beam itself gives it the right timestamp and
-        # windows, and asking for them, which costs 4 µs a row, can be spared.
+        # windows. To ask for them would cost 4 µs a row.
         context = self.context or StepContext(step=self.verb, step_type=self.step_type)
         self.context = dataclasses.replace(context, stamped=False)
 

@@ -1,7 +1,7 @@
 """From a value found in a JSON document to a value of a declared type.
 
-Each function gives None for what does not fit: JSON's own null never reaches it, so that None is
-free to say so, and a row of good data pays for no exception.
+Each function gives None for what does not fit, so that a row of good data pays for no exception.
+JSON's own null never reaches a function.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ EXACT = 2**53
 def to_string(value: Any) -> str | None:
     """Text as it is, all else as compact JSON text.
 
-    A number that 64 bits don't hold is refused: the parser has rounded it, and a long id that
-    comes out as ``1.2345678901234568e+29`` is no id.
+    A number that 64 bits don't hold is refused, because the parser has rounded it. A long id would
+    come out as ``1.2345678901234568e+29``.
     """
     if isinstance(value, str):
         return value

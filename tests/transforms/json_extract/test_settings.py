@@ -58,9 +58,9 @@ def test_a_source_column_is_an_input_once() -> None:
     [
         ({"type": "STRIN"}, ["'STRIN'", "STRING, LONG", "did you mean 'STRING'"]),
         ({"nullOrInvalidDataAction": "DROP"}, ["'DROP'", "SET_NULL", "DROP_ROW"]),
-        ({"type": 7}, ["7 is no type"]),
-        ({"jsonPath": "$.a[?(@.b"}, ["$.a[?(@.b", "no JSONPath", "character 6"]),
-        ({"jsonPath": "$.a[*"}, ["no JSONPath", "its end"]),
+        ({"type": 7}, ["7 is not a type"]),
+        ({"jsonPath": "$.a[?(@.b"}, ["$.a[?(@.b", "not a JSONPath", "character 6"]),
+        ({"jsonPath": "$.a[*"}, ["not a JSONPath", "its end"]),
         ({"jsonPath": "$.a y"}, ["'$.a y'", "'y'", "character 5"]),
         ({"jsonPath": "$.a[99999999999999999999]"}, ["out of range", "character 5"]),
         ({"jsonPath": "text"}, ["must begin with '$'", "'$.text'"]),

@@ -1,9 +1,9 @@
 """A cache that keeps what is used most often, within a budget of bytes.
 
-Least frequently used, exactly: each entry is evicted in the order of its use count, and among
-equal counts the one that has not been used for longest goes first. Reading, storing and evicting
-take the same time whatever the number of entries: entries of one count stand together in the order
-of their last use, and the groups form a list in the order of their counts.
+Least frequently used, exactly: the entry with the lowest use count is evicted first. Of equal
+counts it is the one whose last use is the oldest. Reading, storing and evicting take the same time
+whatever the number of entries. Entries of one count stand together in the order of their last
+use, and the groups form a list in the order of their counts.
 """
 
 from __future__ import annotations

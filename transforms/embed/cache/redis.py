@@ -1,8 +1,8 @@
 """A vector cache in Redis, shared by workers on many machines.
 
 Each value is a string under `PREFIX` and its key in hexadecimal. For each size of values a sorted
-set says on which day each was last used: it bounds the cache, gives its size without looking at
-the values, and tells what to remove. Values have no time to live.
+set says on which day each was last used. The sets bound the cache: they give its size without a
+look at the values, and tell what to remove. Values have no time to live.
 """
 
 from __future__ import annotations

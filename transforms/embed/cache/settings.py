@@ -63,11 +63,11 @@ def _redis_fault(uri: str) -> str | None:
     try:
         port = parts.port
     except ValueError:
-        return "has a port that is no number from 1 to 65535"
+        return "has a port that is not a number from 1 to 65535"
     if not parts.hostname or port == 0:
         return "names no host"
     if not re.fullmatch(r"(/\d*)?", parts.path):
-        return "has something after the host that is no number of a database"
+        return "has something after the host that is not the number of a database"
     options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
     if options - set(TLS_OPTIONS if parts.scheme == "rediss" else ()):
         return f"has an option that is not known; a rediss URI may have {', '.join(TLS_OPTIONS)}"

@@ -140,10 +140,10 @@ class SqliteBackend:
             while not folder.exists():
                 folder = folder.parent
             if not (folder.is_dir() and os.access(folder, os.W_OK)):
-                raise StoreError(f"{folder} is no folder that can be written to")
+                raise StoreError(f"{folder} is not a folder that can be written to")
             raise MissingError("this file does not exist")
         if not os.access(self.path, os.R_OK | os.W_OK) or not self.path.is_file():
-            raise StoreError("is no file that can be read and written: check its rights")
+            raise StoreError("is not a file that can be read and written: check its rights")
         db = self._connect("rw")
         try:
             with self._faults():
@@ -227,14 +227,14 @@ class SqliteBackend:
 
 
 def _require_cache(path: Path) -> None:
-    """Raises StoreError for a file that is no cache by content nor by name: it is somebody's."""
+    """Raises StoreError for a file that is not a cache, neither by content nor by name."""
     if path.suffix.lower() in _SUFFIXES or not path.is_file():
         return
     with path.open("rb") as file:
         begin = file.read(len(_MAGIC))
     if begin and begin != _MAGIC:
         raise StoreError(
-            "is no SQLite file, so it is left alone: name another file, one that ends in .db",
+            "is not a SQLite file, so it is left alone: name another file, one that ends in .db",
             final=True,
         )
 

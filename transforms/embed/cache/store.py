@@ -1,4 +1,7 @@
-"""A thread that puts vectors into a cache, so that who fetched them can go on at once."""
+"""The vector cache as a run uses it, over the place that keeps its values.
+
+A thread puts vectors into it, so that whoever fetched them can go on at once.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class StoreError(Exception):
 
 
 class MissingError(StoreError):
-    """There is no vector cache at this place yet."""
+    """The place has no vector cache yet."""
 
 
 class DamagedError(StoreError):
@@ -90,8 +93,8 @@ def day_text(day: int | float | None) -> str | None:
 def open_backend(uri: str, *, create: bool) -> Backend:
     """The place at a vector cache's URI; StoreError where it can't be used.
 
-    Without `create` nothing is made: MissingError, where there is no file yet. JobError where the
-    client that is needed isn't installed.
+    Without `create` nothing is made, and a file that does not exist is a MissingError. Raises
+    JobError if the client that is needed isn't installed.
     """
     if uri.startswith("sqlite:"):
         from vecferry.transforms.embed.cache.sqlite import SqliteBackend

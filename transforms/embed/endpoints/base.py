@@ -30,8 +30,8 @@ Vector = npt.NDArray[np.float32]
 class Image:
     """An image on its way to an endpoint; equal to every other of the same `key`.
 
-    `key` is 20 bytes, made of the content as it was found and of the pixel bound; `data` is what is
-    sent, of the format `kind` (jpeg, png, …); `tokens` is about what it costs.
+    `key` is 20 bytes, made of the content as it was found and of the pixel bound. `data` is what is
+    sent, of the format `kind` (jpeg, png, …). `tokens` is about what the image costs.
     """
 
     __slots__ = ("data", "key", "kind", "scaled", "tokens")

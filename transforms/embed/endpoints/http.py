@@ -59,9 +59,9 @@ class Http(Protocol):
     def send(self, body: bytes) -> HttpAnswer:
         """The answer to a request with this body.
 
-        Raises an OSError for everything that is not an answer: TimeoutError past the deadline,
-        ssl.SSLCertVerificationError for a certificate that is not trusted, HttpError for an answer
-        that is past the bounds or broken.
+        Raises an OSError for everything that is not an answer: a TimeoutError past the deadline, an
+        ssl.SSLCertVerificationError if a certificate is not trusted. An answer that is broken or
+        past the bounds is an HttpError.
         """
 
     def reach(self) -> None:

@@ -63,8 +63,8 @@ def _load() -> tuple[Any, Any]:
         raise ModuleNotFoundError(
             "modelProvider local needs wordllama: pip install 'vecferry[local]'"
         ) from e
-    # A tokenizer's threads gain nothing on batches of this size, and leave 170 bytes a row behind
-    # in malloc's arenas: 140 MB after a million rows.
+    # A tokenizer's threads gain nothing on batches of this size. They leave 170 bytes a row behind
+    # in malloc's arenas, which is 140 MB after a million rows.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Its import sets up the root logger, which is the program's own business.
     root.handlers[:] = handlers

@@ -163,7 +163,7 @@ def _authorities() -> ssl.SSLContext:
                 return ssl.create_default_context(cafile=bundle)
             except OSError as e:
                 raise JobError(
-                    f"{name} names {bundle}, which is no file of certificates ({e}): "
+                    f"{name} names {bundle}, which is not a file of certificates ({e}): "
                     "mend or unset it"
                 ) from e
     return ssl.create_default_context()
@@ -263,7 +263,7 @@ def _unzip(data: bytes | bytearray) -> bytes:
     try:
         plain = unzip.decompress(data, MAX_BODY)
     except zlib.error as e:
-        raise HttpError(f"the answer is no gzip: {e}") from e
+        raise HttpError(f"the answer is not gzip: {e}") from e
     if not unzip.eof:
         raise HttpError("the gzipped answer is cut short or too large")
     return plain

@@ -59,10 +59,10 @@ def checked_addresses(host: str, port: int) -> list[str]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as e:
         if e.errno in _NO_NAME:
-            raise UnknownHostError(f"there is no host {host!r}") from e
+            raise UnknownHostError(f"host {host!r} does not exist") from e
         raise TransientError(f"host {host!r} can't be looked up: {e.strerror}") from e
     except UnicodeError as e:
-        raise TerminalError(f"{shorten(host, 60)!r} is no name of a host", "bad-image") from e
+        raise TerminalError(f"{shorten(host, 60)!r} is not the name of a host", "bad-image") from e
     addresses = list(dict.fromkeys(str(answer[4][0]) for answer in found))
     inside = [address for address in addresses if not is_public(address)]
     if inside:

@@ -71,8 +71,8 @@ def shown_url(url: str) -> str:
 def source_of(value: str | bytes, *, paths: bool) -> ImageSource:
     """What a value of an image column means; raises TerminalError where it means nothing.
 
-    Text is a ``data:`` URI, an http(s) URL, base64 of an image (it begins as one does), or, where
-    `paths` tells that there is a data source, a path in it.
+    Text is a ``data:`` URI, an http(s) URL, or base64 of an image, which begins as an image does.
+    If `paths` is set, the step has a data source, and any other text is a path in it.
     """
     if type(value) is bytes:
         return ImageSource("content", value)
@@ -95,7 +95,7 @@ def source_of(value: str | bytes, *, paths: bool) -> ImageSource:
         )
     raise TerminalError(
         f"{shorten(value, 60)!r} is neither base64 of an image, nor a data: URI, nor an http(s) "
-        "URL; if it is a path, name its data source in imageDatasource",
+        "URL; for a path, name its data source in imageDatasource",
         "bad-image",
     )
 
@@ -111,7 +111,7 @@ def source_maker(name: str, *, paths: bool) -> Callable[[dict[str, Any]], Any]:
 
     The function gives "" where the row has none.
 
-    Raises `TerminalError` for a row without the column, or with a value that is no image.
+    Raises `TerminalError` for a row without the column, or with a value that is not an image.
     """
 
     def source(row: dict[str, Any]) -> Any:
@@ -125,8 +125,8 @@ def source_maker(name: str, *, paths: bool) -> Callable[[dict[str, Any]], Any]:
             return ""
         if not isinstance(value, str | bytes):
             raise TerminalError(
-                f"column {name!r} holds a {type(value).__name__}, which is no image: give bytes, "
-                "base64, a data: URI, an http(s) URL or a path",
+                f"column {name!r} holds a {type(value).__name__}, which is not an image: give "
+                "bytes, base64, a data: URI, an http(s) URL or a path",
                 "bad-image",
             )
         return source_of(value, paths=paths)
@@ -149,7 +149,7 @@ def content_of(source: ImageSource) -> bytes:
     try:
         return _from_base64(text.encode() if source.kind == "base64" else content)
     except ValueError as e:
-        raise TerminalError(f"the image is no valid base64: {e}", "bad-image") from e
+        raise TerminalError(f"the image is not valid base64: {e}", "bad-image") from e
 
 
 def kind_of(content: bytes) -> str | None:

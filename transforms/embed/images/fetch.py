@@ -1,7 +1,7 @@
 """Images from http(s) URLs: where a URL may lead, and what becomes of a server that fails.
 
-A URL comes from a row, so it is not trusted: its address is looked up once, each answer is checked,
-and the connection goes to an address that was checked; a redirect is another URL that is checked
+A URL comes from a row, so it is not trusted. Its address is looked up once, each answer is checked,
+and the connection goes to an address that was checked. A redirect is another URL, and is checked
 the same way. TLS is verified against the URL's host name.
 
 Apart from `load` because it knows URLs only, and none of the other places of images.
@@ -133,7 +133,7 @@ class Fetcher:
     def _require_trusted(self, url: str) -> None:
         parts = _PARTS.fullmatch(url)
         if parts is None:
-            text = f"a redirect to {shown_url(url)} is not followed: it is no http(s) URL"
+            text = f"a redirect to {shown_url(url)} is not followed: it is not an http(s) URL"
             raise TerminalError(text, "image-refused")
         if self._patterns is None:
             return
@@ -158,7 +158,7 @@ class Fetcher:
                 url, stream=True, allow_redirects=False, timeout=seconds, proxies=proxies
             )
         except (ValueError, urllib3.exceptions.LocationValueError) as e:  # InvalidURL is one, too
-            text = f"{shown_url(url)} is no URL that can be fetched: {type(e).__name__}"
+            text = f"{shown_url(url)} is not a URL that can be fetched: {type(e).__name__}"
             raise TerminalError(text, "bad-image") from e
 
     def _body(self, url: str, response: requests.Response, deadline: float, hold: Hold) -> bytes:

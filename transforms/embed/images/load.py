@@ -205,7 +205,7 @@ class ImageLoader:
         return content
 
     def _no_file(self) -> str:
-        return "there is no such file in the data source that imageDatasource names"
+        return "the data source that imageDatasource names has no such file"
 
 
 @contextmanager

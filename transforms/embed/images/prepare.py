@@ -74,14 +74,15 @@ def prepare(key: bytes, content: bytes, rules: ImageRules) -> Image:
     """The image to be sent for `content`; TerminalError with the reason where there is none.
 
     It is the content itself, unless `most_pixels` is set and the image has more pixels, more bytes
-    or another format than the model takes: then it is scaled down and encoded anew, upright.
+    or another format than the model takes. Then it is scaled down and encoded anew, upright.
     """
     if not content:
         raise TerminalError("the image is empty: it has no bytes", "empty-image")
     kind = kind_of(content)
     if kind is None:
         raise TerminalError(
-            f"this is no image that is known: it begins {shorten(content[:24], 60)}", "bad-image"
+            f"this is not an image of a known format: it begins {shorten(content[:24], 60)}",
+            "bad-image",
         )
     changes = rules.most_pixels is not None
     if not changes:

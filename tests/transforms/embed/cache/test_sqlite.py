@@ -58,7 +58,7 @@ def test_a_file_that_is_no_cache_by_content_nor_by_name_is_left_alone(tmp_path: 
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"id": 1}')
     store = store_at(f"sqlite:///{path}")
-    with pytest.raises(JobError, match="is no SQLite file, so it is left alone"):
+    with pytest.raises(JobError, match="is not a SQLite file, so it is left alone"):
         store.check()
     assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
     assert path.read_bytes() == b'{"id": 1}'
@@ -140,9 +140,9 @@ def test_somebody_elses_database_is_refused_and_left_alone(
 def test_what_cannot_be_a_file_is_told_before_the_run(tmp_path: Path) -> None:
     """A folder, and a place under a file."""
     (tmp_path / "file").write_text("x")
-    with pytest.raises(JobError, match="no file that can be read and written"):
+    with pytest.raises(JobError, match="not a file that can be read and written"):
         store_at(f"sqlite:///{tmp_path}").check()
-    with pytest.raises(JobError, match="no folder that can be written to"):
+    with pytest.raises(JobError, match="not a folder that can be written to"):
         store_at(f"sqlite:///{tmp_path}/file/cache.db").check()
 
 
@@ -202,16 +202,16 @@ def test_a_pruned_file_gives_its_room_back(place: SqlitePlace) -> None:
         ("sqlite://h/x", "names no file"),
         ("sqlite:///", "names no file"),
         ("redis://", "names no host"),
-        ("redis://h/x", "no number of a database"),
-        ("redis://h:port/0", "no number from 1 to 65535"),
-        ("redis://h:99999/0", "no number from 1 to 65535"),
+        ("redis://h/x", "not the number of a database"),
+        ("redis://h:port/0", "not a number from 1 to 65535"),
+        ("redis://h:99999/0", "not a number from 1 to 65535"),
         ("redis://h/0?decode_responses=true", "option that is not known"),
         ("rediss://h/0?ssl_cert_reqs=none", "option that is not known"),
         ("reddis://:hunter22@h/0", "is not one that can be used"),
         ("redis://:hunter/22@h/0", "has one of / ? # in its password"),
         ("redis://:hunter?22@h/0", "has one of / ? # in its password"),
         ("redis://:hunter#22@h/0", "has one of / ? # in its password"),
-        ("redis://:hunter22@h@i/x", "no number of a database"),
+        ("redis://:hunter22@h@i/x", "not the number of a database"),
         ("redis://h/0?password=hunter22", "option that is not known"),
     ],
 )

@@ -41,6 +41,7 @@ def test_head_and_body_go_out_in_one_piece() -> None:
 
         client._idle.append(Watched())  # type: ignore[arg-type]
         client.send(b"{}")
+        connection.close()
         assert len(sent) == 1
         assert sent[0].endswith(b"\r\n\r\n{}")
 
