@@ -189,7 +189,8 @@ def _of_texts(tree: ast.Module, known: dict[int, ast.Constant]) -> Iterator[Pass
         else:
             continue
         if text.count(" ") >= 3 and not _NO_PROSE.search(text):
-            yield from (Passage(node.lineno, part) for part in text.splitlines())
+            parts_of_error = re.split(r"; |\n", text)  # what is wrong; what to do
+            yield from (Passage(node.lineno, part) for part in parts_of_error)
 
 
 def passages_of_code(source: str) -> Iterator[Passage]:

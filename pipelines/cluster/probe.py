@@ -33,9 +33,9 @@ def probe(where: RunnerConfig, name: str, needs: dict[str, Any]) -> None:
     thread.join(SECONDS)
     if thread.is_alive():
         raise JobError(
-            f"no worker answered within {SECONDS:.0f} s{_ended(where, name, found)}: look at the "
-            "log of the pool that --environment_config names; its Python must have apache-beam, "
-            "and it must be started as vecferry-worker --pool PORT, or as Beam's own with "
+            f"no worker answered within {SECONDS:.0f} s{_ended(where, name, found)}; look at the "
+            "log of the pool that --environment_config names. Its Python must have apache-beam. "
+            "The pool must be started as vecferry-worker --pool PORT, or as Beam's own with "
             "--container_executable=vecferry-worker"
         )
     last = found[-1]

@@ -68,8 +68,8 @@ def _silent(endpoint: str) -> list[str]:
             grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
         except grpc.FutureTimeoutError:
             return [
-                f"--job_endpoint {endpoint}: somebody listens there, but does not answer as a Beam "
-                "job server: name its job port, by default 8099, not Flink's or Spark's own"
+                f"--job_endpoint {endpoint}: what listens there does not answer as a job server of "
+                "Beam; name its job port, by default 8099, and not a port of Flink or Spark"
             ]
     return []
 
@@ -77,4 +77,4 @@ def _silent(endpoint: str) -> list[str]:
 def _no_program(location: Any) -> list[str]:
     if not location or "://" in str(location) or os.access(location, os.X_OK):
         return []
-    return [f"--prism_location {location}: is no program that can be run: name Prism's own"]
+    return [f"--prism_location {location}: is not a program; name the program of Prism"]

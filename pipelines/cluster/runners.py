@@ -186,7 +186,7 @@ def _unrunnable(name: str, where: RunnerConfig, options: RunOptions) -> list[str
     if where.endless and name == "SparkRunner":
         problems.append(
             "--runner SparkRunner: this source has no end, and Spark can neither pause it nor keep "
-            "its position: run it on FlinkRunner, or as a catch-up run that ends, again and again"
+            "its position; use FlinkRunner, or repeat a catch-up run that ends"
         )
     if not value_of(options.beam_options, "job_endpoint") and name != "PrismRunner":
         jar = f"{name.removesuffix('Runner').lower()}_job_server_jar"
@@ -232,8 +232,8 @@ def _unshared(options: RunOptions, resolved: ResolvedJob) -> list[str]:
     if "://" not in options.rejects and not options.cluster.shared_files:
         problems.append(
             f"--rejects {options.rejects}: is a folder of this machine, and workers elsewhere "
-            "can't write to it: name one that all reach, such as s3://bucket/rejects, or say "
-            "--shared-files where workers see this machine's files"
+            "cannot write to it; name a folder that all reach, such as s3://bucket/rejects, or say "
+            "--shared-files if workers see this machine's files"
         )
     return problems
 

@@ -1,6 +1,6 @@
 """Follows a job on a portable runner: progress, stop, cancel and the final counts.
 
-Stands apart from `vecferry.pipelines.cluster.launch` because a run is followed in the same way
+Apart from `vecferry.pipelines.cluster.launch` because a run is followed in the same way
 wherever its workers are.
 """
 

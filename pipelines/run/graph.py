@@ -1,6 +1,6 @@
 """Makes a Beam graph of a job: a reader, transformers and a writer in one line, rejects aside.
 
-Stands apart from `vecferry.pipelines.run.launch` because a graph is all that is submitted.
+Apart from `vecferry.pipelines.run.launch` because a graph is all that is submitted.
 
 From the splits to the sink, the graph has neither shuffle, Flatten, side input nor state. So one
 graph runs on every runner, and everything after the splits is one fused stage.
@@ -141,7 +141,7 @@ def _refusing_steps(resolved: ResolvedJob, folder: str) -> list[ResolvedStep]:
         if writer not in (None, resolved.job.name):
             raise JobError(
                 f"--replay {folder}: these are rejects of the job {writer!r}, and this one is "
-                f"{resolved.job.name!r}: replay them with their own job, or, where it was only "
+                f"{resolved.job.name!r}; replay them with their own job. If the job was only "
                 f"renamed, add --set name={writer}"
             )
     known = {s.name for s in resolved.steps}

@@ -32,8 +32,8 @@ from vecferry.process import RunStatus, end_run
 from vecferry.steps import Plan, Size, Target
 
 COUNTED_TWICE = (
-    "errorLimit: a worker read no further, as it had counted the rejects of a repeated bundle "
-    "twice, though no more than are allowed were rejected: run the job again"
+    "errorLimit: a worker stopped reading, because it counted the rejects of a repeated bundle "
+    "twice; no more rows than allowed were rejected. Run the job again"
 )
 
 log = logging.getLogger(__name__)

@@ -139,7 +139,7 @@ def _parse(part: Path, number: int, text: bytes) -> dict[str, Any]:
         return {**line, "step": line["step"], "origin": line["origin"]}
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise JobError(
-            f"{part}: line {number} is no reject (a JSON object with step and origin): "
+            f"{part}: line {number} is not a reject (a JSON object with step and origin); "
             "mend the line or take it out"
         ) from None
 

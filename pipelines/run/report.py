@@ -211,7 +211,7 @@ def over_budget(budget: Any, requests: int, tokens: int) -> str:
     named = " and ".join(f"{n:,} {name}" for name, n in bounds.items() if n is not None)
     return (
         f"setting.budget allows {named}, shared out over the workers, and one would exceed its "
-        f"share: {requests:,} requests and {tokens:,} tokens are spent; rows that were read and "
+        f"share: {requests:,} requests and {tokens:,} tokens are spent. Rows that were read and "
         "not embedded are rejected (over-budget). Run the job again with budget left: with "
         "setting.vectorCache it asks only for what is missing"
     )

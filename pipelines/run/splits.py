@@ -82,8 +82,8 @@ class StoredSplits(Dealt):
             ) from e
         if _digest(content) != self.digest:
             raise FatalError(
-                f"the list of what to read, {self.place}, was changed since it was written: run "
-                "the job again, with a folder of rejects that nobody else writes to"
+                f"the list of what to read, {self.place}, was changed since it was written; run "
+                "the job again with a folder of rejects of its own"
             )
         yield from pickle.loads(content)
 

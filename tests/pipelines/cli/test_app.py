@@ -297,7 +297,7 @@ def test_a_replay_of_nothing_is_refused(bench: Bench) -> None:
     (bench.folder / "part-x.jsonl").write_text('{"broken\n')
     outcome = bench.call("run", "--replay", str(bench.folder))
     assert outcome.status == 2
-    assert "line 1 is no reject" in outcome.err
+    assert "line 1 is not a reject" in outcome.err
 
 
 def test_a_query_for_nothing_is_refused_before_it_costs_a_call(bench: Bench) -> None:

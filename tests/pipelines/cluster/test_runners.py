@@ -85,7 +85,7 @@ def test_files_that_workers_share_must_be_named_in_full(bench: Bench) -> None:
         (["SparkRunner", "--spark_master_url=spark://127.0.0.1:1"], "Spark's master can't be"),
         (["PortableRunner", "--job_endpoint=nowhere"], "must be HOST:PORT"),
         (["SparkRunner"], "needs --job_endpoint=HOST:PORT of Beam's job server"),
-        (["PrismRunner", "--prism_location=/no/prism"], "is no program"),
+        (["PrismRunner", "--prism_location=/no/prism"], "is not a program"),
         (["DirectRunner", "--detach"], "it needs a cluster"),
         (["DirectRunner", "--shared-files"], "--shared-files: it is about workers elsewhere"),
         (["DirectRunner", "--secrets", "worker"], "--secrets worker: it is about workers"),
