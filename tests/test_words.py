@@ -25,7 +25,7 @@ CODE = sorted(
     ]
 )
 
-KNOWN = {"is no": 62, "which": 3, "length": 48}
+KNOWN: dict[str, int] = {"length": 1}
 """How often the code breaks each rule. A number may only fall: mend a place, then lower it."""
 
 

@@ -2,8 +2,8 @@
 
 Numbers, texts, bytes, booleans, decimals, dates and times are Python's own; timestamps and times
 have microseconds, and a zone becomes UTC. A list becomes a list, a struct and a map with text keys
-a dict. A list of 32-bit or 16-bit floats, and a fixed-size list of any floats, is a vector: a 1-D
-float32 array, or a list where an element is null.
+a dict. A list of 32-bit or 16-bit floats is a vector, and so is a fixed-size list of any floats. A
+vector is a 1-D float32 array, or a list if an element is null.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def _python_values(column: Any) -> tuple[list[Any], bool]:
 def python_values(column: Any) -> list[Any]:
     """The values of an Arrow array of any type as Python's own, None for null.
 
-    pyarrow's `to_pylist` makes a scalar object of each value, which takes 3 to 10 times as long as
-    numpy's `tolist`, most of all before pyarrow 20. Raises ValueError, OverflowError, TypeError or
-    pyarrow's errors where Python has no such value.
+    numpy's `tolist` makes them. pyarrow's `to_pylist` takes 3 to 10 times as long, most of all
+    before pyarrow 20, since it makes a scalar of each value. Raises ValueError, OverflowError,
+    TypeError or an error of pyarrow if Python has no such value.
     """
     make = _PYTHON.get(column.type.id)
     return column.to_pylist() if make is None else make(column)  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from vecferry.errors import JobError
 
 PROBE_SECONDS = 3.0
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
-"""How OpenSSL names an answer that is no TLS, in its several versions."""
+"""How the versions of OpenSSL name an answer without TLS."""
 _MOST_CAUSES = 20
 
 
@@ -22,7 +22,7 @@ def readable_ca(path: str, where: str) -> str:
     """The path of a CA certificate, which a client would otherwise miss only once it connects."""
     try:
         ssl.create_default_context(cafile=path)
-    except OSError as e:  # what is no certificate is one, too
+    except OSError as e:  # also what ssl raises for a file without a certificate
         raise JobError(f"{where}: caCert {path}: {e.strerror or e}") from None
     return path
 

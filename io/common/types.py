@@ -68,8 +68,8 @@ def text_converter(kind: str | None, pattern: str | None = None) -> ConvertValue
 def json_converter(kind: str | None, pattern: str | None = None) -> ConvertValue | None:
     """The converter from a JSON value to `kind`; text in it is read as in a CSV field.
 
-    A string column takes any value: what is no text comes as its JSON. None leaves values as they
-    are.
+    A string column takes any value; what is not a text comes as its JSON. None leaves values as
+    they are.
     """
     if kind is None:
         return None

@@ -24,7 +24,7 @@ def _url(given: str) -> str:
     parts = urlsplit(url if "://" in url else f"https://{url}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         bare = url.rpartition("@")[2].partition("?")[0]
-        raise ValueError(f"endpoint {bare!r} is no address: write one such as https://host:port")
+        raise ValueError(f"endpoint {bare!r} is not an address; write https://host:port")
     if parts.path or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError(
             "the endpoint holds more than scheme, host and port: bucket, path and keys are "
@@ -193,8 +193,8 @@ class OssConnection(_BucketConnection):
 class HdfsConnection(FileConnection):
     """An HDFS, or the folder `path` of it, reached by WebHDFS or HttpFS.
 
-    `endpoint` is the HTTP address of the name node, ``http://nn:9870``; `defaultFS` the name under
-    which jobs know the file system, ``hdfs://nn:8020``, where its host is another.
+    `endpoint` is the HTTP address of the name node, ``http://nn:9870``. `defaultFS` is the name by
+    which jobs know the file system, ``hdfs://nn:8020``, if its host differs.
     """
 
     type: Literal["hdfs"] = "hdfs"
@@ -218,9 +218,8 @@ class HdfsConnection(FileConnection):
         kerberos = [k for k in ("kerberosPrincipal", "kerberosKeytabFilePath") if given.get(k)]
         if str(given.get("haveKerberos", "")).lower() == "true" or kerberos:
             raise ValueError(
-                "Kerberos is not known here, only the simple authentication of a user's name: "
-                "reach the cluster by an HttpFS gateway that allows it, or copy the files to a "
-                "store of another kind"
+                "Kerberos is not supported, only the simple authentication by a name; reach the "
+                "cluster by an HttpFS gateway, or copy the files to another store"
             )
         if str(given.get("endpoint", "")).startswith("hdfs://"):
             raise ValueError(
@@ -255,7 +254,9 @@ def _service_key(given: str | None) -> str | None:
         except ValueError:
             raise ValueError("credentials: the JSON is not complete") from None
         if not kind:
-            raise ValueError("credentials: the JSON has no `type`, so it is no key of a service")
+            raise ValueError(
+                "credentials: the JSON has no `type`; give the JSON of a key of a service account"
+            )
     return given
 
 

@@ -80,9 +80,8 @@ class FilesSettings(StepSettings):
     def _known_format(cls, given: str) -> str:
         folded = given.lower()
         if folded not in FORMATS:
-            raise ValueError(
-                f"{given!r} is no file format: use {one_of(tuple(FORMATS))}{near(given, FORMATS)}"
-            )
+            known = one_of(tuple(FORMATS))
+            raise ValueError(f"{given!r} is not a file format; use {known}{near(given, FORMATS)}")
         return folded
 
     @field_validator("column", mode="before")
@@ -116,8 +115,8 @@ class FilesSettings(StepSettings):
         name = "utf-8" if codec.name == "utf-8-sig" else codec.name
         if name != "utf-8" and newline != b"\n":
             raise ValueError(
-                f"encoding {given!r} does not end a line with the byte 0A, so a file of it can't "
-                "be cut into lines; convert the files to utf-8"
+                f"encoding {given!r} does not end a line with the byte 0A, so its files have no "
+                "lines to cut at; convert the files to utf-8"
             )
         return name
 

@@ -24,8 +24,8 @@ _UNREADABLE = (OSError, Damaged, *UNPACK_ERRORS)
 class FileSource:
     """The reader of the stepTypes oss, s3, hdfs, gcs and file; see `vecferry.steps.Reader`.
 
-    The origin of a row is ``path:place``: the path within the data source's folder, and where in
-    the file the record is, as its format counts.
+    The origin of a row is ``path:place``: the path within the data source's folder, and the place
+    in the file as the format counts.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class FileSource:
     def read(self, split: FileSplit) -> Iterator[Change | Reject]:
         """The rows of one split, in order.
 
-        Raises FatalError where the file is gone, has changed since it was listed, or can't be
-        read to its end; the rows before that place have been given by then.
+        Raises FatalError if the file is gone, has changed since it was listed, or can't be read to
+        its end. The rows before that place have been given by then.
         """
         file = FileInfo(split.path, split.size, split.version)
         self._require_unchanged(file)

@@ -17,12 +17,12 @@ class ReadFiles(ReaderTransform):
     """Reads the files of a pattern as rows, in parallel.
 
     Takes the beginning of a pipeline; gives `rows` (dicts that know their origin) and `rejected`
-    (`vecferry.rows.Reject`, records that are no rows).
+    (`vecferry.rows.Reject`, records that became no rows).
 
     Raises JobError at construction where the data source holds no files.
 
     Args:
-      settings: which files, of what format, with which columns.
+      settings: the files, their format and their columns.
       connection: the data source, such as `LocalConnection`.
       context: the run that this step is part of; needed for throttling only.
     """

@@ -89,7 +89,7 @@ def classify(error: Exception, quota: str | None = None) -> Exception:
 
 def _of_the_network(error: Exception, names: set[str], text: str) -> Exception:
     if names & _STRANGE or (isinstance(error, ValueError) and isinstance(error, OSError)):
-        return FatalError(f"this is no answer of MaxCompute: {text}; correct the endpoint")
+        return FatalError(f"this is not an answer of MaxCompute: {text}; correct the endpoint")
     broken = isinstance(error, OSError | EOFError) or names & _BROKEN
     return TransientError(text) if broken else error
 
@@ -298,7 +298,7 @@ class OdpsClient:
             names = [entry.name for entry in islice(listed(), MOST_NAMES)]
         except Exception:  # the name alone is told where the user may not list
             names = []
-        return JobError(f"there is no {what} named {name!r}{near(name, names)}")
+        return JobError(f"no {what} has the name {name!r}{near(name, names)}")
 
     def partitions(self, table: Any) -> list[dict[str, str]]:
         """All partitions of a table, in its order."""

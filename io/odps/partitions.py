@@ -69,7 +69,7 @@ def _spec(text: str) -> Pattern:
         key, value = key.strip().lower(), value.strip().strip("'\"")
         if not (equals and key and value):
             raise ValueError(
-                f"{text!r} is no partition: write pt=1,ds=2, with * and ? as wildcards, or "
+                f"{text!r} is not a partition; write pt=1,ds=2, with * and ? as wildcards, or "
                 f"{QUERY} and a condition"
             )
         if key in wanted:

@@ -1,4 +1,4 @@
-"""What a step reads of a table: which columns and partitions, in which sessions and splits."""
+"""What a step reads of a table: columns and partitions, and the sessions and splits for them."""
 
 from __future__ import annotations
 
@@ -314,9 +314,8 @@ def reopened(plan: TablePlan, lost: OdpsSession) -> OdpsSession:
     if found.rows != lost.rows or changed:
         what = f"partition {lost.partition!r} of " if lost.partition else ""
         raise FatalError(
-            f"{what}table {plan.table.name!r} changed while it was read (it had {lost.rows} rows "
-            f"and has {found.rows} now), and its download session was lost; run the job again "
-            "when nobody writes to it"
+            f"{what}table {plan.table.name!r} changed while it was read ({lost.rows} rows then, "
+            f"{found.rows} now), and its session was lost; run the job again when nobody writes"
         )
     return found
 

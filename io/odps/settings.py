@@ -35,7 +35,7 @@ class OdpsConnection(Connection):
         if address is not None and not re.match(r"https?://[^/\s]", address):
             bare = address.rpartition("@")[2].partition("?")[0]
             raise ValueError(
-                f"{bare!r} is no address: write it with its scheme, such as "
+                f"{bare!r} is not an address; write it with its scheme, such as "
                 "https://service.cn-hangzhou.maxcompute.aliyun.com/api"
             )
         return address
@@ -51,8 +51,9 @@ class OdpsConnection(Connection):
 class OdpsColumn(Settings):
     """A column of the reader: one of the table by `name`, or the constant `value`.
 
-    A text in a job is a column's name, or in single quotes a constant as DataX writes it; a number,
-    a boolean and null are constants. A constant without a name is called as the job writes it.
+    A text in a job is a column's name; in single quotes it is a constant, as DataX writes one. A
+    number, a boolean and null are constants. A constant without a name is called as the job writes
+    it.
     """
 
     name: str = Field(min_length=1)
@@ -78,7 +79,7 @@ class OdpsColumn(Settings):
             return self
         if self.type.lower() not in TYPES:
             raise ValueError(
-                f"{self.type!r} is no type of a constant: use one of {', '.join(TYPES)}"
+                f"{self.type!r} is not a type of a constant; use one of {', '.join(TYPES)}"
                 f"{near(self.type, TYPES)}"
             )
         if not self.constant:
@@ -137,8 +138,8 @@ class OdpsSettings(StepSettings):
     def _bare_name(cls, table: str) -> str:
         if not re.fullmatch(r"\w+", table):
             raise ValueError(
-                f"{table!r} is no name of a table: write the name alone; its project goes into "
-                "`project`, and schemas within a project are not supported"
+                f"{table!r} is not a name of a table; write the name alone and its project into "
+                "`project` (schemas within a project are not supported)"
             )
         return table
 
@@ -180,7 +181,7 @@ class OdpsSettings(StepSettings):
         except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as e:
             known = zoneinfo.available_timezones()
             raise ValueError(
-                f"{name!r} is no time zone: use a name such as UTC or Asia/Shanghai"
+                f"{name!r} is not a time zone; use a name such as UTC or Asia/Shanghai"
                 f"{near(name, known)}"
             ) from e
         return name

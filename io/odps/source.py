@@ -38,9 +38,9 @@ Reopen = Callable[[OdpsSession], OdpsSession]
 class BatchStream:
     """Arrow record batches of a split, in order, each row once.
 
-    A request that breaks is repeated from the first row that has not come; a session that was lost
-    is opened again by `reopen`, which raises where it would give other rows. The deadline counts
-    from the last row that came. `most_rows` is how many the consumer may want.
+    A request that breaks is repeated from the first row that has not come. `reopen` opens a session
+    in place of one that was lost, and raises if it would give other rows. The deadline counts from
+    the last row that came. `most_rows` is how many the consumer may want.
     """
 
     def __init__(
@@ -136,8 +136,8 @@ class _Response:
         from odps.tunnel.io.reader import ArrowStreamReader
 
         schema = _wire_schema(session.schema, columns)
-        # pyodps' own reader would show times in the machine's zone, overflow outside the years 1678
-        # to 2261, and take a stream that ends between two chunks for a whole one.
+        # pyodps' own reader shows times in the machine's zone and overflows outside the years 1678
+        # to 2261. It takes a stream that ends between two chunks for a whole one.
         body = session._build_input_stream(
             start, rows, compress=session._compress_option is not None,
             columns=columns and list(columns), arrow=True,
@@ -225,8 +225,8 @@ class OdpsSource:
     def plan(self) -> Plan:
         """The ranges of rows to be read in parallel, and the rows of all sessions.
 
-        What `check` has asked MaxCompute for is not asked for again. Raises JobError where there is
-        no partition.
+        What `check` has asked MaxCompute for is not asked for again. Raises JobError if the table
+        lacks a partition of the job.
         """
         sessions = self._sessions()
         splits = cut(self._plan(), sessions, self.context.shared.concurrent)
@@ -272,8 +272,8 @@ class OdpsSource:
     def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
         """A reject again: what is wrong with a value can be mended in the table only."""
         message = (
-            "a record of a table is not read again from its reject: mend the value in the table, "
-            "or leave the column out, and run the job again"
+            "a reject of a table is not read again; mend the value in the table, or leave the "
+            "column out, and run the job again"
         )
         return self.context.reject("not-replayed", message, raw=raw, origin=origin)
 

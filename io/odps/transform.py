@@ -19,7 +19,7 @@ class ReadFromOdps(ReaderTransform):
     (`vecferry.rows.Reject`, records with a value that Python can't hold).
 
     Args:
-      settings: which table and partitions, with which columns.
+      settings: the table, its partitions and its columns.
       connection: the project and its access key.
       context: the run that this step is part of; needed for throttling only.
     """

@@ -107,7 +107,7 @@ def is_null_partition(kind: Any, text: str) -> bool:
 def partition_value(kind: Any, text: str) -> Any:
     """A partition's value as the type of its key says.
 
-    The partition of nulls has None, where the key is no text.
+    The partition of nulls has None, unless the key is a text.
     """
     base = base_of(kind)
     if is_null_partition(kind, text):

@@ -125,8 +125,8 @@ class FormatSpec:
         """Raises ValueError where the settings do not fit the format."""
         if settings.compress not in (None, "none", *COMPRESSIONS.values()):
             raise ValueError(
-                f"compress {settings.compress!r} is no compression known here: use gzip, bzip2, "
-                "zip, zstd or none, or leave it out to go by the ending .gz, .bz2, .zip or .zst"
+                f"compress {settings.compress!r} is not a known compression; use gzip, bzip2, zip, "
+                "zstd or none, or leave compress out to go by each file's ending"
             )
 
     @classmethod

@@ -49,8 +49,8 @@ ROWS_AT_ONCE = 256
 
 _log = logging.getLogger(__name__)
 _OVERFLOW = (
-    "an orc file has timestamps, and this version of pyarrow gives a wrong time for one outside "
-    "the years 1677 to 2262: install pyarrow 25 or later if the files hold such times"
+    "an orc file has timestamps. This version of pyarrow gives a wrong time for each one outside "
+    "the years 1677 to 2262. If the files hold such times, install pyarrow 25 or later"
 )
 
 UNREADABLE = "$unreadable"
@@ -161,10 +161,10 @@ class ColumnarFiles:
             return error
         if "nanosecond resolution" in str(error):
             return Damaged(
-                "has a timestamp outside the years 1677 to 2262, which can't be read from an orc "
-                f"file ({shorten(error)}): leave its column out, or write the file as parquet"
+                "has a timestamp outside the years 1677 to 2262 of pyarrow's orc "
+                f"({shorten(error)}); leave its column out, or write the file as parquet"
             )
-        return Damaged(f"is no sound {self.spec.name} file ({shorten(error)}); write it anew")
+        return Damaged(f"is not a sound {self.spec.name} file ({shorten(error)}); write it anew")
 
     def _columns(self, path: str, table: Table) -> list[_Column]:
         where = f"step {self.context.step!r}: {path}"

@@ -83,7 +83,7 @@ class CsvSpec(LineSpec):
 
         to_row = FieldsToRow(self, header, rejects.path)
         slow = careful_parser(self, to_row, rejects)
-        # Without a field of the file there are no columns to count rows by.
+        # If the job takes no field of the file, no column tells how many rows there are.
         if not self.by_block or not to_row.plan()[1]:
             return slow
         from vecferry.io.files.formats.csv_blocks import QuickCsv

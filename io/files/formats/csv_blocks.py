@@ -2,9 +2,9 @@
 
 Apart from `csv_lines` because not every kind of CSV is parsed by the block.
 
-A block is sound where its quotes stand only around whole fields and, doubled, in them, where it is
-valid in its encoding, and where all its records have equally many fields. Of such a block both
-parsers make the same rows; a test holds that.
+A sound block is valid in its encoding, and all its records have equally many fields. Its quotes
+stand only around whole fields and, doubled, in them. Both parsers make the same rows of such a
+block; a test holds that.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Apart from `csv` because a check of a job loads that module, and none of what reads a file.
 
-Strict where the file contradicts itself: text after a closing quote, or a quote that is never
-closed, rejects the line on which the record begins, and reading goes on at the next line.
+The parser is strict. Text after a closing quote, or a quote that is never closed, rejects the line
+on which the record begins. Reading goes on at the next line.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class MultilineCsv(CsvLines):
     def rows(self, lines: bytes, at: int) -> Items:
         """The records that end in `lines`; an open one waits for the next lines.
 
-        An open record is tried again when as much has come as it had: a long one is parsed a few
+        An open record is parsed again once it has doubled in size. So a long record is parsed a few
         times, not once for each block.
         """
         if not self._open and (items := self._all_good(lines, at)):

@@ -187,4 +187,4 @@ def _explain(error: Exception, encoding: str) -> str:
         return f"is not {encoding} ({error.reason}); correct the file, or set `encoding`"
     (first, *_), text = error.args, ""
     text = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
-    return f"is no sound JSON document ({text.splitlines()[0]}); write it anew"
+    return f"is not a sound JSON document ({text.splitlines()[0]}); write it anew"

@@ -106,8 +106,8 @@ def _ends(lines: bytes) -> np.ndarray:
 def _require_one_a_line(data: bytes, ends: np.ndarray, count: int) -> None:
     """ValueError unless the `count` objects that `data` holds are one a line.
 
-    Where each line but the last ends with ``}`` and the next one begins with ``{``, no object spans
-    two lines: within one, a comma would stand between. So each line has one at least.
+    Each line but the last must end with ``}``, and the next line begin with ``{``. Then no object
+    spans two lines: within an object a comma would stand there. So each line has one at least.
     """
     codes = np.frombuffer(data, np.uint8)
     if codes[-1] == _LF:

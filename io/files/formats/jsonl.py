@@ -30,9 +30,8 @@ class JsonLinesSpec(LineSpec):
         others = [c.label for c in settings.column if c.in_file and c is not first]
         if first.index or others or first.type not in (None, "string"):
             raise ValueError(
-                f"column {first.label!r} has the index {first.index}: in jsonl only index 0 of a "
-                "single string column is known, the whole line; take keys of the object by name, "
-                "without an index"
+                f"column {first.label!r} has the index {first.index}: jsonl knows only index 0 of "
+                "a single string column, the whole line; take keys of objects by name"
             )
 
     def parser(self, header: list[str] | None, rejects: Rejects) -> Parser:

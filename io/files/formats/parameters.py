@@ -37,7 +37,9 @@ class FileColumn(Settings):
         if not kind:
             return None
         if kind.lower() not in TYPES:
-            raise ValueError(f"{kind!r} is no column type: use {one_of(TYPES)}{near(kind, TYPES)}")
+            raise ValueError(
+                f"{kind!r} is not a column type; use {one_of(TYPES)}{near(kind, TYPES)}"
+            )
         return kind.lower()
 
     @model_validator(mode="after")
@@ -99,7 +101,7 @@ class CsvReaderConfig(Settings):
         if isinstance(given, int) and not isinstance(given, bool):
             given = chr(given)
         if not isinstance(given, str) or len(given) != 1 or not given.isascii():
-            raise ValueError(f"{given!r} is no quote: give one ASCII character, such as '\"'")
+            raise ValueError(f"{given!r} is not a quote; give one ASCII character, such as '\"'")
         return given
 
 

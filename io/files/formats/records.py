@@ -387,5 +387,5 @@ class Fields(AtOnce):
         return items
 
     def row(self, fields: list[str], at: int) -> Change:
-        """The row of the fields of the record at byte `at`; UnfitValue where they are no row."""
+        """The row of the fields of the record at byte `at`; UnfitValue if they do not fit."""
         return change_at(self._to_row(fields), self._prefix, at)

@@ -89,8 +89,8 @@ def members(path: str, raw: Any, packing: str) -> Iterator[tuple[str, Open]]:
 def _archive(raw: Any) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(raw)
-    except (ValueError, NotImplementedError, struct.error) as e:  # a name that is no UTF-8, say
-        raise Damaged(f"is no sound zip file ({e}); write it anew, or correct `compress`") from e
+    except (ValueError, NotImplementedError, struct.error) as e:  # a name that is not UTF-8, say
+        raise Damaged(f"is not a sound zip file ({e}); write it anew, or correct `compress`") from e
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
@@ -113,5 +113,5 @@ def explain(packing: str | None, error: BaseException) -> str:
         return f"ends in the middle of its {packing} stream: it was cut off; write it anew"
     sound = isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile)
     if packing and not (sound and error.errno is not None):  # type: ignore[attr-defined]
-        return f"is no sound {packing} file ({error}); write it anew, or correct `compress`"
+        return f"is not a sound {packing} file ({error}); write it anew, or correct `compress`"
     return ""

@@ -26,7 +26,7 @@ _MAGIC = re.compile(r"[*?]")
 
 
 class NoFile(JobError):
-    """No file matches a pattern; a job may say that this is no error."""
+    """No file matches a pattern; a job may accept that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,8 @@ class FileStore:
 
     def _no_root(self) -> str:
         return (
-            f"the folder {self.name!r} of the data source does not exist or is no folder; "
-            "create it, or correct the data source's `path`"
+            f"the data source's `path` {self.name!r} does not exist or is not a folder; "
+            "create the folder, or correct the path"
         )
 
     def _nothing(self, pattern: str) -> str:

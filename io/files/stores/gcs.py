@@ -138,7 +138,7 @@ class GcsStore(RemoteStore):
         endpoint = self._access.endpoint or "Google Cloud Storage"
         if isinstance(error, google.NotFound):
             return FatalError(
-                f"there is no bucket {self._bucket_name!r}: correct `bucket`, or the endpoint"
+                f"the bucket {self._bucket_name!r} does not exist; correct `bucket` or `endpoint`"
             )
         if isinstance(error, google.Unauthorized | google.Forbidden):
             return FatalError(
@@ -189,7 +189,7 @@ def _client(access: GcsAccess) -> Any:
         else:
             made = storage.Client.from_service_account_json(key, client_options=options)
     except (OSError, ValueError) as e:
-        what = e.strerror if isinstance(e, OSError) else "it is no key of a service account"
+        what = e.strerror if isinstance(e, OSError) else "it is not a key of a service account"
         raise JobError(f"the credentials of the data source can't be used: {what}") from e
     return made
 

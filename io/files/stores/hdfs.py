@@ -1,7 +1,7 @@
 """HDFS by WebHDFS, or an HttpFS gateway: three GET requests, by requests.
 
-fsspec has a file system for it. Its reads don't look at the data node's status, so that an error
-page would be taken for the file's bytes, and it has no timeouts.
+fsspec has a file system for WebHDFS. Its reads do not look at the data node's status, so they take
+an error page for the file's bytes. It has no timeouts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ POOL_SIZE = 64
 
 
 class _Refused(Exception):
-    """An answer of WebHDFS that is no success: status, kind of exception, its words."""
+    """An answer of WebHDFS that tells a failure: status, kind of exception, its words."""
 
     def __init__(self, status: int, kind: str, message: str) -> None:
         super().__init__(message)
@@ -164,8 +164,8 @@ class HdfsStore(RemoteStore):
             return TransientError(f"the name node stands by: name the active one ({said})")
         if error.status == 401 or error.kind == "SecurityException":
             return FatalError(
-                f"the cluster wants a proof of who the user is, and only the simple kind, `user`, "
-                f"is known here; reach it by an HttpFS gateway that takes it ({said})"
+                f"the cluster wants a proof of who the user is, and `user` is only a name; use an "
+                f"HttpFS gateway that takes the name ({said})"
             )
         if error.kind in ("IOException", "RetriableException", "BlockMissingException"):
             return TransientError(f"the cluster can't give it now ({said})")

@@ -25,8 +25,8 @@ LEAST_AHEAD, MOST_AHEAD = 256 << 10, 8 << 20
 class ResumingFile(io.BufferedIOBase):
     """A file of `size` bytes read by ranges, each of which `fetch` can repeat.
 
-    It holds one block: what is read on, grows it to `MOST_AHEAD`; a seek begins with
-    `LEAST_AHEAD` again, so that neither a footer nor a preview brings more than it needs.
+    It holds one block. Reading on grows the block to `MOST_AHEAD`; a seek begins with `LEAST_AHEAD`
+    again. So neither a footer nor a preview brings more than it needs.
     `failure` is what it raised last.
     """
 
@@ -124,9 +124,9 @@ class _Contact:
 class RemoteStore(FileStore):
     """A folder of a store that is reached by requests; safe for use by several threads.
 
-    Failures that may pass are repeated: for `retry_seconds` where the service has answered before
-    in this process, else for `FIRST_SECONDS`, since its address may be wrong. `access` is how the
-    service is reached; `name` the store above `folder`, as messages call it.
+    Calls that fail for a time are repeated for `retry_seconds`. If the service has not answered yet
+    in this process, they are repeated for `FIRST_SECONDS`, since its address may be wrong. `access`
+    is how the service is reached. `name` is how messages call the store above `folder`.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ()

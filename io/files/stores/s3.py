@@ -1,7 +1,7 @@
 """Buckets that speak S3, Alibaba Cloud's OSS among them, by boto3.
 
-pyarrow's client would do without an extra. It tells no entity tag in a listing, can't ask for one
-version of an object, and on Linux has no limit on how long an answer takes.
+pyarrow's client would do without an extra. But its listings have no entity tags, and it can't ask
+for one version of an object. On Linux it waits for an answer without a limit.
 """
 
 from __future__ import annotations
@@ -196,7 +196,9 @@ class S3Store(RemoteStore):
         if code == "RequestTimeTooSkewed":
             return FatalError(f"this machine's clock is wrong: set it ({said})")
         if code == "NoSuchBucket":
-            return FatalError(f"there is no bucket {self._bucket!r}: correct `bucket` ({said})")
+            return FatalError(
+                f"the bucket {self._bucket!r} does not exist; correct `bucket` ({said})"
+            )
         if code in _PLACE_CODES:
             region = told.get("Region") or told.get("Endpoint")
             hint = f" to {region}" if region else ""

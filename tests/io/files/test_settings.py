@@ -63,7 +63,7 @@ def test_outputs_are_unknown_for_all_columns() -> None:
 @pytest.mark.parametrize(
     ("job", "message"),
     [
-        ({"object": "a", "fileFormat": "avro"}, "'avro' is no file format: use jsonl, csv"),
+        ({"object": "a", "fileFormat": "avro"}, "'avro' is not a file format; use jsonl, csv"),
         ({"object": "a", "fileFormat": "orc", "skipHeader": True}, "orc files have no header"),
         ({"object": "a", "fileFormat": "json", "column": [{"index": 0}]}, "keys only"),
         ({**JSONL, "column": [{"name": "n", "from": "lineNumber", "index": 1}]}, "leave them out"),
@@ -81,7 +81,7 @@ def test_outputs_are_unknown_for_all_columns() -> None:
         ({**JSONL, "column": ["*", "a"]}, "stands alone"),
         ({**JSONL, "column": ["a", "a"]}, "column 'a' is there twice"),
         ({**JSONL, "column": [{"type": "string"}]}, "give it a `name`"),
-        ({**JSONL, "column": [{"name": "a", "index": 1}]}, "index 1: in jsonl only index 0"),
+        ({**JSONL, "column": [{"name": "a", "index": 1}]}, "index 1: jsonl knows only index 0"),
         ({**JSONL, "column": [{"name": "a", "index": 0}, "b"]}, "only index 0 of a single"),
         ({**JSONL, "column": [{"name": "a", "index": 0, "value": 1}]}, "leave one of them out"),
         ({**JSONL, "column": [{"name": "a", "type": "strng"}]}, "did you mean 'string'"),
@@ -90,7 +90,7 @@ def test_outputs_are_unknown_for_all_columns() -> None:
         ({**JSONL, "encoding": "utf-16"}, "convert the files to utf-8"),
         ({**JSONL, "encoding": "klingon"}, "'klingon' is unknown"),
         ({**JSONL, "encoding": "hex"}, "'hex' is unknown"),
-        ({**JSONL, "compress": "rar"}, "'rar' is no compression known here"),
+        ({**JSONL, "compress": "rar"}, "'rar' is not a known compression"),
         ({**JSONL, "maxLineBytes": 0}, "greater than 0"),
     ],
     ids=lambda v: "" if isinstance(v, dict) else v[:24],

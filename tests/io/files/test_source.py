@@ -420,7 +420,7 @@ class TestGzip:
     def test_a_file_that_is_no_gzip_fails_with_its_name(self, tmp_path: Path) -> None:
         """compress says gzip, the file says otherwise."""
         (tmp_path / "a.jsonl").write_bytes(b'{"id":1}\n')
-        with pytest.raises(FatalError, match=r"a\.jsonl is no sound gzip file"):
+        with pytest.raises(FatalError, match=r"a\.jsonl is not a sound gzip file"):
             read(reader(tmp_path, compress="gzip"))
 
 

@@ -129,7 +129,7 @@ def test_other_wrong_parameters_say_what_to_write() -> None:
     assert "where is empty" in problems(enableWhere=True, where=" ")
     assert "did you mean 'Asia/Shanghai'" in problems(timezone="Asia/Shangai")
     assert "splitMode" in problems(splitMode="rows")
-    assert "its project goes into `project`" in problems(table="p.t")
+    assert "its project into `project`" in problems(table="p.t")
 
 
 def test_a_condition_counts_only_where_it_is_enabled() -> None:
@@ -162,7 +162,7 @@ def test_a_data_source_shows_no_secret() -> None:
     )  # fmt: skip
     shown = repr(connection) + str(connection) + connection.model_dump_json()
     assert not any(secret in shown for secret in ("id-1234", "key-1234", "token-1234"))
-    with pytest.raises(ValidationError, match="'h/api' is no address: write it with its scheme"):
+    with pytest.raises(ValidationError, match="'h/api' is not an address"):
         OdpsConnection(endpoint="h/api", project="p", accessId="id-1234", accessKey="k")
 
 

@@ -520,11 +520,11 @@ def test_a_check_that_connects_reads_no_row(bench: Bench, server: OdpsServer) ->
 @pytest.mark.parametrize(
     ("source", "parameter", "told"),
     [
-        ({}, {"table": "talk"}, "no table in project 'shop' named 'talk'; did you mean 'talks'"),
+        ({}, {"table": "talk"}, "no table in project 'shop' has the name 'talk'; did you mean 'talks'"),
         ({}, {"column": ["id", "sentence", "sentense"]}, "'sentense'; did you mean 'sentence'"),
         ({}, {"partition": ["split=deb"]}, "did you mean 'split=dev'"),
         ({}, {"partition": ["splt=dev"]}, "no partition key 'splt'; did you mean 'split'"),
-        ({"project": "shops"}, {}, "no project named 'shops'"),
+        ({"project": "shops"}, {}, "no project has the name 'shops'"),
         ({"accessKey": "key-that-is-wrong"}, {}, "correct accessId and accessKey"),
         ({"accessId": "id-that-is-wrong"}, {}, "correct accessId and accessKey"),
         ({"endpoint": "http://127.0.0.1:9/api"}, {}, "127.0.0.1:9"),

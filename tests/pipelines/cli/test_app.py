@@ -213,7 +213,7 @@ def test_a_damaged_source_is_a_wrong_job_where_nothing_runs(
     step.pop("column", None)
     step.update(fileFormat="json")
     outcome = bench.call(*command)
-    assert (outcome.status, "no sound JSON document" in outcome.err) == (2, True), outcome.err
+    assert (outcome.status, "not a sound JSON document" in outcome.err) == (2, True), outcome.err
 
 
 @pytest.mark.slow

@@ -248,7 +248,7 @@ def test_a_damaged_file_fails_by_name(tmp_path: Path, kind: str, keep: float) ->
     if keep == 1.0:
         data[100 : len(data) // 2] = b"\xff" * (len(data) // 2 - 100)
     (tmp_path / f"a.{kind}").write_bytes(bytes(data))
-    with pytest.raises(FatalError, match=rf"a\.{kind} is no sound {kind} file"):
+    with pytest.raises(FatalError, match=rf"a\.{kind} is not a sound {kind} file"):
         items_of(reader(tmp_path, kind))
     if keep < 1.0:
         with pytest.raises(JobError, match="write it anew"):
@@ -359,7 +359,7 @@ def test_a_page_whose_checksum_is_wrong_fails_the_job(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "a.parquet").read_bytes())
     data[5000] ^= 1
     (tmp_path / "a.parquet").write_bytes(bytes(data))
-    with pytest.raises(FatalError, match=r"a\.parquet is no sound parquet file \(.*checksum"):
+    with pytest.raises(FatalError, match=r"a\.parquet is not a sound parquet file \(.*checksum"):
         items_of(reader(tmp_path))
 
 
@@ -438,10 +438,10 @@ class TestJson:
     @pytest.mark.parametrize(
         ("data", "message"),
         [
-            (b'[{"id":1},{"id":', "no sound JSON document"),
-            (b'[{"id":1}] {"id":2}', "no sound JSON document"),
-            (b'[{"id":NaN}]', "no sound JSON document"),
-            (b'[{"id":"\xff"}]', "no sound JSON document"),
+            (b'[{"id":1},{"id":', "not a sound JSON document"),
+            (b'[{"id":1}] {"id":2}', "not a sound JSON document"),
+            (b'[{"id":NaN}]', "not a sound JSON document"),
+            (b'[{"id":"\xff"}]', "not a sound JSON document"),
             (b'[{"id":"' + b"x" * 300_000 + b'"}]', "maxLineBytes"),
         ],
         ids=["cut", "two", "nan", "encoding", "long"],

@@ -83,7 +83,7 @@ class TestZip:
         data = bytearray(zipped(a='{"id":1}\n' * 1000))
         data[40] ^= 0xFF
         (tmp_path / "a.zip").write_bytes(bytes(data))
-        with pytest.raises(FatalError, match=r"a\.zip is no sound zip file"):
+        with pytest.raises(FatalError, match=r"a\.zip is not a sound zip file"):
             items_of(reader(tmp_path))
 
     @pytest.mark.parametrize("at", ["name", "version", "data"])
@@ -97,9 +97,9 @@ class TestZip:
         place = {"name": entry + 46, "version": entry + 6, "data": 60}[at]
         data[place : place + 1] = b"\xff"
         (tmp_path / "a.zip").write_bytes(bytes(data))
-        with pytest.raises(FatalError, match=r"a\.zip is no sound zip file"):
+        with pytest.raises(FatalError, match=r"a\.zip is not a sound zip file"):
             items_of(reader(tmp_path))
-        with pytest.raises(JobError, match=r"a\.zip is no sound zip file"):
+        with pytest.raises(JobError, match=r"a\.zip is not a sound zip file"):
             reader(tmp_path, fileFormat="csv", skipHeader=True).check()
 
 
@@ -140,7 +140,7 @@ def test_a_small_file_that_unpacks_to_a_large_one_costs_no_memory(
 def test_a_file_that_is_not_packed_so_fails_by_name(tmp_path: Path, packing: str) -> None:
     """compress says one thing, the file another."""
     (tmp_path / "a.jsonl").write_bytes(b'{"id":1}\n' * 100)
-    with pytest.raises(FatalError, match=rf"a\.jsonl is no sound {packing} file"):
+    with pytest.raises(FatalError, match=rf"a\.jsonl is not a sound {packing} file"):
         items_of(reader(tmp_path, compress=packing))
 
 

@@ -84,7 +84,7 @@ def test_an_oss_endpoint_leads_to_its_s3_address_and_region(
         (S3Connection, {"bucket": "b", "endpoint": "http://:a-secret@h"}, "more than scheme"),
         (S3Connection, {"bucket": "b", "endpoint": "http://h#a-secret"}, "more than scheme"),
         (HdfsConnection, {"endpoint": "hdfs://nn:8020"}, "write its HTTP address"),
-        (HdfsConnection, {"endpoint": "ftp://nn"}, "is no address"),
+        (HdfsConnection, {"endpoint": "ftp://nn"}, "is not an address"),
         (HdfsConnection, {"endpoint": "http://nn", "haveKerberos": "true"}, "Kerberos is not"),
         (HdfsConnection, {"endpoint": "http://nn", "kerberosPrincipal": "x"}, "Kerberos is not"),
         (HdfsConnection, {"endpoint": "http://nn", "defaultFS": "nn:8020"}, "defaultFS"),

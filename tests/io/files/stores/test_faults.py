@@ -184,14 +184,14 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: hdfs_source(endpoint="https://127.0.0.1:1", caCert=__file__),
         "caCert '.*' can't be read as certificates",
     ),
-    "s3 bucket": (lambda: s3_source(bucket="absent"), "there is no bucket 'absent'"),
+    "s3 bucket": (lambda: s3_source(bucket="absent"), "the bucket 'absent' does not exist"),
     "s3 endpoint": (lambda: s3_source(endpoint=nobody()), "does not answer: .*refused"),
     "s3 folder": (lambda: s3_source(path="absent"), "'s3://bucket/absent' .*not exist"),
     "oss secret": (
         lambda: oss_source(accessKeySecret="another-secret-1"),
         "accessKeySecret does not belong to accessKeyId: correct the keys",
     ),
-    "oss bucket": (lambda: oss_source(bucket="absent"), "there is no bucket 'absent'"),
+    "oss bucket": (lambda: oss_source(bucket="absent"), "the bucket 'absent' does not exist"),
     "hdfs user": (
         lambda: hdfs_source(path="private"),
         "user 'alice' may not read it: grant",
@@ -202,7 +202,7 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         "does not speak WebHDFS .*: correct the endpoint",
     ),
     "hdfs folder": (lambda: hdfs_source(path="absent"), "absent' .*does not exist"),
-    "gcs bucket": (lambda: gcs_source(bucket="absent"), "there is no bucket 'absent'"),
+    "gcs bucket": (lambda: gcs_source(bucket="absent"), "the bucket 'absent' does not exist"),
     "gcs endpoint": (lambda: gcs_source(endpoint=nobody()), "does not answer: .*refused"),
     "gcs key": (
         lambda: gcs_source(credentials="/absent/key.json"),
@@ -210,7 +210,7 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     ),
     "gcs sound key": (
         lambda: gcs_source(credentials={"type": "service_account", "private_key": "secret-1"}),
-        "credentials of the data source can't be used: it is no key of a service account",
+        "credentials of the data source can't be used: it is not a key of a service account",
     ),
 }
 

@@ -208,7 +208,7 @@ def test_an_empty_or_absent_folder_says_so(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(JobError, match="the folder is empty"):
         found(tmp_path / "empty", "*")
-    with pytest.raises(JobError, match="does not exist or is no folder"):
+    with pytest.raises(JobError, match="does not exist or is not a folder"):
         found(tmp_path / "absent", "*")
 
 
