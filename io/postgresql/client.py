@@ -167,14 +167,16 @@ def end_backends(connection: Connection, numbers: Sequence[int]) -> None:
 
 
 @contextlib.contextmanager
-def session(given: TableConnection, step: str) -> Iterator[Connection]:
+def session(
+    given: TableConnection, step: str, silence: float | None = ANSWER_SECONDS
+) -> Iterator[Connection]:
     """A connection for one task, closed in the end.
 
     Each error of the server is a JobError; its cause is a `TransientError` if the same may pass
     later.
     """
     try:
-        held = connect(given)
+        held = connect(given, silence=silence)
     except (TransientError, FatalError) as e:
         raise JobError(f"step {step!r}: {e}") from e
     import psycopg

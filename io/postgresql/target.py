@@ -239,8 +239,7 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
     noun = "table"
     dialect: ClassVar[Dialect] = POSTGRESQL
     answer_seconds: float = ANSWER_SECONDS
-    """How long a worker waits for an answer before it sends its rows again; `retry_deadline` may
-    make the time shorter."""
+    """How long an answer is waited for; a shorter `retry_deadline` makes the time shorter."""
 
     def __init__(
         self, settings: WriterSettings, connection: TableConnection | None, context: StepContext
@@ -254,9 +253,15 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
             )
         self.settings, self.connection = settings, found
 
+    @property
+    def silence(self) -> float:
+        """The seconds after which a server that sends nothing counts as away."""
+        deadline = self.context.retry_deadline
+        return self.answer_seconds if deadline is None else min(self.answer_seconds, deadline)
+
     @contextlib.contextmanager
     def _catalog(self) -> Iterator[TableCatalog]:
-        with session(self.connection, self.context.step) as connection:
+        with session(self.connection, self.context.step, self.silence) as connection:
             where = self.connection.where
             yield TableCatalog(connection, self.settings, where, self.dialect, POSTGRESQL)
 
@@ -267,9 +272,7 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
     def store(self, catalog: TableCatalog, info: TableInfo) -> PostgresStore:
         """See `TargetBase`."""
         self.refuse(self.obstacles(catalog, info))
-        deadline = self.context.retry_deadline
-        silence = min(self.answer_seconds, self.answer_seconds if deadline is None else deadline)
-        return PostgresStore(self.settings, info, self.connection, catalog.dialect, silence)
+        return PostgresStore(self.settings, info, self.connection, catalog.dialect, self.silence)
 
     def encoder(self, info: TableInfo | None) -> RowEncoder:
         """See `TargetBase`."""
