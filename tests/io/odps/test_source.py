@@ -520,7 +520,7 @@ def test_a_check_that_connects_reads_no_row(bench: Bench, server: OdpsServer) ->
 @pytest.mark.parametrize(
     ("source", "parameter", "told"),
     [
-        ({}, {"table": "talk"}, "no table in project 'shop' has the name 'talk'; did you mean 'talks'"),
+        ({}, {"table": "talk"}, "project 'shop' has the name 'talk'; did you mean 'talks'"),
         ({}, {"column": ["id", "sentence", "sentense"]}, "'sentense'; did you mean 'sentence'"),
         ({}, {"partition": ["split=deb"]}, "did you mean 'split=dev'"),
         ({}, {"partition": ["splt=dev"]}, "no partition key 'splt'; did you mean 'split'"),
