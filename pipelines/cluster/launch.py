@@ -21,7 +21,7 @@ from vecferry.pipelines.run.options import RunOptions
 from vecferry.pipelines.run.rejects import count_rejects, tidy_rejects
 from vecferry.pipelines.run.splits import elsewhere, remove_splits
 from vecferry.run.channel import LAUNCHER, ClusterState
-from vecferry.steps import Target
+from vecferry.steps import Split, Target
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class PortableRun(JobRun):
             log.info("asking the workers what they have")
             probe(self.where, f"{self.name}-probe", {**self.needs, "reports": ""})
 
-    def hand_over(self, splits: list[Any]) -> ListSplits:
+    def hand_over(self, splits: list[Split]) -> ListSplits:
         """As many streams as can work, and the splits for them."""
         self._bound_streams(len(splits))
         return super().hand_over(splits)
@@ -140,7 +140,7 @@ class ClusterRun(PortableRun):
         if problems:
             raise JobError(problems)
 
-    def hand_over(self, splits: list[Any]) -> ListSplits:
+    def hand_over(self, splits: list[Split]) -> ListSplits:
         """The splits in the pipeline, or in files where they are many."""
         self._bound_streams(len(splits))
         try:

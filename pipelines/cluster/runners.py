@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -153,7 +154,7 @@ def _environment(name: str, portable: Any) -> list[str]:
     return ["--environment_type=PROCESS", f"--environment_config={command}"]
 
 
-def value_of(options: Any, name: str) -> str:
+def value_of(options: Sequence[str], name: str) -> str:
     """The value of an option of Beam, as ``--name=value`` or in two words; the last one counts."""
     found = ""
     for i, option in enumerate(options):

@@ -8,7 +8,6 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import apache_beam as beam
 
@@ -17,7 +16,7 @@ from vecferry.pipelines.job.resolve import ResolvedJob
 from vecferry.pipelines.run.options import RunOptions
 from vecferry.pipelines.run.splits import here
 from vecferry.process import RunStatus, run_state
-from vecferry.steps import Target
+from vecferry.steps import Split, Target
 
 
 @dataclass
@@ -78,7 +77,7 @@ class JobRun(ABC):
         """Raises JobError where the run can't do what the target asks for at the end of a job."""
         return
 
-    def hand_over(self, splits: list[Any]) -> ListSplits:
+    def hand_over(self, splits: list[Split]) -> ListSplits:
         """How the workers get the splits that were listed; also chooses the number of streams."""
         return here(self.id, splits)
 

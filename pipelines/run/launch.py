@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from vecferry.budget import Ledger, ledger_of
-from vecferry.errors import JobError, VecferryError, redact
-from vecferry.pipelines.job.resolve import ResolvedJob, context_of
+from vecferry.errors import VecferryError, redact
+from vecferry.pipelines.job.resolve import context_of
 from vecferry.pipelines.run.base import JobRun, RunResult
 from vecferry.pipelines.run.graph import RunPlan, build, require_no_secret
 from vecferry.pipelines.run.logic import JobLogic
@@ -29,7 +29,7 @@ from vecferry.pipelines.run.report import (
     over_limit,
 )
 from vecferry.process import RunStatus, end_run
-from vecferry.steps import Plan, Size, Target
+from vecferry.steps import Budget, Plan, Size, Target
 
 COUNTED_TWICE = (
     "errorLimit: a worker stopped reading, because it counted the rejects of a repeated bundle "
@@ -61,7 +61,7 @@ def launch(run: JobRun, on_progress: OnProgress) -> Report:
         ended = run.watch(lambda: on_progress(run.state, prepared.size))
         run.settle()
         return conclude(prepared.target, _judge(run, ended))
-    except JobError:
+    except VecferryError:
         run.abandon()
         raise
     finally:
@@ -146,7 +146,8 @@ def _judge(run: JobRun, ended: RunResult) -> Report:
     """The report of a job that has ended, and whether it is DONE."""
     resolved, state = run.resolved, run.state
     seconds = time.monotonic() - state.started
-    ledger = ledger_of(context_of(resolved, resolved.reader, run.id))
+    context = context_of(resolved, resolved.reader, run.id)
+    ledger = ledger_of(context)
 
     def report(outcome: State, why: str | None) -> Report:
         return make_report(
@@ -166,7 +167,7 @@ def _judge(run: JobRun, ended: RunResult) -> Report:
         broken = over_limit(report("FAILED", None), limit.record, None) if ended.cancelled else None
         return report("FAILED", broken or ended.error)
     outcome = report("DONE", None)
-    verdict = _budget_verdict(resolved, ledger, state)
+    verdict = _budget_verdict(context.shared.budget, ledger, state)
     if verdict is not None:
         return report("FAILED", verdict)
     broken = over_limit(outcome, limit.record, limit.percentage)
@@ -183,13 +184,10 @@ def _judge(run: JobRun, ended: RunResult) -> Report:
     return outcome
 
 
-def _budget_verdict(resolved: ResolvedJob, ledger: Ledger, state: RunStatus) -> str | None:
+def _budget_verdict(budget: Budget, ledger: Ledger, state: RunStatus) -> str | None:
     verdict = ledger.verdict()
     if verdict is None and state.stopped_by == "budget":  # a worker's own ledger refused
         counts = state.counts()
-        verdict = over_budget(
-            resolved.job.setting.budget,
-            counts.get("embed-requests", 0),
-            counts.get("embed-tokens", 0),
-        )
+        requests, tokens = counts.get("embed-requests", 0), counts.get("embed-tokens", 0)
+        verdict = over_budget(budget, requests, tokens)
     return verdict

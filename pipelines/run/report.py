@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from vecferry.process import RunStatus
+from vecferry.steps import Budget
 
 State = Literal["DONE", "FAILED", "CANCELLED", "RUNNING"]
 
@@ -205,7 +206,7 @@ def nothing_written(report: Report) -> str | None:
     )
 
 
-def over_budget(budget: Any, requests: int, tokens: int) -> str:
+def over_budget(budget: Budget, requests: int, tokens: int) -> str:
     """Why a run on a cluster ended early: its workers would have spent more than they may."""
     bounds = {"requests": budget.requests, "tokens": budget.tokens}
     named = " and ".join(f"{n:,} {name}" for name, n in bounds.items() if n is not None)

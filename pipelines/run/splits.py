@@ -21,6 +21,7 @@ import fsspec
 from vecferry.beam import Dealt, ListSplits, deal
 from vecferry.errors import FatalError, redact
 from vecferry.process import run_scope
+from vecferry.steps import Split
 
 FOLDER = "splits"
 """Within a run's folder of rejects."""
@@ -29,7 +30,7 @@ _LEAST_BYTES = 16
 """A pickled split takes more than this."""
 
 
-def here(run: str, splits: list[Any]) -> ListSplits:
+def here(run: str, splits: list[Split]) -> ListSplits:
     """Hands splits to workers that are threads of this process."""
     if _small(splits):
         return functools.partial(list, splits)
@@ -37,7 +38,7 @@ def here(run: str, splits: list[Any]) -> ListSplits:
     return functools.partial(_from_scope, run)
 
 
-def elsewhere(folder: str, splits: list[Any], streams: int) -> ListSplits:
+def elsewhere(folder: str, splits: list[Split], streams: int) -> ListSplits:
     """Hands splits to workers that reach `folder`, dealt out to `streams` of them.
 
     Raises OSError where the folder can't be written to.
@@ -97,7 +98,7 @@ def _from_scope(run: str) -> list[Any]:
     return run_scope(run).get("splits", absent)
 
 
-def _small(splits: list[Any]) -> bool:
+def _small(splits: list[Split]) -> bool:
     if len(splits) * _LEAST_BYTES > INLINE_BYTES:
         return False
     return len(pickle.dumps(splits, pickle.HIGHEST_PROTOCOL)) <= INLINE_BYTES

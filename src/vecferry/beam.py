@@ -20,7 +20,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from vecferry.errors import FatalError, JobError
 from vecferry.rows import Change, Reject, as_change
 from vecferry.run.channel import told
-from vecferry.steps import Counts, Emitted, Operator, Source, StepContext, TokenBucket, paced
+from vecferry.steps import Counts, Emitted, Operator, Source, Split, StepContext, TokenBucket, paced
 
 REJECTED = "rejected"
 FLUSH_SECONDS = 0.25
@@ -28,7 +28,7 @@ _GLOBAL = (GlobalWindow(),)
 
 MakeSource = Callable[[], Source]
 MakeOperator = Callable[[], Operator]
-ListSplits = Callable[[], list[Any]]
+ListSplits = Callable[[], list[Split]]
 """Gives the splits of a source that was listed already; can be pickled."""
 
 
@@ -81,11 +81,11 @@ class Dealt(Iterable[Any]):
     """The splits that one stream of a job on a cluster reads, one by one."""
 
 
-class _DealtList(list[Any], Dealt):
+class _DealtList(list[Split], Dealt):
     """The splits themselves."""
 
 
-def deal(splits: list[Any], streams: int | None) -> list[Any]:
+def deal(splits: list[Split], streams: int | None) -> list[Split]:
     """The splits unchanged, or dealt out to `streams` streams.
 
     A cluster may have more cores than the job has streams. One core reads everything in one

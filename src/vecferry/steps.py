@@ -7,11 +7,15 @@ runner, a DoFn of `vecferry.beam` runs each operator. `vecferry preview` runs th
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from vecferry.errors import JobError
 from vecferry.process import RunScope, RunState, run_scope, run_state
@@ -22,6 +26,12 @@ T = TypeVar("T")
 
 Stamp = Any
 """A row's timestamp and window, opaque to operators; None if all rows have the same."""
+
+Vector = npt.NDArray[np.float32]
+"""A vector of one dimension."""
+
+Split = Any
+"""A part of a source, opaque to everyone but its source; it can be pickled."""
 
 Emitted = tuple[Change | Reject, Stamp]
 
@@ -139,7 +149,7 @@ class StepContext:
         row: Change | None = None,
         raw: str | bytes | None = None,
         origin: str = "",
-        key: Any = None,
+        key: object = None,
     ) -> Reject:
         """A reject of this step; without `origin`, the reject has the row's origin."""
         return Reject(
@@ -211,7 +221,7 @@ class Transformer(Operator):
         """Connects to the service behind the step without a call, at no cost; raises JobError."""
         return
 
-    def embed_query(self, query: str | bytes) -> Any:
+    def embed_query(self, query: str | bytes) -> Vector:
         """The vector of a text, or of the bytes of an image, made as for the step's columns."""
         raise JobError("this step makes no vectors, so it can't embed what is searched for")
 
@@ -243,7 +253,7 @@ class Size:
 class Plan:
     """What a source will give: its splits, and their size together."""
 
-    splits: list[Any]
+    splits: list[Split]
     size: Size = Size()
 
 
@@ -265,10 +275,10 @@ class Source(Protocol):
         What `check` has listed is not listed again. Raises JobError if the source is empty.
         """
 
-    def splits(self) -> list[Any]:
+    def splits(self) -> list[Split]:
         """The splits to read in parallel; raises JobError if there is nothing to read."""
 
-    def read(self, split: Any) -> Iterator[Change | Reject]:
+    def read(self, split: Split) -> Iterator[Change | Reject]:
         """The rows of one split, in order; memory does not grow with the split."""
 
     def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
@@ -312,7 +322,9 @@ class Target(Protocol):
     def preview(self, change: Change | Row) -> dict[str, Any] | Reject:
         """The row as the store would get it, or the reject that the row would become."""
 
-    def search(self, vector: Any, k: int, vector_column: str | None = None) -> list[dict[str, Any]]:
+    def search(
+        self, vector: Vector, k: int, vector_column: str | None = None
+    ) -> list[dict[str, Any]]:
         """The `k` rows nearest to `vector`, nearest first, with their `score`."""
 
     def row_count(self) -> int:
@@ -326,7 +338,7 @@ class TokenBucket:
         self.rate = rate
         self._due = time.monotonic()
 
-    def wait(self, amount: float, stop: Any = None) -> None:
+    def wait(self, amount: float, stop: threading.Event | None = None) -> None:
         """Waits until `amount` may pass; a set `stop` event ends the wait."""
         now = time.monotonic()
         self._due = max(self._due, now - 1.0) + amount / self.rate
@@ -339,7 +351,7 @@ class TokenBucket:
 
 
 def paced(
-    reader: Source, split: Any, context: StepContext, throttle: tuple[TokenBucket | None, ...]
+    reader: Source, split: Split, context: StepContext, throttle: tuple[TokenBucket | None, ...]
 ) -> Iterator[Change | Reject]:
     """The rows of a split within the run's throttle and limit, until the run must stop.
 
