@@ -26,7 +26,7 @@ from vecferry.io.common.unfit import UnfitValue
 _ERRORS = (ValueError, OverflowError, KeyError, TypeError, pa.ArrowException)
 
 
-def column_values(column: Any, convert: ConvertValue | None) -> tuple[list[Any], bool]:
+def column_values(column: object, convert: ConvertValue | None) -> tuple[list[Any], bool]:
     """The values of an Arrow array, typed by `convert`, and whether one is an `UnfitValue`."""
     values, unfit = _python_values(column)
     if convert is None:
@@ -89,7 +89,7 @@ def objects(column: Any) -> list[Any]:
     return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
 
 
-def dates(column: Any) -> list[Any]:
+def dates(column: object) -> list[Any]:
     """The values of an array of days; OverflowError for a day outside the years 1 to 9999."""
     values = objects(column)
     outside = next((v for v in values if type(v) is int), None)  # numpy can make no date of it
@@ -119,7 +119,7 @@ def with_nulls(column: Any, values: list[Any]) -> list[Any]:
     return values
 
 
-def bounds(lists: Any) -> list[tuple[int, int]]:
+def bounds(lists: object) -> list[tuple[int, int]]:
     """Where the items of each list of an array begin and end in what its `flatten` gives."""
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     ends = np.cumsum(lengths, dtype=np.int64)

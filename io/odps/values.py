@@ -49,7 +49,7 @@ _NUMBERS = (*_WHOLE, "float", "double")
 _TEXTS = ("string", "varchar", "char")
 
 
-def base_of(kind: Any) -> str:
+def base_of(kind: object) -> str:
     """The name of a MaxCompute type without what it is made of: ``decimal``, ``array``."""
     return str(kind).lower().replace("`", "").split("(")[0].split("<")[0].strip()
 
@@ -64,7 +64,7 @@ def parts_of(kind: Any) -> list[Any]:
     return list(kind.field_types.values()) if base == "struct" else []
 
 
-def holds(kind: Any, *bases: str) -> str:
+def holds(kind: object, *bases: str) -> str:
     """The first of `bases` that the type is or holds, else an empty text."""
     base = base_of(kind)
     return (
@@ -99,12 +99,12 @@ def converter(kind: Any, zone: str = "UTC") -> Convert:
     return python_values  # decimal, binary
 
 
-def is_null_partition(kind: Any, text: str) -> bool:
+def is_null_partition(kind: object, text: str) -> bool:
     """Whether this value of a partition key of the type `kind` stands for NULL."""
     return text == NULL_PARTITION and base_of(kind) not in _TEXTS
 
 
-def partition_value(kind: Any, text: str) -> Any:
+def partition_value(kind: object, text: str) -> Any:
     """A partition's value as the type of its key says.
 
     The partition of nulls has None, unless the key is a text.

@@ -164,7 +164,7 @@ def _bare(url: str) -> str:
     return str.__str__(url)
 
 
-def one_or_many(value: Any) -> Any:
+def one_or_many(value: object) -> Any:
     """A list, of one text where only that is given; an empty text is nothing."""
     if value is None or value == "":
         return ()

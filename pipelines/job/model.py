@@ -173,13 +173,15 @@ def step_name(step: Step, index: int) -> str:
     return step.name or step.display_name or f"steps[{index}]"
 
 
-def parse_job(raw: Any, *, values: Mapping[str, str], stem: str = "job") -> tuple[Job, list[str]]:
+def parse_job(
+    raw: object, *, values: Mapping[str, str], stem: str = "job"
+) -> tuple[Job, list[str]]:
     """A job from parsed JSON, with warnings; raises JobError with every problem of its frame."""
     filled, problems = fill(raw, values)
     return validated(filled, problems, stem)
 
 
-def validated(filled: Any, problems: list[str], stem: str) -> tuple[Job, list[str]]:
+def validated(filled: object, problems: list[str], stem: str) -> tuple[Job, list[str]]:
     """A job from a filled document, with the warnings; raises JobError with all problems."""
     if not isinstance(filled, dict):
         given = "an empty file" if filled is None else f"a {type(filled).__name__}"

@@ -17,7 +17,7 @@ _INDEX = re.compile(r"\[(\d+)\]")
 
 
 def fill(
-    value: Any,
+    value: object,
     values: Mapping[str, str],
     path: str = "",
     written: dict[str, str] | None = None,
@@ -86,7 +86,7 @@ def parse_assignments(pairs: tuple[str, ...], option: str) -> dict[str, str]:
     return result
 
 
-def set_value(job: Any, path: str, text: str) -> None:
+def set_value(job: object, path: str, text: str) -> None:
     """Sets the value at a dotted `path` of `job`, such as ``steps.1.parameter.endpoint``.
 
     `text` is read as JSON if it is JSON, else unchanged. A new last name is added; raises JobError

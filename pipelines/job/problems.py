@@ -16,7 +16,7 @@ S = TypeVar("S", bound=BaseModel)
 _SECRET_NAME = re.compile(r"(?i)key$|password|token$|secret|credential|accessid")
 
 
-def validate(model: type[S], data: Any, path: str) -> tuple[S | None, list[str]]:
+def validate(model: type[S], data: object, path: str) -> tuple[S | None, list[str]]:
     """`data` as a `model`, or None and every problem, each beginning with its path."""
     try:
         return model.model_validate(data), []

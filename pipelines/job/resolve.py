@@ -174,7 +174,7 @@ def read_and_resolve(
     return resolved
 
 
-def checked_job(filled: Any, problems: list[str], stem: str) -> tuple[Job, list[str]]:
+def checked_job(filled: object, problems: list[str], stem: str) -> tuple[Job, list[str]]:
     """A job from a filled document, with the warnings of its frame.
 
     Raises JobError with `problems` and all that is wrong with the frame and inside the steps.

@@ -102,7 +102,7 @@ class WriteRejects(beam.PTransform):
     folder: str
     run: str
 
-    def expand(self, rejects: Any) -> Any:
+    def expand(self, rejects: object) -> Any:
         return rejects | "Write" >> beam.ParDo(WriteRejectsFn(self.folder, self.run))
 
 

@@ -25,7 +25,7 @@ class _Absent:
 _ABSENT: Any = _Absent()
 
 
-def insert(part: Any, values: Mapping[str, Any]) -> Any:
+def insert(part: object, values: Mapping[str, Any]) -> Any:
     """A copy of `part`, a mapping of a template, filled with `values` by name."""
     filled = _insert(part, values)
     return {} if filled is _ABSENT else filled
@@ -80,7 +80,7 @@ class Use:
     has_default: bool = False
 
 
-def names_used(part: Any, bound: frozenset[str] = frozenset()) -> Iterator[Use]:
+def names_used(part: object, bound: frozenset[str] = frozenset()) -> Iterator[Use]:
     """Every place in `part` that names a parameter."""
     if isinstance(part, str):
         for match in PLACEHOLDER.finditer(part):
@@ -98,7 +98,7 @@ def names_used(part: Any, bound: frozenset[str] = frozenset()) -> Iterator[Use]:
             yield from names_used(child, bound)
 
 
-def misplaced(part: Any, in_list: bool = False) -> Iterator[str]:
+def misplaced(part: object, in_list: bool = False) -> Iterator[str]:
     """What is wrong with each ``$each`` in `part`."""
     if isinstance(part, dict):
         if EACH in part and (not in_list or part.keys() != {EACH, ITEM}):

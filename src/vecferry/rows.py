@@ -148,7 +148,7 @@ class Reject:
     key: Any = None
 
 
-def encode_value(value: Any) -> Any:
+def encode_value(value: object) -> Any:
     """`value` as plain JSON types; a type that JSON lacks becomes ``{"$type": text}``.
 
     Vectors are ``{"$float32": base64 of little-endian float32}``; `decode_value` reverses it.
@@ -211,7 +211,7 @@ _DECODERS: dict[str, Any] = {
 }
 
 
-def decode_value(value: Any) -> Any:
+def decode_value(value: object) -> Any:
     """The value that `encode_value` got; raises ValueError for a cut or hidden value."""
     if isinstance(value, list):
         return [decode_value(v) for v in value]
@@ -236,7 +236,7 @@ def decode_value(value: Any) -> Any:
     return {k: decode_value(v) for k, v in value.items()}
 
 
-def cut_value(value: Any) -> Any:
+def cut_value(value: object) -> Any:
     """`value`, already encoded; over 1 MiB, its length, sha256 and beginning instead."""
     data = value.encode() if isinstance(value, str) else orjson.dumps(value)
     if len(data) <= MAX_REJECT_VALUE_BYTES:

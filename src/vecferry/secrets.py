@@ -75,7 +75,7 @@ SecretText = Annotated[
 """A field that is kept out of logs, errors, reports and display data; at run time a `Secret`."""
 
 
-def secrets_in(value: Any) -> list[str]:
+def secrets_in(value: object) -> list[str]:
     """The secrets in settings, or in what they hold, as plain texts."""
     if isinstance(value, Secret):
         return [value.reveal()]

@@ -135,7 +135,7 @@ class StepSettings(Settings):
         raise ValueError("--into: this step has no target to name anew")
 
 
-def pick(value: Any, choices: tuple[str, ...], what: str) -> str:
+def pick(value: object, choices: tuple[str, ...], what: str) -> str:
     """The choice that `value` names, in any case; raises ValueError with the nearest choice."""
     folded = {c.casefold(): c for c in choices}
     found = folded.get(str(value).strip().casefold())

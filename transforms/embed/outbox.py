@@ -41,7 +41,7 @@ class Input:
 
     __slots__ = ("alone", "content", "rows")
 
-    def __init__(self, content: Content, row: Any, column: str, alone: bool) -> None:
+    def __init__(self, content: Content, row: object, column: str, alone: bool) -> None:
         self.content, self.alone = content, alone
         self.rows: Waiting = [(row, column)]
 
@@ -129,7 +129,7 @@ class Outbox:
     def want(
         self,
         content: Content,
-        row: Any,
+        row: object,
         name: str,
         *,
         alone: bool = False,
@@ -155,7 +155,7 @@ class Outbox:
             return
         self._pack(waiting)
 
-    def join(self, content: Content, row: Any, name: str) -> bool:
+    def join(self, content: Content, row: object, name: str) -> bool:
         """Lets a row wait with others for an input that is in here already; False where it isn't.
 
         An `Image` may be one of its key alone.

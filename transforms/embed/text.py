@@ -18,7 +18,7 @@ _MISSING: Any = object()
 _PLAIN = (int, float, decimal.Decimal, uuid.UUID)
 
 
-def text_of(value: Any, name: str) -> str:
+def text_of(value: object, name: str) -> str:
     """A column's value as text: numbers as Python writes them, structures as JSON."""
     if isinstance(value, str):
         return str(value)

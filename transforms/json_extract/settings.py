@@ -61,7 +61,7 @@ def compile_path(path: str) -> Any:
         ) from None
 
 
-def gives_one(compiled: Any) -> bool:
+def gives_one(compiled: object) -> bool:
     """Whether a compiled path can match one value at most."""
     import jsonpath
 

@@ -27,7 +27,7 @@ EXACT = 2**53
 """Below it a float that is a whole number is that number; above, the parser may have rounded."""
 
 
-def to_string(value: Any) -> str | None:
+def to_string(value: object) -> str | None:
     """Text as it is, all else as compact JSON text.
 
     A number that 64 bits don't hold is refused, because the parser has rounded it. A long id would
@@ -45,7 +45,7 @@ def to_string(value: Any) -> str | None:
     return None
 
 
-def to_long(value: Any) -> int | None:
+def to_long(value: object) -> int | None:
     """A whole number of 64 bits, signed, or a text of one; ``12.0`` is 12, ``1.5`` is refused."""
     if isinstance(value, bool):
         return None
@@ -63,7 +63,7 @@ def to_long(value: Any) -> int | None:
     return value if -(2**63) <= value < 2**63 else None
 
 
-def to_double(value: Any) -> float | None:
+def to_double(value: object) -> float | None:
     """A number, or a text of one; neither infinity nor NaN, which JSON lacks."""
     if isinstance(value, bool):
         return None
@@ -80,7 +80,7 @@ def to_double(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def to_boolean(value: Any) -> bool | None:
+def to_boolean(value: object) -> bool | None:
     """``true`` or ``false``, their texts in any case, or the numbers 1 and 0."""
     if isinstance(value, bool):
         return value
@@ -91,7 +91,7 @@ def to_boolean(value: Any) -> bool | None:
     return None
 
 
-def to_date(value: Any) -> datetime.datetime | None:
+def to_date(value: object) -> datetime.datetime | None:
     """An ISO 8601 date or date and time, or milliseconds since 1970, as a datetime in UTC.
 
     A text without an offset is taken as UTC.
@@ -126,7 +126,7 @@ def _in_utc(value: datetime.datetime) -> datetime.datetime | None:
         return None
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """The value as it was parsed."""
     return value
 

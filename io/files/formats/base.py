@@ -95,10 +95,10 @@ class FileSplit:
 class FileReader(Protocol):
     """Reads the files of one format; a file comes open, at its beginning."""
 
-    def check(self, path: str, raw: Any) -> None:
+    def check(self, path: str, raw: object) -> None:
         """Raises FatalError where the file has not the columns of the job."""
 
-    def batches(self, split: FileSplit, raw: Any) -> Iterator[tuple[Items, int]]:
+    def batches(self, split: FileSplit, raw: object) -> Iterator[tuple[Items, int]]:
         """Rows and rejects of a block at a time, with the bytes of the file that they took.
 
         The bytes of all splits add up to the size of the file. Raises `Damaged` or an error of
@@ -247,7 +247,7 @@ class ColumnarSpec(FormatSpec):
         """Never."""
         return None
 
-    def table(self, raw: Any) -> Table:
+    def table(self, raw: object) -> Table:
         """The open file; raises what its library raises."""
         raise NotImplementedError
 

@@ -75,11 +75,11 @@ class ColumnarFiles:
         self.spec, self.context, self._open = spec, context, opener
         self._numbers = spec.numbers
 
-    def check(self, path: str, raw: Any) -> None:
+    def check(self, path: str, raw: object) -> None:
         """Reads the file's footer; FatalError where it lacks a column of the job."""
         self._columns(path, self._table(raw))
 
-    def batches(self, split: FileSplit, raw: Any) -> Iterator[tuple[Items, int]]:
+    def batches(self, split: FileSplit, raw: object) -> Iterator[tuple[Items, int]]:
         """Rows and rejects of a few rows at a time; their bytes are a share of the file."""
         table = self._table(raw)
         columns = self._columns(split.path, table)

@@ -116,7 +116,7 @@ class LineFiles:
         self._block = spec.block_bytes or BLOCK_BYTES
         self._heads: dict[str, Head] = {}
 
-    def check(self, path: str, raw: Any) -> None:
+    def check(self, path: str, raw: object) -> None:
         """Reads the head of the file."""
         packing = self.spec.packing(path)
         if packing is None:

@@ -24,7 +24,7 @@ class OrcSpec(ColumnarSpec):
 
     name, unit = "orc", "stripe"
 
-    def table(self, raw: Any) -> Table:
+    def table(self, raw: object) -> Table:
         """The open file."""
         return OrcTable(raw)
 
@@ -32,7 +32,7 @@ class OrcSpec(ColumnarSpec):
 class OrcTable:
     """An orc file; see `vecferry.io.files.formats.columnar.Table`."""
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: object) -> None:
         import pyarrow.orc
 
         self._file = pyarrow.orc.ORCFile(raw)

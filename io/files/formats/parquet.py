@@ -24,7 +24,7 @@ class ParquetSpec(ColumnarSpec):
 
     name, unit = "parquet", "row group"
 
-    def table(self, raw: Any) -> Table:
+    def table(self, raw: object) -> Table:
         """The open file."""
         return ParquetTable(raw)
 
@@ -34,7 +34,7 @@ class ParquetTable:
 
     doubtful: frozenset[str] = frozenset()
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: object) -> None:
         import pyarrow.parquet as pq
 
         self._file = pq.ParquetFile(

@@ -184,7 +184,7 @@ def wrong_type(name: str, error: ValueError) -> UnfitValue:
     return UnfitValue(f"column {name!r}: {error}", "wrong-type")
 
 
-def no_object(value: Any, what: str) -> UnfitValue:
+def no_object(value: object, what: str) -> UnfitValue:
     """The record, called `what`, is JSON but no object."""
     kind = {list: "an array", str: "a string", bool: "a boolean"}.get(type(value))
     kind = kind or ("null" if value is None else "a number")

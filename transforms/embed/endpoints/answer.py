@@ -62,7 +62,7 @@ def _raise_sizes(sizes: set[int], dimension: int, model: str) -> None:
     )
 
 
-def decode_vector(value: Any, model: str) -> Vector:
+def decode_vector(value: object, model: str) -> Vector:
     """A vector from base64 of little-endian float32, or from a list of numbers; all finite."""
     try:
         if isinstance(value, str):

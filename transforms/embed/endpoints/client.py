@@ -50,7 +50,7 @@ class JsonClient:
     def __init__(self, url: str, http: Http) -> None:
         self.url, self._http = url, http
 
-    def post(self, request: Any) -> dict[str, Any]:
+    def post(self, request: object) -> dict[str, Any]:
         """The JSON object of an answer with status 200.
 
         Everything else raises what `fault_of` makes of it. A request that can't be written as JSON
@@ -106,7 +106,7 @@ def authorization(spec: EndpointSpec) -> dict[str, str]:
     return {"Authorization": key if spec.auth == "raw" else f"Bearer {key}"}
 
 
-def json_body(request: Any) -> bytes:
+def json_body(request: object) -> bytes:
     """`request` as JSON; half a character in a text raises `PoisonError` with nothing sent."""
     try:
         return orjson.dumps(request)

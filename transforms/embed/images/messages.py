@@ -15,7 +15,7 @@ class Load:
 
     __slots__ = ("rows", "source")
 
-    def __init__(self, source: ImageSource, row: Any, name: str) -> None:
+    def __init__(self, source: ImageSource, row: object, name: str) -> None:
         self.source = source
         self.rows: list[tuple[Any, str]] = [(row, name)]
 
