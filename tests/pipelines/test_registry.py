@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from vecferry.errors import JobError
 from vecferry.kinds import Client, ConnectionType, Kind
 from vecferry.pipelines import registry
+from vecferry.pipelines.cli import commands
 from vecferry.pipelines.registry import BUILT_IN, Registry, load
 from vecferry.testing import KindContract
 
@@ -230,6 +232,19 @@ def test_entry_points_are_those_of_installed_packages(
     assert str(known.package_of(known.kind_of("lines", "reader"))) == "acme-lines 1.2"
     with pytest.raises(JobError, match=r"'acme-broken' of acme-broken 1\.2 can't be loaded"):
         known.kind_of("broken")
+
+
+def test_the_schema_of_jobs_is_printed_with_a_warning_of_what_was_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An editor still knows every step that can be used, those of packages among them."""
+    good = Kind("lines", "reader", "vecferry.io.files.settings:FilesSettings")
+    broken = Point(ImportError("no client"), "broken", "other")
+    with registry.using(with_points(Point(found(good)), broken)):
+        commands.schema()
+    printed = capsys.readouterr()
+    assert "warning: entry point 'broken' of other 1.2 can't be loaded" in printed.err
+    assert "lines" in json.loads(printed.out)["$defs"]["Step"]["properties"]["stepType"]["enum"]
 
 
 def test_a_kind_imports_nothing_else() -> None:
