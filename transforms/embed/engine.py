@@ -13,19 +13,20 @@ from __future__ import annotations
 import threading
 from collections import deque
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vecferry.budget import ledger_of
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError
 from vecferry.retry import CLOCK, Clock
-from vecferry.rows import DELETE, INSERT, Change
+from vecferry.rows import DELETE, INSERT, Change, Reject
 from vecferry.steps import Counts, Emitted, Stamp, StepContext, Transformer
 from vecferry.transforms.embed.caller import Caller, Fate, Outcome
 from vecferry.transforms.embed.endpoints.base import Content, Image, Vector
 from vecferry.transforms.embed.images.content import ImageSource
 from vecferry.transforms.embed.long import is_long, mean_vector, pieces_of
 from vecferry.transforms.embed.messages import Message
-from vecferry.transforms.embed.outbox import Input, Limits, Outbox, Waiting
+from vecferry.transforms.embed.outbox import Input, Limits, Outbox
+from vecferry.transforms.embed.rows import Row, Split, Waiter, Waiting
 from vecferry.transforms.embed.settings import EmbedSettings
 from vecferry.transforms.embed.shared import shared_of, text_key
 from vecferry.transforms.embed.text import input_maker
@@ -41,31 +42,6 @@ BUNDLE_SECONDS = 300.0
 CHECK_SECONDS = 10.0
 LEAST_WINDOW = 4096
 """Plain rows that may wait at once, where the batches under way allow no more anyway."""
-
-
-class Row:
-    """A row inside the engine; `item` is what will leave for it, once that is known."""
-
-    __slots__ = ("change", "held", "item", "missing", "stamp", "vectors")
-
-    def __init__(self, change: Change, stamp: Stamp) -> None:
-        self.change, self.stamp = change, stamp
-        self.item: Any = None
-        self.vectors: dict[str, Vector | None] = {}
-        self.missing = 0
-        self.held = 0  # bytes of its images
-
-
-class Split:
-    """A text in pieces: what column `name` of `row` gets when all of them have vectors."""
-
-    __slots__ = ("missing", "name", "row", "vectors", "weights")
-
-    def __init__(self, row: Row, name: str, pieces: list[str]) -> None:
-        self.row, self.name = row, name
-        self.weights = [len(piece) for piece in pieces]
-        self.vectors: list[Any] = [None] * len(pieces)
-        self.missing = len(pieces)
 
 
 class Embedder(Transformer):
@@ -106,7 +82,7 @@ class Embedder(Transformer):
 
     def _open_images(
         self, connection: HasFiles | None, deadline: float, in_flight: int
-    ) -> Images | None:
+    ) -> Images[Waiter] | None:
         if not self._settings.takes_images:
             return None
         from vecferry.transforms.embed.images.engine import Images
@@ -178,8 +154,10 @@ class Embedder(Transformer):
 
     def embed_query(self, query: str | bytes) -> Vector:
         """The vector of one text or image, float32 of shape (dimension,); raises JobError."""
-        content: Any = query
-        if isinstance(query, bytes):
+        content: Content | Vector | Exception
+        if isinstance(query, str):
+            content = query
+        else:
             if self._images is None:
                 raise JobError(f"step {self._context.step!r} embeds no images: only texts")
             content = self._images.one(query)
@@ -205,7 +183,7 @@ class Embedder(Transformer):
         if vector is not None:
             self._arrive(rows, vector)
 
-    def take_image(self, load: Load, result: Loaded) -> None:
+    def take_image(self, load: Load[Waiter], result: Loaded) -> None:
         """Sends an image, or gives its rows what there is; raises what ends the bundle."""
         if self._images is not None:
             self._images.landed(load, result)
@@ -276,7 +254,7 @@ class Embedder(Transformer):
         if not row.missing and row.item is None:
             self._settle(row, row.change.with_columns(row.vectors))
 
-    def _empty(self, row: Row, name: str) -> Any:
+    def _empty(self, row: Row, name: str) -> Reject:
         what = self._settings.input_type_of(name)
         return self._context.reject(
             f"empty-{what}",
@@ -285,16 +263,17 @@ class Embedder(Transformer):
             row=row.change,
         )
 
-    def _want(self, row: Row, name: str, text: Any) -> None:
+    def _want(self, row: Row, name: str, text: str | ImageSource) -> None:
         row.missing += 1
-        if self._images is not None and type(text) is ImageSource:
+        if isinstance(text, ImageSource):
+            assert self._images is not None
             self._want_image(self._images, text, row, name)
         elif self._limit is not None and len(text) > self._limit and is_long(text, self._limit):
             self._want_long(row, name, text, self._limit)
         else:
             self._find(row, name, text)
 
-    def _want_image(self, images: Images, source: ImageSource, row: Row, name: str) -> None:
+    def _want_image(self, images: Images[Waiter], source: ImageSource, row: Row, name: str) -> None:
         """Finds the vector of an image that was loaded before, or has the image loaded."""
         known = images.known(source)
         if isinstance(known, TerminalError):
@@ -325,7 +304,7 @@ class Embedder(Transformer):
         for i, piece in enumerate(pieces):
             self._find(split, str(i), piece)
 
-    def _find(self, row: Row | Split, name: str, text: str, *, alone: bool = False) -> None:
+    def _find(self, row: Waiter, name: str, text: str, *, alone: bool = False) -> None:
         vector = self._shared.cache.get(text_key(text))
         if vector is None:
             self._outbox.want(text, row, name, alone=alone)
@@ -340,7 +319,8 @@ class Embedder(Transformer):
         split.vectors[place] = fate
         split.missing -= 1
         if not split.missing:
-            self._give(split.row, split.name, mean_vector(split.vectors, split.weights))
+            vectors = [vector for vector in split.vectors if vector is not None]
+            self._give(split.row, split.name, mean_vector(vectors, split.weights))
 
     def _make_room(self) -> None:
         limit = self._window if self._ordered else max(self._window, LEAST_WINDOW)
@@ -361,7 +341,7 @@ class Embedder(Transformer):
     def _arrive(self, rows: Waiting, fate: Fate) -> None:
         """Gives the rows that wait for a text its vector, or its fault."""
         for row, name in rows:
-            if type(row) is Split:
+            if isinstance(row, Split):
                 self._give_piece(row, int(name), fate)
             else:
                 self._give(row, name, fate)
@@ -377,7 +357,7 @@ class Embedder(Transformer):
         if not row.missing:
             self._settle(row, row.change.with_columns(row.vectors))
 
-    def _settle(self, row: Row, item: Any) -> None:
+    def _settle(self, row: Row, item: Change | Reject) -> None:
         """Lets `item` leave for a row, in its turn where order is kept."""
         row.item = item
         if not self._ordered and self._images is None:
@@ -385,15 +365,15 @@ class Embedder(Transformer):
             self._ready.append((item, row.stamp))
             return
         if not self._ordered:
-            self._leave(row)
+            self._leave(row, item)
             return
         order = self._order
-        while order and order[0].item is not None:
-            self._leave(order.popleft())
+        while order and (ready := order[0].item) is not None:
+            self._leave(order.popleft(), ready)
 
-    def _leave(self, row: Row) -> None:
+    def _leave(self, row: Row, item: Change | Reject) -> None:
         self._inside -= 1
-        self._ready.append((row.item, row.stamp))
+        self._ready.append((item, row.stamp))
         if self._images is not None:
             self._images.held -= row.held
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from vecferry.transforms.embed.endpoints.base import Content, Vector
 from vecferry.transforms.embed.images.messages import ImageTaker
+from vecferry.transforms.embed.rows import Waiter
 
 if TYPE_CHECKING:
     from vecferry.transforms.embed.caller import Outcome
     from vecferry.transforms.embed.outbox import Input
 
 
-class Engine(ImageTaker, Protocol):
+class Engine(ImageTaker[Waiter], Protocol):
     """What messages act on."""
 
     def take_batch(self, batch: list[Input], outcome: Outcome) -> None:

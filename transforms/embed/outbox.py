@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from vecferry.transforms.embed.caller import Caller, Fate, Outcome
 from vecferry.transforms.embed.endpoints.base import Content, Image, Vector
 from vecferry.transforms.embed.long import estimate_tokens
 from vecferry.transforms.embed.messages import BatchBroke, BatchDone, Message, VectorCame
+from vecferry.transforms.embed.rows import Waiter, Waiting
 from vecferry.transforms.embed.settings import EmbedSettings
 from vecferry.transforms.embed.shared import Shared, cache_key
 
@@ -32,16 +32,13 @@ IMAGE_HEAD = 64
 LOOKUP = 64
 """Inputs that are looked up in the vector cache at once."""
 
-Waiting = list[tuple[Any, str]]
-"""Rows that wait for an input, each with the name of its vector column."""
-
 
 class Input:
     """A distinct input and the rows, with their vector columns, that wait for its vector."""
 
     __slots__ = ("alone", "content", "rows")
 
-    def __init__(self, content: Content, row: object, column: str, alone: bool) -> None:
+    def __init__(self, content: Content, row: Waiter, column: str, alone: bool) -> None:
         self.content, self.alone = content, alone
         self.rows: Waiting = [(row, column)]
 
@@ -129,7 +126,7 @@ class Outbox:
     def want(
         self,
         content: Content,
-        row: object,
+        row: Waiter,
         name: str,
         *,
         alone: bool = False,
@@ -155,7 +152,7 @@ class Outbox:
             return
         self._pack(waiting)
 
-    def join(self, content: Content, row: object, name: str) -> bool:
+    def join(self, content: Content, row: Waiter, name: str) -> bool:
         """Lets a row wait with others for an input that is in here already; False where it isn't.
 
         An `Image` may be one of its key alone.

@@ -7,7 +7,6 @@ import threading
 from dataclasses import dataclass
 from hashlib import blake2b
 from queue import SimpleQueue
-from typing import Any
 
 from vecferry.retry import CLOCK, Clock
 from vecferry.steps import StepContext
@@ -96,7 +95,7 @@ class Shared:
     flights: Flights
     store: VectorStore | None
     dimension: int
-    identity: Any
+    identity: blake2b
 
     def store_key(self, content: Content) -> bytes:
         """What an input is called in the vector cache; no text is called as an image is."""
@@ -105,7 +104,7 @@ class Shared:
             return blake2b(known, digest_size=20, person=b"image of a model").digest()
         digest = self.identity.copy()
         digest.update(content.encode("utf-8", "surrogatepass"))
-        return digest.digest()  # type: ignore[no-any-return]
+        return digest.digest()
 
     def keep(self, content: Content, vector: Vector) -> None:
         """Puts the vector of an input into memory."""

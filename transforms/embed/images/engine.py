@@ -6,15 +6,15 @@ Apart from `vecferry.transforms.embed.engine` because a step without images need
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Generic
 
 from vecferry.errors import TerminalError
 from vecferry.steps import Counts
 from vecferry.threads import DaemonPool, raisable
-from vecferry.transforms.embed.endpoints.base import Image
+from vecferry.transforms.embed.endpoints.base import Image, Vector
 from vecferry.transforms.embed.images.content import ImageSource
 from vecferry.transforms.embed.images.load import Found, ImageLoader, Loaded
-from vecferry.transforms.embed.images.messages import ImageLoaded, Load
+from vecferry.transforms.embed.images.messages import ImageLoaded, Load, W
 
 LEAST_THREADS = 4
 MOST_HELD = 128 << 20
@@ -23,7 +23,7 @@ MOST_KNOWN = 65_536
 """Places whose images are remembered by their keys."""
 
 
-class Images:
+class Images(Generic[W]):
     """Loads the images of a bundle by threads of its own, which `post` what they have loaded.
 
     A place (a URL or a path) is loaded once while a bundle lasts; a vector is found by an image's
@@ -38,14 +38,14 @@ class Images:
         load: ImageLoader,
         in_flight: int,
         counts: Counts,
-        post: Callable[[ImageLoaded], None],
+        post: Callable[[ImageLoaded[W]], None],
     ) -> None:
         self.load, self.held = load, 0
         self._counts, self._post = counts, post
         threads = max(LEAST_THREADS, 2 * in_flight)
         self._pool = DaemonPool(self._work, threads, "vecferry-images")
         self._most, self._under_way = 2 * threads, 0
-        self._loading: dict[str, Load] = {}
+        self._loading: dict[str, Load[W]] = {}
         self._known: dict[str, bytes | TerminalError] = {}
 
     @property
@@ -61,7 +61,7 @@ class Images:
         """The key of the image at a place that was loaded before, or why there is none."""
         return self._known.get(source.value) if source.at_a_place else None
 
-    def want(self, source: ImageSource, row: Any, name: str) -> None:
+    def want(self, source: ImageSource, row: W, name: str) -> None:
         """Has an image loaded for column `name` of a row."""
         if source.at_a_place:
             waiting = self._loading.get(source.value)
@@ -74,7 +74,7 @@ class Images:
         self._under_way += 1
         self._pool.put(load)
 
-    def landed(self, load: Load, result: Loaded) -> None:
+    def landed(self, load: Load[W], result: Loaded) -> None:
         """Notes and counts what came of loading an image."""
         self._under_way -= 1
         if load.source.at_a_place:
@@ -85,7 +85,7 @@ class Images:
         if isinstance(result, Image) and result.scaled:
             self._counts.add("images-scaled")
 
-    def one(self, content: bytes) -> Any:
+    def one(self, content: bytes) -> Image | Vector | Exception:
         """The `Image` of a content, or its vector where that is known, or why there is neither."""
         result = self.load(ImageSource("content", content))
         return result.vector if isinstance(result, Found) else result
@@ -95,7 +95,7 @@ class Images:
         self._pool.drop()
         self._pool.close()
 
-    def _work(self, load: Load) -> None:
+    def _work(self, load: Load[W]) -> None:
         try:
             result = self.load(load.source)
         except BaseException as e:

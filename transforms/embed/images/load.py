@@ -56,11 +56,21 @@ Known = Callable[[bytes], Vector | None]
 """Gives the vector that is known for an image's key, or None; called by many threads."""
 
 
+class Files(Protocol):
+    """The files of a data source, such as a `FileStore`."""
+
+    def relative(self, pattern: str) -> str:
+        """A path within the data source; JobError if it leads out."""
+
+    def open(self, path: str) -> Any:
+        """The file, opened for reading bytes."""
+
+
 class HasFiles(Protocol):
     """The connection of a data source with files, such as ``LocalConnection``."""
 
-    def open_files(self) -> Any:
-        """Its files; they have ``relative(path)`` and ``open(relative)``."""
+    def open_files(self) -> Files:
+        """Its files."""
 
 
 class ImageLoader:
@@ -102,7 +112,7 @@ class ImageLoader:
                 clock=clock,
             ),
         )
-        self._files: Any = None
+        self._files: Files | None = None
 
     def __call__(self, source: ImageSource) -> Loaded:
         """The image of a source; never raises."""

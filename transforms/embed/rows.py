@@ -1,0 +1,39 @@
+"""Rows inside the engine, and what of them waits for vectors."""
+
+from __future__ import annotations
+
+from vecferry.rows import Change, Reject
+from vecferry.steps import Stamp
+from vecferry.transforms.embed.endpoints.base import Vector
+
+
+class Row:
+    """A row inside the engine; `item` is what will leave for it, once that is known."""
+
+    __slots__ = ("change", "held", "item", "missing", "stamp", "vectors")
+
+    def __init__(self, change: Change, stamp: Stamp) -> None:
+        self.change, self.stamp = change, stamp
+        self.item: Change | Reject | None = None
+        self.vectors: dict[str, Vector | None] = {}
+        self.missing = 0
+        self.held = 0  # bytes of its images
+
+
+class Split:
+    """A text in pieces: what column `name` of `row` gets when all of them have vectors."""
+
+    __slots__ = ("missing", "name", "row", "vectors", "weights")
+
+    def __init__(self, row: Row, name: str, pieces: list[str]) -> None:
+        self.row, self.name = row, name
+        self.weights = [len(piece) for piece in pieces]
+        self.vectors: list[Vector | None] = [None] * len(pieces)
+        self.missing = len(pieces)
+
+
+Waiter = Row | Split
+"""What gets the vector of an input: a row, or a text of a row that was split."""
+
+Waiting = list[tuple[Waiter, str]]
+"""What waits for one input, each with the name of its vector column or the number of its piece."""
