@@ -19,6 +19,12 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@functools.cache
+def read(path: Path) -> list[str]:
+    """The lines of a file."""
+    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
 def name(path: Path) -> str:
     """A file by its path in the repository."""
     return str(path.relative_to(ROOT))
@@ -27,7 +33,7 @@ def name(path: Path) -> str:
 @functools.cache
 def parsed(path: Path) -> ast.Module:
     """The syntax tree of a file."""
-    return ast.parse(path.read_text(encoding="utf-8"), name(path))
+    return ast.parse("\n".join(read(path)), name(path))
 
 
 def functions(tree: ast.AST) -> Iterator[Function]:
@@ -72,6 +78,7 @@ def room_of(path: Path) -> str:
     return name(path.with_suffix("")) if folder == "pipelines" else folder
 
 
+@functools.cache
 def arrows() -> dict[tuple[str, str], set[str]]:
     """Which room imports which, and the imports that make each arrow."""
     drawn: dict[tuple[str, str], set[str]] = {}

@@ -52,6 +52,9 @@ GROUPS = {
 }
 """Modules whose tests of servers use the same ones; any other module is a group of its own."""
 
+READERS = ("test_arrows", "test_repository", "test_words")
+"""Modules that parse all code: one process does so once."""
+
 LAST = ("", "alone")
 SHARED = "VECFERRY_TEST_LANES"
 """Names, for the processes of a session, the folder that they share."""
@@ -126,7 +129,7 @@ def group_of(item: pytest.Item) -> str:
     if item.get_closest_marker("service"):
         module = module_of(item.path)
         return GROUPS.get(module, module)
-    return ""
+    return "code" if module_of(item.path) in READERS else ""
 
 
 def shuffle(items: list[pytest.Item], seed: str) -> None:

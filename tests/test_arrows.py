@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import tomllib
 from collections.abc import Iterable
@@ -163,6 +164,7 @@ def needs_no_word(module: str) -> bool:
     return own in FIXED and room.startswith(("io/", "transforms/"))
 
 
+@functools.cache
 def alone() -> set[str]:
     """The modules with one importer that do not say why they stand apart."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]

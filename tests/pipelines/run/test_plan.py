@@ -62,8 +62,12 @@ def lines(path: Path) -> list[str]:
     "options",
     [
         pytest.param([], id="this process"),
-        pytest.param([*PORTABLE, "--environment_type=LOOPBACK"], id="threads of this process"),
-        pytest.param(APART, id="other processes"),
+        pytest.param(
+            [*PORTABLE, "--environment_type=LOOPBACK"],
+            id="threads of this process",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(APART, id="other processes", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_lists_its_source_once(tmp_path: Path, options: list[str]) -> None:
@@ -75,6 +79,7 @@ def test_a_run_lists_its_source_once(tmp_path: Path, options: list[str]) -> None
     assert not list((tmp_path / "rejects").glob("*"))
 
 
+@pytest.mark.slow
 def test_a_limited_run_lists_its_source_once(tmp_path: Path) -> None:
     """Splits beyond the limit are not read."""
     assert run(tmp_path, 40, "--limit", "3")["rows_written"] == 3
