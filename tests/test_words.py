@@ -39,6 +39,15 @@ def test_pages_are_written_in_plain_words() -> None:
     assert listed([finding for page in PAGES for finding in prose.findings(page)]) == []
 
 
+def test_the_first_pages_are_short() -> None:
+    """A stranger reads the README and the architecture as a whole."""
+    lengths = {
+        name: len((ROOT / name).read_text(encoding="utf-8").splitlines())
+        for name in ("README.md", "docs/architecture.md")
+    }
+    assert {name: length for name, length in lengths.items() if length > 120} == {}
+
+
 def test_code_breaks_the_rules_less_and_less() -> None:
     """Docstrings, comments and error texts break no rule more often than is known."""
     found = [finding for path in CODE for finding in prose.findings(path)]
