@@ -66,8 +66,8 @@ def _python_values(column: Any) -> tuple[list[Any], bool]:
 def python_values(column: Any) -> list[Any]:
     """The values of an Arrow array of any type as Python's own, None for null.
 
-    numpy's `tolist` makes them. pyarrow's `to_pylist` takes 3 to 10 times as long, most of all
-    before pyarrow 20, since it makes a scalar of each value. Raises ValueError, OverflowError,
+    numpy's `tolist` makes them. pyarrow's `to_pylist` takes 3 to 10 times as long, since it makes a
+    scalar of each value. Before pyarrow 20 it is slowest. Raises ValueError, OverflowError,
     TypeError or an error of pyarrow if Python has no such value.
     """
     make = _PYTHON.get(column.type.id)

@@ -23,7 +23,10 @@ def readable_ca(path: str, where: str) -> str:
     try:
         ssl.create_default_context(cafile=path)
     except OSError as e:  # also what ssl raises for a file without a certificate
-        raise JobError(f"{where}: caCert {path}: {e.strerror or e}") from None
+        why = e.strerror or e
+        raise JobError(
+            f"{where}: caCert {path}: {why}; name a file of certificates in PEM"
+        ) from None
     return path
 
 

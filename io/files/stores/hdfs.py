@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from vecferry.errors import FatalError, TransientError, shorten
+from vecferry.io.common.reach import readable_ca
 from vecferry.io.files.stores.base import FileInfo, Listed
 from vecferry.io.files.stores.remote import (
     CONNECT_SECONDS,
@@ -19,7 +20,6 @@ from vecferry.io.files.stores.remote import (
     Changed,
     RemoteStore,
     broken_off,
-    require_certificates,
     require_whole,
     unreachable,
 )
@@ -183,7 +183,8 @@ def _session(access: HdfsAccess) -> Any:
     import requests
     from requests.adapters import HTTPAdapter
 
-    require_certificates(access.ca_cert)
+    if access.ca_cert is not None:
+        readable_ca(access.ca_cert, access.endpoint)
     session = requests.Session()
     session.verify = access.ca_cert or True
     for scheme in ("http://", "https://"):

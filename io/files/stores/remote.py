@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import io
 import logging
-import ssl
 import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, ClassVar, TypeVar
@@ -249,16 +248,6 @@ class RemoteStore(FileStore):
 
     def _some_paths(self) -> Iterable[str]:
         return (file.path for _, file in self._list("", "", True) if file is not None)
-
-
-def require_certificates(file: str | None) -> None:
-    """JobError where `caCert` can't be used, which clients take for a lost connection."""
-    if file is None:
-        return
-    try:
-        ssl.create_default_context(cafile=file)
-    except OSError as e:
-        raise JobError(f"caCert {file!r} can't be read as certificates in PEM: {e}") from e
 
 
 def require_whole(data: bytes, start: int, end: int) -> bytes:

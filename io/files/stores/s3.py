@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vecferry.errors import FatalError, JobError, TransientError, shorten
+from vecferry.io.common.reach import readable_ca
 from vecferry.io.files.stores.base import FileInfo, Listed
 from vecferry.io.files.stores.remote import (
     CONNECT_SECONDS,
@@ -18,7 +19,6 @@ from vecferry.io.files.stores.remote import (
     Changed,
     RemoteStore,
     broken_off,
-    require_certificates,
     require_whole,
     unreachable,
 )
@@ -223,7 +223,8 @@ def _client(access: S3Access) -> Any:
         raise JobError(
             f"a data source of type {access.kind!r} needs boto3: pip install 'vecferry[s3]'"
         ) from e
-    require_certificates(access.ca_cert)
+    if access.ca_cert is not None:
+        readable_ca(access.ca_cert, f"{access.kind}://{access.bucket}")
     style = "path" if access.path_style else "virtual"
     keys = {
         "aws_access_key_id": access.key_id,

@@ -178,11 +178,11 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     ),
     "s3 certificates": (
         lambda: s3_source(endpoint="https://127.0.0.1:1", caCert="/absent.pem"),
-        "caCert '/absent.pem' can't be read as certificates",
+        "caCert /absent.pem: No such file or directory; name a file of certificates in PEM",
     ),
     "hdfs certificates": (
         lambda: hdfs_source(endpoint="https://127.0.0.1:1", caCert=__file__),
-        "caCert '.*' can't be read as certificates",
+        "caCert .*; name a file of certificates in PEM",
     ),
     "s3 bucket": (lambda: s3_source(bucket="absent"), "the bucket 'absent' does not exist"),
     "s3 endpoint": (lambda: s3_source(endpoint=nobody()), "does not answer: .*refused"),
