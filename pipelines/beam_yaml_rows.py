@@ -1,5 +1,7 @@
 """Rows of Beam YAML, which have a schema, to the dicts of our steps and back.
 
+Stands apart from `beam_yaml` because it converts rows without a pipeline.
+
 A schema is a list of fields, each a name and a type of Python, as Beam's `RowTypeConstraint` has
 them. A type that nobody knows is `Any`, which Beam carries between Python steps only.
 """

@@ -212,7 +212,7 @@ def bare_any(function: Function) -> int:
     return sum(isinstance(one, ast.Name) and one.id == "Any" for one in said)
 
 
-MOST_ANY = 96
+MOST_ANY = 86
 """How many there are today; 100 is the aim."""
 
 

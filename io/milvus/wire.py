@@ -1,5 +1,7 @@
 """Rows as Milvus's protocol has them: one message per field, made at once for a whole batch.
 
+Stands apart from `target` because it knows the messages of the protocol, and no connection.
+
 pymilvus packs row by row and number by number. A batch of vectors as one run of bytes is about ten
 times cheaper. That saves a quarter of the time of a write into Milvus Lite.
 """

@@ -1,4 +1,7 @@
-"""What a step reads of a table: columns and partitions, and the sessions and splits for them."""
+"""What a step reads of a table: columns and partitions, and the sessions and splits for them.
+
+Stands apart from `source` because a plan is made once, and the source reads its splits.
+"""
 
 from __future__ import annotations
 

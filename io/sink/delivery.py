@@ -1,4 +1,7 @@
-"""Brings one batch into a store: retries, halves, and finds the rows at fault. Runs in a thread."""
+"""Brings one batch into a store: retries, halves, and finds the rows at fault. Runs in a thread.
+
+Stands apart from `writer` because it runs in threads, and the writer on the thread of the bundle.
+"""
 
 from __future__ import annotations
 

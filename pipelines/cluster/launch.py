@@ -1,4 +1,7 @@
-"""The runs of a job on a portable runner: with workers in this process, and with workers apart."""
+"""The runs of a job on a portable runner: with workers in this process, and with workers apart.
+
+Stands apart from `vecferry.pipelines.launch` because a local run does not load it.
+"""
 
 from __future__ import annotations
 

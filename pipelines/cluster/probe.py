@@ -1,5 +1,7 @@
 """A small job before the real one, where a worker that can't start would leave that one hanging.
 
+Stands apart from `launch` because workers run it, and may lack the rest.
+
 A pool of workers (EXTERNAL) does not tell the runner that a worker has died. What is run here is
 pickled as it is, not by name, so that it also works on a worker without vecferry, and says so.
 """

@@ -1,4 +1,7 @@
-"""Whether the servers that a runner's options name are there, asked before a job is sent."""
+"""Whether the servers that a runner's options name are there, asked before a job is sent.
+
+Stands apart from `runners` because it opens connections, and `runners` reads options only.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """``vecferry-worker --pool PORT``: a pool that starts workers for ``--environment_type=EXTERNAL``.
 
+Stands apart from `worker` because only a pool loads it.
+
 Beam's own pool listens on every interface, whatever it is told; this one where `host` says.
 """
 

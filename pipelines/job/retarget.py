@@ -1,4 +1,7 @@
-"""The target that the command line names instead of the job's own, and leave to mix vectors."""
+"""The target that the command line names instead of the job's own, and leave to mix vectors.
+
+Stands apart from `vecferry.pipelines.cli.app` because every face can move a job to another target.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The JSON Schema of job files, for editors: ``vecferry schema``."""
+"""The JSON Schema of job files, for editors: ``vecferry schema``.
+
+Stands apart from `vecferry.pipelines.cli.commands` because it knows settings, and no command line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Runs a job's steps in a loop, without Beam and without writing: previews and estimates."""
+"""Runs a job's steps in a loop, without Beam and without writing: previews and estimates.
+
+Stands apart from `vecferry.pipelines.cli.commands` because it runs without a command line.
+"""
 
 from __future__ import annotations
 

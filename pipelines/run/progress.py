@@ -1,4 +1,7 @@
-"""The progress line on a terminal."""
+"""The progress line on a terminal.
+
+Stands apart from `vecferry.pipelines.cli.commands` because it knows counts, and no command line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A report in the lines that a person reads when a run is over."""
+"""A report in the lines that a person reads when a run is over.
+
+Stands apart from `vecferry.pipelines.cli.commands` because it knows reports, and no command line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Turns the given texts into values of a template's parameters, and reports every mistake."""
+"""Turns the given texts into values of a template's parameters, and reports every mistake.
+
+Stands apart from `job` because it knows parameters, and no job.
+"""
 
 from __future__ import annotations
 
