@@ -253,6 +253,20 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert {f"docs/{p.name}" for p in PAGES if p.parent != ROOT} - linked == set()
 
 
+def test_every_decision_is_in_the_index() -> None:
+    """Under its number and its own title."""
+    folder = ROOT / "docs" / "decisions"
+    titles = {}
+    for path in sorted(folder.glob("[0-9]*.md")):
+        number, title = path.read_text("utf-8").splitlines()[0].removeprefix("# ").split(". ", 1)
+        assert path.name.startswith(f"{int(number):03}-")
+        titles[path.name] = title
+    index = re.findall(
+        r"\| (\d+) \| \[(.*)\]\((.*)\) \|", (folder / "README.md").read_text("utf-8")
+    )
+    assert [(name, title) for _, title, name in index] == list(titles.items())
+
+
 PATH = re.compile(r"`((?:io|transforms|pipelines|src|tests|docs|bench|examples|deploy)/[\w./*-]+)`")
 
 
