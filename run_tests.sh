@@ -25,7 +25,7 @@ lowest() {
 }
 
 if [ "$kind" = lowest ]; then
-  if [ $# -eq 0 ]; then set -- -n 2 $LOWEST_TESTS; fi
+  if [ $# -eq 0 ]; then set -- -n 2 "${LOWEST_TESTS[@]}"; fi
   lowest "$@"
   exit
 fi
@@ -48,7 +48,7 @@ case $kind in
     fi
     "$PY" -m pytest -n 2 --order random --durations 40
     if "$PY" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
-      lowest -n 2 $LOWEST_TESTS
+      lowest -n 2 "${LOWEST_TESTS[@]}"
     fi
     ;;
 esac

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by run_tests.sh and run_local.sh: `use_venv EXTRAS` leaves the path of a ready Python in $PY.
 # The environment is .venv in the checkout, or $VECFERRY_VENV. It is installed anew only when
 # pyproject.toml or setup.py changed, so that a second run is quick.
@@ -58,8 +59,9 @@ print(hashlib.sha256(files + sys.version.encode() + str(pathlib.Path.cwd()).enco
   echo "$wanted" > "$VENV/.installed-$1"
 }
 
-# What depends on others' packages, and no more: $LOWEST gets the lowest version of each that is allowed.
-LOWEST_TESTS="tests/shared tests/io tests/transforms tests/pipelines/cli tests/pipelines/job tests/pipelines/templates"
+# The tests of what depends on others' packages.
+# shellcheck disable=SC2034
+LOWEST_TESTS=(tests/shared tests/io tests/transforms tests/pipelines/{cli,job,templates})
 
 # Leaves in $LOWEST an environment of the lowest allowed versions, which the cache folder keeps. Some
 # have no wheel for a Python newer than the lowest, 3.11. After `use_venv all,dev`.
@@ -74,11 +76,16 @@ use_lowest() {
 import hashlib, pathlib, sys
 print(hashlib.sha256(pathlib.Path("pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()[:16])')
   LOWEST=$cache/lowest/$key
+  mkdir -p "$cache/lowest"
+  exec 9>"$cache/lowest/.lock"
+  if command -v flock >/dev/null; then flock 9; fi
   if [ -e "$LOWEST/.complete" ]; then
+    exec 9>&-
     return
   fi
   echo "Installing the lowest allowed versions into $LOWEST …"
-  rm -rf "$cache/lowest"
+  find "$cache/lowest" -mindepth 1 -maxdepth 1 -type d -mtime +7 -exec rm -rf {} +
+  rm -rf "$LOWEST"
   export UV_CACHE_DIR=$cache/uv
   "$PY" -m uv venv --quiet --python "$PY" "$LOWEST"
   "$PY" -m uv pip install --quiet --python "$LOWEST/bin/python" --resolution lowest-direct \
@@ -86,4 +93,5 @@ print(hashlib.sha256(pathlib.Path("pyproject.toml").read_bytes() + sys.version.e
   "$PY" -m uv pip install --quiet --python "$LOWEST/bin/python" \
     'pytest>=9,<10' 'pytest-xdist>=3.7,<4' 'hypothesis>=6.100' 'jsonschema>=4.20'
   touch "$LOWEST/.complete"
+  exec 9>&-
 }
