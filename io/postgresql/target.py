@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from vecferry.errors import JobError, TerminalError
+from vecferry.errors import JobError, TerminalError, VecferryError
 from vecferry.io.postgresql.catalog import (
     ColumnInfo,
     TableCatalog,
@@ -44,6 +44,8 @@ from vecferry.steps import StepContext
 if TYPE_CHECKING:
     from vecferry.io.postgresql.client import Connection
 
+CLOSE_SECONDS = 2.0
+"""How long the end of a run waits for a server that was given up."""
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END = b"\xff\xff"
 MOST_GRAVES = 100_000
@@ -223,8 +225,16 @@ class PostgresStore:
                 self._tombstones.remove(records[i].key)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections, and ends requests that were given up and never sent again."""
+        import psycopg
+
         self._pool.close()
+        if self._given_up:
+            with (
+                contextlib.suppress(psycopg.Error, VecferryError),  # it may still be away
+                connect(self._connection, silence=CLOSE_SECONDS) as connection,
+            ):
+                end_backends(connection, list(self._given_up))
 
 
 SEARCH_SECONDS = 120
