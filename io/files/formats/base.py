@@ -86,11 +86,6 @@ class FileSplit:
     size: int
     version: str
 
-    @property
-    def whole(self) -> bool:
-        """Whether it is all of its file."""
-        return self.start == 0 and (self.end is None or self.end >= self.size)
-
 
 class FileReader(Protocol):
     """Reads the files of one format; a file comes open, at its beginning."""
