@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import time
@@ -103,6 +104,23 @@ class Kills:
         outcome = finished(process, begun)
         assert outcome.status == 0, outcome.err
         self.nothing_lost(job, kills=2)
+
+    @pytest.mark.long
+    @pytest.mark.parametrize("seed", range(6))
+    def test_workers_killed_at_any_moments_cost_no_row(
+        self, runner: Runner, job: Job, seed: int
+    ) -> None:
+        """Three times in a run, whichever worker process it is."""
+        chance = random.Random(seed)
+        begun = time.monotonic()
+        process = job.start(runner)
+        for moment in sorted(chance.sample(range(REQUESTS * 3 // 4), 3)):
+            until(job, process, moment)
+            eventually(lambda: len(python_workers()) > 0)
+            os.kill(chance.choice(python_workers()), signal.SIGKILL)
+        outcome = finished(process, begun)
+        assert outcome.status == 0, outcome.err
+        self.nothing_lost(job, kills=3)
 
     def test_a_killed_client_costs_no_row(self, runner: Runner, job: Job) -> None:
         """The job goes on to its end without it."""

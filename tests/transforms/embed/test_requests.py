@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from tests.effort import some
 from tests.io.sink import memory as memory_sink
 from tests.pipelines.support import Bench, rows
 from tests.transforms.embed.endpoints.server import EndpointServer, Quota
@@ -51,7 +52,7 @@ def test_rows_of_equal_texts_are_paid_once(bench):
     assert all(on_its_own_row(row) for row in memory_sink.KEPT)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", some(range(100), 5))
 def test_a_bundle_costs_one_request_more_at_most(seed):
     """ceil(distinct / batchSize) and one for each bundle, however the rows fall into bundles."""
     chance = random.Random(seed)
