@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Formatting, lint, types and tests, from nothing but Python: makes its own virtual environment.
 #
-#   ./run_tests.sh                    everything, in two processes (tests/lanes.py), in random order;
+#   ./run_tests.sh                    everything, in three processes (tests/lanes.py), in random order;
 #                                     then, with Python 3.11, what `lowest` runs
 #   ./run_tests.sh fast               without tests that are slow or need a server
 #   ./run_tests.sh long               what takes too long for every run: many seeds, kills, cases
@@ -35,7 +35,7 @@ fi
 "$PY" -m mypy
 case $kind in
   fast)
-    if [ $# -eq 0 ]; then set -- -n 4 --order random; fi
+    if [ $# -eq 0 ]; then set -- -n 3 --order random; fi
     "$PY" -m pytest -m "$FAST" "$@"
     ;;
   long)
@@ -46,7 +46,7 @@ case $kind in
     if [ $# -gt 0 ]; then
       exec "$PY" -m pytest "$@"
     fi
-    "$PY" -m pytest -n 2 --order random --durations 40
+    "$PY" -m pytest -n 3 --order random --durations 40
     if "$PY" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
       lowest -n 2 "${LOWEST_TESTS[@]}"
     fi

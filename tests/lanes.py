@@ -1,4 +1,4 @@
-"""Which tests share a process and in which order: `pytest -n 2` runs the suite in two of them.
+"""Which tests share a process, and in which order: `pytest -n 3` runs the suite in three of them.
 
 `--order random` shuffles the modules of a group, and the tests of a module, so that no test leans
 on what another test left behind. The session prints the seed; `--order SEED` repeats its order.

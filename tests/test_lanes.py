@@ -1,4 +1,4 @@
-"""The suite runs in two processes, and no more of it at once than a small machine holds."""
+"""The suite runs in a few processes, and no more of it at once than a small machine holds."""
 
 from __future__ import annotations
 
