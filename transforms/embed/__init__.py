@@ -4,6 +4,7 @@ The modules, in the order of a row's way:
 
 - `engine`: rows in, rows with vectors out
 - `text`: the text of a row
+- `rows`: rows that wait for vectors
 - `long`: texts that are too long for a model
 - `outbox`: inputs on their way to the endpoint
 - `caller`: one batch to one endpoint
