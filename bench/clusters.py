@@ -1,10 +1,12 @@
 """How throughput grows with workers on Flink and Spark, where the endpoint is what takes time.
 
-A real cluster of four machines, each a TaskManager of one slot or an executor of one core, on this
-computer; the endpoint is a process of its own, takes 200 ms for a request of 10 inputs and gives
-256 dimensions. A job of 1 to 4 streams has 4 requests in flight a stream; its writer only counts.
-What is told is rows a second at the server, from the first request to the last answer, and its
-share of what one worker did, times workers.
+The cluster is real and runs on this computer. It has four machines, each a TaskManager of one slot
+or an executor of one core. The endpoint is a process of its own, takes 200 ms for a request of 10
+inputs and gives 256 dimensions. A job of 1 to 4 streams has 4 requests in flight a stream; its
+writer only counts. Prints rows a second at the server, from the first request to the last answer.
+Also prints the share of what one worker did, times workers.
+
+Usage::
 
     python -m bench.clusters [--clusters Flink Spark] [--workers 1 2 4] [--seconds 40]
 """

@@ -1,10 +1,12 @@
 """How full the engine keeps an endpoint: requests a second against the ideal, at the server.
 
-The endpoint runs in a process of its own and takes 100 ms for a request of 10 inputs; the ideal is
-``in flight x 10 / 0.1 s``, from the first request to the last answer. What is measured runs one
-after the other, in a process each: vecferry's engine in a Beam pipeline on FnApiRunner, the same
-with urllib3 for its HTTP client, a plain thread pool over requests, LlamaIndex, and Beam's own
-embedding transform. Prints ratios.
+The endpoint runs in a process of its own and takes 100 ms for a request of 10 inputs. The ideal is
+``in flight x 10 / 0.1 s``, from the first request to the last answer. The sides run one by one, in
+a process each: vecferry's engine in a Beam pipeline on FnApiRunner, and with urllib3 as its HTTP
+client. A plain thread pool over requests, LlamaIndex, and Beam's own embedding transform
+follow. Prints ratios.
+
+Usage::
 
     python -m bench.embed [--seconds 20] [--in-flight 16 64] [--llamaindex PYTHON]
 

@@ -1,10 +1,12 @@
 """What a vector cache costs: the engine alone, with every text in the cache and with none.
 
-*warm*: all texts are known, nothing is sent; beside it the same engine with all vectors in memory.
-*cold*: no text is known, and all are put in; the endpoint takes 100 ms for 10 inputs, 16 requests
-under way; beside it the same engine without a cache, and the ideal. ``redis+1ms`` is Redis behind a
-proxy that holds each packet back for 1 ms, as a network would. Medians of runs in turn, each in a
-process of its own.
+*warm*: all texts are known, and nothing is sent. The first line is the same engine with all vectors
+in memory. *cold*: no text is known, and all texts are put in. The endpoint takes 100 ms for 10
+inputs, with 16 requests under way. Beside *cold* stand the same engine without a cache, and the
+ideal. ``redis+1ms`` is Redis behind a proxy that holds each packet back for 1 ms, as a network
+would. Prints medians of runs in turn, each in a process of its own.
+
+Usage::
 
     python -m bench.embed_cache [--rows 20000] [--times 3]
 """

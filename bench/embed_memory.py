@@ -1,8 +1,10 @@
 """Whether memory stays level: the peak of the process at 10^5 and 10^6 rows of distinct texts.
 
-The endpoint runs in a process of its own, as fast as it can; the cache has its usual 64 MB, vectors
-have 256 dimensions, so that it is full after some 50,000 rows. Prints the peaks of resident memory
-and their ratio.
+The endpoint runs in a process of its own, as fast as it can. The cache has its usual 64 MB, and
+vectors have 256 dimensions, so the cache is full after some 50,000 rows. Prints the peaks of
+resident memory and their ratio.
+
+Usage::
 
     python -m bench.embed_memory [--rows 100000 1000000]
 """

@@ -1,8 +1,11 @@
 """How well the engine keeps to a quota: answers of 429, and time against the ideal.
 
-The endpoint takes 5 requests a second, 5 at once, and 100 ms for each; the engine has 16 in flight
-and 200 batches to send. It finds the quota by itself, with each kind of Retry-After and without
-one, then it is told by ``requestsPerMinute: 300``. Prints the share of 429s and the ratio of times.
+The endpoint takes 5 requests a second, 5 at once, and 100 ms for each. The engine has 16 in flight
+and 200 batches to send. The engine finds the quota by itself, with each kind of Retry-After and
+without one. Then ``requestsPerMinute: 300`` tells the quota. Prints the share of 429s and the ratio
+of times.
+
+Usage::
 
     python -m bench.embed_quota [--batches 200]
 """

@@ -1,14 +1,16 @@
 """The main job against a hand-written loop of the same libraries, side by side.
 
+Usage::
+
     python bench/main_job.py                      100,000 rows, into Milvus Lite and into a counter
     python bench/main_job.py --rows 20000 --sinks count --rounds 5
     python bench/main_job.py --memory             resident memory at 100,000 and at 1,000,000 rows
 
 Both read the same file of JSON lines, take two fields, embed the text in this process, 64 a call,
-and write. "loop" is what one would write by hand: orjson, wordllama, pymilvus, nothing else. "ours"
-is `vecferry run` of a job file. Each run has a process of its own, and the two take turns, so that
-a busy machine is busy for both. Imports and the loading of the model are left out of both times,
-and told apart as start-up.
+and write. The side "loop" is what one would write by hand: orjson, wordllama, pymilvus, nothing
+else. The side "ours" is `vecferry run` of a job file. Each run has a process of its own, and the
+two take turns, so a busy machine is busy for both. Imports and the loading of the model are not
+part of the times; they are printed as start-up.
 """
 
 from __future__ import annotations

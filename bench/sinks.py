@@ -1,11 +1,13 @@
 """Rows a second into each store, against its own client and, for Milvus, Beam's own writer.
 
+Usage::
+
     python bench/sinks.py [--rows 50000] [--dimensions 256 1024] [--stores milvus postgresql …]
 
 Every side writes the same rows idempotently with as many requests in flight, from its first
 connection to its last acknowledgement; sides take turns. Prints one table: medians of rows a second
-with the CPU of this process in µs a row, and our speed by that of the fastest other side (ours in a
-pipeline not among them).
+with the CPU of this process in µs a row. A last column has our speed by the speed of the fastest
+other side (ours in a pipeline not among them).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Rows a second into Elasticsearch and OpenSearch, against their own clients' fastest helper.
 
 All sides write the same documents by id with four requests in flight. The graph is out of the way
-(`index: false` on Elasticsearch, no graph ever built on OpenSearch), so that what is measured is
-the way to the server.
+(`index: false` on Elasticsearch, no graph ever built on OpenSearch). So the bench measures the way
+to the server.
 """
 
 from __future__ import annotations

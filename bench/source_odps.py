@@ -1,7 +1,7 @@
 """How fast and in how much memory a MaxCompute table is read, beside a plain loop over pyodps.
 
 ``python bench/source_odps.py`` prints rows/s of both over the same table, in turns, and their
-ratio; ``--memory`` reads 100 MB and 2 GB in a process of its own each and prints the peak of its
+ratio. ``--memory`` reads 100 MB and 2 GB, each in a process of its own, and prints the peak of its
 resident memory. The server is that of the tests, in another process on this machine.
 """
 

@@ -1,8 +1,10 @@
 """The file reader against a plain loop over the same library that yields one dict a row.
 
-python bench/sources.py            rows/s side by side, for jsonl, csv and parquet
-python bench/sources.py --cpu      µs of processor time a row of the reader, all threads counted
-python bench/sources.py --memory   peak of resident memory while 100 MB and 2 GB are read
+Usage::
+
+    python bench/sources.py            rows/s side by side, for jsonl, csv and parquet
+    python bench/sources.py --cpu      µs of CPU time a row of the reader, all threads counted
+    python bench/sources.py --memory   peak of resident memory while 100 MB and 2 GB are read
 """
 
 from __future__ import annotations
