@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.effort import LONG
-from tests.lanes import add_options, arrange, begin, make_room, scheduler, turn
+from tests.effort import LONG, NOTED
+from tests.lanes import add_options, arrange, begin, is_one_of_several, make_room, scheduler, turn
 from tests.services.server import stop_all
 from vecferry import errors
 from vecferry.pipelines import registry
@@ -113,8 +113,8 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
-    """A long run that passed is noted: its date, revision, figures."""
-    if not LONG or exitstatus:
+    """A whole long run that passed is noted: its date, revision, figures."""
+    if not NOTED or exitstatus or is_one_of_several(terminalreporter.config):
         return
     passed = len(terminalreporter.stats.get("passed", ()))
     minutes = (time.monotonic() - BEGUN) / 60

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-LONG = os.environ.get("VECFERRY_LONG") == "1"
+LONG = os.environ.get("VECFERRY_LONG", "0") != "0"
+NOTED = os.environ.get("VECFERRY_LONG") == "noted"
+"""Whether this is a whole long run, whose figures are worth a line in tests/LONG.md."""
 
 
 def tries(few: int, many: int, **options: Any) -> Callable[[Any], Any]:
