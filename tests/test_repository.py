@@ -178,7 +178,7 @@ MAY_GUESS = {
 """Functions that ask foreign objects for what these may not have."""
 
 MOST_GUESSES = 18
-"""How often the code guesses today; 40 is the aim."""
+"""How often the code guesses; the number only falls."""
 
 
 def test_attributes_are_declared_rather_than_guessed() -> None:
@@ -213,7 +213,7 @@ def bare_any(function: Function) -> int:
 
 
 MOST_ANY = 86
-"""How many there are today; 100 is the aim."""
+"""How many there are; the number only falls."""
 
 
 def test_public_signatures_say_their_types() -> None:

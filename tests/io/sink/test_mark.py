@@ -93,6 +93,7 @@ def test_a_job_with_another_model_embeds_and_writes_nothing(
     assert meant(bench, "texts") == ("texts", 40)
 
 
+@pytest.mark.slow
 def test_force_writes_and_makes_the_new_model_the_targets_own(bench: Bench) -> None:
     """It is needed once; the old model is refused from then on."""
     bench.run()
@@ -105,6 +106,7 @@ def test_force_writes_and_makes_the_new_model_the_targets_own(bench: Bench) -> N
     assert "were made by model-b" in refused(bench)
 
 
+@pytest.mark.slow
 def test_a_new_target_takes_the_place_of_the_old_one_when_it_is_whole(bench: Bench) -> None:
     """From the first run on the job's name is an alias; a query by it answers from the new one."""
     first = bench.run("--into", "texts_1", "--switch-alias")
@@ -124,6 +126,7 @@ def test_a_new_target_takes_the_place_of_the_old_one_when_it_is_whole(bench: Ben
     assert bench.run()["rows_written"] == 30
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_leaves_the_alias_and_says_so(bench: Bench) -> None:
     """The same command completes the new target once the cause is mended."""
     bench.run("--into", "texts_1", "--switch-alias")
@@ -148,6 +151,7 @@ def test_a_run_that_writes_nothing_leaves_the_alias(bench: Bench) -> None:
     assert meant(bench, "texts") == ("texts_1", 40)
 
 
+@pytest.mark.slow
 def test_without_switch_alias_no_alias_moves(bench: Bench) -> None:
     """So that the new target can be looked at first."""
     bench.step("Writer").update(collection="texts_1", alias="now")
@@ -161,6 +165,7 @@ def test_without_switch_alias_no_alias_moves(bench: Bench) -> None:
     assert meant(bench, "texts_1") == ("texts_1", 40)
 
 
+@pytest.mark.slow
 def test_a_name_that_is_a_collection_itself_is_refused_with_the_way_out(
     bench: Bench, server: EndpointServer
 ) -> None:

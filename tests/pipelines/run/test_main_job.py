@@ -122,6 +122,7 @@ def test_a_run_that_writes_nothing_for_all_its_rejects_says_so_and_why(bench: Be
     assert bench.run()["notes"] == []
 
 
+@pytest.mark.slow
 def test_a_replay_writes_the_rows_once_their_cause_is_mended(bench: Bench) -> None:
     """The rows go on from the step that refused them, and land beside the others."""
     bench.job["setting"]["errorLimit"] = {}
@@ -142,6 +143,7 @@ def test_a_replay_writes_the_rows_once_their_cause_is_mended(bench: Bench) -> No
     assert limited["rows_read"] == 1
 
 
+@pytest.mark.slow
 def test_the_rejects_of_another_job_are_refused_though_its_steps_have_the_same_names(
     bench: Bench,
 ) -> None:

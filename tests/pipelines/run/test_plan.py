@@ -58,16 +58,13 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
         pytest.param([], id="this process"),
-        pytest.param(
-            [*PORTABLE, "--environment_type=LOOPBACK"],
-            id="threads of this process",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(APART, id="other processes", marks=pytest.mark.slow),
+        pytest.param([*PORTABLE, "--environment_type=LOOPBACK"], id="threads of this process"),
+        pytest.param(APART, id="other processes"),
     ],
 )
 def test_a_run_lists_its_source_once(tmp_path: Path, options: list[str]) -> None:
