@@ -258,7 +258,7 @@ class Contract:
         """Same rows, same vectors, same rejects line by line, same counts; within concurrent."""
         with compared(tmp_path) as job:
             there = job.run(self.afar(runner, job))
-            assert there.status == 0, there.err
+            assert there.status == 0, there.out + there.err
             assert job.wrong() == []
         report, rejects = here()
         assert job.rejects(there.report) == rejects
