@@ -207,7 +207,7 @@ def test_a_budget_of_nonsense_is_refused(bench, budget):
 def test_the_report_tells_what_embedding_cost_and_how_long_it_took(bench):
     """Retries, the most requests in flight, the spread of latencies; on a terminal, too."""
     bench.write_lines(list(rows(200)))
-    with EndpointServer(latency=0.03, fault=first(1, "503")) as server:
+    with EndpointServer(latency=0.1, fault=first(1, "503")) as server:
         _with_budget(bench, server, requests=100)
         bench.job["setting"]["speed"] = {"concurrent": 4}
         outcome = bench.call("run", "--report", str(bench.folder / "report.json"))
@@ -216,7 +216,7 @@ def test_the_report_tells_what_embedding_cost_and_how_long_it_took(bench):
     assert (embed["requests"], embed["retries"], embed["cache_misses"]) == (21, 1, 200)
     assert embed["most_in_flight"] == server.most_under_way == 4
     ms = embed["latency_ms"]
-    assert 30 <= ms["min"] <= ms["p50"] <= ms["p95"] <= ms["max"] < 3000
+    assert 100 <= ms["min"] <= ms["p50"] <= ms["p95"] <= ms["max"] < 3000
     assert ms["min"] <= ms["mean"] <= ms["max"]
     assert "at most 4 in flight; milliseconds a request: least " in outcome.out
     assert "1 retries, 0 answers of 429, 0 batches halved" in outcome.out
