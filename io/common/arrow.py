@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from vecferry.io.common.types import ConvertValue, json_converter
 from vecferry.io.common.unfit import UnfitValue
+from vecferry.numbers import whole_of
 
 _ERRORS = (ValueError, OverflowError, KeyError, TypeError, pa.ArrowException)
 
@@ -332,8 +333,8 @@ _JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 def _number(value: decimal.Decimal, kind: str | None) -> Any:
     if kind == "double" and math.isfinite(number := float(value)):
         return number
-    if kind == "long" and value == value.to_integral_value():
-        return int(value)
+    if kind == "long" and (whole := whole_of(value)) is not None:
+        return whole
     return format(value, "f")
 
 

@@ -7,7 +7,6 @@ UTC, and one without an offset is taken as UTC.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from typing import Any
 import orjson
 
 from vecferry.errors import shorten
+from vecferry.numbers import real_number, whole_number, whole_of
 
 TYPES = ("string", "long", "double", "boolean", "date")
 
@@ -24,7 +24,6 @@ ConvertValue = Callable[[Any], Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EXACT = 2**53  # from here on the parser may have rounded a float that is a whole number
-_LONG = re.compile(r"\s*[+-]?[0-9]+\s*", re.ASCII)
 _JAVA_RUN = re.compile(r"'((?:[^']|'')*)'|([A-Za-z])\2*|.", re.DOTALL)
 _DIRECTIVES = {
     "y": "%Y", "yy": "%y", "yyyy": "%Y", "M": "%m", "MM": "%m", "MMM": "%b", "MMMM": "%B",
@@ -92,25 +91,19 @@ def json_converter(kind: str | None, pattern: str | None = None) -> ConvertValue
 
 
 def _long(text: str) -> int:
-    if not _LONG.fullmatch(text):
-        raise ValueError(f"{_quoted(text)} is not a whole number")
-    return _in_range(int(text))
+    return _in_range(whole_number(text))
 
 
 def _in_range(value: int) -> int:
     if not -(2**63) <= value < 2**63:
-        raise ValueError(f"{value} does not fit into 64 bits; take the column as a string")
+        raise ValueError(
+            f"{shorten(value, 60)} does not fit into 64 bits; take the column as a string"
+        )
     return value
 
 
 def _double(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or "_" in text:
-        raise ValueError(f"{_quoted(text)} is not a finite number")
-    return value
+    return real_number(text)
 
 
 def _boolean(text: str) -> bool:
@@ -166,8 +159,10 @@ def _json_string(value: Any) -> str:
 def _json_long(value: Any) -> int:
     if type(value) is int:
         return _in_range(value)
-    if type(value) is float and abs(value) < _EXACT and value.is_integer():
-        return int(value)
+    if type(value) is float and abs(value) < _EXACT:
+        found = whole_of(value)
+        if found is not None:
+            return found
     raise ValueError(f"{_quoted(value)} is not a whole number")
 
 

@@ -201,20 +201,8 @@ def field_options(settings: MilvusSettings) -> Iterator[tuple[str, str, dict[str
         if c.nullable:
             options["nullable"] = True
         if c.default_value is not None:
-            options["default_value"] = _default(c)
+            options["default_value"] = c.default
         yield c.name, c.type, options
-
-
-def _default(column: MilvusColumn) -> Any:
-    """The default as the field's own type; jobs write numbers as strings."""
-    value = column.default_value
-    if column.type == "Bool":
-        return str(value).strip().casefold() in ("true", "1")
-    if column.type.startswith("Int"):
-        return int(value)
-    if column.type in ("Float", "Double"):
-        return float(value)
-    return value if isinstance(value, str) or column.type == "JSON" else str(value)
 
 
 INDEX_PARAMETERS: dict[str, dict[str, int]] = {

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from vecferry.io.sink.settings import ColumnMapping, CreateMode, name_problems
+from vecferry.numbers import real_number, whole_number
 from vecferry.settings import Connection, SecretText, Settings, StepSettings, pick
 
 VECTOR_TYPES = (
@@ -110,8 +111,31 @@ class MilvusColumn(Settings):
             out.append("a partitionKey is Int64 or VarChar, and not the primary key")
         if self.default_value is not None and (vector or self.primary_key):
             out.append("a vector or a primary key can't have a defaultValue")
+        else:
+            out.append(self._default_problem())
         out += [self._choice("metricType", METRICS), self._choice("indexType", INDEXES)]
         return out
+
+    def _default_problem(self) -> str:
+        try:
+            _ = self.default
+        except ValueError as e:
+            return f"defaultValue of {self.type}: {e}"
+        return ""
+
+    @property
+    def default(self) -> Any:
+        """The default as the field's own type, for jobs write numbers as texts; else ValueError."""
+        value = self.default_value
+        if value is None:
+            return None
+        if self.type == "Bool":
+            return str(value).strip().casefold() in ("true", "1")
+        if self.type.startswith("Int"):
+            return whole_number(str(value))
+        if self.type in ("Float", "Double"):
+            return real_number(str(value))
+        return value if isinstance(value, str) or self.type == "JSON" else str(value)
 
     def _choice(self, key: str, choices: dict[str, tuple[str, ...]]) -> str:
         value = self.metric_type if key == "metricType" else self.index_type

@@ -119,20 +119,23 @@ def _packed(name: str, value: Any, dimension: int) -> bytes:
 
 def sparse_vector(field: FieldInfo) -> Accept:
     """For a SparseFloatVector: gives its pairs of index and weight as bytes, in order."""
-    name = field.name
+    name, kind = field.name, "SparseFloatVector"
 
     def accept(value: Any) -> bytes:
         """``{index: weight}``, ``[[index, weight]]`` or ``["3:0.5", "24:0.8"]``."""
         if isinstance(value, str):
             value = parsed(value)
         try:
-            pairs = value.items() if isinstance(value, dict) else value
-            split = (p.split(":", 1) if isinstance(p, str) else p for p in pairs)
-            weights = {int(i): float(w) for i, w in split}
-        except (TypeError, ValueError, AttributeError):
-            raise wrong_type(name, "SparseFloatVector", value) from None
+            pairs = [(as_int(name, kind, i), as_float(name, kind, w)) for i, w in _pairs(value)]
+        except (TerminalError, ValueError) as e:
+            if isinstance(e, TerminalError) and e.reason == "not-finite":
+                raise
+            raise wrong_type(name, kind, value) from None
+        weights = dict(pairs)
         if not weights:
             raise bad(name, "zero-vector", "a sparse vector needs at least one weight")
+        if len(weights) < len(pairs):
+            raise bad(name, "duplicate-index", "an index stands twice in the sparse vector")
         if not all(0 <= i < 2**32 - 1 for i in weights):
             raise bad(name, "out-of-range", "an index is not within 0 to 4294967294")
         if not all(0 <= w < 3.5e38 for w in weights.values()):
@@ -140,6 +143,18 @@ def sparse_vector(field: FieldInfo) -> Accept:
         return b"".join(struct.pack("<If", i, w) for i, w in sorted(weights.items()))
 
     return accept
+
+
+def _pairs(value: Any) -> list[tuple[Any, Any]]:
+    """The indexes and weights of a sparse vector; ValueError for what is not one."""
+    if isinstance(value, dict):
+        return list(value.items())
+    if not isinstance(value, list | tuple | np.ndarray):
+        raise ValueError
+    pairs = [p.split(":", 1) if isinstance(p, str) else p for p in value]
+    if not all(isinstance(p, list | tuple | np.ndarray) and len(p) == 2 for p in pairs):
+        raise ValueError
+    return [(i, w) for i, w in pairs]
 
 
 INT_BITS = {"Int8": 8, "Int16": 16, "Int32": 32, "Int64": 64}

@@ -39,6 +39,7 @@ from vecferry.io.common.arrow import (
     with_nulls,
 )
 from vecferry.io.common.unfit import Convert, UnfitValue
+from vecferry.numbers import whole_number
 
 UNREADABLE = ("interval_day_time", "interval_year_month", "vector")
 
@@ -113,7 +114,7 @@ def partition_value(kind: object, text: str) -> Any:
     if is_null_partition(kind, text):
         return None
     if base in _WHOLE:
-        return int(text)
+        return whole_number(text)
     if base == "date":
         return date.fromisoformat(text)
     return text

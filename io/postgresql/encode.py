@@ -35,6 +35,7 @@ from vecferry.io.sink.values import (
     parsed,
     wrong_type,
 )
+from vecferry.numbers import decimal_number
 
 Accept = Callable[[Any], bytes]
 
@@ -268,6 +269,10 @@ def _moment(name: str, kind: SqlType, value: Any) -> datetime.datetime:
     raise wrong_type(name, str(kind), value)
 
 
+_MOST_NUMERIC, _MOST_SCALE = 131072, 16383
+"""How many digits before and behind the point a numeric has at most."""
+
+
 def _numeric(name: str, kind: SqlType) -> Accept:
     def accept(value: Any) -> bytes:
         from psycopg.types.numeric import DecimalBinaryDumper
@@ -275,9 +280,14 @@ def _numeric(name: str, kind: SqlType) -> Accept:
         if isinstance(value, bool | np.bool_ | bytes):
             raise wrong_type(name, str(kind), value)
         try:
-            number = decimal.Decimal(str(value).strip())
-        except decimal.InvalidOperation:
+            # A float's text has its shortest digits: 0.1 stays 0.1.
+            is_text = isinstance(value, str)
+            number = decimal_number(value) if is_text else decimal.Decimal(str(value))
+        except (ValueError, decimal.InvalidOperation):
             raise wrong_type(name, str(kind), value) from None
+        digits = number.adjusted() if number.is_finite() and number else 0
+        if not -_MOST_SCALE <= digits < _MOST_NUMERIC:
+            raise bad(name, "out-of-range", f"{shorten(value, 60)} does not fit into {kind}")
         whole = (kind.limit or 0) - (kind.scale or 0)
         if kind.limit and number.is_finite() and abs(number) >= decimal.Decimal(10) ** whole:
             raise bad(name, "out-of-range", f"{shorten(value, 60)} does not fit into {kind}")

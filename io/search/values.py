@@ -21,7 +21,7 @@ from vecferry.errors import FatalError, TerminalError, shorten
 from vecferry.io.search.dialect import Field
 from vecferry.io.search.settings import SearchColumn, SearchSettings
 from vecferry.io.sink.store import Record
-from vecferry.io.sink.values import SMALLEST_NORM2, as_vector, bad
+from vecferry.io.sink.values import SMALLEST_NORM2, as_int, as_vector, bad
 from vecferry.rows import DELETE, Change
 
 Accept = Callable[[Any], Any]
@@ -323,12 +323,17 @@ def _as_version(change: Change, name: str) -> Any:
         raise TerminalError(f"the row has no column {name!r} for its version", "missing-column")
     if value is None:
         raise TerminalError(f"column {name!r}, the document's version, is null", "bad-version")
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value)
-    return value.item() if isinstance(value, np.integer) else value
+    try:
+        return as_int(name, "version", value)
+    except TerminalError:
+        raise TerminalError(
+            f"version {shorten(value, 60)!r} is not a whole number", "bad-version"
+        ) from None
 
 
 def _checked(version: Any) -> int:
     if type(version) is not int or not 0 <= version < 2**63:
-        raise TerminalError(f"version {version!r} is not within 0 to 2^63-1", "bad-version")
+        raise TerminalError(
+            f"version {shorten(version, 60)} is not within 0 to 2^63-1", "bad-version"
+        )
     return version

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import orjson
 
 from vecferry.errors import TerminalError, shorten
+from vecferry.numbers import names_no_finite, real_number, whole_number, whole_of
 
 Vector = npt.NDArray[np.float32]
 """A vector as rows have it: 1-D."""
@@ -52,15 +53,37 @@ def as_vector(name: str, value: object) -> Vector:
     if isinstance(value, str):
         value = parsed(value)
     if isinstance(value, np.ndarray | list | tuple):
-        try:
+        numbers = _numbers(value)
+        if numbers is not None and numbers.ndim == 1:
             with np.errstate(over="ignore"):  # too great for 32 bits: infinite, told as such
-                vector = np.ascontiguousarray(value, dtype=np.float32)
-        except (TypeError, ValueError):
-            pass
-        else:
-            if vector.ndim == 1:
-                return vector
+                return np.ascontiguousarray(numbers, dtype=np.float32)
     raise wrong_type(name, "FloatVector", value)
+
+
+def _numbers(value: np.ndarray | Sequence[Any]) -> np.ndarray | None:
+    """The numbers of a list, of which some may be texts or Decimals; None for another list."""
+    try:
+        found = np.asarray(value)
+    except ValueError:  # lists of several lengths
+        return None
+    if found.dtype.kind in "fiub":
+        return found
+    if found.ndim != 1:
+        return None
+    try:
+        return np.array([_component(one) for one in value], np.float64)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _component(value: object) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, str):
+        return real_number(value)
+    if isinstance(value, int | float | np.integer | np.floating | decimal.Decimal):
+        return float(value)
+    raise ValueError
 
 
 _ARRAY, _FLOAT32, _INF = np.ndarray, np.dtype(np.float32), math.inf
@@ -115,11 +138,12 @@ def as_int(name: str, kind: str, value: object) -> int:
     elif isinstance(value, int | np.integer):
         return int(value)
     elif isinstance(value, float | np.floating | decimal.Decimal):
-        if math.isfinite(value) and value == value // 1:
-            return int(value)
+        found = whole_of(value)
+        if found is not None:
+            return found
     elif isinstance(value, str):
         try:
-            return int(value.strip())
+            return whole_number(value)
         except ValueError:
             pass
     raise wrong_type(name, kind, value)
@@ -127,11 +151,15 @@ def as_int(name: str, kind: str, value: object) -> int:
 
 def as_float(name: str, kind: str, value: object) -> float:
     """A number, or its text, as a float."""
-    if not isinstance(value, bool | np.bool_ | bytes):
+    if isinstance(value, bool | np.bool_):
+        pass
+    elif isinstance(value, int | float | np.integer | np.floating | decimal.Decimal | str):
         try:
-            return float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
-            pass
+            return real_number(value) if isinstance(value, str) else float(value)
+        except (ValueError, OverflowError):  # a text, a signalling NaN, beyond 64 bits
+            if isinstance(value, str) and names_no_finite(value):
+                what = f"{shorten(value, 60)!r} is not a finite number"
+                raise bad(name, "not-finite", what) from None
     raise wrong_type(name, kind, value)
 
 

@@ -13,7 +13,7 @@ from vecferry.settings import SecretText, Settings, StepSettings
 
 _ALIAS = re.compile(r"""(?is).*\sAS\s+(?:`([^`]+)`|"([^"]+)"|([^\W\d]\w*))\s*""")
 _NAME = re.compile(r"[^\W\d][\w$]*")
-_SHARDS = re.compile(r"""([^\[\]`"]*)\[(\d{1,9})-(\d{1,9})\]([^`"]*)""")
+_SHARDS = re.compile(r"""([^\[\]`"]*)\[([0-9]{1,9})-([0-9]{1,9})\]([^`"]*)""")
 _MOST_SHARDS = 10_000
 
 

@@ -11,12 +11,13 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+from vecferry.numbers import real_number, whole_number, whole_of
+
 _ISO = re.compile(r"[0-9]{4}-?(?:[0-9]{2}-?[0-9]{2}|W[0-9]{2}-?[0-9])(?:[Tt ]\S*)?")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
 _NUMERIC = (int, float)
@@ -50,14 +51,15 @@ def to_long(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        text = value.strip()
-        if not _INTEGER.fullmatch(text):
+        try:
+            value = whole_number(value)
+        except ValueError:
             return None
-        value = int(text)
-    elif isinstance(value, float):
-        if not (abs(value) < EXACT and value.is_integer()):
+    elif isinstance(value, float | Decimal):
+        whole = whole_of(value)
+        if whole is None or (isinstance(value, float) and abs(value) >= EXACT):
             return None
-        value = int(value)
+        value = whole
     elif not isinstance(value, int):
         return None
     return value if -(2**63) <= value < 2**63 else None
@@ -67,15 +69,11 @@ def to_double(value: object) -> float | None:
     """A number, or a text of one; neither infinity nor NaN, which JSON lacks."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, str):
-        value = value.strip()
-        if not _NUMBER.fullmatch(value):
-            return None
-    elif not isinstance(value, _NUMERIC):
+    if not isinstance(value, str | int | float | Decimal):
         return None
     try:
-        number = float(value)
-    except OverflowError:
+        number = real_number(value) if isinstance(value, str) else float(value)
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -96,7 +94,7 @@ def to_date(value: object) -> datetime.datetime | None:
 
     A text without an offset is taken as UTC.
     """
-    if isinstance(value, bool):
+    if isinstance(value, bool | Decimal):
         return None
     if isinstance(value, str):
         text = value.strip()
