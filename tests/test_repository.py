@@ -36,6 +36,31 @@ def test_the_parts_are_links_into_the_package() -> None:
         assert os.readlink(link) == f"../../{part}"
 
 
+ENDLESS_PLACES = {"src/vecferry/rows.py"}
+"""Where a zip may leave something over: the numbers of rows, which have no end."""
+
+
+def test_no_zip_drops_what_is_left_over() -> None:
+    """Names and values that are paired are as many: else a column or a row is lost in silence.
+
+    Ruff's B905 asks for the word `strict` at each zip.
+    """
+    loose = {
+        name(path)
+        for path in MODULES
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "zip"
+        and not any(
+            isinstance(k.value, ast.Constant) and k.value.value is True
+            for k in node.keywords
+            if k.arg == "strict"
+        )
+    }
+    assert loose == ENDLESS_PLACES
+
+
 def test_io_and_tests_are_no_packages() -> None:
     """An __init__.py in io/ would shadow the standard library for type checkers."""
     assert not (ROOT / "io" / "__init__.py").exists()

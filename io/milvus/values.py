@@ -350,7 +350,8 @@ class RowEncoder:
         record = self.encode(change)
         if record.body is None:
             return {f.name: record.key for f in self.fields if f.primary}
-        shown = {f.name: v for f, v in zip(self.fields, record.body, strict=False)}
+        values = record.body[: len(self.fields)]  # behind them come the dynamic fields
+        shown = {f.name: v for f, v in zip(self.fields, values, strict=True)}
         for f in self.fields:
             if f.type == "JSON" and shown[f.name] is not None:
                 shown[f.name] = orjson.loads(shown[f.name])

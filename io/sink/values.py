@@ -138,7 +138,7 @@ def as_int(name: str, kind: str, value: object) -> int:
     elif isinstance(value, int | np.integer):
         return int(value)
     elif isinstance(value, float | np.floating | decimal.Decimal):
-        found = whole_of(value)
+        found = whole_of(value if isinstance(value, decimal.Decimal) else float(value))
         if found is not None:
             return found
     elif isinstance(value, str):

@@ -7,7 +7,7 @@ from functools import partial
 
 from vecferry.errors import JobError, VecferryError
 from vecferry.io.tables.database import Database, Table
-from vecferry.io.tables.plan import TablePlanner
+from vecferry.io.tables.plan import TablePlanner, require_width
 from vecferry.io.tables.settings import TableSettings
 
 Describe = Callable[[Database, int, str], Table]
@@ -50,6 +50,7 @@ def _try_table(
     result = database.stream(whole.sql(limit=0), narrow=True)
     for _ in result.batches():
         pass
+    require_width(whole, result.names)
     names = result.names[: whole.visible]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:

@@ -6,6 +6,7 @@ Apart from `vecferry.io.tables.source` because a plan is made once, and the sour
 from __future__ import annotations
 
 import heapq
+import json
 import logging
 import math
 import re
@@ -13,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from vecferry.errors import JobError, near
-from vecferry.io.tables.database import Column, Database, Table
+from vecferry.errors import JobError, near, shorten
+from vecferry.io.tables.database import Column, Database, Refused, Table
 from vecferry.io.tables.settings import TableSettings
 
 SPLIT_BYTES = 64 << 20
@@ -44,7 +45,8 @@ class Range:
 class TableSplit:
     """A statement of one table or query, or a range of it; no secrets, any worker can read it.
 
-    The columns from `visible` on are keys that the job didn't ask for. `origin` begins the origin
+    The columns from `visible` on are keys that the job didn't ask for; `width` counts all, None of
+    a query. `origin` begins the origin
     of each row; `origin_at` are the places of the columns that end it, none where the row's
     number does. `counted`: those columns are not unique, and rows that share them are numbered.
     `order` are the columns by which rows come, `order_at` their places. A split that has them and
@@ -57,6 +59,7 @@ class TableSplit:
     statement: str
     names: tuple[str, ...] = ()
     visible: int | None = None
+    width: int | None = None
     where: str = ""
     key: str = ""
     range: Range = Range()
@@ -157,6 +160,7 @@ class TablePlanner:
             statement=f"SELECT {', '.join(sql for sql, _ in select)} FROM {table.sql}",
             names=tuple(c.name for c in origin),
             visible=visible,
+            width=len(select),
             where=self._settings.where or "",
             key=quote(split.name) if split else "",
             order=tuple(quote(c.name) for c in order),
@@ -217,6 +221,11 @@ class TablePlanner:
                     f"{self.table.title} has no column {text!r}{near(text, known)}; it has "
                     + ", ".join(known)
                 )
+            elif len(parts := entries(text)) > 1:
+                problems.append(
+                    f"column {shorten(text, 80)!r} holds {len(parts)} columns; write each as an "
+                    f"entry of its own: {json.dumps(parts, ensure_ascii=False)}"
+                )
             else:
                 found.append((text, ""))
         names = [n for _, n in found if n]
@@ -246,6 +255,41 @@ class TablePlanner:
         raise JobError(
             f"splitPk {given!r}: {table.title} has no such column"
             f"{near(given, (c.name for c in table.columns))}"
+        )
+
+
+def entries(text: str) -> list[str]:
+    """The columns that a text lists, cut at commas outside quotes and brackets.
+
+    Not every text is told: what a quote holds differs between servers. So a text with a backslash,
+    a dollar sign or a comment is one entry here, and `require_width` tells it from the result.
+    """
+    if any(sign in text for sign in ("\\", "$", "--", "/*", "#")):
+        return [text]
+    parts, depth, begin, quote = [], 0, 0, ""
+    for at, c in enumerate(text):
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in "'\"`":
+            quote = c
+        elif c in "([{":
+            depth += 1
+        elif c in ")]}":
+            depth -= 1
+        elif c == "," and depth == 0:
+            parts.append(text[begin:at].strip())
+            begin = at + 1
+    parts.append(text[begin:].strip())
+    return [text] if quote or depth or not all(parts) else parts
+
+
+def require_width(split: TableSplit, names: Sequence[str]) -> None:
+    """Raises Refused if the server gives more or fewer columns than the statement asks for."""
+    if split.width is not None and len(names) != split.width:
+        raise Refused(
+            f"{split.title}: the server gives {len(names)} columns ({shorten(', '.join(names))}) "
+            f"for {split.width} entries of `column`, so an entry such as t.* or (record).* holds "
+            'several; write each column as an entry of its own, or "*" for all'
         )
 
 

@@ -14,7 +14,14 @@ from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.tables.checks import problems
 from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.database import ConnectionLost, Database, Pool, Refused, Result, Table
-from vecferry.io.tables.plan import TablePlanner, TableSplit, borders, count_rows, query_splits
+from vecferry.io.tables.plan import (
+    TablePlanner,
+    TableSplit,
+    borders,
+    count_rows,
+    query_splits,
+    require_width,
+)
 from vecferry.io.tables.settings import TableSettings
 from vecferry.retry import Backoff, call_with_retries
 from vecferry.rows import Change, Reject, changes, encode_value
@@ -36,6 +43,7 @@ class RowMaker:
     def begin(self, result: Result) -> None:
         """From now on rows are those of `result`: a first one, or one that takes its place."""
         split = self._split
+        require_width(split, result.names)
         self._result = result
         self._visible = len(result.names) if split.visible is None else split.visible
         self._names = result.names[: self._visible]
@@ -63,7 +71,7 @@ class RowMaker:
         columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
         values = [
             convert(column) if convert else column
-            for convert, column in zip(self._converters, columns, strict=False)
+            for convert, column in zip(self._converters, columns[: self._visible], strict=True)
         ]
         bodies: Iterator[Any] = map(partial(zip, self._names), zip(*values, strict=True))
         split = self._split

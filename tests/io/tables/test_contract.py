@@ -431,6 +431,22 @@ def test_two_columns_of_one_name_in_a_query_fail_the_run(db: Place) -> None:
         read_all(reader)
 
 
+@pytest.mark.parametrize(
+    "column",
+    ["id,text", ["id, text"], ["id", "text, lang"], ["id", "t.*"], ["id", "upper(text), lang"]],
+    ids=str,
+)
+def test_an_entry_of_several_columns_is_told(db: Place, column: Any) -> None:
+    """No column goes missing: neither the check nor the run takes one entry for two columns."""
+    table = db.table("id INT PRIMARY KEY, text VARCHAR(9), lang VARCHAR(9)", "1, 'reed', 'en'")
+    given = [c.replace("t.*", f"{table}.*") for c in column] if isinstance(column, list) else column
+    reader = db.reader({"table": table, "column": given})
+    with pytest.raises(JobError, match=r"(entry|twice)"):
+        reader.check()
+    with pytest.raises((JobError, FatalError), match=r"(entry|twice)"):
+        db.read(table=table, column=given)
+
+
 def test_shards_of_one_table_have_origins_of_their_own(db: Place) -> None:
     """The number of the entry in `connection` stands before them, as before queries'."""
     table = db.table("id INT PRIMARY KEY", "1", "2")
