@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.cluster import Job, Runner, finished
+from tests.contracts.cluster_kills import until
 from tests.pipelines.support import interrupt
 from tests.services.server import eventually
 from tests.transforms.embed.endpoints.server import EndpointServer
@@ -41,7 +42,7 @@ class Following:
         """All workers stop reading; each row that was read is written, and the report says so."""
         begun = time.monotonic()
         process = job.start(runner)
-        eventually(lambda: job.endpoint.number > 50)
+        until(job, process, 50)
         process.send_signal(signal.SIGINT)
         done = finished(process, begun)
         assert done.status == 130, done.err
@@ -54,7 +55,7 @@ class Following:
         """When the client has ended, no job is left, and no request is made any more."""
         begun = time.monotonic()
         process = job.start(runner)
-        eventually(lambda: job.endpoint.number > 50)
+        until(job, process, 50)
         interrupt(process)  # and waits, since two signals at once would be one
         process.send_signal(signal.SIGINT)
         done = finished(process, begun)
