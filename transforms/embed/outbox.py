@@ -327,3 +327,6 @@ class Outbox:
             self._counts.observe("embed-msec", msec)
         if outcome.evicted:
             add("cache-evictions", outcome.evicted)
+        store = self._shared.store  # what is damaged there is sent, and so counted here
+        if store is not None and (damaged := store.take_damaged()):
+            add("cache-damaged", damaged)

@@ -21,6 +21,9 @@ from vecferry.transforms.embed.settings import EmbedSettings
 LONG_TEXT = 1024
 """A text longer than this is known to the cache by its digest, so as not to be kept twice."""
 
+KEPT_AS = b"vector, checksum"
+"""How a vector cache keeps values: those that were kept otherwise are not found."""
+
 Cache = LfuCache[str | bytes, Vector]
 
 
@@ -150,7 +153,7 @@ def shared_of(settings: EmbedSettings, context: StepContext, clock: Clock = CLOC
             Flights(cache),
             VectorStore(kept) if kept else None,
             settings.dimension,
-            blake2b(repr(identity).encode(), digest_size=20),
+            blake2b(repr(identity).encode(), digest_size=20, person=KEPT_AS),
         )
 
     key = ("embed", identity, spec, kept, settings.cache_bytes, rpm, tpm)

@@ -67,7 +67,7 @@ class SqliteBackend:
                     f"SELECT key, vector, used FROM vectors WHERE key IN ({marks})", some
                 ):
                     found[key] = value if isinstance(value, bytes) else str(value).encode()
-                    if used < day:
+                    if not isinstance(used, int) or used < day:  # damage makes other types of it
                         stale.append((day, key))
             if stale:
                 self._mark(stale)
@@ -191,6 +191,8 @@ class SqliteBackend:
         """Turns SQLite's errors into ours."""
         try:
             yield
+        except UnicodeDecodeError as e:  # of a text in the schema, or in the place of a value
+            raise DamagedError(f"is damaged: {e}", final=True) from e
         except sqlite3.Error as e:
             if type(e) is sqlite3.DatabaseError:  # its subclasses are other faults
                 raise DamagedError(f"is damaged: {e}", final=True) from e

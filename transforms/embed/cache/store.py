@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -22,6 +23,8 @@ from vecferry.transforms.embed.endpoints.base import Vector
 AWAY_SECONDS = 60.0
 """How long a cache that failed is left alone before it is tried again."""
 DAY = 86_400
+SEAL_BYTES = 8
+"""The checksum behind each vector."""
 KEPT_SHARE = 0.9
 """How much of its size a cache keeps when it is pruned, so that it need not be at once again."""
 
@@ -145,6 +148,7 @@ class VectorStore:
         self._closed = False
         self._all, self._writes = _Breaker(), _Breaker()
         self._told: set[str] = set()
+        self._damaged = 0
         self._writer = Writer(self._write)
         self._unpruned = 0
         self._slack = max(settings.max_bytes // 16, 1 << 20)
@@ -160,21 +164,30 @@ class VectorStore:
 
     def get_many(self, keys: Sequence[bytes], dimension: int) -> dict[bytes, Vector]:
         """The vectors found, by key; each read-only float32 of shape (dimension,)."""
-        size = 4 * dimension
+        size = 4 * dimension + SEAL_BYTES
         blobs = self._try(lambda backend: backend.get_many(keys, size), self._all)
         found: dict[bytes, Vector] = {}
         for key, blob in (blobs or {}).items():
-            vector = np.frombuffer(blob, dtype="<f4") if len(blob) == size else None
-            if vector is None or not np.isfinite(vector).all():
-                what = "numbers that are none" if len(blob) == size else f"{len(blob)} bytes"
-                self._tell(
-                    "damaged",
-                    f"has a damaged value, {what} where {dimension} numbers are due: "
-                    "such values are passed over and made anew",
-                )
+            fault = _fault(key, blob, size)
+            if fault is None:
+                found[key] = np.frombuffer(blob, dtype="<f4", count=dimension)
                 continue
-            found[key] = vector
+            with self._lock:
+                self._damaged += 1
+            self._tell(
+                "damaged",
+                f"has a damaged value, {fault} where {dimension} numbers and their checksum are "
+                "due: such values are passed over and made anew",
+            )
         return found
+
+    def take_damaged(self) -> int:
+        """How many values were found damaged since this was asked last."""
+        if not self._damaged:
+            return 0
+        with self._lock:
+            damaged, self._damaged = self._damaged, 0
+        return damaged
 
     def put_many(self, items: Iterable[tuple[bytes, Vector]]) -> None:
         """Keeps vectors under their keys."""
@@ -256,8 +269,27 @@ class VectorStore:
             log.warning("vector cache %s %s", self.shown, message)
 
 
+def seal(key: bytes, value: bytes) -> bytes:
+    """`value` as a vector cache keeps it under `key`: with a checksum of both behind it."""
+    return value + _checksum(key, value)
+
+
+def _checksum(key: bytes, value: bytes) -> bytes:
+    return blake2b(value, key=key, digest_size=SEAL_BYTES).digest()
+
+
+def _fault(key: bytes, blob: bytes, size: int) -> str | None:
+    """Why what was found under `key` is not the vector that was kept; None if it is."""
+    if len(blob) != size:
+        return f"{len(blob)} bytes"
+    value = blob[:-SEAL_BYTES]
+    if blob[-SEAL_BYTES:] != _checksum(key, value):
+        return "a wrong checksum"
+    return None if np.isfinite(np.frombuffer(value, dtype="<f4")).all() else "numbers that are none"
+
+
 def _blobs(items: Iterable[tuple[bytes, Vector]]) -> list[tuple[bytes, bytes]]:
-    return [(key, vector.astype("<f4", copy=False).tobytes()) for key, vector in items]
+    return [(key, seal(key, vector.astype("<f4", copy=False).tobytes())) for key, vector in items]
 
 
 Items = list[tuple[bytes, bytes]]

@@ -12,7 +12,7 @@ import redis
 
 from tests.services.redis_server import RedisServer
 from vecferry.transforms.embed.cache.settings import cache_settings
-from vecferry.transforms.embed.cache.store import DAY, Backend, VectorStore, open_backend
+from vecferry.transforms.embed.cache.store import DAY, Backend, VectorStore, open_backend, seal
 
 KEY_BYTES = 20
 MIB = 1 << 20
@@ -33,6 +33,13 @@ def pairs(first: int, last: int, dimension: int = 256) -> list[tuple[bytes, np.n
     return [(key_of(i), vector(i, dimension)) for i in range(first, last)]
 
 
+def flipped(value: bytes, place: int, bit: int) -> bytes:
+    """`value` with one bit turned."""
+    changed = bytearray(value)
+    changed[place] ^= 1 << bit
+    return bytes(changed)
+
+
 class Place(Protocol):
     """Somewhere vectors can be kept, and what only a test does to it."""
 
@@ -46,6 +53,9 @@ class Place(Protocol):
 
     def fill_with_nan(self, key: bytes) -> None:
         """Leaves a value of the right size that is no vector."""
+
+    def flip(self, key: bytes, place: int, bit: int) -> None:
+        """Turns one bit of a value, and of nothing else."""
 
     def used_bytes(self) -> int:
         """How much room is really taken."""
@@ -73,8 +83,15 @@ class SqlitePlace:
         self._execute(sql, [(key,)])
 
     def fill_with_nan(self, key: bytes) -> None:
-        nan = vector(np.nan).tobytes()
+        nan = seal(key, vector(np.nan).tobytes())
         self._execute("UPDATE vectors SET vector = ? WHERE key = ?", [(nan, key)])
+
+    def flip(self, key: bytes, place: int, bit: int) -> None:
+        db = sqlite3.connect(self.path)
+        (value,) = db.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone()
+        db.close()
+        sql = "UPDATE vectors SET vector = ? WHERE key = ?"
+        self._execute(sql, [(flipped(value, place, bit), key)])
 
     def used_bytes(self) -> int:
         return self.path.stat().st_size
@@ -100,7 +117,11 @@ class RedisPlace:
         self.client.set(name, value[: len(value) // 2])
 
     def fill_with_nan(self, key: bytes) -> None:
-        self.client.set(f"vecferry:v1:{key.hex()}", vector(np.nan).tobytes())
+        self.client.set(f"vecferry:v1:{key.hex()}", seal(key, vector(np.nan).tobytes()))
+
+    def flip(self, key: bytes, place: int, bit: int) -> None:
+        name = f"vecferry:v1:{key.hex()}"
+        self.client.set(name, flipped(self.client.get(name), place, bit))
 
     def used_bytes(self) -> int:
         return int(self.client.info("memory")["used_memory"]) - self._empty

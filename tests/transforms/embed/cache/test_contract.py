@@ -7,7 +7,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from tests.transforms.embed.cache.support import (
 )
 from tests.transforms.embed.endpoints.server import EndpointServer
 from tests.transforms.embed.support import embedder, on_its_own_row, rows_of, run, settings_for
+from vecferry.transforms.embed.cache.store import seal
 
 KINDS = ["sqlite", pytest.param("redis", marks=pytest.mark.service)]
 
@@ -181,6 +182,64 @@ class TestEveryVectorCache:
         store.put_many(pairs(3, 5))
         store.close()
         assert len(_found(place, 0, 10)) == 10
+
+    def test_one_flipped_bit_is_never_a_wrong_vector(
+        self, place: Place, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """At each byte of numbers and checksum: a miss, counted; one warning for all of them."""
+        store, key, exact = store_at(place.uri), key_of(1), vector(0.5, 16)
+        store.put_many([(key, exact)])
+        size = len(seal(key, exact.tobytes()))
+        for at in range(size):
+            place.flip(key, at, at % 8)
+            assert store.get_many([key], 16) == {}, at
+            place.flip(key, at, at % 8)
+            assert (store.get_many([key], 16)[key] == exact).all()
+        store.close()
+        assert store.take_damaged() == size
+        assert store.take_damaged() == 0
+        assert [r.message.count("wrong checksum") for r in caplog.records] == [1]
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda blob, other: other,
+            lambda blob, other: blob[:-8],
+            lambda blob, other: bytes(len(blob)),
+            lambda blob, other: blob[4:-8] + blob[:4] + blob[-8:],
+            lambda blob, other: blob[:-8] + other[-8:],
+            lambda blob, other: b"",
+        ],
+        ids=["of another key", "without checksum", "zeros", "moved", "other's checksum", "empty"],
+    )
+    def test_a_value_that_was_not_kept_under_its_key_is_a_miss(
+        self, place: Place, spoil: Callable[[bytes, bytes], bytes]
+    ) -> None:
+        """Whatever takes its place: a checksum of key and value tells."""
+        one, other = (
+            seal(key_of(i), np.arange(i, i + 16, dtype=np.float32).tobytes()) for i in (1, 2)
+        )
+        backend = backend_at(place.uri)
+        backend.put_many([(key_of(1), spoil(one, other)), (key_of(2), other)])
+        backend.close()
+        store = store_at(place.uri)
+        assert list(store.get_many([key_of(1), key_of(2)], 16)) == [key_of(2)]
+        store.close()
+
+    def test_a_job_asks_again_for_what_is_damaged(self, place: Place) -> None:
+        """The rows get right vectors, and the counters tell of it."""
+        with EndpointServer() as server:
+            settings = settings_for(server, vectorCache={"uri": place.uri})
+            first = embedder(settings)
+            run(first, rows_of(20))
+            first._shared.close()
+            for i in (3, 4, 5):
+                place.flip(first._shared.store_key(f"text {i}"), 40 + i, 7)
+            second = embedder(settings)
+            out = run(second, rows_of(20))
+            assert sorted(server.good[-1].inputs) == ["text 3", "text 4", "text 5"]
+        assert all(on_its_own_row(row) for row in out)
+        assert second.counts.values["cache-damaged"] == 3
 
     def test_pruning_removes_what_was_not_used_for_longest(self, place: Place) -> None:
         """What was read lately stays, though it was put first; sizes are pruned alike."""

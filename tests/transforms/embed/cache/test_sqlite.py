@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tests.transforms.embed.cache.support import MIB, SqlitePlace, key_of, pairs, store_at
+from tests.transforms.embed.cache.support import (
+    MIB,
+    SqlitePlace,
+    flipped,
+    key_of,
+    pairs,
+    store_at,
+)
 from tests.transforms.embed.endpoints.server import EndpointServer
 from tests.transforms.embed.support import context, good, rows_of, run, settings_for
 from vecferry.errors import JobError, redact
@@ -269,3 +276,21 @@ def test_a_size_is_a_number_of_bytes_of_one_mib_at_least() -> None:
     assert VectorCacheSettings(uri="sqlite:///x", maxBytes="2000000").max_bytes == 2_000_000
     with pytest.raises(ValidationError, match="greater than or equal to 1048576"):
         VectorCacheSettings(uri="sqlite:///x", maxBytes=1000)
+
+
+def test_one_flipped_bit_in_the_file_is_never_a_wrong_vector(tmp_path: Path) -> None:
+    """Wherever it is, be it in a key, a page's head or a vector: right, a miss, or set aside."""
+    path = tmp_path / "cache.db"
+    kept = store_at(f"sqlite:///{path}")
+    kept.put_many(pairs(0, 6, dimension=16))
+    kept.close()
+    whole = path.read_bytes()
+    filled = [at for at, byte in enumerate(whole) if byte]
+    keys = [key_of(i) for i in range(6)]
+    for n, at in enumerate(filled[::3]):
+        spoilt = tmp_path / f"{n}.db"
+        spoilt.write_bytes(flipped(whole, at, n % 8))
+        store = store_at(f"sqlite:///{spoilt}")
+        for key, found in store.get_many(keys, 16).items():
+            assert (found == keys.index(key)).all(), at
+        store.close()
