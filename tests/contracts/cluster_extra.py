@@ -125,7 +125,7 @@ class Extra:
             job.definition["steps"][3]["parameter"]["requestsPerMinute"] = 60 * RATE
             begun = time.monotonic()
             process = job.start(runner, f"--extra_package={wheel(folder)}")
-            eventually(lambda: len(python_workers()) > 1 or process.poll() is not None)
+            eventually(lambda: len(python_workers()) > 1 or process.poll() is not None, 300)
             yield Done(job, finished(process, begun))
 
     def test_a_package_that_comes_with_a_job_is_installed(self, done: Done) -> None:

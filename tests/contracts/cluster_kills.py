@@ -134,5 +134,5 @@ class Kills:
 
 def until(job: Job, process: subprocess.Popen[str], requests: int) -> None:
     """Waits until a run that goes on has made so many requests."""
-    eventually(lambda: job.endpoint.number > requests or process.poll() is not None)
+    eventually(lambda: job.endpoint.number > requests or process.poll() is not None, 300)
     assert process.poll() is None, process.communicate()
