@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import binascii
 import math
 from typing import Any
@@ -9,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from vecferry.errors import shorten
-from vecferry.transforms.embed.endpoints.base import BadResponseError, DimensionError, Vector
+from vecferry.transforms.embed.endpoints.base import (
+    BadResponseError,
+    DimensionError,
+    ShapeError,
+    Vector,
+)
+
+LEAST_NORM, LARGEST_NORM = 1e-6, 1e6
+"""No model gives vectors that are shorter or longer; bytes of another type or order do."""
+_NUMBERS = frozenset({float, int})
 
 
 def match_vectors(
@@ -17,21 +27,15 @@ def match_vectors(
 ) -> list[Vector]:
     """The vectors of an answer in the order of the request's inputs.
 
-    Each item holds an ``embedding`` and, under the name `index`, the place of its input: a number,
-    or one as a string. Items without it are taken as they come, where their count is right.
-    Raises `BadResponseError` for everything that might put a vector on another row.
+    Each item holds an ``embedding`` and, under the name `index`, the place of its input. Raises
+    `BadResponseError` for everything that might put a vector on another row.
     """
     if len(items) != count:
-        raise BadResponseError(f"{model} gave {len(items)} vectors for {count} inputs")
-    places = [_place(item, index) for item in items]
-    if all(place is None for place in places):
-        places = list(range(count))
+        raise ShapeError(f"{model} gave {len(items)} vectors for {count} inputs")
+    places = _places(items, model, index)
     found: list[Vector | None] = [None] * count
     with np.errstate(over="ignore", invalid="ignore"):  # decode_vector looks for itself
         for place, item in zip(places, items, strict=True):
-            if place is None or not 0 <= place < count or found[place] is not None:
-                shown = [item.get(index) for item in items]
-                raise BadResponseError(f"{model} gave {index} {shorten(shown)} for {count} inputs")
             found[place] = decode_vector(item.get("embedding"), model)
     vectors: list[Vector] = found  # type: ignore[assignment]
     sizes = {len(v) for v in vectors}
@@ -40,20 +44,41 @@ def match_vectors(
     return vectors
 
 
+def _places(items: list[Any], model: str, index: str) -> list[int]:
+    """The place of each item's input, if there is one reading of them.
+
+    Items come in the order of the inputs if none has a place, or if each has the place 0. If one
+    item has none, as protobuf leaves out a 0, the place that is left is its own.
+    """
+    count = len(items)
+    given = [_place(item, index) for item in items]
+    if given.count(None) == count or given.count(0) == count:
+        return list(range(count))
+    left = set(range(count)).difference(given)
+    places = [(left.pop() if place is None and len(left) == 1 else place) for place in given]
+    if len(set(places)) != count or any(p is None or not 0 <= p < count for p in places):
+        shown = [item.get(index) for item in items]
+        raise ShapeError(f"{model} gave {index} {shorten(shown)} for {count} inputs")
+    return places  # type: ignore[return-value]
+
+
 def _place(item: Any, index: str) -> int | None:
+    """A place as a number, as a whole number with a fraction of 0, or as one in digits."""
     if not isinstance(item, dict):
-        raise BadResponseError(f"an item of the answer is {type(item).__name__}, not an object")
+        raise ShapeError(f"an item of the answer is {type(item).__name__}, not an object")
     place = item.get(index)
     if type(place) is int or place is None:
         return place
+    if type(place) is float and place.is_integer():
+        return int(place)
     if isinstance(place, str) and len(place) < 10 and place.isascii() and place.isdigit():
         return int(place)
-    raise BadResponseError(f"an item of the answer has the {index} {shorten(place)!r}")
+    raise ShapeError(f"an item of the answer has the {index} {shorten(place)!r}")
 
 
 def _raise_sizes(sizes: set[int], dimension: int, model: str) -> None:
     if len(sizes) > 1:
-        raise BadResponseError(f"{model} gave vectors of {sorted(sizes)}, not all of {dimension}")
+        raise ShapeError(f"{model} gave vectors of {sorted(sizes)}, not all of {dimension}")
     given = sizes.pop()
     raise DimensionError(
         f"{model} gives vectors of {given} where the step says dimension {dimension}: "
@@ -63,22 +88,48 @@ def _raise_sizes(sizes: set[int], dimension: int, model: str) -> None:
 
 
 def decode_vector(value: object, model: str) -> Vector:
-    """A vector from base64 of little-endian float32, or from a list of numbers; all finite."""
+    """A vector from base64 of little-endian float32, or from a list of numbers."""
     try:
         if isinstance(value, str):
-            vector = np.frombuffer(binascii.a2b_base64(value), dtype="<f4")
-        elif isinstance(value, list) and value and type(value[0]) in (float, int):
-            vector = np.array(value, dtype=np.float32)
+            vector = np.frombuffer(binascii.a2b_base64(value, strict_mode=True), dtype="<f4")
+            _require_float32(vector)
+        elif isinstance(value, list) and value:
+            vector = np.frombuffer(array.array("f", value), dtype=np.float32)
             vector.flags.writeable = False
+            _require_numbers(value, vector)
         else:
             raise TypeError(f"{type(value).__name__} is not a vector")
     except (ValueError, TypeError, OverflowError) as e:
         raise BadResponseError(
             f"{model} gave an embedding that is not a vector: {shorten(e)}"
         ) from e
-    if vector.ndim != 1:
-        raise BadResponseError(f"{model} gave an embedding of shape {vector.shape}")
-    # The square of the norm is finite unless a part is not, or it overflows: then look at each.
-    if not math.isfinite(vector.dot(vector)) and not np.isfinite(vector).all():
-        raise BadResponseError(f"{model} gave a vector that holds NaN or infinity")
+    square = float(vector.dot(vector))
+    if not math.isfinite(square):  # unless a part is not, it overflows
+        if not np.isfinite(vector).all():
+            raise BadResponseError(f"{model} gave a vector that holds NaN or infinity")
+        square = LARGEST_NORM**2 * 2
+    if not LEAST_NORM**2 <= square <= LARGEST_NORM**2:
+        raise BadResponseError(
+            f"{model} gave a vector whose length is "
+            f"{float(np.linalg.norm(vector.astype(np.float64))):.3g}, which no model gives: "
+            "are its numbers float32, the low byte first?"
+        )
     return vector
+
+
+def _require_float32(vector: Vector) -> None:
+    """Raises ValueError for float64 of few digits: each second of its halves is 0, no other is."""
+    if len(vector) < 8 or (vector[0] and vector[1]):
+        return
+    for zeros, others in ((vector[::2], vector[1::2]), (vector[1::2], vector[::2])):
+        if not zeros.any() and others.all():
+            raise ValueError("each second number is 0, as in float64 that is read as float32")
+
+
+def _require_numbers(value: list[Any], vector: Vector) -> None:
+    """Raises TypeError for true and false, which are 1 and 0 to `array`."""
+    if vector.all() and not (vector == 1).any():
+        return
+    odd = {*map(type, value)} - _NUMBERS
+    if odd:
+        raise TypeError(f"{odd.pop().__name__} among numbers")

@@ -10,6 +10,7 @@ retrying, splitting, pacing, caching) is the engine's. Its errors beyond those o
     └── FatalError
         └── AbsentError     404, 405: nothing is served at the address
     BadResponseError        the answer does not fit the request: wrong count, index, size or value
+    ├── ShapeError          the wrong number of vectors, or places that have no one reading
     └── DimensionError      every vector has the same wrong size
 """
 
@@ -92,6 +93,10 @@ class PoisonError(TerminalError):
 
 class BadResponseError(VecferryError):
     """An answer that can't be used: storing any of it might put a vector on the wrong row."""
+
+
+class ShapeError(BadResponseError):
+    """An answer of which nobody can tell which vector is of which input."""
 
 
 class DimensionError(BadResponseError):

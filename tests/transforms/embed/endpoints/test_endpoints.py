@@ -25,6 +25,7 @@ from vecferry.transforms.embed.endpoints.base import (
     BadResponseError,
     DimensionError,
     PoisonError,
+    ShapeError,
     ThrottledError,
 )
 from vecferry.transforms.embed.endpoints.choose import open_endpoint
@@ -48,11 +49,18 @@ def test_vectors_are_matched_by_index_whatever_the_order(order, as_text):
     "items",
     [
         [_item(0, [1.0, 2.0])],
-        [_item(0, [1.0, 2.0])] * 2,
+        [_item(1, [1.0, 2.0])] * 2,
         [_item(0, [1.0, 2.0]), _item(2, [1.0, 2.0])],
         [_item(0, [1.0, 2.0]), _item(-1, [1.0, 2.0])],
-        [_item(0, [1.0, 2.0]), _item(None, [1.0, 2.0])],
-        [_item(0, [1.0, 2.0]), _item(1.0, [1.0, 2.0])],
+        [_item(3, [1.0, 2.0]), _item(None, [1.0, 2.0])],
+        [_item(0, [1.0, 2.0]), _item(1.5, [1.0, 2.0])],
+        [_item(0, [1.0, 2.0]), _item(1, [1.0, True])],
+        [_item(0, [1.0, 2.0]), _item(1, [False, 2.0])],
+        [_item(0, [1.0, 2.0]), _item(1, [1.0, "2"])],
+        [_item(0, [1.0, 2.0]), _item(1, [0.0, 0.0])],
+        [_item(0, [1.0, 2.0]), _item(1, [1e7, 1.0])],
+        [_item(0, [1.0, 2.0]), _item(1, [1e-7, 0.0])],
+        [_item(0, [1.0, 2.0]), _item(1, [3e38, 3e38])],
         [_item(0, [1.0, 2.0]), _item("one", [1.0, 2.0])],
         [_item(0, [1.0, 2.0]), _item(True, [1.0, 2.0])],
         [_item(0, [1.0, 2.0]), "x"],
@@ -65,6 +73,7 @@ def test_vectors_are_matched_by_index_whatever_the_order(order, as_text):
         [_item(0, [1.0, 2.0]), _item(1, [[1.0], [2.0]])],
         [_item(0, [1.0, 2.0]), _item(1, "AAA")],
         [_item(0, [1.0, 2.0]), _item(1, "not base64!")],
+        [_item(0, [1.0, 2.0]), _item(1, "AACAPwA\nAAEA=")],
         [_item(0, [1.0, 2.0]), {"index": 1}],
     ],
     ids=str,
@@ -83,9 +92,86 @@ def test_vectors_all_of_another_size_say_which():
     assert failure.value.given == 2
 
 
-@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+@pytest.mark.parametrize(
+    "places",
+    [
+        [None, 1, 2, 3],
+        [None] * 4,
+        [0] * 4,
+        [0.0, 1.0, 2.0, 3.0],
+        ["0", "1", "2", "3"],
+        [0, 1, None, 3],
+        [None, 1.0, "2", 3],
+    ],
+    ids=str,
+)
+def test_places_that_have_one_reading_are_taken(places):
+    """A 0 left out, as protobuf does; whole numbers in any form; 0 for all, or none for all."""
+    items = [_item(place, [float(i), 1.0]) for i, place in enumerate(places)]
+    for item in items[::2]:
+        if item["index"] is None:
+            del item["index"]
+    assert [v[0] for v in match_vectors(items, 4, 2, model="m")] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "places", [[None, None, 2, 3], [None, 0, 1, 1], [1, 2, 3, 4], [0, 0, 2, 3]]
+)
+def test_places_that_have_two_readings_are_not(places):
+    """What one of them might put on another row is asked for again."""
+    with pytest.raises(ShapeError):
+        match_vectors([_item(place, [1.0, 2.0]) for place in places], 4, 2, model="m")
+
+
+UNIT = np.random.default_rng(7).standard_normal((20, 64))
+UNIT /= np.linalg.norm(UNIT, axis=1)[:, None]
+
+
+@pytest.mark.parametrize(
+    "bytes_of",
+    [
+        lambda v: v.astype(">f4").tobytes(),
+        lambda v: v.astype(np.float16).astype(">f4").tobytes(),
+        lambda v: v[:32].astype("<f8").tobytes(),
+        lambda v: v[:32].astype(">f8").tobytes(),
+        lambda v: v[:32].astype(np.float16).astype("<f8").tobytes(),
+        lambda v: v[:32].astype("<f4").astype("<f8").tobytes()[::-1],
+        lambda v: np.tile(v, 2).astype(">f2").tobytes(),
+        lambda v: np.tile(v * 127, 4).astype("<i1").tobytes(),
+        lambda v: (v * 2**30).astype("<i4").tobytes(),
+        lambda v: (v * 2**30).astype(">i4").tobytes(),
+        lambda v: np.zeros(64, "<f4").tobytes(),
+    ],
+    ids=[
+        "float32 >", "float16 in float32 >", "float64", "float64 >", "float16 in float64",
+        "float64 backwards", "float16 >", "int8", "int32", "int32 >", "zeros",
+    ],
+)  # fmt: skip
+def test_bytes_of_another_type_or_order_are_not_a_vector(bytes_of):
+    """Of the same length each: none of 20 unit vectors is taken."""
+    for vector in UNIT:
+        text = base64.b64encode(bytes_of(vector)).decode()
+        with pytest.raises(BadResponseError):
+            match_vectors([_item(0, text)], 1, 64, model="m")
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
+def test_vectors_of_usual_lengths_are_taken(scale):
+    """From a hundred thousandth to a hundred thousand, as base64 and as numbers; one-hot, too."""
+    for vector in (*UNIT * scale, np.eye(64)[3], np.tile([0.0, 1.0, 0.0, 0.0], 16)):
+        exact = vector.astype("<f4")
+        for given_ in (base64.b64encode(exact.tobytes()).decode(), exact.tolist()):
+            (taken,) = match_vectors([_item(0, given_)], 1, 64, model="m")
+            assert (taken == exact).all()
+
+
+@given(
+    st.lists(
+        st.floats(-1000, 1000, width=32).filter(lambda v: v == 0 or abs(v) > 1e-3), min_size=1
+    ).filter(any)
+)
 def test_base64_and_floats_give_the_same_vector(values):
-    """Base64 is of little-endian float32; huge but finite values pass."""
+    """Base64 is of little-endian float32."""
     text = base64.b64encode(np.array(values, dtype="<f4").tobytes()).decode()
     (one,) = match_vectors([_item(0, text)], 1, len(values), model="m")
     (two,) = match_vectors([_item(0, values)], 1, len(values), model="m")
