@@ -12,7 +12,7 @@ import datetime
 import decimal
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vecferry.errors import PROGRAMMING_ERRORS
 from vecferry.io.common.types import ConvertValue, json_converter
 from vecferry.io.common.unfit import UnfitValue
 from vecferry.numbers import whole_of
 
-_ERRORS = (ValueError, OverflowError, KeyError, TypeError, pa.ArrowException)
+_ERRORS = (ValueError, OverflowError, pa.ArrowException)
 
 
 def column_values(column: object, convert: ConvertValue | None) -> tuple[list[Any], bool]:
@@ -68,8 +69,8 @@ def python_values(column: Any) -> list[Any]:
     """The values of an Arrow array of any type as Python's own, None for null.
 
     numpy's `tolist` makes them. pyarrow's `to_pylist` takes 3 to 10 times as long, since it makes a
-    scalar of each value. Before pyarrow 20 it is slowest. Raises ValueError, OverflowError,
-    TypeError or an error of pyarrow if Python has no such value.
+    scalar of each value. Before pyarrow 20 it is slowest. Raises ValueError, OverflowError
+    or an error of pyarrow if Python has no such value.
     """
     make = _PYTHON.get(column.type.id)
     return column.to_pylist() if make is None else make(column)  # type: ignore[no-any-return]
@@ -102,11 +103,18 @@ def dates(column: object) -> list[Any]:
 def moments(since: Any, zone: datetime.tzinfo | None) -> list[Any]:
     """Times of numpy's timedelta64[us] since 1970, in `zone`; None: without a zone.
 
-    Raises OverflowError or TypeError for a time outside the years 1 to 9999.
+    Raises OverflowError for a time outside the years 1 to 9999.
     """
     # A difference to 1970 added to it is 20 times faster than giving each time its zone.
     start = datetime.datetime(1970, 1, 1, tzinfo=None if zone is None else datetime.UTC)
-    values = [start + passed for passed in since.tolist()]
+    gaps = since.tolist()
+    try:
+        values = [start + passed for passed in gaps]
+    except TypeError:
+        far = next((g for g in gaps if type(g) is int), None)  # numpy can make no timedelta of it
+        if far is None:
+            raise
+        raise OverflowError(f"time {far} is outside the years 1 to 9999") from None
     if zone is None or zone is datetime.UTC:
         return values
     return [v.astimezone(zone) for v in values]
@@ -148,9 +156,11 @@ def _lists(column: Any) -> list[Any]:
 def _maps(column: Any) -> list[Any]:
     pairs = entries(column)
     keys, values = map(python_values, pairs.flatten().flatten())
+    if not all(isinstance(key, Hashable) for key in keys):
+        raise ValueError("a key of a map is a list or a struct")
     made = [dict(zip(keys[a:b], values[a:b], strict=True)) for a, b in bounds(pairs)]
     if sum(map(len, made)) < len(keys):
-        raise KeyError("a key stands twice in a map")
+        raise ValueError("a key stands twice in a map")
     return with_nulls(column, made)
 
 
@@ -307,13 +317,20 @@ def _float_text(value: float) -> str:
 def _json_text(value: Any) -> str:
     try:
         return orjson.dumps(value, default=_json_default, option=_JSON_OPTIONS).decode()
-    except TypeError:  # a key of a map is the commonest cause
-        pass
+    except TypeError as e:  # a key of a map is the commonest cause
+        _raise_fault(e)
     try:
         value = _text_keys(value)
         return orjson.dumps(value, default=_json_default, option=_JSON_OPTIONS).decode()
     except (TypeError, RecursionError) as e:
+        _raise_fault(e)
         raise ValueError(f"it can't be written as JSON ({e.__cause__ or e})") from e
+
+
+def _raise_fault(error: BaseException) -> None:
+    """Raises what our own code did wrong while orjson called it; orjson's own error passes."""
+    if isinstance(error.__cause__, PROGRAMMING_ERRORS):
+        raise error.__cause__
 
 
 def _text_keys(value: Any) -> Any:

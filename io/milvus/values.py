@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from vecferry.errors import TerminalError, shorten
+from vecferry.errors import PROGRAMMING_ERRORS, TerminalError, shorten
 from vecferry.io.milvus.catalog import CollectionInfo, FieldInfo, filled
 from vecferry.io.milvus.settings import MilvusSettings
 from vecferry.io.sink.store import Record
@@ -29,6 +29,7 @@ from vecferry.io.sink.values import (
     checked,
     decoded,
     encoded,
+    faulty,
     parsed,
     wrong_type,
 )
@@ -110,10 +111,14 @@ def _packed(name: str, value: Any, dimension: int) -> bytes:
     """Bits (0 or 1 each), or bytes as numbers, as bytes."""
     try:
         numbers = np.asarray(value)
+        if numbers.dtype.kind not in "fiub" or numbers.ndim != 1:
+            raise ValueError
         if len(numbers) == dimension and np.isin(numbers, (0, 1)).all():
             return np.packbits(numbers.astype(np.uint8)).tobytes()
+        if numbers.dtype.kind == "f":
+            raise ValueError
         return bytes(numbers.tolist())
-    except (TypeError, ValueError):
+    except ValueError:
         raise wrong_type(name, "BinaryVector", value) from None
 
 
@@ -318,9 +323,14 @@ class RowEncoder:
         if change.kind == DELETE:
             return self._delete(change)
         body: list[Any] = []
-        for source, accept, accept_none in self._plan:
-            value = change.get(source)
-            body.append(accept_none(source not in change) if value is None else accept(value))
+        try:
+            for source, accept, accept_none in self._plan:
+                value = change.get(source)
+                body.append(accept_none(source not in change) if value is None else accept(value))
+        except PROGRAMMING_ERRORS as e:
+            kinds = [f.type for f in self.fields]
+            columns = [(p[0], kind, p[1]) for p, kind in zip(self._plan, kinds, strict=True)]
+            raise faulty(columns, change, e) from e
         size = self._size
         for i in self._sized:
             size += len(body[i] or ())

@@ -76,7 +76,7 @@ def _guarded(convert: Callable[[bytes], Any]) -> Convert:
             return convert(value)
         except UnfitValue:
             raise
-        except (ValueError, ArithmeticError, IndexError) as e:
+        except (ValueError, ArithmeticError) as e:
             raise UnfitValue(f"{value.decode('utf-8', 'replace')!r}: {e}") from e
 
     return _each(checked)

@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 
 import orjson
 
-from vecferry.errors import FatalError, JobError, TransientError, VecferryError
+from vecferry.errors import (
+    PROGRAMMING_ERRORS,
+    FatalError,
+    JobError,
+    TransientError,
+    VecferryError,
+    own_fault,
+)
 from vecferry.io.odps.client import (
     OdpsClient,
     QuotaRefused,
@@ -328,6 +335,7 @@ class _Rows:
 
         self._context, self._prefix = context, prefix
         self._names = [s.name for s in split.sources]
+        self._kinds = [s.kind for s in split.sources]
         keys = dict(p.split("=", 1) for p in split.session.partition.split(",") if p)
         self._makers: list[Any] = []
         for source in split.sources:
@@ -345,7 +353,12 @@ class _Rows:
         from vecferry.io.common.unfit import UnfitValue
 
         try:
-            columns = [make(part) for make in self._makers]
+            columns: list[Any] = []
+            for make in self._makers:
+                columns.append(make(part))
+        except PROGRAMMING_ERRORS as e:
+            name, kind = self._names[len(columns)], self._kinds[len(columns)]
+            raise own_fault(f"column {name!r} of type {kind}", e) from e
         except UnfitValue as e:
             if part.num_rows == 1:
                 return [self._reject(part, e, f"{self._prefix}{first}")]

@@ -147,7 +147,7 @@ def _dates(column: Any) -> list[Any]:
 def _moments(column: Any, zone: tzinfo | None) -> list[Any]:
     try:
         return with_nulls(column, moments(_microseconds(column), zone))
-    except (OverflowError, TypeError) as e:
+    except OverflowError as e:
         raise UnfitValue("a time outside the years 1 to 9999", "out-of-range") from e
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from vecferry.errors import TerminalError
+from vecferry.errors import PROGRAMMING_ERRORS, TerminalError
 from vecferry.io.postgresql.catalog import ColumnInfo, TableInfo
 from vecferry.io.postgresql.checks import filled
 from vecferry.io.postgresql.encode import (
@@ -33,7 +33,7 @@ from vecferry.io.postgresql.encode import (
 from vecferry.io.postgresql.settings import PgColumn, WriterSettings
 from vecferry.io.postgresql.statements import Columns, bigints, in_bytes
 from vecferry.io.sink.store import Block, Record
-from vecferry.io.sink.values import bad, checked
+from vecferry.io.sink.values import bad, checked, faulty
 from vecferry.rows import DELETE, Change
 
 WRITING, DELETING = "write", "delete"
@@ -103,10 +103,17 @@ class RowEncoder:
         if change.kind == DELETE:
             return self._delete(change)
         get = change.get
-        fields = [
-            accept_none(source not in change) if (value := get(source)) is None else accept(value)
-            for source, accept, accept_none in self._plan
-        ]
+        try:
+            fields = [
+                accept(value)
+                if (value := get(source)) is not None
+                else accept_none(source not in change)
+                for source, accept, accept_none in self._plan
+            ]
+        except PROGRAMMING_ERRORS as e:
+            kinds = [str(c.type) for c in self.columns]
+            columns = [(p[0], kind, p[1]) for p, kind in zip(self._plan, kinds, strict=True)]
+            raise faulty(columns, change, e) from e
         key: Hashable
         if self._one is not None:
             key = self._reads[0](fields[self._one])

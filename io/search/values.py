@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from vecferry.errors import FatalError, TerminalError, shorten
+from vecferry.errors import PROGRAMMING_ERRORS, FatalError, TerminalError, shorten
 from vecferry.io.search.dialect import Field
 from vecferry.io.search.settings import SearchColumn, SearchSettings
 from vecferry.io.sink.store import Record
-from vecferry.io.sink.values import SMALLEST_NORM2, as_int, as_vector, bad
+from vecferry.io.sink.values import SMALLEST_NORM2, as_int, as_vector, bad, faulty
 from vecferry.rows import DELETE, Change
 
 Accept = Callable[[Any], Any]
@@ -70,7 +70,9 @@ def line(value: dict[str, Any]) -> bytes:
     """One line of JSON; raises TerminalError where the value has no form in it."""
     try:
         return orjson.dumps(value, default=_other, option=_OPTIONS | orjson.OPT_APPEND_NEWLINE)
-    except TypeError as e:
+    except TypeError as e:  # orjson's error is a TypeError; what `default` raises is its cause
+        if isinstance(e.__cause__, PROGRAMMING_ERRORS):
+            raise e.__cause__ from None
         why = str(e.__cause__ or e)
         reason = "invalid-text" if "surrogates" in why or "UTF-8" in why else "bad-value"
         raise TerminalError(f"the row can't be written as JSON: {why}", reason) from e
@@ -150,7 +152,7 @@ def _other(value: Any) -> Any:
         return str(value)
     if isinstance(value, datetime.date | datetime.time):  # a subclass, such as of pandas
         return value.isoformat()
-    raise TypeError(f"a {type(value).__name__} has no form in JSON")
+    raise ValueError(f"a {type(value).__name__} has no form in JSON")
 
 
 MOST_ID_BYTES = 512
@@ -234,6 +236,13 @@ class RowEncoder:
 
     def document(self, change: Change) -> dict[str, Any]:
         """The document of a row; raises TerminalError."""
+        try:
+            return self._document(change)
+        except PROGRAMMING_ERRORS as e:
+            columns = [(s, f"field {name!r}", accept) for name, s, accept, _ in self._plan]
+            raise faulty(columns, change, e) from e
+
+    def _document(self, change: Change) -> dict[str, Any]:
         document: dict[str, Any] = {}
         for name, source, accept, needed in self._plan:
             value = change.get(source, _MISSING)

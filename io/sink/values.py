@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import decimal
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from vecferry.errors import TerminalError, shorten
+from vecferry.errors import PROGRAMMING_ERRORS, FatalError, TerminalError, own_fault, shorten
 from vecferry.numbers import names_no_finite, real_number, whole_number, whole_of
 
 Vector = npt.NDArray[np.float32]
@@ -38,6 +38,31 @@ def wrong_type(name: str, kind: str, value: object) -> TerminalError:
     if not isinstance(value, np.ndarray | bytes):
         what += f", {shorten(value, 60)!r},"
     return bad(name, "wrong-type", f"{what} is not a valid {kind}")
+
+
+def faulty(
+    columns: Iterable[tuple[str, str, Callable[[Any], Any]]],
+    change: Mapping[str, Any],
+    error: Exception,
+) -> FatalError:
+    """The error of a change that our own code failed on: names the column and both its types.
+
+    Args:
+      columns: source, type in the store and acceptor of each column.
+      change: the row.
+      error: what was raised.
+    """
+    for source, kind, accept in columns:
+        value = change.get(source)
+        if value is None:
+            continue
+        try:
+            accept(value)
+        except TerminalError:
+            continue
+        except PROGRAMMING_ERRORS:
+            return own_fault(f"column {source!r}, a {type(value).__name__} for {kind}", error)
+    return own_fault("a row", error)
 
 
 def parsed(text: str) -> Any:
@@ -180,7 +205,7 @@ def as_json(name: str, value: object) -> bytes:
     """A value as JSON in UTF-8; NaN and infinity become null."""
     try:
         return orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
-    except (TypeError, ValueError) as e:
+    except TypeError as e:  # orjson's error is a TypeError; what `default` raises is its cause
         raise bad(name, "invalid-json", f"the value can't be written as JSON: {e}") from None
 
 

@@ -287,9 +287,9 @@ def require_width(split: TableSplit, names: Sequence[str]) -> None:
     """Raises Refused if the server gives more or fewer columns than the statement asks for."""
     if split.width is not None and len(names) != split.width:
         raise Refused(
-            f"{split.title}: the server gives {len(names)} columns ({shorten(', '.join(names))}) "
-            f"for {split.width} entries of `column`, so an entry such as t.* or (record).* holds "
-            'several; write each column as an entry of its own, or "*" for all'
+            f"{split.title}: an entry of `column` such as t.* or (record).* holds several columns "
+            f"(the server gives {shorten(', '.join(names))}); write each column as an entry of its "
+            'own, or "*" for all'
         )
 
 

@@ -9,7 +9,15 @@ from typing import Any, ClassVar
 
 import orjson
 
-from vecferry.errors import FatalError, JobError, TransientError, VecferryError, shorten
+from vecferry.errors import (
+    PROGRAMMING_ERRORS,
+    FatalError,
+    JobError,
+    TransientError,
+    VecferryError,
+    own_fault,
+    shorten,
+)
 from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.tables.checks import problems
 from vecferry.io.tables.connection import TableConnection
@@ -69,10 +77,14 @@ class RowMaker:
 
     def _made(self, rows: list[Sequence[Any]]) -> list[Any]:
         columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
-        values = [
-            convert(column) if convert else column
-            for convert, column in zip(self._converters, columns[: self._visible], strict=True)
-        ]
+        values: list[Sequence[Any]] = []
+        try:
+            for convert, column in zip(self._converters, columns[: self._visible], strict=True):
+                values.append(convert(column) if convert else column)
+        except PROGRAMMING_ERRORS as e:
+            name, title = self._names[len(values)], self._split.title
+            kinds = ", ".join(sorted({type(v).__name__ for v in columns[len(values)]}))
+            raise own_fault(f"{title}: column {name!r} of type {kinds}", e) from e
         bodies: Iterator[Any] = map(partial(zip, self._names), zip(*values, strict=True))
         split = self._split
         places: Any

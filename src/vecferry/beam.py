@@ -17,7 +17,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from vecferry.errors import FatalError, JobError
+from vecferry.errors import PROGRAMMING_ERRORS, FatalError, JobError, own_fault
 from vecferry.rows import Change, Reject, as_change
 from vecferry.run.channel import told
 from vecferry.steps import Counts, Emitted, Operator, Source, Split, StepContext, TokenBucket, paced
@@ -67,6 +67,8 @@ class _Reporter:
 
     def fail(self, error: Exception) -> None:
         """Keeps the error of a step, and the name of the step."""
+        if isinstance(error, PROGRAMMING_ERRORS):
+            error = own_fault(self._step, error)
         text = str(error) or type(error).__name__
         words = text if self._step in text else f"{self._step}: {text}"
         self.state.fail(words, fatal=isinstance(error, FatalError | JobError))

@@ -59,6 +59,31 @@ class FatalError(TerminalError):
     """A failure of every row (a wrong key or model): the job fails, and no row is rejected."""
 
 
+PROGRAMMING_ERRORS = (TypeError, AttributeError, NameError, AssertionError, NotImplementedError)
+"""What code raises that is wrong itself; a value that does not fit is a ValueError."""
+
+
+def is_own_fault(error: BaseException) -> bool:
+    """Whether an error is of wrong code of ours: libraries raise such errors for bad values."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    return isinstance(error, PROGRAMMING_ERRORS) and module.partition(".")[0] == "vecferry"
+
+
+def own_fault(where: str, error: BaseException) -> FatalError:
+    """The error of a run that met a fault of our own; `where` names the column and its type.
+
+    A row must not be rejected for such a fault: the next version may well take the row.
+    """
+    return FatalError(
+        f"{where}: this is a fault of vecferry, not of the row "
+        f"({type(error).__name__}: {shorten(redact(str(error)), 300)}); please report it",
+        "fault",
+    )
+
+
 def near(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """``; did you mean 'x'?`` if a known word is near `word`, otherwise an empty text.
 

@@ -37,7 +37,7 @@ def text_of(value: object, name: str) -> str:
     if isinstance(value, dict | list | tuple):
         try:
             return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-        except TypeError as e:
+        except TypeError as e:  # orjson's own, such as for half a character
             raise TerminalError(f"column {name!r} can't be written as JSON: {e}", "bad-text") from e
     raise TerminalError(
         f"column {name!r} holds a {type(value).__name__}, of which no text can be made", "bad-text"

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from vecferry.errors import near, shorten
+from vecferry.errors import is_own_fault, near, own_fault, shorten
 from vecferry.rows import DELETE, Change, Reject, Row
 from vecferry.steps import Counts, Emitted, Stamp, StepContext, Transformer
 from vecferry.transforms.json_extract.settings import (
@@ -78,7 +78,9 @@ def find_any(compiled: Any, *, as_list: bool) -> Find:
     def find(document: Any) -> Any:
         try:
             found = matches(compiled, document)
-        except Exception:  # of the interpreter or a filter; `_why` asks again and tells
+        except Exception as e:  # of the interpreter or a filter; `_why` asks again and tells
+            if is_own_fault(e):
+                raise own_fault(f"a path in a {type(document).__name__}", e) from e
             return None
         if as_list:
             return found or None

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import orjson
 import pyarrow as pa
 
-from vecferry.errors import FatalError, near, shorten
+from vecferry.errors import PROGRAMMING_ERRORS, FatalError, near, own_fault, shorten
 from vecferry.io.common.arrow import column_values, value_converter
 from vecferry.io.common.types import ConvertValue
 from vecferry.io.common.unfit import UnfitValue
@@ -202,7 +202,10 @@ class ColumnarFiles:
         any_unfit = False
         for c in columns:
             column = batch.column(c.index if alike else names.index(c.field))
-            data[c.label], unfit = column_values(column, c.convert)
+            try:
+                data[c.label], unfit = column_values(column, c.convert)
+            except PROGRAMMING_ERRORS as e:
+                raise own_fault(f"{path}: column {c.label!r} of type {column.type}", e) from e
             any_unfit = any_unfit or unfit
         rows = self._rows(path, batch.num_rows, data)
         if not any_unfit:

@@ -172,6 +172,8 @@ class FieldsToRow:
                     row[name] = convert(field) if convert else field
         except IndexError:
             needed = next(i for n, i, _ in self._columns if n == name)
+            if needed < len(fields):  # raised by a converter
+                raise
             message = f"column {name!r} is field {needed} (from 0), but there are {len(fields)}"
             raise UnfitValue(message, "missing-column") from None
         except ValueError as e:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vecferry.errors import JobError, TerminalError, shorten
+from vecferry.errors import JobError, TerminalError, is_own_fault, own_fault, shorten
 from vecferry.transforms.embed.endpoints.base import Image
 from vecferry.transforms.embed.images.content import image_tokens, kind_of
 from vecferry.transforms.embed.images.spec import ImageRules
@@ -94,6 +94,8 @@ def prepare(key: bytes, content: bytes, rules: ImageRules) -> Image:
     except pillow().Image.DecompressionBombError as e:
         raise TerminalError(f"{e}", "image-too-large") from e
     except Exception as e:  # decoders fail in many ways, all of them the image's own
+        if is_own_fault(e):
+            raise own_fault(f"the {kind} image of {len(content)} bytes", e) from e
         text = shorten(e) or type(e).__name__
         raise TerminalError(f"the {kind} image is broken or cut short: {text}", "bad-image") from e
 
