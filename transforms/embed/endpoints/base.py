@@ -96,7 +96,7 @@ class BadResponseError(VecferryError):
 
 
 class ShapeError(BadResponseError):
-    """An answer of which nobody can tell which vector is of which input."""
+    """An answer that does not say which vector belongs to which input."""
 
 
 class DimensionError(BadResponseError):
