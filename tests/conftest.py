@@ -15,7 +15,7 @@ import pytest
 from tests.effort import LONG, NOTED
 from tests.lanes import add_options, arrange, begin, is_one_of_several, make_room, scheduler, turn
 from tests.services.server import stop_all
-from vecferry import errors
+from vecferry import redaction
 from vecferry.pipelines import registry
 
 pytest.register_assert_rewrite("tests.contracts", "tests.pipelines.support")  # both sides are told
@@ -33,10 +33,10 @@ NO_VENDOR_JOBS = "VECFERRY_VENDOR_JOBS names no folder"
 @pytest.fixture(autouse=True)
 def _secrets_of_one_test_only() -> Generator[None]:
     """What one test keeps secret would be starred out in the words of every later one."""
-    before = set(errors._secrets)
+    before = set(redaction._secrets)
     yield
-    errors._secrets.clear()
-    errors._secrets.update(before)
+    redaction._secrets.clear()
+    redaction._secrets.update(before)
 
 
 @pytest.fixture(autouse=True)

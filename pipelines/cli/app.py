@@ -6,13 +6,16 @@ Exit status: 0 done; 1 the job ran and failed; 2 the command line or the job is 
 
 from __future__ import annotations
 
+import io
+import logging
 import sys
+import traceback
 from typing import IO, Any
 
 import click
 
 from vecferry import __version__
-from vecferry.errors import JobError, VecferryError, redact
+from vecferry.errors import JobError, VecferryError, shorten
 from vecferry.pipelines.cli import cache as cache_command
 from vecferry.pipelines.cli import commands
 from vecferry.pipelines.cli import templates as templates_command
@@ -24,6 +27,7 @@ from vecferry.pipelines.cli.options import (
     passed_through,
     set_up_logging,
 )
+from vecferry.pipelines.cli.output import flush, set_up_streams, tell
 from vecferry.pipelines.job.retarget import TargetOptions, target_options
 from vecferry.pipelines.run.options import ClusterOptions
 
@@ -159,7 +163,17 @@ app.add_command(cache_command.cache)
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    set_up_streams()
+    status = FAILED
+    try:
+        status = _status(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        flush()
+    sys.exit(status)
+
+
+def _status(arguments: list[str]) -> int:
+    """Runs a command; gives the exit status, and says in words why it is not 0."""
     after: list[str] = []
     if "--" in arguments:
         position = arguments.index("--")
@@ -169,19 +183,42 @@ def main(argv: list[str] | None = None) -> None:
             arguments, prog_name="vecferry", standalone_mode=False, obj={AFTER_DASHES: after}
         )
     except click.ClickException as e:
-        e.show()
-        sys.exit(INVALID)
+        shown = io.StringIO()
+        e.show(file=shown)
+        tell(shown.getvalue().rstrip())
+        return INVALID
     except JobError as e:
         for problem in e.problems:
-            click.echo(f"error: {redact(problem)}", err=True)
-        sys.exit(INVALID)
+            tell(f"error: {problem}")
+        return INVALID
     except VecferryError as e:
-        click.echo(f"error: {redact(str(e))}", err=True)
-        sys.exit(FAILED)
+        tell(f"error: {e}")
+        return FAILED
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        tell("interrupted")
         commands.leave(INTERRUPTED)
-    sys.exit(status if isinstance(status, int) else DONE)
+    except SystemExit as e:
+        if isinstance(e.__context__, BrokenPipeError):  # click's own help was not read to its end
+            return DONE
+        return e.code if isinstance(e.code, int) else DONE
+    except Exception as e:
+        return _unforeseen(e)
+    return status if isinstance(status, int) else DONE
+
+
+def _unforeseen(error: Exception) -> int:
+    """Says in one line what nobody foresaw; with -v, where it was."""
+    if logging.getLogger("vecferry").isEnabledFor(logging.DEBUG):
+        tell("".join(traceback.format_exception(error)).rstrip())
+    told = shorten(error, 400) or "no reason given"
+    if isinstance(error, OSError):  # of the machine: a full disk, a file that may not be read
+        tell(f"error: {told}; -v shows where")
+    else:
+        tell(
+            f"error: {type(error).__name__}: {told}; this is a fault of vecferry: run the command "
+            "again as vecferry -v … to see where, and report it"
+        )
+    return FAILED
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
 from vecferry.errors import JobError
 from vecferry.pipelines.cli.options import JobArguments, job_arguments
+from vecferry.pipelines.cli.output import say, say_json
 from vecferry.pipelines.job.placeholders import parse_assignments
 from vecferry.transforms.embed.cache.settings import (
     VectorCacheSettings,
@@ -102,4 +102,7 @@ def _described(found: StoreStats) -> str:
 
 
 def _print(shown: dict[str, Any], text: str, as_json: bool) -> None:
-    click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode() if as_json else text)
+    if as_json:
+        say_json(shown)
+    else:
+        say(text)

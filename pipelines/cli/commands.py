@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-import orjson
-
-from vecferry.errors import JobError, VecferryError
+from vecferry.errors import JobError, VecferryError, printable, redact, shorten
+from vecferry.pipelines.cli.output import as_json as json_text
+from vecferry.pipelines.cli.output import flush, say, say_json, tell
 from vecferry.process import end_run
 from vecferry.rows import Reject, encode_value
 from vecferry.transforms.embed.cache.settings import shown_uri
@@ -58,11 +56,11 @@ def run(
     with ProgressLine(Console(stderr=True)) as progress:
         outcome = run_job(resolved, options, progress)
     if report is not None:
-        _save(report, outcome)
+        outcome = _save(report, outcome)
     if as_json:
-        click.echo(_json(outcome.model_dump()).decode())
+        say_json(outcome.model_dump())
     else:
-        click.echo(describe(outcome))
+        say(describe(outcome))
     return {"DONE": 0, "RUNNING": 0, "FAILED": 1, "CANCELLED": 130}[outcome.state]
 
 
@@ -79,12 +77,18 @@ def _require_writable(option: str, path: str | None) -> None:
         )
 
 
-def _save(path: str, outcome: Report) -> None:
-    """Writes the report; a full disk gives a warning only, because the run is over."""
+def _save(path: str, outcome: Report) -> Report:
+    """Writes the report; a run whose report can't be written has FAILED, and says so itself."""
     try:
-        Path(path).write_bytes(_json(outcome.model_dump()) + b"\n")
+        Path(path).write_text(json_text(outcome.model_dump()) + "\n", encoding="utf-8")
     except OSError as e:
-        click.echo(f"warning: --report {path}: can't be written: {e}", err=True)
+        why = f"--report {path}: can't be written: {e}; the rows are where they were written to"
+        update = {
+            "state": "CANCELLED" if outcome.state == "CANCELLED" else "FAILED",
+            "error": f"{outcome.error}; {why}" if outcome.error else why,
+        }
+        return outcome.model_copy(update=update)
+    return outcome
 
 
 def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool) -> None:
@@ -123,19 +127,19 @@ def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool
             end_run(dryrun.RUN)
         for warning in _beyond_budget(resolved, found["estimate"]):
             found["warnings"] = [*found["warnings"], warning]
-            click.echo(f"warning: {warning}", err=True)
+            tell(f"warning: {warning}")
     if as_json:
-        click.echo(_json(found).decode())
+        say_json(found)
         return
-    click.echo(f"{resolved.job.name}: valid: {' → '.join(s.name for s in resolved.steps)}")
+    say(f"{resolved.job.name}: valid: {' → '.join(s.name for s in resolved.steps)}")
     if connect:
-        click.echo("  source, endpoint and target answer")
+        say("  source, endpoint and target answer")
     if cache is not None:
-        click.echo(f"  vector cache: {found['vectorCache']}")
+        say(f"  vector cache: {found['vectorCache']}")
     for name, value in found.get("estimate", {}).items():
-        click.echo(f"  {name.replace('_', ' ')}: {value:,}")
+        say(f"  {name.replace('_', ' ')}: {value:,}")
     for note in resolved.unable():
-        click.echo(f"  note: {note}")
+        say(f"  note: {note}")
 
 
 def _beyond_budget(resolved: ResolvedJob, estimate: dict[str, int]) -> list[str]:
@@ -174,32 +178,35 @@ def preview(resolved: ResolvedJob, rows: int, *, source_only: bool, as_json: boo
             }
             for s in stages
         ]
-        click.echo(_json(shown).decode())
+        say_json(shown)
         return
     for stage in stages:
-        click.echo(f"after {stage.step}:")
+        say(f"after {stage.step}:")
         for row in stage.rows:
-            click.echo("  " + "  ".join(f"{k}={_short(v)}" for k, v in row.items()))
+            say("  " + "  ".join(f"{_name(k)}={_short(v)}" for k, v in row.items()))
         if not stage.rows and not stage.rejects:
-            click.echo("  (no rows)")
+            say("  (no rows)")
         for reject in stage.rejects:
-            click.echo(f"  rejected ({reject.reason}): {reject.message}")
+            say(f"  rejected ({reject.reason}): {redact(reject.message)}")
 
 
 def _reject(reject: Reject) -> dict[str, Any]:
-    return {"reason": reject.reason, "message": reject.message, "origin": reject.origin}
+    return {"reason": reject.reason, "message": redact(reject.message), "origin": reject.origin}
+
+
+def _name(column: object) -> str:
+    return printable(str(column), one_line=True)
 
 
 def _short(value: Any) -> str:
-    from vecferry.errors import shorten
-
     if hasattr(value, "shape"):
         head = ", ".join(f"{x:.3f}" for x in value[:3])
         return f"[{head}, … {value.shape[0]} floats]"
     if isinstance(value, bytes) and len(value) > 100:
         return f"[{len(value):,} bytes]"
     if isinstance(value, list) and len(value) > 8:
-        return f"[{', '.join(map(str, value[:3]))}, … {len(value)} items]"
+        head = shorten(", ".join(map(str, value[:3])), 100)
+        return f"[{head}, … {len(value)} items]"
     return shorten(repr(value), 100)
 
 
@@ -220,13 +227,13 @@ def query(
         logic.close()
         end_run("query")
     if as_json:
-        click.echo(_json(encode_value(hits)).decode())
+        say_json(encode_value(hits))
         return
     for i, hit in enumerate(hits, 1):
-        others = "  ".join(f"{n}={_short(v)}" for n, v in hit.items() if n != "score")
-        click.echo(f"{i}. {hit['score']:.4f}  {others}")
+        others = "  ".join(f"{_name(n)}={_short(v)}" for n, v in hit.items() if n != "score")
+        say(f"{i}. {hit['score']:.4f}  {others}")
     if not hits:
-        click.echo("the target has no rows")
+        say("the target has no rows")
 
 
 def _embedding_of(resolved: ResolvedJob, column: str | None) -> tuple[ResolvedStep, str]:
@@ -254,16 +261,11 @@ def schema() -> None:
     from vecferry.pipelines.registry import default
 
     for problem in default().problems():
-        click.echo(f"warning: {problem}", err=True)
-    click.echo(_json(job_schema()).decode())
-
-
-def _json(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+        tell(f"warning: {problem}")
+    say_json(job_schema())
 
 
 def leave(status: int) -> None:
     """Ends the process at once: the threads of an aborted run cannot be awaited."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     os._exit(status)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vecferry.errors import RedactingFilter, near, redact
+from vecferry.errors import RedactingFilter, near
+from vecferry.pipelines.cli.output import tell
 from vecferry.pipelines.job.placeholders import parse_assignments
 from vecferry.pipelines.run.options import ClusterOptions
 
@@ -53,7 +54,7 @@ class JobArguments:
         """The job, checked; warnings go to standard error. Raises JobError."""
         resolved = self._resolved()
         for warning in resolved.warnings:
-            click.echo(f"warning: {redact(warning)}", err=True)
+            tell(f"warning: {warning}")
         return resolved
 
     def _resolved(self) -> ResolvedJob:

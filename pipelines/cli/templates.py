@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
-from vecferry.errors import JobError
+from vecferry.errors import JobError, printable
 from vecferry.pipelines.cli.options import template_folders
+from vecferry.pipelines.cli.output import say, say_json, say_styled
 from vecferry.pipelines.job.placeholders import parse_assignments
 
 if TYPE_CHECKING:
@@ -33,18 +33,17 @@ def _as_json(command: Callable[..., Any]) -> Callable[..., Any]:
 @_as_json
 def list_(template_dirs: Folders, as_json: bool) -> None:
     """List the templates."""
-    from rich.console import Console
     from rich.table import Table
 
     found = _found(template_dirs)
     if as_json:
-        click.echo(_json(found))
+        say_json(found)
         return
     table = Table("template", "what it does", "where it is", box=None, padding=(0, 2, 1, 0))
     for entry in found:
         what = entry.get("description") or f"can't be used: {entry['problem']}"
         table.add_row(_plain(entry["name"]), _plain(what), _plain(entry["path"]))
-    Console().print(table)
+    _print(table)
 
 
 def _found(folders: Folders) -> list[dict[str, Any]]:
@@ -71,17 +70,15 @@ def _found(folders: Folders) -> list[dict[str, Any]]:
 @_as_json
 def show(name: str, template_dirs: Folders, as_json: bool) -> None:
     """Describe the parameters of template NAME. JSON has the form of Dataflow's flex templates."""
-    from rich.console import Console
     from rich.table import Table
 
     from vecferry.pipelines.templates.library import PREFIX, load_template
 
     metadata = load_template(name.removeprefix(PREFIX), template_dirs).metadata
     if as_json:
-        click.echo(_json(metadata.as_flex()))
+        say_json(metadata.as_flex())
         return
-    console = Console()
-    console.print(_plain(f"{metadata.name}: {metadata.description}\n"))
+    _print(_plain(f"{metadata.name}: {metadata.description}\n"))
     table = Table("parameter", "type", "default", "what it is", box=None, padding=(0, 2, 0, 0))
     for parameter in metadata.parameters:
         default = parameter.default_value
@@ -90,7 +87,7 @@ def show(name: str, template_dirs: Folders, as_json: bool) -> None:
         table.add_row(
             _plain(parameter.name), parameter.type_shown, _plain(default), _plain(_told(parameter))
         )
-    console.print(table)
+    _print(table)
 
 
 def _told(parameter: Parameter) -> str:
@@ -127,7 +124,7 @@ def render(
         name, folders=template_dirs, parameters=parse_assignments(params, "-p")
     )
     if as_json:
-        click.echo(_json({"job": job, "dataSources": sources}))
+        say_json({"job": job, "dataSources": sources})
         return
     documents = {f"{job['name']}.yaml": job, "datasources.yaml": sources}
     texts = {
@@ -136,7 +133,7 @@ def render(
         if document
     }
     if output is None:
-        click.echo("---\n".join(f"# {file}\n{text}" for file, text in texts.items()), nl=False)
+        say("---\n".join(f"# {file}\n{text}" for file, text in texts.items()), end="")
         return
     _write(Path(output), texts)
 
@@ -152,15 +149,21 @@ def _write(folder: Path, texts: dict[str, str]) -> None:
     except OSError as e:
         raise JobError(f"--output {folder}: can't be written to: {e}") from e
     for file in texts:
-        click.echo(str(folder / file))
+        say(str(folder / file))
+
+
+def _print(shown: Any) -> None:
+    """Prints what rich has laid out; as any text, so that a closed pipe is not a failure."""
+    from rich.console import Console
+
+    console = Console()
+    with console.capture() as captured:
+        console.print(shown)
+    say_styled(captured.get())
 
 
 def _plain(text: str) -> Any:
     """`text` for a table, unchanged: rich would take square brackets for styles."""
     from rich.text import Text
 
-    return Text(text)
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    return Text(printable(text))

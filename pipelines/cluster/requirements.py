@@ -93,13 +93,13 @@ def _file_system(url: str) -> dict[str, str]:
 
 
 def _variables(resolved: ResolvedJob) -> list[str]:
-    """The variables of the environment that workers fill secrets with."""
-    from vecferry.secrets import names_of, secrets_in
+    """The variables of the environment that workers fill texts with."""
+    from vecferry.secrets import names_of, secrets_in, texts_in
 
     cache = resolved.job.setting.vector_cache
     models = [m for s in resolved.steps for m in (s.settings, s.connection)]
-    secrets = [value for model in (*models, cache) for value in secrets_in(model)]
-    return names_of(secrets, resolved.written)
+    held = [*models, cache]
+    return names_of(texts_in(held), secrets_in(held), resolved.as_written())
 
 
 def missing(needs: dict[str, Any]) -> list[str]:

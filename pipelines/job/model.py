@@ -21,6 +21,8 @@ from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.settings import Settings
 from vecferry.transforms.embed.cache.settings import VectorCacheSettings
 
+_NOT_IN_FILES = frozenset('/\\:*?"<>|[]{}#%$~')
+
 
 class ErrorLimit(Settings):
     """When rejects fail the job; neither value means never."""
@@ -173,6 +175,18 @@ def step_name(step: Step, index: int) -> str:
     return step.name or step.display_name or f"steps[{index}]"
 
 
+def as_file_name(name: str) -> str:
+    """A job's name as the name of one file or folder, the same for the same name.
+
+    Slashes, control characters and signs that search patterns have become ``_``. At most 100 bytes
+    are left, so that what is added to the name has room.
+    """
+    safe = "".join(c if c.isprintable() and c not in _NOT_IN_FILES else "_" for c in name)
+    if safe.strip(".") == "":
+        safe = "_" * len(safe)
+    return safe.encode()[:100].decode("utf-8", "ignore")
+
+
 def parse_job(
     raw: object, *, values: Mapping[str, str], stem: str = "job"
 ) -> tuple[Job, list[str]]:
@@ -186,12 +200,36 @@ def validated(filled: object, problems: list[str], stem: str) -> tuple[Job, list
     if not isinstance(filled, dict):
         given = "an empty file" if filled is None else f"a {type(filled).__name__}"
         raise JobError(f"job: must be a JSON object with steps, not {given}")
+    _refuse_others(filled)
     job, more = validate(Job, filled, "job")
     if job is None or problems:
         raise JobError(problems + more)
     if not job.name:
         job = job.model_copy(update={"name": stem})
     return job, unknown_keys(job, "job")
+
+
+def _refuse_others(filled: dict[str, Any]) -> None:
+    """Raises JobError for a job file of another program, with what to do."""
+    inner = filled.get("job")
+    if "steps" in filled or not isinstance(inner, dict) or "content" not in inner:
+        return
+    content = inner["content"]
+    first = content[0] if isinstance(content, list) and content else content
+    names = []
+    for end in ("reader", "writer"):
+        part = first.get(end) if isinstance(first, dict) else None
+        names.append(str(part.get("name")) if isinstance(part, dict) else end)
+    raise JobError(
+        [
+            f"job: this is a job file of DataX (job.content, {' to '.join(names)}); vecferry takes "
+            "the jobs of DataWorks",
+            "job.content: make an entry of steps of each reader and writer: "
+            '{"stepType": …, "category": "reader", "parameter": …}',
+            "job.content: put each connection into a data source, and name it as datasource",
+            "job.setting: write it as setting, beside steps; docs/job-file.md has an example",
+        ]
+    )
 
 
 def read_raw(

@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from vecferry.errors import JobError, near
+from vecferry.pipelines.job.documents import DocumentError, parse_value
 from vecferry.secrets import PLACEHOLDER as PLACEHOLDER
 
 ALIKE = 0.85
@@ -96,20 +95,16 @@ def set_value(job: object, path: str, text: str) -> None:
     here = job
     for n, part in enumerate(parents, 1):
         here = _child(here, part, path, ".".join(parents[:n]))
-    value = _parse(text)
+    try:
+        value = parse_value(text)
+    except DocumentError as e:
+        raise JobError(f"--set {path}: {e}") from None
     if isinstance(here, list):
         here[_position(here, last, path)] = value
     elif isinstance(here, dict):
         here[last] = value
     else:
         raise JobError(f"--set {path}: {last!r} can't be set in a {type(here).__name__}")
-
-
-def _parse(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
 
 
 def _child(here: Any, part: str, path: str, so_far: str) -> Any:
@@ -130,7 +125,7 @@ def _position(items: list[Any], part: str, path: str) -> int:
     ]
     if len(named) == 1:
         return named[0]
-    if part.isdigit() and int(part) < len(items):
+    if re.fullmatch(r"[0-9]{1,6}", part) and int(part) < len(items):
         return int(part)
     names = [str(item["name"]) for item in items if isinstance(item, dict) and "name" in item]
     known = f" of {', '.join(names)}" if names else ""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vecferry.errors import JobError, near, redact
 from vecferry.pipelines.job.datasources import DataSources, read_data_sources
@@ -17,7 +17,7 @@ from vecferry.pipelines.job.model import Job, Step, read_raw, step_name, validat
 from vecferry.pipelines.job.placeholders import names_in
 from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load, settings_of
-from vecferry.secrets import referenced
+from vecferry.secrets import Written, referenced, secrets_in
 from vecferry.settings import Connection, Maker, StepSettings
 from vecferry.steps import (
     Budget,
@@ -31,6 +31,7 @@ from vecferry.steps import (
 from vecferry.transforms.embed.cache.settings import cache_settings
 
 Columns = dict[str, int | None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class ResolvedStep:
 class ResolvedJob:
     """A job that can be built into a graph; `force` and `instead_of` as `StepContext` has them.
 
-    `written` says of each text that was filled in from outside what it was written as.
+    `written` says of each text that was filled in from outside what it was written as. `given` has
+    the values of the command line by name.
     """
 
     job: Job
@@ -70,6 +72,19 @@ class ResolvedJob:
     force: bool = False
     instead_of: str | None = None
     written: Mapping[str, str] = field(default_factory=dict, repr=False)
+    given: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def secrets(self) -> list[str]:
+        """The secrets in the settings and connections of all steps."""
+        return secrets_in([(step.settings, step.connection) for step in self.steps])
+
+    def as_written(self) -> Written:
+        """What the texts of the job were written as."""
+        return Written(self.written, self.given)
+
+    def referenced(self, value: T, run: str) -> T:
+        """`value`, made of the job, for such workers."""
+        return referenced(value, self.as_written().closed(self.secrets()), run)
 
     def with_references(self, run: str) -> ResolvedJob:
         """The job for workers that fill secrets by themselves; see `vecferry.secrets.referenced`.
@@ -79,8 +94,8 @@ class ResolvedJob:
         steps = tuple(
             dataclasses.replace(
                 step,
-                settings=referenced(step.settings, self.written, run),
-                connection=referenced(step.connection, self.written, run),
+                settings=self.referenced(step.settings, run),
+                connection=self.referenced(step.connection, run),
             )
             for step in self.steps
         )
@@ -171,7 +186,7 @@ def read_and_resolve(
             f"-p {name}: neither the job nor its data sources ask for it{near(name, known)}"
         )
     resolved.warnings[:0] = warnings
-    return resolved
+    return dataclasses.replace(resolved, given=dict(parameters or {}))
 
 
 def checked_job(filled: object, problems: list[str], stem: str) -> tuple[Job, list[str]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from vecferry.beam import ListSplits
+from vecferry.pipelines.job.model import as_file_name
 from vecferry.pipelines.job.resolve import ResolvedJob
 from vecferry.pipelines.run.options import RunOptions
 from vecferry.pipelines.run.splits import here
@@ -48,7 +49,7 @@ class JobRun(ABC):
     def __init__(self, resolved: ResolvedJob, options: RunOptions) -> None:
         self.resolved, self.options = resolved, options
         self.id = f"{datetime.datetime.now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-        self.name = f"{resolved.job.name}-{self.id}"
+        self.name = f"{as_file_name(resolved.job.name)}-{self.id}"
         self.rejects = os.path.join(self.folder(options.rejects), self.name)
         self.replay = options.replay and self.folder(options.replay)
         self.parallelism = 1

@@ -20,6 +20,7 @@ from apache_beam.pipeline import PipelineVisitor
 
 from vecferry.beam import REJECTED, ListSplits, ReaderTransform
 from vecferry.errors import LEAST_IN_ROWS, JobError
+from vecferry.pipelines.job.model import as_file_name
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep, context_of
 from vecferry.pipelines.registry import load
 from vecferry.pipelines.run.rejects import Replayed, WriteRejects, read_rejects
@@ -138,7 +139,7 @@ def _refusing_steps(resolved: ResolvedJob, folder: str) -> list[ResolvedStep]:
     for replayed in read_rejects(folder):
         names.add(replayed.step)
         writer = _job_of(folder, replayed)
-        if writer not in (None, resolved.job.name):
+        if writer not in (None, resolved.job.name, as_file_name(resolved.job.name)):
             raise JobError(
                 f"--replay {folder}: these are rejects of the job {writer!r}, and this one is "
                 f"{resolved.job.name!r}; replay them with their own job. If the job was only "

@@ -80,9 +80,10 @@ def _prepare(run: JobRun) -> _Prepared:
             run.check_workers()
         run.accept(logic.target)
         plan = logic.source.plan() if reads else Plan(splits=[])
-        splits = run.hand_over(plan.splits) if reads else None
-        pipeline = run.pipeline()
         by_workers = options.cluster.secrets == "worker"
+        listed = resolved.referenced(plan.splits, run.id) if by_workers else plan.splits
+        splits = run.hand_over(listed) if reads else None
+        pipeline = run.pipeline()
         build(
             pipeline,
             resolved.with_references(run.id) if by_workers else resolved,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import socket
@@ -32,10 +33,10 @@ def to_line(reject: Reject, run: str) -> bytes:
         "step": reject.step,
         "stepType": reject.step_type,
         "reason": reject.reason,
-        "message": redact(reject.message),
-        "origin": reject.origin,
+        "message": _text(redact(reject.message)),
+        "origin": _named(_text(reject.origin)),
         "key": _shown(reject.key),
-        "row": None if row is None else {k: _shown(v) for k, v in row.items()},
+        "row": None if row is None else _columns(row),
         "raw": None if reject.raw is None else _shown(reject.raw),
     }
     if row is not None and (row.kind != INSERT or row.version is not None):
@@ -43,12 +44,35 @@ def to_line(reject: Reject, run: str) -> bytes:
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
+def _columns(row: Change) -> dict[str, Any]:
+    """The values of a row by column; a row with a secret among its names is not replayed."""
+    shown = {}
+    for name, value in row.items():
+        text = _text(name)
+        hidden = _named(text)
+        shown[hidden] = _shown(value) if hidden == text else {"$secret": "a name"}
+    return shown
+
+
+def _named(text: str) -> str:
+    """A name without secrets; a digest in place of a secret keeps different names apart."""
+    hidden = hide_secrets(text)
+    if hidden == text:
+        return text
+    return f"{hidden}#{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _text(text: str) -> str:
+    """`text` as JSON can hold it: half a surrogate pair becomes its escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _shown(value: Any) -> Any:
     """A value as it is written; one that holds a secret of the job is marked, and not replayed."""
-    encoded = cut_value(encode_value(value))
+    encoded = encode_value(value)
     text = encoded if isinstance(encoded, str) else orjson.dumps(encoded).decode()
     hidden = hide_secrets(text)
-    return encoded if hidden == text else {"$secret": hidden}
+    return cut_value(encoded) if hidden == text else {"$secret": cut_value(hidden)}
 
 
 class _Part:

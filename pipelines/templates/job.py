@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from vecferry.pipelines.job.datasources import DataSources, read_data_sources
+from vecferry.pipelines.job.documents import as_texts
 from vecferry.pipelines.job.placeholders import PLACEHOLDER, set_value
 from vecferry.pipelines.job.resolve import ResolvedJob, checked_job, resolve
 from vecferry.pipelines.templates.library import PREFIX, Template, load_template
@@ -41,7 +43,7 @@ def resolve_template(
     written = written_secrets(template.metadata, values)
     resolved = resolve(checked, sources.with_own(own), written)
     resolved.warnings[:0] = warnings
-    return resolved
+    return dataclasses.replace(resolved, given=given)
 
 
 def render_template(
@@ -59,7 +61,8 @@ def render_template(
     for parameter in template.metadata.parameters:
         if parameter.secret and parameter.name in values:
             shown[parameter.name] = placeholder_of(parameter)
-    return template.filled(shown)
+    job, own = template.filled(shown)
+    return as_texts(job), as_texts(own)
 
 
 def _values(template: Template, given: dict[str, str], sources: DataSources) -> dict[str, Any]:

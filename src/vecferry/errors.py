@@ -1,4 +1,4 @@
-"""The errors of vecferry, and how secrets are kept out of their texts.
+"""The errors of vecferry; `vecferry.redaction` keeps secrets out of their texts.
 
     VecferryError
     ├── JobError         the job, the command line or a data source is wrong: exit status 2
@@ -12,10 +12,17 @@ All are picklable, and name the step, the key and the way out; never a secret, n
 from __future__ import annotations
 
 import difflib
-import logging
 import re
 from collections.abc import Iterable
 from typing import Any
+
+from vecferry.redaction import LEAST_IN_ROWS as LEAST_IN_ROWS
+from vecferry.redaction import RedactingFilter as RedactingFilter
+from vecferry.redaction import hide_secrets as hide_secrets
+from vecferry.redaction import keep_secret as keep_secret
+from vecferry.redaction import printable as printable
+from vecferry.redaction import redact as redact
+from vecferry.redaction import shorten as shorten
 
 
 class VecferryError(Exception):
@@ -98,58 +105,3 @@ def near(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
 def without_query(url: str) -> str:
     """A URL with stars in place of what follows its first ``?`` or ``#``: keys may be there."""
     return re.sub(r"(?s)(://[^?#]*[?#]).+", r"\1***", url)
-
-
-def shorten(text: object, most: int = 200) -> str:
-    """`text` on one line of at most `most` characters, for a message."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
-LEAST_IN_ROWS = 8
-"""A shorter secret may be a word of a row, and rows must not be changed for such words."""
-
-_secrets: set[str] = set()
-_USERINFO = re.compile(r"(?<=://)[^/\s@]+(?=@)")
-_BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}")
-_QUERY = re.compile(
-    r"(?i)([?&;#][\w.-]*(?:key|keyid|token|secret|passw(?:or)?d|pwd|auth|credential|signature|sig)=)"
-    r"[^&;#\s'\"]+"
-)
-"""A part of a URL's query that is a secret by its name, such as ``?api_key=…``."""
-
-
-def keep_secret(value: str | None) -> None:
-    """Makes `redact` replace `value` in this process from now on (4 characters or more)."""
-    if value and len(value) >= 4:
-        _secrets.add(value)
-
-
-def redact(text: str) -> str:
-    """`text` without the secrets known here, passwords and keys in URLs, or bearer tokens."""
-    for secret in sorted(_secrets, key=len, reverse=True):
-        if secret in text:
-            text = text.replace(secret, "***")
-    return _BEARER.sub(r"\1***", _QUERY.sub(r"\1***", _USERINFO.sub("***", text)))
-
-
-def hide_secrets(text: str) -> str:
-    """`text`, from a row, without known secrets that are too long to be there by chance."""
-    for secret in sorted(_secrets, key=len, reverse=True):
-        if len(secret) >= LEAST_IN_ROWS and secret in text:
-            text = text.replace(secret, "***")
-    return text
-
-
-class RedactingFilter(logging.Filter):
-    """Keeps secrets out of each record that passes; belongs on each handler."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        clean = redact(message)
-        if clean != message:
-            record.msg, record.args = clean, None
-        if record.exc_info and record.exc_info[1] is not None:
-            text = logging.Formatter().formatException(record.exc_info)
-            record.exc_text, record.exc_info = redact(text), None
-        return True

@@ -1,25 +1,34 @@
 """Secrets of a job: how they are shown, pickled, and left to workers to fill.
 
 Whoever sees a pipeline can read what is pickled into the pipeline. With ``--secrets worker`` the
-graph is built of `referenced` settings. Each secret in them is pickled as its placeholder, such as
-``${TOKEN}``. The process that unpickles the secret fills it from its own environment.
+graph is built of `referenced` settings. Each text in them that was filled in is pickled as it was
+written, such as ``${TOKEN}``. Any of the texts may hold a secret, as headers and conditions do. The
+process that unpickles the text fills it from its own environment.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, PlainSerializer
 
-from vecferry.errors import JobError, keep_secret
+from vecferry.errors import LEAST_IN_ROWS, JobError, keep_secret
 from vecferry.run.scope import run_scope
 
 T = TypeVar("T")
 
 PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][\w.-]*)(?::-([^}]*))?\}")
+
+SECRET_NAME = re.compile(
+    r"(?i)key|passw|pwd|(^|[_.-])(pw|pass)|token|secret|credential|accessid|auth|signature"
+)
+"""A name whose value is likely to be a secret."""
 
 WRITTEN_OUT = (
     "--secrets worker: a secret is written out in the job or its data sources; write ${NAME} in "
@@ -55,9 +64,65 @@ class Secret(str):
         return str.__str__(self)
 
 
+class Filled(str):
+    """A text of a field that is not secret, pickled as it was written."""
+
+    reference: tuple[str, str]
+
+    def __reduce__(self) -> Any:
+        return _text_from_elsewhere, self.reference
+
+
+@dataclass(frozen=True)
+class Written:
+    """What texts of a job were written as.
+
+    Attributes:
+      texts: of each text that was filled in, what was written in its place.
+      given: values of the command line by name; they are open, unless a secret is made of them.
+    """
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    def closed(self, secrets: list[str]) -> Written:
+        """The same, where what `secrets` are made of is not open."""
+        used = {name for s in secrets for name, _ in PLACEHOLDER.findall(self.texts.get(s, ""))}
+        given = {
+            name: value
+            for name, value in self.given.items()
+            if name not in used and not SECRET_NAME.search(name)
+        }
+        return Written(self.texts, given)
+
+    def reference(self, text: str) -> str | None:
+        """What stands for a text on its way to workers; None if the text may be pickled."""
+        if text in self.texts:
+            return self._opened(self.texts[text])
+        found = text
+        for filled in sorted(self.texts, key=len, reverse=True):
+            if len(filled) >= LEAST_IN_ROWS and filled in found:
+                found = found.replace(filled, self._opened(self.texts[filled]) or filled)
+        return found if found != text else None
+
+    def _opened(self, written: str) -> str | None:
+        partly = PLACEHOLDER.sub(lambda m: self.given.get(m[1], m[0]), written)
+        return partly if PLACEHOLDER.search(partly) else None
+
+
 def _secret(value: str) -> Secret:
     keep_secret(str.__str__(value))
     return Secret(value)
+
+
+def _text_from_elsewhere(written: str, run: str) -> Filled:
+    return _filled_text(_filled(written, run), written, run)
+
+
+def _filled_text(text: str, written: str, run: str) -> Filled:
+    found = Filled(text)
+    found.reference = (written, run)
+    return found
 
 
 def _from_elsewhere(written: str, run: str) -> Secret:
@@ -77,37 +142,93 @@ SecretText = Annotated[
 
 def secrets_in(value: object) -> list[str]:
     """The secrets in settings, or in what they hold, as plain texts."""
-    if isinstance(value, Secret):
-        return [value.reveal()]
+    return [text.reveal() for text in _texts_in(value) if isinstance(text, Secret)]
+
+
+def texts_in(value: object) -> list[str]:
+    """All texts in settings, or in what they hold; secrets are revealed."""
+    return [text.reveal() if isinstance(text, Secret) else text for text in _texts_in(value)]
+
+
+def _texts_in(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return [text for part in _parts(value) for text in _texts_in(part)]
+
+
+def _parts(value: object) -> list[object]:
+    """What settings, dataclasses and collections hold."""
     if isinstance(value, BaseModel):
-        value = list(value.__dict__.values())
-    if isinstance(value, list | tuple):
-        return [secret for part in value for secret in secrets_in(part)]
-    return []
+        return [*value.__dict__.values(), *(value.model_extra or {}).items()]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, f.name) for f in dataclasses.fields(value)]
+    if isinstance(value, dict):
+        return list(value.items())
+    return list(value) if isinstance(value, list | tuple | set | frozenset) else []
 
 
-def referenced(value: T, written: Mapping[str, str], run: str) -> T:
-    """Settings, or what they hold, whose secrets are pickled as `written` tells.
+def referenced(value: T, written: Written, run: str) -> T:
+    """Settings, or what they hold, whose filled texts are pickled as `written` tells.
 
     In this process they are filled as they are, until `run` ends. Raises JobError for a secret
     that was not filled in from outside.
     """
-    found: Any = value
-    if isinstance(value, Secret):
-        text = value.reveal()
-        if text not in written:
-            raise JobError(WRITTEN_OUT)
-        _known(run)[written[text]] = text
-        found = Secret(text)
-        found.reference = (written[text], run)
-    elif isinstance(value, BaseModel):
+    return _referenced(value, written, run)  # type: ignore[no-any-return]
+
+
+def _referenced(value: Any, written: Written, run: str) -> Any:
+    def again(part: Any) -> Any:
+        return _referenced(part, written, run)
+
+    if isinstance(value, str):
+        return _text_referenced(value, written, run)
+    if isinstance(value, BaseModel):
         found = value.model_copy()
-        found.__dict__.update(
-            {name: referenced(part, written, run) for name, part in value.__dict__.items()}
-        )
-    elif isinstance(value, list | tuple):
-        found = type(value)(referenced(part, written, run) for part in value)
-    return found  # type: ignore[no-any-return]
+        found.__dict__.update({name: again(part) for name, part in value.__dict__.items()})
+        if value.model_extra:
+            object.__setattr__(found, "__pydantic_extra__", again(value.model_extra))
+        return found
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _dataclass_referenced(value, again)
+    if isinstance(value, dict):
+        return type(value)((again(name), again(part)) for name, part in value.items())
+    if isinstance(value, tuple) and hasattr(value, "_make"):
+        return value._make(map(again, value))
+    if isinstance(value, list | tuple | set | frozenset):
+        return type(value)(map(again, value))
+    return value
+
+
+def _dataclass_referenced(value: Any, again: Callable[[Any], Any]) -> Any:
+    changed = {}
+    for part in dataclasses.fields(value):
+        before = getattr(value, part.name)
+        after = again(before)
+        if after is not before:
+            changed[part.name] = after
+    if not changed:
+        return value
+    found = copy.copy(value)
+    for name, after in changed.items():
+        object.__setattr__(found, name, after)
+    return found
+
+
+def _text_referenced(value: str, written: Written, run: str) -> str:
+    if not isinstance(value, Secret):
+        reference = written.reference(value)
+        if reference is None:
+            return value
+        _known(run)[reference] = value
+        return _filled_text(value, reference, run)
+    text = value.reveal()
+    if text not in written.texts:
+        raise JobError(WRITTEN_OUT)
+    reference = written.texts[text]
+    _known(run)[reference] = text
+    found = Secret(text)
+    found.reference = (reference, run)
+    return found
 
 
 def _known(run: str) -> dict[str, str]:
@@ -131,12 +252,15 @@ def _filled(written: str, run: str) -> str:
     return PLACEHOLDER.sub(value, written)
 
 
-def names_of(secrets: list[str], written: Mapping[str, str]) -> list[str]:
-    """The variables that workers must have to fill `secrets`, which were written with them.
+def names_of(texts: list[str], secrets: list[str], written: Written) -> list[str]:
+    """The variables that workers must have to fill `texts`, some of which are `secrets`.
 
     Raises JobError if one of the secrets was not filled in from outside.
     """
-    if any(secret not in written for secret in secrets):
+    if any(secret not in written.texts for secret in secrets):
         raise JobError(WRITTEN_OUT)
-    found = [PLACEHOLDER.findall(written[secret]) for secret in secrets]
-    return sorted({name for pairs in found for name, default in pairs if not default})
+    wanted = [written.texts[secret] for secret in secrets]
+    closed = written.closed(secrets)
+    wanted += [found for text in texts if (found := closed.reference(text)) is not None]
+    pairs = [pair for text in wanted for pair in PLACEHOLDER.findall(text)]
+    return sorted({name for name, default in pairs if not default})

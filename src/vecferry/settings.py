@@ -1,20 +1,24 @@
 """The base of everything that a job or a data source may say.
 
-A settings class is frozen and takes numbers as strings, as DataWorks writes them. It keeps unknown
-keys aside, so that a job can warn of them. Names are camelCase in a job and snake_case in Python;
-both are accepted.
+A settings class is frozen and takes numbers as strings, as DataWorks writes them. An empty text in
+place of a number or a flag, and null in place of what can't be null, mean that nothing is given. It
+keeps unknown keys aside, so that a job can warn of them. Names are camelCase in a job and
+snake_case in Python; both are accepted.
 """
 
 from __future__ import annotations
 
+import functools
+import types
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
-from vecferry.errors import near
+from vecferry.errors import LEAST_IN_ROWS, keep_secret, near
 from vecferry.kinds import Client
+from vecferry.secrets import SECRET_NAME
 from vecferry.secrets import Secret as Secret
 from vecferry.secrets import SecretText as SecretText
 
@@ -37,6 +41,91 @@ class Settings(BaseModel):
     """Keys of the vendor that mean nothing here; they give no warning."""
     passes_on: ClassVar[bool] = False
     """Whether unknown keys go to the store unchanged."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_given(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        forms = _forms(cls)
+        kept = {}
+        for key, value in data.items():
+            form = forms.get(key)
+            if form is None:
+                kept[key] = _unknown(key, value)
+            elif not form.is_nothing(value):
+                kept[key] = _plain(value) if form.open else value
+        return kept
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a field takes beside its own values."""
+
+    null: bool
+    empty: bool
+    open: bool
+
+    def is_nothing(self, value: object) -> bool:
+        """Whether a value means that the field is not given."""
+        if value is None:
+            return not self.null
+        return isinstance(value, str) and not self.empty and not value.strip()
+
+
+@functools.cache
+def _forms(cls: type[BaseModel]) -> dict[str, _Form]:
+    """The form of each field, by both of its names."""
+    forms = {}
+    for name, field in cls.model_fields.items():
+        kinds = set(_kinds(field.annotation))
+        numbers = all(kind in (int, float, bool, type(None), "choice") for kind in kinds)
+        form = _Form(
+            null=bool(kinds & {type(None), Any, object}),
+            empty=not numbers,
+            open=bool(kinds & {Any, object, "open"}),
+        )
+        forms[name] = form
+        if field.alias:
+            forms[field.alias] = form
+    return forms
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The types that an annotation allows; ``choice`` of Literal, ``open`` of objects of anything.
+
+    A Literal that has an empty text takes texts.
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kinds(arguments[0])
+    if origin is Union or origin is types.UnionType:
+        return [kind for argument in arguments for kind in _kinds(argument)]
+    if origin is Literal:
+        return [str] if "" in arguments else ["choice"]
+    if origin is dict and arguments[1:] and arguments[1] in (Any, object):
+        return [dict, "open"]
+    return [origin or annotation]
+
+
+def _unknown(key: object, value: Any) -> Any:
+    """A value under a key that no field has; a key that is misspelt may be that of a secret."""
+    texts = isinstance(key, str) and isinstance(value, str) and SECRET_NAME.search(key)
+    if texts and len(value) >= LEAST_IN_ROWS:
+        keep_secret(value)
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """`value` with plain numbers in place of numbers that know how they were written."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    for kind in (float, int):
+        if isinstance(value, kind) and type(value) not in (kind, bool):
+            return kind(value)
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vecferry import errors
+from vecferry import redaction
 from vecferry.errors import (
     FatalError,
     JobError,
@@ -57,7 +57,7 @@ from vecferry.steps import Counts, RunContext, StepContext, TokenBucket, paced
 @pytest.fixture(autouse=True)
 def _no_secret_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test keeps secret is no secret to the next."""
-    monkeypatch.setattr(errors, "_secrets", set())
+    monkeypatch.setattr(redaction, "_secrets", set())
 
 
 # --- rows ---------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_a_near_word_is_offered() -> None:
 def test_a_text_is_shortened_to_one_line() -> None:
     """Long and many-lined texts fit into a message."""
     assert shorten("a\n b") == "a b"
-    assert shorten("x" * 300) == "x" * 199 + "…"
+    assert shorten("x" * 300) == "x" * 120 + "…" + "x" * 79
 
 
 def test_known_secrets_are_redacted_longest_first() -> None:

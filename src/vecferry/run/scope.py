@@ -11,6 +11,10 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from vecferry.redaction import shorten
+
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
@@ -41,10 +45,22 @@ class Scope:
             return [self._made.pop(k)[1][0] for k in keys if self._made[k][1]]
 
     def close(self) -> None:
-        """Removes all objects, and closes those that can be closed."""
+        """Removes all objects, and closes those that can be closed.
+
+        An object that cannot be closed keeps no other one open: all are closed, then the errors are
+        raised, the first of them alone or several as an ExceptionGroup.
+        """
+        errors: list[Exception] = []
         for made in self.take():
             if isinstance(made, _Closable):
-                made.close()
+                try:
+                    made.close()
+                except Exception as e:
+                    errors.append(e)
+        if len(errors) > 1:
+            raise ExceptionGroup(f"{len(errors)} objects could not be closed", errors)
+        for error in errors:
+            raise error
 
 
 @runtime_checkable
@@ -85,6 +101,15 @@ def run_scope(run: str) -> RunScope:
 
 
 def end_run(run: str) -> None:
-    """Forgets what belongs to `run` and closes what can be closed: clients, caches, files."""
+    """Forgets what belongs to `run` and closes what can be closed: clients, caches, files.
+
+    What cannot be closed is told in a warning, since the run is over and its outcome is known.
+    """
     for scope in _RUNS.take(lambda key: key == run):
-        scope.close()
+        try:
+            scope.close()
+        except ExceptionGroup as group:
+            for error in group.exceptions:
+                log.warning("run %s: could not be closed: %s", run, shorten(error))
+        except Exception as e:
+            log.warning("run %s: could not be closed: %s", run, shorten(e))
