@@ -34,7 +34,7 @@ class MilvusStore:
     ) -> None:
         from vecferry.io.milvus.wire import RequestMaker
 
-        encoder = RowEncoder(settings, info)
+        encoder = RowEncoder(settings, info, lite=handle.is_lite)
         self.encode = encoder.encode
         self.classify = classify
         self.is_lite = handle.is_lite
@@ -105,7 +105,8 @@ class MilvusTarget(AliasTarget[Collection, CollectionInfo, MilvusStore]):
 
     def encoder(self, info: CollectionInfo | None) -> RowEncoder:
         """See `TargetBase`."""
-        return RowEncoder(self.settings, info or planned(self.settings))
+        lite = self.connection.is_file
+        return RowEncoder(self.settings, info or planned(self.settings), lite=lite)
 
     @property
     def alias(self) -> str | None:

@@ -7,6 +7,7 @@ takes what a server would not. What is made per field is a function that is call
 from __future__ import annotations
 
 import base64
+import dataclasses
 import math
 import struct
 from collections.abc import Callable
@@ -35,6 +36,9 @@ from vecferry.io.sink.values import (
 )
 from vecferry.rows import DELETE, INSERT, Change
 
+MOST_JSON = 65536
+"""How many bytes of JSON a server takes in a field, and in all dynamic fields together."""
+
 
 def json_of(name: str) -> Callable[[Any], bytes]:
     """A function that gives a value, or a text that is JSON, as JSON; raises TerminalError."""
@@ -45,6 +49,23 @@ def json_of(name: str) -> Callable[[Any], bytes]:
         text = as_json(name, value)
         if b"null" in text and not _is_finite(value):  # which orjson writes as null
             raise bad(name, "not-finite", "it holds NaN or an infinite number, which JSON has not")
+        return text
+
+    return accept
+
+
+def lite_json_of(name: str) -> Callable[[Any], bytes]:
+    """As `json_of`, for Milvus Lite: what it fails on, or takes though a server would not."""
+    inner = json_of(name)
+
+    def accept(value: Any) -> bytes:
+        text = inner(value)
+        if text[:1] not in (b"{", b"[", b'"'):
+            what = f"{shorten(value, 60)!r} is JSON that Milvus Lite can't hold"
+            raise bad(name, "wrong-type", f"{what}; write an object or a list, or use a server")
+        if len(text) > MOST_JSON:
+            what = f"{len(text):,} bytes of JSON exceed {MOST_JSON:,}, the most that Milvus takes"
+            raise bad(name, "too-long", what)
         return text
 
     return accept
@@ -306,13 +327,28 @@ class RowEncoder:
     Where the collection has dynamic fields the list ends in their JSON.
     """
 
-    def __init__(self, settings: MilvusSettings, info: CollectionInfo) -> None:
+    def __init__(
+        self, settings: MilvusSettings, info: CollectionInfo, *, lite: bool = False
+    ) -> None:
         into = filled(settings, info)
-        known = [(f, into[f.name]) for f in info.fields if f.name in into]
+        # Milvus Lite does not tell how long the elements of an Array may be.
+        told = {c.name: c.max_length for c in settings.column if c.type == "Array"}
+        fields = [
+            dataclasses.replace(f, max_length=f.max_length or told.get(f.name)) for f in info.fields
+        ]
+        known = [(f, into[f.name]) for f in fields if f.name in into]
+        self._meta_json = lite_json_of("$meta") if lite else json_of("$meta")
         self.fields = [f for f, _ in known]
         self.dynamic = info.dynamic
         self._extra = [(d, s) for d, s in into.items() if info.field(d) is None]
-        self._plan = [(source, acceptor(f), absent(f, source)) for f, source in known]
+        self._plan = [
+            (
+                source,
+                lite_json_of(f.name) if lite and f.type == "JSON" else acceptor(f),
+                absent(f, source),
+            )
+            for f, source in known
+        ]
         self._size = 8 + sum(_fixed_size(f) for f in self.fields)
         self._sized = [i for i, f in enumerate(self.fields) if _varies(f)]
         self._key_at = next((i for i, f in enumerate(self.fields) if f.primary), None)
@@ -343,7 +379,7 @@ class RowEncoder:
 
     def _meta(self, change: Change) -> bytes:
         values = {d: change[s] for d, s in self._extra if s in change}
-        return json_of("$meta")(values)
+        return self._meta_json(values)
 
     def _delete(self, change: Change) -> Record:
         if self._key_at is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -223,7 +224,7 @@ class SearchIndex:
 
     def _fields(self, prefix: str, mapping: dict[str, Any]) -> Iterator[Field]:
         for name, body in (mapping.get("properties") or {}).items():
-            yield self.dialect.field(f"{prefix}{name}", body)
+            yield field_of(self.dialect, f"{prefix}{name}", body)
             if "properties" in body:
                 yield from self._fields(f"{prefix}{name}.", body)
 
@@ -232,6 +233,15 @@ class SearchIndex:
 
     def _write(self, method: str, path: str, body: Body = None) -> Any:
         return self.client.request(method, path, body)
+
+
+def field_of(dialect: Dialect, name: str, mapping: dict[str, Any]) -> Field:
+    """The field that a mapping describes, with what it says of the form of values."""
+    return dataclasses.replace(
+        dialect.field(name, mapping),
+        format=mapping.get("format"),
+        lenient=str(mapping.get("ignore_malformed", False)).lower() == "true",
+    )
 
 
 def _score(hit: dict[str, Any]) -> float:

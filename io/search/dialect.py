@@ -27,13 +27,18 @@ _METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class Field:
-    """A field of an index. `dimension` and `metric` are those of a vector, else None."""
+    """A field of an index. `dimension` and `metric` are those of a vector, else None.
+
+    `format` is that of dates; `lenient`: the server passes over values that don't fit.
+    """
 
     name: str
     type: str
     dimension: int | None = None
     metric: Metric | None = None
     indexed: bool = True
+    format: str | None = None
+    lenient: bool = False
 
     @property
     def is_vector(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError, shorten
-from vecferry.io.search.catalog import IndexInfo, SearchIndex, blocks
+from vecferry.io.search.catalog import IndexInfo, SearchIndex, blocks, field_of
 from vecferry.io.search.checks import (
     mismatches,
     misnamed,
@@ -226,8 +226,10 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
         """The fields that the job's own columns would make."""
         dialect = self.dialect
         return {
-            c.name: dialect.field(
-                c.name, dialect.vector_mapping(c) if c.is_vector else {"type": c.type}
+            c.name: field_of(
+                dialect,
+                c.name,
+                dialect.vector_mapping(c) if c.is_vector else {"type": c.type, **c.mapping},
             )
             for c in self.settings.column
         }

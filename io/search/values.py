@@ -19,6 +19,7 @@ import orjson
 
 from vecferry.errors import PROGRAMMING_ERRORS, FatalError, TerminalError, shorten
 from vecferry.io.search.dialect import Field
+from vecferry.io.search.forms import DATES, INTEGERS, Form, date_form, integer_form, nested
 from vecferry.io.search.settings import SearchColumn, SearchSettings
 from vecferry.io.sink.store import Record
 from vecferry.io.sink.values import SMALLEST_NORM2, as_int, as_vector, bad, faulty
@@ -41,6 +42,7 @@ def acceptor(
     *,
     splitter: str,
     base64_vectors: bool,
+    form: Form | None = None,
 ) -> Accept:
     """What turns a value that is not null into what is written; it raises TerminalError."""
     if field is not None and field.is_vector and field.metric != "other":
@@ -48,11 +50,41 @@ def acceptor(
         # A mapping without dimensions takes them from the first vector, which must be numbers.
         packed = base64_vectors and field.dimension is not None
         return _vectors(name, dimension, field.metric == "cosine", packed)
+    if form is not None:
+        inner = acceptor(name, field, column, splitter=splitter, base64_vectors=False)
+        as_json = (field is not None and field.type in JSON_TYPES) or (
+            column is not None and column.is_json
+        )
+        return _formed(inner, form, splits=column is not None and column.is_split, as_json=as_json)
     if column is not None and column.is_split:
         return lambda value: plain(name, value.split(splitter) if type(value) is str else value)
     if (field is not None and field.type in JSON_TYPES) or (column is not None and column.is_json):
         return lambda value: _json(value) if type(value) is str else plain(name, value)
     return lambda value: value if type(value) in (str, int) else plain(name, value)
+
+
+def _formed(inner: Accept, form: Form, *, splits: bool, as_json: bool) -> Accept:
+    """Gives a value the form of its field, before or behind what `inner` does with texts."""
+
+    def accept(value: Any) -> Any:
+        if type(value) is str and as_json:
+            return inner(value)  # it stands as it is
+        return form(inner(value)) if splits else inner(form(value))
+
+    return accept
+
+
+def form_of(name: str, fields: dict[str, Field]) -> Form | None:
+    """What brings values into the form of a field, or of fields within it; None: none is needed."""
+    field = fields.get(name)
+    if field is not None and field.type in DATES:
+        return date_form(field.format)
+    if field is not None and field.type in INTEGERS:
+        return integer_form(name, field.type, lenient=field.lenient)
+    below = {n.removeprefix(f"{name}."): n for n in fields if n.startswith(f"{name}.")}
+    made = {n: form_of(whole, fields) for n, whole in below.items()}
+    forms = {n: form for n, form in made.items() if form is not None and n.count(".") == 0}
+    return nested(forms) if forms else None
 
 
 def plain(name: str, value: object) -> object:
@@ -184,6 +216,7 @@ class RowEncoder:
                     columns.get(name),
                     splitter=settings.splitter,
                     base64_vectors=base64_vectors,
+                    form=form_of(name, fields),
                 ),
                 source in needed,
             )
