@@ -17,13 +17,21 @@ from vecferry.settings import StepSettings
 STEP_TYPES = ("oss", "s3", "hdfs", "gcs", "file")
 DEFAULT_MAX_LINE_BYTES = 16 << 20
 
-_ESCAPE = re.compile(r"\\(?:t|n|r|\\|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4}))")
+_ESCAPE = re.compile(r"\\(?:t|n|r|\\|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|([0-3][0-7]{2}))")
 _ESCAPES = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\\\": "\\"}
 
 
 def _blank_is(default: Any) -> BeforeValidator:
     """DataWorks' form writes ``""`` for what was left empty."""
     return BeforeValidator(lambda v: default if v is None or v == "" else v)
+
+
+def _short_rows(given: Any) -> str:
+    """YAML reads a bare ``null`` as None, and DataWorks' form writes ``""`` for what is empty."""
+    said = {None: "null", "null": "null", "reject": "reject", "": "reject"}
+    if not isinstance(given, str | None) or given not in said:
+        raise ValueError(f"{given!r} is not null or reject; use one of them")
+    return said[given]
 
 
 class FilesSettings(StepSettings):
@@ -40,6 +48,14 @@ class FilesSettings(StepSettings):
     )
     null_format: str | None = r"\N"
     skip_header: Annotated[bool, _blank_is(False)] = False
+    skip_rows: Annotated[int, _blank_is(0)] = Field(
+        default=0,
+        ge=0,
+        validation_alias=AliasChoices("skipRows", "skiprows", "skip_rows"),
+    )
+    comment: Annotated[str | None, _blank_is(None)] = None
+    short_rows: Annotated[str, BeforeValidator(_short_rows)] = "reject"
+    skip_empty_lines: Annotated[bool | None, _blank_is(None)] = None
     csv_reader_config: Annotated[CsvReaderConfig, _blank_is({})] = CsvReaderConfig()
     compress: Annotated[str | None, _blank_is(None)] = None
     success_on_no_file: Annotated[bool, _blank_is(False)] = False
@@ -101,6 +117,13 @@ class FilesSettings(StepSettings):
     @classmethod
     def _unescaped(cls, given: str | None) -> str | None:
         return _ESCAPE.sub(_unescape, given) if given else None
+
+    @field_validator("comment")
+    @classmethod
+    def _starts_a_line(cls, given: str | None) -> str | None:
+        if given is not None and (not given.strip() or "\n" in given or "\r" in given):
+            raise ValueError(f"comment {given!r} can't begin a line; give a text such as '#'")
+        return given
 
     @field_validator("encoding")
     @classmethod
@@ -165,4 +188,6 @@ def _with_name(column: Any, at: int) -> Any:
 
 def _unescape(match: re.Match[str]) -> str:
     code = match.group(1) or match.group(2)
+    if octal := match.group(3):  # as Hive writes the default between its fields, \001
+        return chr(int(octal, 8))
     return chr(int(code, 16)) if code else _ESCAPES[match.group()]

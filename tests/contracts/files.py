@@ -83,6 +83,11 @@ def _csv(encoding: str = "utf-8") -> bytes:
     return "\n".join(["id,title,n", *lines]).encode(encoding)
 
 
+def _tsv() -> bytes:
+    lines = ["\t".join(r.values()) for r in table()]
+    return "\n".join(["id\ttitle\tn", *lines]).encode()
+
+
 def _json() -> bytes:
     return b"\xef\xbb\xbf" + json.dumps(table(), indent=1).encode()
 
@@ -130,6 +135,7 @@ FORMATS = [
     Case("a.jsonl", _jsonl),
     Case("a.csv", _csv, {"skipHeader": True}),
     Case("flat.csv", _csv, FLAT),
+    Case("a.tsv", _tsv, {"skipHeader": True}),
     Case("gb18030.csv", lambda: _csv("gb18030"), {**FLAT, "encoding": "gb18030"}),
     Case("a.json", _json),
     Case("a.parquet", _parquet, text=False),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FORMATS = {
     "jsonl": "vecferry.io.files.formats.jsonl:JsonLinesSpec",
     "csv": "vecferry.io.files.formats.csv:CsvSpec",
+    "tsv": "vecferry.io.files.formats.csv:TsvSpec",
     "text": "vecferry.io.files.formats.text:TextSpec",
     "json": "vecferry.io.files.formats.json:JsonSpec",
     "parquet": "vecferry.io.files.formats.parquet:ParquetSpec",
@@ -59,6 +60,22 @@ class FormatSettings(Protocol):
     @property
     def skip_header(self) -> bool:
         """Whether the first line has the names of the columns."""
+
+    @property
+    def skip_rows(self) -> int:
+        """How many lines at the beginning of a file are passed over."""
+
+    @property
+    def comment(self) -> str | None:
+        """What a line begins with that is passed over."""
+
+    @property
+    def short_rows(self) -> str:
+        """`null`: fields that a record lacks are null; `reject`: the record is rejected."""
+
+    @property
+    def skip_empty_lines(self) -> bool | None:
+        """Whether blank lines are passed over; None: as the format does."""
 
     @property
     def csv_reader_config(self) -> CsvReaderConfig:
@@ -111,6 +128,8 @@ class FormatSpec:
     name: ClassVar[str]
     holds_texts: ClassVar[bool] = False
     """Whether a field without a type is a text."""
+    line_options: ClassVar[tuple[str, ...]] = ()
+    """Those of skipRows, comment, shortRows and skipEmptyLines that mean something here."""
 
     columns: tuple[FileColumn, ...] = ()
     compress: str | None = None
@@ -123,6 +142,18 @@ class FormatSpec:
                 f"compress {settings.compress!r} is not a known compression; use gzip, bzip2, zip, "
                 "zstd or none, or leave compress out to go by each file's ending"
             )
+        cls._check_line_options(settings)
+
+    @classmethod
+    def _check_line_options(cls, settings: FormatSettings) -> None:
+        said = {
+            "skipRows": settings.skip_rows,
+            "comment": settings.comment,
+            "shortRows": settings.short_rows != "reject",
+            "skipEmptyLines": settings.skip_empty_lines is not None,
+        }
+        for name in (n for n, value in said.items() if value and n not in cls.line_options):
+            raise ValueError(f"{name} means nothing in a {cls.name} file: remove {name}")
 
     @classmethod
     def of(cls, settings: FormatSettings) -> Self:
@@ -179,13 +210,24 @@ def require_header(settings: FormatSettings) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class LineSpec(FormatSpec):
-    """A format of lines, or of records that are a few lines; `max_bytes` is the longest."""
+    """A format of lines, or of records that are a few lines; `max_bytes` is the longest.
+
+    `skip_rows` lines at the beginning are passed over, and so are lines that begin with `comment`,
+    and with `skip_blank` blank ones. `short_null`: fields that a record lacks are null.
+    """
+
+    default_delimiter: ClassVar[str] = ","
+    line_options: ClassVar[tuple[str, ...]] = ("skipRows", "comment", "shortRows", "skipEmptyLines")
 
     encoding: str = "utf-8"
     max_bytes: int
     skip_header: bool = False
     null: str | None = None
     delimiter: str = ","
+    skip_rows: int = 0
+    comment: str | None = None
+    short_null: bool = False
+    skip_blank: bool = False
 
     @classmethod
     def of(cls, settings: FormatSettings) -> Self:
@@ -197,7 +239,11 @@ class LineSpec(FormatSpec):
             max_bytes=settings.max_line_bytes,
             skip_header=settings.skip_header,
             null=settings.null_format,
-            delimiter=settings.field_delimiter or ",",
+            delimiter=settings.field_delimiter or cls.default_delimiter,
+            skip_rows=settings.skip_rows,
+            comment=settings.comment,
+            short_null=settings.short_rows == "null",
+            skip_blank=bool(settings.skip_empty_lines),
         )
 
     def reader(self, context: StepContext, opener: Opener) -> FileReader:
@@ -210,6 +256,13 @@ class LineSpec(FormatSpec):
     def block_bytes(self) -> int | None:
         """How much is best read at once; None: as the lines are long."""
         return None
+
+    def check_head(self, head: bytes) -> None:
+        """Raises `Damaged` where text that begins with `head` is not of this format."""
+
+    def goes_on(self, header: str) -> bool:
+        """Whether a header that begins with this text needs the next line as well."""
+        return False
 
     def names(self, header: str) -> list[str]:
         """The names in a header line; `UnfitValue` where they can't be read."""
@@ -229,6 +282,7 @@ class ColumnarSpec(FormatSpec):
     @classmethod
     def check_settings(cls, settings: FormatSettings) -> None:
         """A file says itself how its parts are compressed."""
+        cls._check_line_options(settings)
         if settings.skip_header:
             raise ValueError(f"{cls.name} files have no header line: remove skipHeader")
 

@@ -21,6 +21,7 @@ from vecferry.io.common.types import ConvertValue
 from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.files.formats.base import ColumnarSpec, FileSplit, Opener
 from vecferry.io.files.formats.records import Items, row_maker, wrong_type
+from vecferry.io.files.formats.signatures import HEAD_BYTES, require_format
 from vecferry.io.files.formats.unpack import Damaged
 from vecferry.rows import Change, Reject, Row, changes, decode_value, encode_value
 from vecferry.steps import StepContext
@@ -146,7 +147,18 @@ class ColumnarFiles:
         try:
             return self.spec.table(raw)
         except (pa.ArrowException, OSError, ValueError) as e:
+            if not isinstance(e, OSError) or e.errno is None:
+                self._name_other(raw)
             raise self._damaged(e) from e
+
+    def _name_other(self, raw: Any) -> None:
+        """Damaged where the file is known as one of another format."""
+        try:
+            raw.seek(0)
+            head = raw.read(HEAD_BYTES)
+        except (OSError, ValueError):
+            return
+        require_format(head, self.spec.name)
 
     def _read(self, table: Table, unit: int, names: list[str] | None) -> Iterator[Any]:
         try:

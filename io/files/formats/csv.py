@@ -1,9 +1,9 @@
-"""CSV: fields that may be quoted, and then hold delimiters and line breaks."""
+"""CSV: fields that may be quoted, and then hold delimiters and line breaks; TSV is a kind of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from vecferry.io.files.formats.base import FormatSettings, LineSpec, require_header
 
@@ -28,29 +28,40 @@ class CsvSpec(LineSpec):
     quote: str | None = '"'
     escape: str | None = None
     trim: bool = False
-    skip_blank: bool = True
     spans_lines: bool = True
+
+    quoted_unsaid: ClassVar[bool] = True
+    """Whether fields may be quoted if the job says nothing of quotes."""
 
     @classmethod
     def check_settings(cls, settings: FormatSettings) -> None:
         """Names need a header line, and the delimiter is one character."""
         super().check_settings(settings)
         require_header(settings)
-        delimiter = settings.field_delimiter or ","
+        delimiter = settings.field_delimiter or cls.default_delimiter
         if len(delimiter) != 1:
-            raise ValueError(f"fieldDelimiter {delimiter!r} of a csv file must be one character")
+            raise ValueError(
+                f"fieldDelimiter {delimiter!r} of a {cls.name} file must be one character; "
+                "use fileFormat text for a longer one"
+            )
 
     @classmethod
     def of(cls, settings: FormatSettings) -> Self:
         """As elsewhere."""
         config = settings.csv_reader_config
+        said = config.model_fields_set
         quoted = config.use_text_qualifier
+        if not cls.quoted_unsaid:
+            quoted = quoted and bool(said & {"use_text_qualifier", "text_qualifier"})
+        blank = settings.skip_empty_lines
+        comment = config.comment if config.use_comments else None
         return replace(
             super().of(settings),
             quote=config.text_qualifier if quoted else None,
             escape="\\" if quoted and config.escape_mode == 2 else None,
             trim=config.trim_whitespace,
-            skip_blank=config.skip_empty_records,
+            skip_blank=config.skip_empty_records if blank is None else blank,
+            comment=settings.comment or comment,
             spans_lines=quoted and config.multiline,
         )
 
@@ -69,6 +80,17 @@ class CsvSpec(LineSpec):
     def block_bytes(self) -> int | None:
         """More for pyarrow than for Python."""
         return BLOCK_BYTES if self.by_block else None
+
+    def goes_on(self, header: str) -> bool:
+        """Whether a quote is open at the end of the text."""
+        if not self.spans_lines or self.quote is None:
+            return False
+        text = (
+            header.replace(self.escape * 2, "").replace(self.escape + self.quote, "")
+            if (self.escape)
+            else header
+        )
+        return text.count(self.quote) % 2 == 1
 
     def names(self, header: str) -> list[str]:
         """The names in a header line; `UnfitValue` where their quotes don't match."""
@@ -89,3 +111,10 @@ class CsvSpec(LineSpec):
         from vecferry.io.files.formats.csv_blocks import QuickCsv
 
         return QuickCsv(self, to_row, slow, f"{rejects.path}:")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TsvSpec(CsvSpec):
+    """TSV: tabs between fields, and no quotes unless the job says so."""
+
+    name, default_delimiter, quoted_unsaid = "tsv", "\t", False

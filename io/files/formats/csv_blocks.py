@@ -173,20 +173,21 @@ class QuickCsv:
         else:
             yield from self._sliced(lines, at, *block)
 
-    def finish(self) -> Items:
+    def finish(self) -> Iterator[Items]:
         """The records that are left."""
-        items: Items = []
         if self._rest:
-            items += self._slow.rows(self._rest, self._rest_at)
-            self._rest = b""
-        return items + self._slow.finish()
+            rest, self._rest = self._rest, b""
+            yield from self._slow.feed(rest, self._rest_at)
+        yield from self._slow.finish()
 
     def _sound(self, lines: bytes, at: int) -> tuple[Any, list[list[Any]]] | None:
         """Where the records of a block begin and the last one ends, and their columns in pieces.
 
         None where pyarrow might not take the block as the careful parser does.
         """
-        if _are_long(lines) or self._slow.in_record or not self._patience.tries():
+        if _are_long(lines) or self._slow.in_record or self._slow.may_be_odd(lines):
+            return None
+        if not self._patience.tries():
             return None
         try:
             data, begins = self._checks.records(lines)
@@ -206,7 +207,7 @@ class QuickCsv:
         step = LONG_BLOCK_BYTES if _are_long(lines) else FEED_BYTES
         while begun < len(lines):
             end = lines.find(b"\n", begun + step) + 1 or len(lines)
-            yield self._slow.rows(lines[begun:end], at + begun)
+            yield from self._slow.feed(lines[begun:end], at + begun)
             begun = end
 
     def _sliced(

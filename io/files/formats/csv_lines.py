@@ -9,23 +9,31 @@ on which the record begins. Reading goes on at the next line.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator
 from typing import Any
 
 from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.files.formats.csv import CsvSpec
 from vecferry.io.files.formats.records import (
+    BARE_RETURN,
+    FEED_BYTES,
     Fields,
     FieldsToRow,
     Items,
     NotPlain,
     Rejects,
+    require_no_mark,
 )
 
 
 class _MoreNeeded(Exception):
     """The record goes on in a line that has not been read yet."""
+
+
+def require_no_return(text: str) -> None:
+    """Raises UnfitValue where an unquoted field holds a carriage return."""
+    if "\r" in text:
+        raise UnfitValue(BARE_RETURN, "bare-carriage-return")
 
 
 class CsvDialect:
@@ -59,6 +67,7 @@ class CsvDialect:
     def split(self, text: str) -> list[str]:
         """The fields of a record that is one line; UnfitValue where its quotes don't match."""
         if self.plain(text):
+            require_no_return(text)
             return self.split_plain(text)
         fields = self.split_quoted(text)
         if fields is not None:
@@ -109,9 +118,11 @@ class CsvLines(Fields):
     """CSV, a record a line."""
 
     def __init__(
-        self, to_row: FieldsToRow, rejects: Rejects, dialect: CsvDialect, *, skip_blank: bool
+        self, to_row: FieldsToRow, rejects: Rejects, dialect: CsvDialect, spec: CsvSpec
     ) -> None:
-        super().__init__(to_row, rejects, dialect.split, skip_blank=skip_blank)
+        super().__init__(
+            to_row, rejects, dialect.split, skip_blank=spec.skip_blank, comment=spec.comment
+        )
         self._dialect = dialect
         self._quote = (dialect.quote or "").encode(rejects.encoding)
 
@@ -133,19 +144,13 @@ class CsvLines(Fields):
 
 
 class MultilineCsv(CsvLines):
-    """CSV whose quoted fields may span lines, at most `most` bytes a record."""
+    """CSV whose quoted fields may span lines, at most `max_bytes` of the `spec` a record."""
 
     def __init__(
-        self,
-        to_row: FieldsToRow,
-        rejects: Rejects,
-        dialect: CsvDialect,
-        *,
-        skip_blank: bool,
-        most: int,
+        self, to_row: FieldsToRow, rejects: Rejects, dialect: CsvDialect, spec: CsvSpec
     ) -> None:
-        super().__init__(to_row, rejects, dialect, skip_blank=skip_blank)
-        self._most = most
+        super().__init__(to_row, rejects, dialect, spec)
+        self._most = spec.max_bytes
         self._open: list[bytes] = []
         self._open_at = 0
         self._more = 0
@@ -153,97 +158,130 @@ class MultilineCsv(CsvLines):
         self._may_close = False
 
     def rows(self, lines: bytes, at: int) -> Items:
+        """As `feed`, all at once."""
+        return [item for some in self.feed(lines, at) for item in some]
+
+    def feed(self, lines: bytes, at: int) -> Iterator[Items]:
         """The records that end in `lines`; an open one waits for the next lines.
 
         An open record is parsed again once it has doubled in size. So a long record is parsed a few
         times, not once for each block.
         """
-        if not self._open and (items := self._all_good(lines, at)):
-            return items
-        new = list(io.BytesIO(lines))
         if not self._open:
-            return self._records(new, at, ended=False)
-        self._open += new
-        self._more += sum(map(len, new))
-        self._may_close = self._may_close or any(self._quote in line for line in new)
-        if self._more + self._wait_for <= self._most and (
-            self._more < self._wait_for or not self._may_close
+            items = self._all_good(lines, at)
+            yield items or self._records(lines, at, ended=False)
+            return
+        self._open.append(lines)
+        self._more += len(lines)
+        self._may_close = self._may_close or self._quote in lines
+        if self._more + self._wait_for > self._most or (
+            self._more >= self._wait_for and self._may_close
         ):
-            return []
-        return self._retry(ended=False)
+            yield from self._retry(ended=False)
 
-    def finish(self) -> Items:
+    def finish(self) -> Iterator[Items]:
         """The records that are left; one whose quote is still open is rejected."""
-        return self._retry(ended=True)
+        if self._open:
+            yield from self._retry(ended=True)
 
-    def _retry(self, *, ended: bool) -> Items:
-        lines, self._open, self._more, self._may_close = self._open, [], 0, False
+    def _retry(self, *, ended: bool) -> Iterator[Items]:
+        """The records of what was held; if the first one is given up, the lines behind it."""
+        held, self._open, self._more, self._may_close = b"".join(self._open), [], 0, False
+        at, done, size = self._open_at, 0, len(held)
         self.in_record = False
-        return self._records(lines, self._open_at, ended=ended)
+        # The record may end in the last line only. Behind a given-up line, a few lines at a time.
+        items, taken = self._record(held, 0, at, ended=ended)
+        if not taken:
+            return
+        yield items
+        done = taken
+        while done < size:
+            end = held.find(b"\n", done + FEED_BYTES) + 1 or size
+            yield from self.feed(held[done:end], at + done)
+            done = end
+        if ended:
+            yield from self.finish()
 
-    def _records(self, lines: list[bytes], at: int, *, ended: bool) -> Items:
+    def _records(self, lines: bytes, at: int, *, ended: bool) -> Items:
         items: Items = []
-        plain, row, encoding = self._dialect.plain, self.row, self._rejects.encoding
-        split_plain, skip_blank = self._dialect.split_plain, self._skip_blank
-        split_quoted = self._dialect.split_quoted
-        i, n = 0, len(lines)
-        while i < n:
-            line, taken = lines[i], 1
-            try:
-                text = line.rstrip(b"\r\n").decode(encoding)
-                if plain(text):
-                    if text or not skip_blank:
-                        items.append(row(split_plain(text), at))
-                else:
-                    found = split_quoted(text)
-                    if found is None:
-                        found, taken = self._quoted(lines, i)
-                    items.append(row(found, at))
-            except UnicodeDecodeError as e:
-                items.append(self._rejects.undecodable(e, line, at))
-            except _MoreNeeded:
-                held = sum(map(len, lines[i:]))
-                if not ended and held <= self._most:
-                    self._open, self._open_at, self._wait_for = lines[i:], at, held
-                    self.in_record = True
-                    return items
-                message = f"a quote of the record is not closed within {self._most} bytes"
-                message = "a quote of the record is never closed" if ended else message
-                items.append(self._rejects.make("invalid-csv", message, line, at))
-            except csv.Error as e:
-                items.append(self._rejects.make("invalid-csv", _explain(e), line, at))
-            except UnfitValue as e:
-                raw = b"".join(lines[i : i + taken])
-                items.append(self._rejects.make(e.reason, str(e), raw, at))
-            at += sum(map(len, lines[i : i + taken])) if taken > 1 else len(line)
-            i += taken
+        done, size = 0, len(lines)
+        while done < size:
+            some, taken = self._record(lines, done, at + done, ended=ended)
+            items += some
+            if not taken:
+                break
+            done += taken
         return items
 
-    def _quoted(self, lines: list[bytes], i: int) -> tuple[list[str], int]:
-        """The fields of the record that begins at line `i`, and how many lines it takes."""
-        taken = 0
-        encoding = self._rejects.encoding
+    def _record(self, lines: bytes, begin: int, at: int, *, ended: bool) -> tuple[Items, int]:
+        """The record that begins at `begin` of `lines`, and its bytes; 0 if it waits for more."""
+        end = lines.find(b"\n", begin) + 1 or len(lines)
+        line, taken, span = lines[begin:end], end - begin, 1
+        rejects, dialect = self._rejects, self._dialect
+        try:
+            text = line.rstrip(b"\r\n").decode(rejects.encoding)
+            if self.passes(text):
+                return [], taken
+            require_no_mark(text)
+            if dialect.plain(text):
+                require_no_return(text)
+                return [self.row(dialect.split_plain(text), at)], taken
+            found = dialect.split_quoted(text)
+            if found is None:
+                found, taken, span = self._quoted(lines, begin)
+            return [self.row(found, at)], taken
+        except UnicodeDecodeError as e:
+            return [rejects.undecodable(e, line, at)], taken
+        except _MoreNeeded:
+            held = len(lines) - begin
+            if not ended and held <= self._most:
+                self._open, self._open_at, self._wait_for = [lines[begin:]], at, held
+                self.in_record = True
+                return [], 0
+            message = f"a quote of the record is not closed within {self._most} bytes"
+            message = "a quote of the record is never closed" if ended else message
+            return [rejects.make("invalid-csv", f"{message}; {_UNQUOTED}", line, at)], taken
+        except csv.Error as e:
+            return [rejects.make("invalid-csv", _explain(e), line, at)], taken
+        except UnfitValue as e:
+            why = str(e) if span == 1 else f"{e}; a quote in it takes {span} lines: {_UNQUOTED}"
+            return [rejects.make(e.reason, why, lines[begin : begin + taken], at)], taken
+
+    def _quoted(self, lines: bytes, begin: int) -> tuple[list[str], int, int]:
+        """The fields of the record that begins at `begin`, its bytes, and how many lines it has."""
+        end, span = begin, 0
+        encoding, size = self._rejects.encoding, len(lines)
 
         def texts() -> Iterator[str]:
-            nonlocal taken
-            for j in range(i, len(lines)):
-                taken += 1
+            nonlocal end, span
+            while end < size:
+                last = lines.find(b"\n", end) + 1 or size
+                line, end, span = lines[end:last], last, span + 1
                 try:
-                    yield lines[j].decode(encoding)
+                    yield line.decode(encoding)
                 except UnicodeDecodeError as e:
                     raise csv.Error(f"a line of it is not {encoding}") from e
             raise _MoreNeeded
 
-        return self._dialect.parse(texts()), taken
+        fields = self._dialect.parse(texts())
+        return fields, end - begin, span
 
 
 def careful_parser(spec: CsvSpec, to_row: FieldsToRow, rejects: Rejects) -> Fields:
     """The parser for the job's kind of CSV, a record at a time."""
-    dialect, skip_blank = CsvDialect(spec), spec.skip_blank
-    if not spec.spans_lines:
-        return CsvLines(to_row, rejects, dialect, skip_blank=skip_blank)
-    return MultilineCsv(to_row, rejects, dialect, skip_blank=skip_blank, most=spec.max_bytes)
+    kind = MultilineCsv if spec.spans_lines else CsvLines
+    return kind(to_row, rejects, CsvDialect(spec), spec)
+
+
+_UNQUOTED = (
+    "if quotes are plain characters in this file, set useTextQualifier of csvReaderConfig to false"
+)
 
 
 def _explain(error: csv.Error) -> str:
-    return f"the record is not valid CSV: {error}; double a quote that belongs to the text"
+    if "new-line character" in str(error):
+        return BARE_RETURN
+    return (
+        f"the record is not valid CSV: {error}; double a quote that belongs to the text, or, "
+        f"{_UNQUOTED}"
+    )

@@ -22,6 +22,7 @@ from vecferry.io.files.formats.records import (
     object_to_row,
     plain_numbers,
 )
+from vecferry.io.files.formats.signatures import HEAD_BYTES, look_packed, require_text
 from vecferry.io.files.formats.unpack import Damaged, members
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
@@ -45,18 +46,25 @@ class JsonDocuments:
         self.spec, self.context = spec, context
         self._numbers = spec.numbers
 
-    def check(self, path: str, raw: object) -> None:
-        """Nothing: objects need not have all keys."""
+    def check(self, path: str, raw: Any) -> None:
+        """Looks at the beginning; objects need not have all keys."""
+        packing = self.spec.packing(path)
+        for _, fresh in self._opened(path, raw, packing):
+            require_text(_Source(fresh(), "utf-8", self.spec.max_bytes).begin(), packing)
+            return
+
+    def _opened(self, path: str, raw: Any, packing: str | None) -> Any:
+        if packing is None:
+            return [(path, lambda: raw)]
+        look_packed(raw, packing)
+        return members(path, raw, packing)
 
     def batches(self, split: FileSplit, raw: Any) -> Iterator[tuple[Items, int]]:
         """Rows and rejects of some objects at a time; a document that breaks off is `Damaged`."""
         packing = self.spec.packing(split.path)
-        opened: Any = [(split.path, lambda: raw)]
-        if packing is not None:
-            opened = members(split.path, raw, packing)
         counted = 0
-        for path, fresh in opened:
-            for items in self._document(path, fresh()):
+        for path, fresh in self._opened(split.path, raw, packing):
+            for items in self._document(path, fresh(), packing):
                 size = max(0, min(raw.tell(), split.size) - counted)
                 counted += size
                 yield items, size
@@ -67,10 +75,11 @@ class JsonDocuments:
         path, _, number = origin.rpartition(":")
         return self._item(path, orjson.loads(raw), int(number), object_to_row(self.spec, path))
 
-    def _document(self, path: str, stream: Any) -> Iterator[Items]:
+    def _document(self, path: str, stream: Any, packing: str | None) -> Iterator[Items]:
         import ijson
 
         source = _Source(stream, self.spec.encoding, self.spec.max_bytes)
+        require_text(source.begin(), packing)
         first = source.first()
         if not first:
             return
@@ -114,9 +123,14 @@ class _Source:
         self._read = getattr(stream, "read1", stream.read)
         self._decode = codecs.getincrementaldecoder(encoding)().decode
         self._recode, self._most = encoding != "utf-8", most
-        self._held = b""
+        self._held = self._begun = b""
         self._nesting = _Nesting()
         self.taken = 0
+
+    def begin(self) -> bytes:
+        """The first bytes as they stand; they are given again by `read`."""
+        self._begun = self._begun or self._read(BLOCK_BYTES)
+        return self._begun[:HEAD_BYTES]
 
     def first(self) -> bytes:
         """The first byte that is not white space; empty where there is none."""
@@ -141,7 +155,8 @@ class _Source:
         return data
 
     def _more(self, size: int) -> bytes:
-        while data := self._read(size):
+        while data := self._begun or self._read(size):
+            self._begun = b""
             if not self._recode:
                 return bytes(data)
             if text := self._decode(data):

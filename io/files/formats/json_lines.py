@@ -14,10 +14,12 @@ import numpy as np
 from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.files.formats.lines import LONG_LINE
 from vecferry.io.files.formats.records import (
+    BOM_WITHIN,
     AtOnce,
     Items,
     Rejects,
     RetryGate,
+    byte_order_mark,
     no_object,
 )
 from vecferry.rows import Change, Reject, Row, change_at, changes
@@ -34,6 +36,7 @@ class JsonLines(AtOnce):
         self._rejects, self._prefix = rejects, f"{rejects.path}:"
         self._encoding = None if rejects.encoding == "utf-8" else rejects.encoding
         self._to_row = to_row
+        self._mark = byte_order_mark(rejects.encoding)
         self._patience = RetryGate()
 
     def rows(self, lines: bytes, at: int) -> Items:
@@ -94,6 +97,8 @@ class JsonLines(AtOnce):
             line.decode(self._encoding or "utf-8")
         except UnicodeDecodeError as e:
             return self._rejects.undecodable(e, line, at)
+        if self._mark and line.startswith(self._mark):
+            return self._rejects.make("byte-order-mark", BOM_WITHIN, line, at)
         message = f"the line is not JSON: {error}"
         return self._rejects.make("invalid-json", message, line, at)
 

@@ -16,6 +16,7 @@ class JsonLinesSpec(LineSpec):
     """JSON lines."""
 
     name = "jsonl"
+    line_options = ("skipRows",)
 
     @classmethod
     def check_settings(cls, settings: FormatSettings) -> None:
@@ -33,6 +34,12 @@ class JsonLinesSpec(LineSpec):
                 f"column {first.label!r} has the index {first.index}: jsonl knows only index 0 of "
                 "a single string column, the whole line; take keys of objects by name"
             )
+
+    def check_head(self, head: bytes) -> None:
+        """JSON that goes over lines is another format."""
+        from vecferry.io.files.formats.signatures import require_json_lines
+
+        require_json_lines(head, objects=all(c.index is None for c in self.columns))
 
     def parser(self, header: list[str] | None, rejects: Rejects) -> Parser:
         """One of objects, or of whole lines."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
 from vecferry.errors import near
 from vecferry.io.common.types import TYPES, json_converter, text_converter
@@ -88,20 +88,27 @@ class CsvReaderConfig(Settings):
     escape_mode: Annotated[int, Field(ge=1, le=2)] = 1
     trim_whitespace: bool = False
     skip_empty_records: bool = True
+    use_comments: bool = False
+    comment: str = "#"
     multiline: bool = True
 
     ignored: ClassVar[frozenset[str]] = frozenset(
         {"safetySwitch", "caseSensitive", "captureRawRecord", "recordDelimiter", "delimiter"}
     )
 
-    @field_validator("text_qualifier", mode="before")
+    @field_validator("text_qualifier", "comment", mode="before")
     @classmethod
-    def _one_character(cls, given: Any) -> Any:
+    def _one_character(cls, given: Any, info: ValidationInfo) -> Any:
         # DataX's map goes to a Java `char`, which also takes the code: 34 is the double quote.
         if isinstance(given, int) and not isinstance(given, bool):
             given = chr(given)
         if not isinstance(given, str) or len(given) != 1 or not given.isascii():
-            raise ValueError(f"{given!r} is not a quote; give one ASCII character, such as '\"'")
+            what, example = ("a quote", "'\"'")
+            if info.field_name == "comment":
+                what, example = ("a comment character", "'#'")
+            raise ValueError(
+                f"{given!r} is not {what}; give one ASCII character, such as {example}"
+            )
         return given
 
 

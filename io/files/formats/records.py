@@ -45,6 +45,24 @@ class RetryGate:
         self._pause = 0
 
 
+BARE_RETURN = (
+    "the line holds a carriage return without a line feed; end lines in one way, or put the field "
+    "into quotes"
+)
+BOM = "\ufeff"
+BOM_WITHIN = (
+    "the record begins with a byte order mark, as where files were put together; remove the mark"
+)
+
+
+def byte_order_mark(encoding: str) -> bytes:
+    """The mark that a file of the encoding may begin with; empty where there is none."""
+    try:
+        return BOM.encode(encoding)
+    except UnicodeEncodeError:
+        return b""
+
+
 class NotPlain(ValueError):
     """A block that has to be parsed line by line."""
 
@@ -114,7 +132,7 @@ class FieldsToRow:
     """Puts the fields of a record under the names of the columns, typed."""
 
     def __init__(self, spec: LineSpec, header: Sequence[str] | None, path: str) -> None:
-        self._null = spec.null
+        self._null, self._short_null = spec.null, spec.short_null
         self._names = list(header or []) if not spec.columns else []
         self._all = not spec.columns
         self._make = row_maker(tuple(self._names))
@@ -154,6 +172,8 @@ class FieldsToRow:
     def __call__(self, fields: list[str]) -> Row:
         """The row of the fields; UnfitValue where one is missing, left over or of a wrong type."""
         null = self._null
+        if self._short_null and len(fields) < self._needed():
+            return self._short(fields)
         if self._all:
             if len(fields) != len(self._names):
                 raise UnfitValue(*_wrong_count(len(fields), len(self._names)))
@@ -176,6 +196,23 @@ class FieldsToRow:
                 raise
             message = f"column {name!r} is field {needed} (from 0), but there are {len(fields)}"
             raise UnfitValue(message, "missing-column") from None
+        except ValueError as e:
+            raise wrong_type(name, e) from e
+        return row
+
+    def _needed(self) -> int:
+        return (
+            len(self._names) if self._all else max((i for _, i, _ in self._columns), default=-1) + 1
+        )
+
+    def _short(self, fields: list[str]) -> Row:
+        """The row of a record that lacks fields: those are null."""
+        row, name = self._constants.copy(), ""
+        try:
+            for name, index, convert in self.plan()[1]:
+                field = fields[index] if index < len(fields) else None
+                null = field is None or field == self._null
+                row[name] = None if null else convert(field) if convert else field
         except ValueError as e:
             raise wrong_type(name, e) from e
         return row
@@ -236,8 +273,8 @@ class Parser(Protocol):
         They come a few at a time.
         """
 
-    def finish(self) -> Items:
-        """What waits for lines that won't come."""
+    def finish(self) -> Iterable[Items]:
+        """What waits for lines that won't come, a few items at a time."""
 
 
 class AtOnce:
@@ -253,9 +290,9 @@ class AtOnce:
         """All of them."""
         return (self.rows(lines, at),)
 
-    def finish(self) -> Items:
+    def finish(self) -> Iterable[Items]:
         """Nothing: each line stands for itself."""
-        return []
+        return ()
 
 
 class Rejects:
@@ -286,7 +323,8 @@ class Rejects:
 class WholeLines(AtOnce):
     """Each line is one value of the column `name`; `null` is a line that stands for none.
 
-    With `skip_blank` blank lines are passed over and not counted.
+    With `skip_blank` blank lines are passed over and not counted, and so are lines that begin with
+    `comment`. Unless it `takes_returns`, a line that holds a carriage return is rejected.
     """
 
     def __init__(
@@ -297,16 +335,23 @@ class WholeLines(AtOnce):
         *,
         null: str | None = None,
         skip_blank: bool = False,
+        comment: str | None = None,
+        takes_returns: bool = True,
     ) -> None:
         self._name, self._rejects, self._prefix = name, rejects, f"{rejects.path}:"
         self._encoding, self._constants = rejects.encoding, constants
         self._null, self._skip_blank = null, skip_blank
+        self._comment, self._takes_returns = comment, takes_returns
+        self._mark = byte_order_mark(rejects.encoding)
 
     def rows(self, lines: bytes, at: int) -> Items:
         """The rows of `lines`, a carriage return at the end left out."""
         items: Items = []
         add, prefix, encoding = items.append, self._prefix, self._encoding
         name, null, skip_blank, constant = self._name, self._null, self._skip_blank, self._constants
+        comment = self._comment
+        returns = not self._takes_returns and b"\r" in lines
+        marks = bool(self._mark) and self._mark in lines
         rows: list[Row] = []
         places: list[int] = []
 
@@ -323,12 +368,28 @@ class WholeLines(AtOnce):
                 settle()
                 add(self._rejects.undecodable(e, line, at))
             else:
-                if not skip_blank or (body and not body.isspace()):
+                if (marks and text.startswith(BOM)) or (returns and "\r" in text):
+                    settle()
+                    add(self._odd(text, line, at))
+                elif comment is not None and text.startswith(comment):
+                    pass
+                elif not skip_blank or (body and not body.isspace()):
                     rows.append({**constant, name: None if text == null else text})
                     places.append(at)
             at += len(line)
         settle()
         return items
+
+    def _odd(self, text: str, line: bytes, at: int) -> Reject:
+        if text.startswith(BOM):
+            return self._rejects.make("byte-order-mark", BOM_WITHIN, line, at)
+        return self._rejects.make("bare-carriage-return", BARE_RETURN, line, at)
+
+
+def require_no_mark(text: str) -> None:
+    """Raises UnfitValue where a record begins with a byte order mark."""
+    if text.startswith(BOM):
+        raise UnfitValue(BOM_WITHIN, "byte-order-mark")
 
 
 class Fields(AtOnce):
@@ -344,9 +405,13 @@ class Fields(AtOnce):
         split: Callable[[str], list[str]],
         *,
         skip_blank: bool = False,
+        comment: str | None = None,
     ) -> None:
         self._to_row, self._rejects, self._split = to_row, rejects, split
         self._skip_blank, self._prefix = skip_blank, f"{rejects.path}:"
+        self._comment = comment
+        self._comment_bytes = comment.encode(rejects.encoding) if comment else None
+        self._mark = byte_order_mark(rejects.encoding)
         self._patience = RetryGate()
 
     def rows(self, lines: bytes, at: int) -> Items:
@@ -355,7 +420,7 @@ class Fields(AtOnce):
 
     def _all_good(self, block: bytes, at: int) -> Items:
         """The rows of lines that are a record each; none where any may be none, or was lately."""
-        if not self._patience.tries():
+        if self.may_be_odd(block) or not self._patience.tries():
             return []
         try:
             lines, cut = plain_lines(block, blank=not self._skip_blank)
@@ -368,6 +433,19 @@ class Fields(AtOnce):
         self._patience.passed()
         return items
 
+    def may_be_odd(self, block: bytes) -> bool:
+        """Whether a line of the block may be a comment, or begin with a byte order mark."""
+        if self._mark and self._mark in block:
+            return True
+        comment = self._comment_bytes
+        return comment is not None and (block.startswith(comment) or b"\n" + comment in block)
+
+    def passes(self, text: str) -> bool:
+        """Whether a line is passed over: it is blank, or a comment."""
+        if not text:
+            return self._skip_blank
+        return self._comment is not None and text.startswith(self._comment)
+
     def _split_all(self, block: bytes, lines: list[bytes], cut: int) -> list[list[str]]:
         """The fields of each line; ValueError where one is not a record."""
         encoding, split = self._rejects.encoding, self._split
@@ -379,7 +457,8 @@ class Fields(AtOnce):
         for line in io.BytesIO(lines):
             try:
                 text = line.rstrip(b"\r\n").decode(encoding)
-                if text or not self._skip_blank:
+                if not self.passes(text):
+                    require_no_mark(text)
                     items.append(self.row(split(text), at))
             except UnicodeDecodeError as e:
                 items.append(self._rejects.undecodable(e, line, at))

@@ -35,11 +35,26 @@ class TextSpec(LineSpec):
 
     def parser(self, header: list[str] | None, rejects: Rejects) -> Parser:
         """One that splits at delimiters, or not at all."""
-        from vecferry.io.files.formats.records import Fields, FieldsToRow, WholeLines
+        from vecferry.io.common.unfit import UnfitValue
+        from vecferry.io.files.formats.records import BARE_RETURN, Fields, FieldsToRow, WholeLines
 
         taken = [c for c in self.columns if c.index is not None]
         if self.whole_line and [c.type for c in taken] in ([None], ["string"]):
-            return WholeLines(taken[0].label, rejects, self.constants(rejects.path), null=self.null)
+            return WholeLines(
+                taken[0].label,
+                rejects,
+                self.constants(rejects.path),
+                null=self.null,
+                skip_blank=self.skip_blank,
+                comment=self.comment,
+                takes_returns=False,
+            )
         delimiter, whole = self.delimiter, self.whole_line
         to_row = FieldsToRow(self, header, rejects.path)
-        return Fields(to_row, rejects, lambda text: [text] if whole else text.split(delimiter))
+
+        def split(text: str) -> list[str]:
+            if "\r" in text:
+                raise UnfitValue(BARE_RETURN, "bare-carriage-return")
+            return [text] if whole else text.split(delimiter)
+
+        return Fields(to_row, rejects, split, skip_blank=self.skip_blank, comment=self.comment)

@@ -75,7 +75,7 @@ _CHECKED = """
 import sys
 from vecferry.io.files.settings import FilesSettings
 for name in sys.argv[1:]:
-    header = name in ("csv", "text")
+    header = name in ("csv", "tsv", "text")
     FilesSettings.model_validate({"path": "a", "fileFormat": name, "skipHeader": header}).spec
 print(*sorted({m.partition(".")[0] for m in sys.modules} & {"numpy", "pyarrow", "msgspec"}))
 """
