@@ -67,6 +67,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_configure(config: pytest.Config) -> None:
     """Before other processes are started."""
     begin(config)
+    config.pluginmanager.register(_AtOnce(config), "vecferry-at-once")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -105,6 +106,22 @@ def pytest_runtest_makereport(item: Any) -> Generator[None, Any, Any]:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and services must not be: {report.longrepr}"
     return report
+
+
+class _AtOnce:
+    """Tells of each failure when it comes: a run that is stopped shows no summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            lines = [line for line in str(report.longrepr).splitlines() if line.startswith("E  ")]
+            terminal.write_line("")
+            terminal.write_line(f"FAILED {report.nodeid}")
+            for line in lines[:6]:
+                terminal.write_line(line[:300])
 
 
 def pytest_sessionfinish() -> None:
