@@ -31,7 +31,7 @@ PREFIXES = {"HGraph": "approx_", "Proxima": "pm_approx_"}
 """Kind of index -> what begins the name of a function that uses it."""
 
 
-def creation(settings: WriterSettings) -> list[str]:
+def creation(settings: WriterSettings, vectors_in: str | None = None) -> list[str]:
     """The statements that create the table; vector indexes are properties of a table here."""
     vectors = [c for c in settings.column if c.is_vector]
     graphs = [c for c in vectors if settings.index_of(c) == "HGraph"]

@@ -30,19 +30,26 @@ WHERE c.oid = to_regclass(%s)
 """
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef,
-       a.attidentity::text, {generated}, a.attnum, a.atttypid, t.typarray
+       a.attidentity::text, {generated}, a.attnum, a.atttypid, t.typarray,
+       CASE WHEN pg_type_is_visible(t.oid) THEN NULL ELSE n.nspname END
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 _CONSTRAINTS = """
-SELECT contype::text, conkey, pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint
-WHERE conrelid = %s AND contype IN ('p', 'c')
+SELECT contype::text, conkey, pg_get_constraintdef(oid), condeferrable
+FROM pg_catalog.pg_constraint WHERE conrelid = %s AND contype IN ('p', 'c')
 """
 _INDEXES = "SELECT pg_get_indexdef(indexrelid) FROM pg_catalog.pg_index WHERE indrelid = %s"
 _SERVER = """
 SELECT current_setting('transaction_read_only') = 'on',
-       EXISTS (SELECT 1 FROM pg_catalog.pg_extension WHERE extname = 'vector'),
-       {probe}
+       (SELECT n.nspname FROM pg_catalog.pg_extension e
+        JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'),
+       coalesce((SELECT n.nspname = ANY(current_schemas(true)) FROM pg_catalog.pg_extension e
+        JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'), true),
+       coalesce((SELECT has_schema_privilege(e.extnamespace, 'USAGE')
+        FROM pg_catalog.pg_extension e WHERE e.extname = 'vector'), true),
+       current_user, {probe}
 """
 _SCHEMA = """
 SELECT n.nspname, has_schema_privilege(n.oid, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE'),
@@ -60,7 +67,7 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname = coalesce(%s, current_schema()) ORD
 _LENGTH = re.compile(r'array_length\("?(?P<name>[^",()]+)"?, 1\) = (?P<dimension>\d+)')
 _VECTOR_INDEX = re.compile(
     r'USING (?:hnsw|ivfflat) \((?:"(?P<quoted>[^"]+)"|(?P<name>\w+))'
-    r"(?: (?:\w+\.)?(?:vector|halfvec)_(?P<ops>\w+)_ops)?"
+    r'(?: (?:(?:\w+|"[^"]+")\.)?(?:vector|halfvec)_(?P<ops>\w+)_ops)?'
 )
 _OPS = {"cosine": "COSINE", "ip": "IP", "l2": "L2", None: "L2"}
 
@@ -70,6 +77,7 @@ class ColumnInfo:
     """A column of the table. `metric` is that of its vector index, None where it has no index.
 
     `oid` is the server's number for its type, `array_oid` that of arrays of it; 0 is unknown.
+    `type_schema` is the schema of its type, where search_path does not lead to the type.
     """
 
     name: str
@@ -82,6 +90,12 @@ class ColumnInfo:
     metric: str | None = None
     oid: int = 0
     array_oid: int = 0
+    type_schema: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """What stands before its type, and before the operators of the type, in a statement."""
+        return f"{quote(self.type_schema)}." if self.type_schema else ""
 
     @property
     def is_vector(self) -> bool:
@@ -100,8 +114,8 @@ class ColumnInfo:
 class TableInfo:
     """A table. `name` is what the job calls it, `relation` its own name in its schema.
 
-    `lacks` are the rights on the table that `user`, who asks, does not have. `mark` says what made
-    its vectors.
+    `lacks` are the rights on the table that `user`, who asks, does not have. `deferrable`: its
+    primary key is checked at the end of a transaction. `mark` says what made its vectors.
     """
 
     name: str
@@ -111,6 +125,7 @@ class TableInfo:
     lacks: tuple[str, ...] = ()
     user: str = ""
     is_table: bool = True
+    deferrable: bool = False
     mark: Mark | None = None
 
     def column(self, name: str) -> ColumnInfo | None:
@@ -147,10 +162,11 @@ def read_table(connection: Connection, table: str) -> TableInfo | None:
     text = _COLUMNS.format(generated="a.attgenerated::text" if newer else "''")
     rows = connection.execute(text, [oid]).fetchall()
     keys: set[int] = set()
+    deferrable = False
     lengths: dict[str, int] = {}
-    for what, numbers, definition in connection.execute(_CONSTRAINTS, [oid]).fetchall():
+    for what, numbers, definition, late in connection.execute(_CONSTRAINTS, [oid]).fetchall():
         if what == "p":
-            keys = set(numbers)
+            keys, deferrable = set(numbers), late
         elif found := _LENGTH.search(definition):
             lengths[found["name"]] = int(found["dimension"])
     metrics = {}
@@ -169,12 +185,15 @@ def read_table(connection: Connection, table: str) -> TableInfo | None:
         lacks=tuple(lacks),
         user=user,
         is_table=kind in ("r", "p"),
+        deferrable=deferrable,
         mark=mark_in(read_comment(connection, quoted)),
     )
 
 
 def _described(row: Any, primary: bool, length: int | None, metric: str | None) -> ColumnInfo:
-    name, type_name, not_null, has_default, identity, generated, _, oid, array_oid = row
+    name, type_name, not_null, has_default, identity, generated, _, oid, array_oid, schema = row
+    if schema is not None and type_name.startswith(quote(schema)):  # a name in quotes
+        type_name = type_name.removeprefix(f"{quote(schema)}.")
     try:
         kind = sql_type(type_name)
     except ValueError:  # a quoted name of the user's own
@@ -190,6 +209,7 @@ def _described(row: Any, primary: bool, length: int | None, metric: str | None) 
         metric=metric,
         oid=oid,
         array_oid=array_oid,
+        type_schema=schema,
     )
 
 
@@ -201,11 +221,23 @@ def neighbours(connection: Connection, table: str) -> list[str]:
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What a job must know of the server; `is_like` says whether it is one of the dialect's."""
+    """What a job must know of the server; `is_like` says whether it is one of the dialect's.
+
+    `pgvector` is the schema of the extension, None without the extension. `visible` says whether
+    search_path leads there, `usable` whether `user` may use what is in there.
+    """
 
     read_only: bool
-    has_pgvector: bool
+    pgvector: str | None
+    visible: bool
+    usable: bool
+    user: str
     is_like: bool
+
+    @property
+    def vectors_in(self) -> str | None:
+        """The schema to name before pgvector's types; None if their names will do."""
+        return None if self.visible else self.pgvector
 
 
 def read_server(connection: Connection, probe: str) -> ServerInfo:
@@ -257,8 +289,8 @@ def read_surroundings(connection: Connection, table: str) -> Surroundings:
     return Surroundings(name, allowed, user, tuple(neighbours(connection, table)), ())
 
 
-def planned(settings: WriterSettings) -> TableInfo:
-    """The table that these settings would create."""
+def planned(settings: WriterSettings, vectors_in: str | None = None) -> TableInfo:
+    """The table that these settings would create; pgvector's types are named with their schema."""
     schema, name = name_parts(settings.table)
     columns = [
         ColumnInfo(
@@ -268,6 +300,7 @@ def planned(settings: WriterSettings) -> TableInfo:
             not_null=c.primary_key or not c.nullable,
             dimension=c.dimensions if c.is_vector else None,
             metric=c.metric if c.is_vector else None,
+            type_schema=vectors_in if c.sql is not None and c.sql.name in VECTORS else None,
         )
         for c in settings.column
     ]
@@ -307,10 +340,10 @@ MOST_INDEXED = {"vector": 2000, "halfvec": 4000}
 """The dimensions that an index of pgvector takes."""
 
 
-def creation(settings: WriterSettings) -> list[str]:
+def creation(settings: WriterSettings, vectors_in: str | None = None) -> list[str]:
     """The statements that create the table in PostgreSQL, to be run in one transaction."""
-    info, table = planned(settings), quoted_table(settings)
-    out = [table_statement(settings)]
+    info, table = planned(settings, vectors_in), quoted_table(settings)
+    out = [table_statement(settings, vectors_in=vectors_in)]
     for column in settings.column:
         found = info.column(column.name)
         if found is None or not column.is_vector:
@@ -323,9 +356,11 @@ def creation(settings: WriterSettings) -> list[str]:
     return out
 
 
-def table_statement(settings: WriterSettings, properties: str = "") -> str:
+def table_statement(
+    settings: WriterSettings, properties: str = "", vectors_in: str | None = None
+) -> str:
     """The statement that creates the table; `properties` stands behind the columns."""
-    info = planned(settings)
+    info = planned(settings, vectors_in)
     lines = [_column(c) for c in info.columns]
     lines.append(f"PRIMARY KEY ({', '.join(quote(c.name) for c in info.keys)})")
     body = ",\n  ".join(lines)
@@ -339,7 +374,7 @@ def is_indexed(column: ColumnInfo) -> bool:
 
 def _column(column: ColumnInfo) -> str:
     name = quote(column.name)
-    text = f"{name} {column.type}"
+    text = f"{name} {column.prefix}{column.type}"
     if column.not_null and not column.primary:
         text += " NOT NULL"
     if column.type.name not in VECTORS and column.dimension:
@@ -349,7 +384,7 @@ def _column(column: ColumnInfo) -> str:
 
 def _index(table: str, column: PgColumn, found: ColumnInfo, kind: str) -> str:
     with_ = ", ".join(f"{k} = {int(v)}" for k, v in column.index_params.items())
-    operators = f"{found.type.name}_{OPS[column.metric]}_ops"
+    operators = f"{found.prefix}{found.type.name}_{OPS[column.metric]}_ops"
     text = f"CREATE INDEX ON {table} USING {kind} ({quote(column.name)} {operators})"
     return text + (f" WITH ({with_})" if with_ else "")
 
@@ -442,7 +477,7 @@ class TableCatalog:
         """The statements that create and mark the table; none if the settings don't suffice."""
         if self._settings.creation_problems():
             return []
-        made = self.dialect.create(self._settings)
+        made = self.dialect.create(self._settings, self.server.vectors_in)
         return [*made, comment_statement(self._settings, "", mark)]
 
     def create(self, mark: Mark, replaced: TableInfo | None) -> None:

@@ -8,6 +8,7 @@ from vecferry.errors import near
 from vecferry.io.postgresql.catalog import (
     RIGHTS,
     ColumnInfo,
+    ServerInfo,
     Surroundings,
     TableInfo,
     name_parts,
@@ -53,6 +54,11 @@ def _mismatches(settings: WriterSettings, info: TableInfo) -> Iterator[str]:
         yield (
             "has no primary key, by which rows are replaced: ALTER TABLE … ADD PRIMARY KEY (…), "
             "or write into another table"
+        )
+    if info.deferrable:
+        yield (
+            "has a primary key that is DEFERRABLE, by which rows can't be replaced (ON CONFLICT "
+            "refuses such a key): make the key anew without DEFERRABLE"
         )
     for key in info.keys:
         if key.type.array or key.type.name in (*NO_KEYS, *VECTORS):
@@ -104,14 +110,14 @@ def _differences(column: PgColumn, found: ColumnInfo) -> Iterator[str]:
 
 
 def missing(
-    settings: WriterSettings, there: Surroundings, *, has_pgvector: bool, statements: Sequence[str]
+    settings: WriterSettings, there: Surroundings, server: ServerInfo, statements: Sequence[str]
 ) -> list[str]:
     """Why the job can't do without the table that is missing; empty if the job will create it.
 
     Args:
       settings: the writer's.
       there: what is there in place of the table.
-      has_pgvector: whether the database has the extension.
+      server: what the server is, and where its pgvector lives.
       statements: those that create the table; empty if the settings don't suffice for them.
     """
     what, nowhere = there.absent(settings.table), there.schema is None
@@ -127,11 +133,21 @@ def missing(
         remedy = f"have it created (CREATE SCHEMA {quote(schema)}), or name" if schema else "name"
         return [f"{what}; {remedy} another in table"]
     problems = settings.creation_problems()
-    if not has_pgvector and any(c.sql and c.sql.name in VECTORS for c in settings.column):
-        problems.append(
-            "the database lacks pgvector: have someone with the right run CREATE EXTENSION vector"
-        )
+    if any(c.sql and c.sql.name in VECTORS for c in settings.column):
+        problems += _without_vectors(server)
     if not there.allowed and there.schema is not None:
         grant = f"GRANT USAGE, CREATE ON SCHEMA {quote(there.schema)} TO {quote(there.user)}"
         problems.append(f"this user may not create tables in schema {there.schema!r}: {grant}")
     return [f"{what} and can't be created: {p}" for p in problems]
+
+
+def _without_vectors(server: ServerInfo) -> list[str]:
+    """Why pgvector's types can't be used here."""
+    if server.pgvector is None:
+        return [
+            "the database lacks pgvector: have someone with the right run CREATE EXTENSION vector"
+        ]
+    if server.usable:
+        return []
+    grant = f"GRANT USAGE ON SCHEMA {quote(server.pgvector)} TO {quote(server.user)}"
+    return [f"pgvector is in schema {server.pgvector!r}, which this user may not use: {grant}"]

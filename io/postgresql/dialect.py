@@ -9,8 +9,11 @@ from vecferry.io.postgresql.catalog import ColumnInfo, TableInfo, creation
 from vecferry.io.postgresql.settings import WriterSettings
 from vecferry.io.postgresql.statements import search_statement
 
-Create = Callable[[WriterSettings], list[str]]
-"""The statements that create a table with its indexes, to be run in one transaction."""
+Create = Callable[[WriterSettings, str | None], list[str]]
+"""The statements that create a table with its indexes, to be run in one transaction.
+
+The second argument is the schema of pgvector, where search_path does not lead there.
+"""
 Search = Callable[[TableInfo, ColumnInfo, str, str], str]
 """The statement that searches a column, by its metric and the kind of its index."""
 Copy = Callable[[TableInfo, Sequence[ColumnInfo], str], tuple[str, int]]

@@ -319,7 +319,10 @@ def search_statement(info: TableInfo, column: ColumnInfo, metric: str, index: st
     others = [escaped(quote(c.name)) for c in info.columns if not c.is_vector]
     table, name = escaped(table_name(info)), escaped(quote(column.name))
     if column.type.name in VECTORS:
-        distance = f"{name} {OPERATORS[metric]} %(query)s::{column.type.name}"
+        operator, prefix = OPERATORS[metric], escaped(column.prefix)
+        if prefix:
+            operator = f"OPERATOR({prefix}{operator})"
+        distance = f"{name} {operator} %(query)s::{prefix}{column.type.name}"
         score = SCORES[metric].format(distance)
         return (
             f"SELECT ({score})::float8 AS score, {', '.join(others)} FROM {table} "

@@ -308,8 +308,8 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
             for problem in missing(
                 self.settings,
                 catalog.surroundings(),
-                has_pgvector=catalog.server.has_pgvector,
-                statements=catalog.creation(mark_of(self.context, self.sources())),
+                catalog.server,
+                catalog.creation(mark_of(self.context, self.sources())),
             )
         ]
 
