@@ -8,6 +8,7 @@ The modules, in the order of a row's way:
 - `long`: texts that are too long for a model
 - `outbox`: inputs on their way to the endpoint
 - `caller`: one batch to one endpoint
+- `learned`: what an endpoint refuses and serves
 - `messages`: what threads tell the engine
 - `pace`: the quotas of a service
 - `shared`: what all bundles of a run share

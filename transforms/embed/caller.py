@@ -5,13 +5,16 @@ Runs on a pool's thread: what happened is told in an `Outcome`, counted by the b
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from vecferry.budget import Ledger, OverBudgetError
-from vecferry.errors import FatalError, TerminalError, TransientError
+from vecferry.errors import FatalError, TerminalError, TransientError, VecferryError
 from vecferry.retry import CLOCK, Backoff, Clock
 from vecferry.transforms.embed.endpoints.base import (
     Answer,
@@ -20,10 +23,12 @@ from vecferry.transforms.embed.endpoints.base import (
     DimensionError,
     Endpoint,
     PoisonError,
+    ShapeError,
     ThrottledError,
     Vector,
     charge_of,
 )
+from vecferry.transforms.embed.learned import Learned
 from vecferry.transforms.embed.long import estimate_tokens
 from vecferry.transforms.embed.pace import Pacer
 
@@ -34,6 +39,20 @@ LEAST_PATIENCE = 120.0
 """A Retry-After of a 429 up to this many seconds is kept to, however soon the deadline is."""
 HARMLESS = "vecferry"
 """A text that no endpoint refuses for what it says."""
+OTHER_HARMLESS = "a ferry crosses the river"
+"""The same, for a batch that holds the first."""
+
+REPEATS = 5
+"""Equal failures of a batch after which a harmless text is asked for; half of a batch needs 2."""
+ROUNDS = 2
+"""How often a harmless text must pass and a batch fail, turn by turn; a single input once more."""
+
+TRIES_ALONE = 4
+"""How often a single input is asked for whose answer holds no vector, or several."""
+
+_SERVERS_FAULT = frozenset({"refused-input", "too-large", "bad-response"})
+_STATUS = re.compile(r"answers \d{3}")
+_VARYING = re.compile(r"[0-9a-f-]{8,}|\d+", re.IGNORECASE)
 
 Fate = Vector | TerminalError
 
@@ -56,8 +75,14 @@ class Outcome:
     under_way: int = 0
     msec: list[float] = field(default_factory=list)
     evicted: int = 0
-    limit: int | None = None
     error: Exception | None = None
+
+
+class _RepeatedError(VecferryError):
+    """A request fails again and again, alike, while the endpoint serves another."""
+
+
+Fault = PoisonError | BadResponseError | _RepeatedError
 
 
 class Caller:
@@ -75,99 +100,209 @@ class Caller:
         what: str,
         deadline: float | None,
         closed: threading.Event,
+        learned: Learned,
         clock: Clock = CLOCK,
     ) -> None:
+        self._learned = learned
         self._endpoint, self._pacer, self._ledger = endpoint, pacer, ledger
         self._counts_tokens = pacer.counts_tokens or ledger.counts_tokens
         self._what, self._deadline, self._closed = what, deadline, closed
         self._clock = clock
         self._ended: Exception | None = None  # what failed the bundle: nothing is asked after it
-        self._fits = False  # whether the endpoint ever gave the right dimension
+        self._last: tuple[Content, Vector] | None = None
+        self._refused_alone = 0  # batches of one input that were refused, in a row
 
     def __call__(self, inputs: list[Content]) -> Outcome:
         """The outcome of a batch; never raises."""
         out = Outcome([None] * len(inputs), error=self._ended)
         if self._ended is None:
             try:
-                self._embed(inputs, 0, out, None)
-                if not self._fits and len(inputs) > 1:
-                    self._blame(inputs, out)
+                self._embed_parts(inputs, 0, out)
+                self._judge(inputs, out)
             except Exception as e:
                 out.error = self._ended = e
         return out
 
-    def _blame(self, inputs: list[Content], out: Outcome) -> None:
-        """Raises FatalError if the request is refused, whatever its texts say.
-
-        If every text of a batch was refused, and no text of another batch was ever taken, a
-        harmless one is asked for. Otherwise a wrong parameter would have all rows rejected, at two
-        requests each.
-        """
-        if not all(isinstance(text, str) for text in inputs):
-            return
-        if not all(_is_refused(fate) for fate in out.fates):
-            return
-        try:
-            out.tokens += self._send([HARMLESS], out).tokens
-            self._fits = True
-        except PoisonError as e:
-            raise FatalError(
-                f"{self._what}: all {len(inputs)} texts of a batch were refused one by one, and so "
-                f"is the harmless {HARMLESS!r}: check modelName, dimension and sendDimension: {e}"
-            ) from e
-        except (BadResponseError, OverBudgetError):
-            pass
+    def _embed_parts(self, inputs: list[Content], at: int, out: Outcome) -> bool:
+        """Gives inputs their fates, in requests of a size that the endpoint serves."""
+        good = True
+        for part in self._learned.parts(inputs):
+            good &= self._embed(part, at, out)
+            at += len(part)
+        return good
 
     def _embed(
-        self, inputs: list[Content], at: int, out: Outcome, known: PoisonError | None
+        self,
+        inputs: list[Content],
+        at: int,
+        out: Outcome,
+        known: Fault | None = None,
+        suspect: bool = False,
     ) -> bool:
         """Gives inputs their fates, from place `at` on; True where all of them are vectors.
 
         A part that is `known` to hold a poison, because the whole was refused and its other half
-        was not, is split without asking.
+        was not, is split without asking. A `suspect` part belongs to a batch that failed again
+        and again.
         """
-        fault: PoisonError | BadResponseError
+        fault: Fault
         try:
             if known is not None and len(inputs) > 1:
                 raise known
-            answer = self._send(inputs, out)
+            answer = self._send(inputs, out, suspect)
         except OverBudgetError as e:
             out.fates[at : at + len(inputs)] = [e] * len(inputs)
             return False
-        except (PoisonError, BadResponseError) as e:
+        except (PoisonError, BadResponseError, _RepeatedError) as e:
             fault = e
         else:
             out.fates[at : at + len(inputs)] = answer.vectors
             out.tokens += answer.tokens
-            self._fits = True
+            self._learned.serve(inputs)
             return True
         if len(inputs) == 1:
             out.fates[at] = self._refusal(fault)
+            if isinstance(fault, BadResponseError) and self._learned.waste():
+                raise self._useless(fault)
             return False
-        limit = fault.limit if isinstance(fault, PoisonError) else None
-        if limit is not None and limit < len(inputs):
-            out.limit = limit
-            return self._split(inputs, at, out, limit)
+        return self._take_apart(inputs, at, out, fault)
+
+    def _take_apart(self, inputs: list[Content], at: int, out: Outcome, fault: Fault) -> bool:
+        """Finds in smaller requests which inputs are at fault, and whether any is."""
+        learned = self._learned
+        if isinstance(fault, BadResponseError):
+            if isinstance(fault, ShapeError):
+                learned.mix_up()
+            if learned.singly or not learned.fits:
+                return self._one_by_one(inputs, at, out)
+        refused = isinstance(fault, PoisonError)
+        if isinstance(fault, PoisonError) and fault.limit and fault.limit < len(inputs):
+            learned.bounds(inputs[0]).limit(fault.limit)
+            return self._embed_parts(inputs, at, out)
+        may_exceed = refused and learned.may_exceed(inputs)
+        repeated = isinstance(fault, _RepeatedError)
         out.bisections += 1
         half = (len(inputs) + 1) // 2
-        left = self._embed(inputs[:half], at, out, None)
-        certain = left and isinstance(fault, PoisonError) and fault.reason != "too-large"
-        right = self._embed(inputs[half:], at + half, out, fault if certain else None)  # type: ignore[arg-type]
+        left = self._embed(inputs[:half], at, out, suspect=repeated)
+        certain = left and not may_exceed and not isinstance(fault, BadResponseError)
+        if learned.singly:
+            return self._one_by_one(inputs[half:], at + half, out) and left
+        right = self._embed(
+            inputs[half:], at + half, out, fault if certain else None, suspect=repeated
+        )
+        if left and right and isinstance(fault, PoisonError):
+            learned.exceed(inputs, too_large=fault.reason == "too-large")
         return left and right
 
-    def _split(self, inputs: list[Content], at: int, out: Outcome, limit: int) -> bool:
+    def _one_by_one(self, inputs: list[Content], at: int, out: Outcome) -> bool:
         good = True
-        for i in range(0, len(inputs), limit):
-            good &= self._embed(inputs[i : i + limit], at + i, out, None)
+        for i, one in enumerate(inputs):
+            good &= self._embed([one], at + i, out)
         return good
 
-    def _refusal(self, fault: PoisonError | BadResponseError) -> TerminalError:
+    def _judge(self, inputs: list[Content], out: Outcome) -> None:
+        """Finds faults that show only in a batch as a whole, or from batch to batch."""
+        if all(isinstance(fate, np.ndarray) for fate in out.fates):
+            self._refused_alone = 0
+            self._require_different(inputs, out)
+        elif all(_is_servers(fate) for fate in out.fates):
+            self._refused_alone += len(inputs) == 1
+            if len(inputs) > 1 or self._refused_alone > 1:
+                self._blame(inputs, out)
+
+    def _blame(self, inputs: list[Content], out: Outcome) -> None:
+        """Raises FatalError if the endpoint refuses every request, whatever its texts say.
+
+        If every text of a batch was refused, a harmless one is asked for. Otherwise a wrong
+        parameter, or an account that is closed in mid run, would have all rows rejected.
+        """
+        if not all(isinstance(text, str) for text in inputs):
+            return
+        bad = all(fate.reason == "bad-response" for fate in out.fates)
+        if bad and not self._learned.fits:
+            raise self._useless(out.fates[0])
+        check = "check modelName, dimension and sendDimension"
+        if self._learned.fits:
+            check = "it served others before: check the account, its quota and the gateway"
+        try:
+            out.tokens += self._send([_harmless(inputs)], out, final=True).tokens
+            self._learned.fits = True
+        except PoisonError as e:
+            raise FatalError(
+                f"{self._what}: all {len(inputs)} texts of a batch were refused one by one, and so "
+                f"is the harmless {HARMLESS!r}: {check}: {e}"
+            ) from e
+        except BadResponseError as e:
+            if bad:
+                raise self._useless(e) from e
+        except OverBudgetError:
+            pass
+
+    def _useless(self, e: Exception) -> FatalError:
+        return FatalError(
+            f"{self._what}: no answer of the endpoint can be used, whatever the text: check "
+            f"endpoint, modelName and what serves them: {e}"
+        )
+
+    def _require_different(self, inputs: list[Content], out: Outcome) -> None:
+        """Looks closer at one vector for all inputs of a batch, or for two that came alone.
+
+        Texts of which a model knows nothing have one vector, and others have another. An endpoint
+        that gives one for the harmless text, too, gives no vectors at all.
+        """
+        fates, last = out.fates, self._last
+        self._last = inputs[-1], fates[-1]
+        compared = [(inputs[0], fates[0])]
+        if len(inputs) == 1:
+            if last is None or self._learned.varies:
+                return
+            compared.append(last)
+        else:
+            compared += zip(inputs[1:], fates[1:], strict=True)
+        vector = fates[0]
+        if any(not np.array_equal(vector, other) for _, other in reversed(compared)):
+            self._learned.varies = True
+            return
+        texts = [one for one, _ in compared]
+        others = [one for one in texts if _folded(one) != _folded(texts[0])]
+        if not others:
+            return
+        try:
+            if len(inputs) > 1 and not self._same_alone(texts[0], others[-1], out):
+                self._learned.singly = True
+                self._one_by_one(inputs, 0, out)
+                return
+            known = self._send([_harmless(texts)], out, final=True)
+        except (PoisonError, OverBudgetError):
+            return
+        out.tokens += known.tokens
+        if not np.array_equal(known.vectors[0], vector):
+            self._learned.varies = True
+            return
+        why = f"the endpoint gives one vector for {len(texts)} texts, and for {HARMLESS!r}"
+        if not self._learned.varies:
+            raise self._useless(BadResponseError(why))
+        out.fates[:] = [TerminalError(why, "bad-response")] * len(inputs)
+
+    def _same_alone(self, one: Content, other: Content, out: Outcome) -> bool:
+        """Whether two inputs have one vector if each is asked for by itself."""
+        answers = [self._send([content], out, final=True) for content in (one, other)]
+        out.tokens += sum(answer.tokens for answer in answers)
+        return np.array_equal(answers[0].vectors[0], answers[1].vectors[0])
+
+    def _refusal(self, fault: Fault) -> TerminalError:
         if isinstance(fault, PoisonError):
             return TerminalError(str(fault), fault.reason)
+        if isinstance(fault, _RepeatedError):
+            return TerminalError(str(fault), "refused-input")
         return TerminalError(f"{fault}, twice", "bad-response")
 
-    def _send(self, inputs: list[Content], out: Outcome) -> Answer:
+    def _send(
+        self, inputs: list[Content], out: Outcome, suspect: bool = False, final: bool = False
+    ) -> Answer:
+        """The answer for `inputs`, however often it takes; a `final` request is not taken apart."""
         backoff: Backoff | None = None
+        repeats = _Repeats(2 if suspect else REPEATS)
         cost = sum(map(estimate_tokens, inputs)) if self._counts_tokens else 0
         first = self._clock.now()
         bad = 0
@@ -193,16 +328,58 @@ class Caller:
                     deadline=self._deadline, cap=LONGEST_WAIT, clock=self._clock.now
                 )
                 wait = backoff.next_wait(e.retry_after)
+                repeats.add(e)
+                if not final and (repeats.many or wait is None):
+                    served = self._duel(inputs, cost, out, e, suspect)
+                    if served is not None:
+                        return served
+                    repeats = _Repeats(2 * repeats.most)
                 if wait is None:
                     raise self._gave_up(backoff.tries, first, e) from e
                 out.retries += 1
                 self._sleep(wait)
                 continue
             bad += 1
-            if bad > 1:
+            if bad >= (TRIES_ALONE if len(inputs) == 1 and isinstance(fault, ShapeError) else 2):
                 self._require_size(fault, len(inputs))
                 raise fault
             out.retries += 1
+
+    def _duel(
+        self, inputs: list[Content], cost: int, out: Outcome, e: TransientError, suspect: bool
+    ) -> Answer | None:
+        """Asks for a harmless text and for `inputs` by turns.
+
+        Raises _RepeatedError if the first is served and the second is not, time and again: then
+        the inputs are at fault. None if the endpoint is; the answer if the inputs are served.
+        """
+        harmless = _harmless(inputs)
+        for _ in range(ROUNDS + 1 if len(inputs) == 1 else 1 if suspect else ROUNDS):
+            try:
+                out.tokens += self._ask_paced([harmless], cost and 2, out).tokens
+            except (TransientError, BadResponseError, PoisonError, OverBudgetError):
+                return None
+            try:
+                out.retries += 1
+                return self._ask_paced(inputs, cost, out)
+            except ThrottledError:
+                return None
+            except TransientError as again:
+                if _alike(again) != _alike(e):
+                    return None
+        raise _RepeatedError(f"{e}, again and again, while {harmless!r} is served")
+
+    def _ask_paced(self, inputs: list[Content], cost: int, out: Outcome) -> Answer:
+        self._pacer.acquire(cost, self._sleep)
+        started = self._clock.now()
+        try:
+            answer = self._ask(inputs, cost, out)
+        except ThrottledError as e:
+            out.throttled += 1
+            self._pacer.throttled(started, e.retry_after)
+            raise
+        self._pacer.passed()
+        return answer
 
     def _require_size(self, fault: BadResponseError, count: int) -> None:
         """Raises FatalError if the model gives vectors of another size than the step wants.
@@ -212,7 +389,7 @@ class Caller:
         """
         if not isinstance(fault, DimensionError):
             return
-        if not self._fits:
+        if not self._learned.fits:
             raise FatalError(f"{self._what}: {fault}") from fault
         if count > 1:
             raise FatalError(f"{self._what}: {fault}; before, it gave others") from fault
@@ -266,5 +443,36 @@ class Caller:
         )
 
 
-def _is_refused(fate: Fate) -> bool:
-    return isinstance(fate, TerminalError) and fate.reason == "refused-input"
+class _Repeats:
+    """Counts failures that are alike, in a row; `many` from `most` on."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self._count, self._last = most, 0, ""
+
+    @property
+    def many(self) -> bool:
+        return self._count >= self.most
+
+    def add(self, e: TransientError) -> None:
+        what = _alike(e)
+        self._count = self._count + 1 if what == self._last else 1
+        self._last = what
+
+
+def _alike(e: TransientError) -> str:
+    """A failure in words, without the numbers that differ from one to the next."""
+    status = _STATUS.search(str(e))
+    return (status.group() if status else "") + _VARYING.sub("#", str(e))
+
+
+def _is_servers(fate: Fate) -> bool:
+    return isinstance(fate, TerminalError) and fate.reason in _SERVERS_FAULT
+
+
+def _harmless(inputs: list[Content]) -> str:
+    return OTHER_HARMLESS if HARMLESS in inputs else HARMLESS
+
+
+def _folded(content: Content) -> object:
+    """A text without what many models do not tell apart: case and blanks."""
+    return " ".join(content.casefold().split()) if isinstance(content, str) else content

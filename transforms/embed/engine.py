@@ -221,6 +221,7 @@ class Embedder(Transformer):
             what=f"step {self._context.step!r}: embedding with {self._settings.shown_model}",
             deadline=deadline,
             closed=self._closed,
+            learned=self._shared.learned,
             clock=self._clock,
         )
 

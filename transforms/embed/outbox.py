@@ -19,6 +19,7 @@ from vecferry.steps import Counts
 from vecferry.threads import DaemonPool, raisable, share_one_arena
 from vecferry.transforms.embed.caller import Caller, Fate, Outcome
 from vecferry.transforms.embed.endpoints.base import Content, Image, Vector
+from vecferry.transforms.embed.learned import Bounds
 from vecferry.transforms.embed.long import estimate_tokens
 from vecferry.transforms.embed.messages import BatchBroke, BatchDone, Message, VectorCame
 from vecferry.transforms.embed.rows import Waiter, Waiting
@@ -44,13 +45,28 @@ class Input:
 
 
 class Queue:
-    """Inputs of one kind that are to be sent; `most` of them make a batch, or `most_size`."""
+    """Inputs of one kind that are to be sent; `most` of them make a batch, or `most_size`.
 
-    __slots__ = ("inputs", "most", "most_size", "size")
+    The `bounds` that the endpoint shows make both smaller.
+    """
 
-    def __init__(self, most: int, most_size: int) -> None:
+    __slots__ = ("_most", "_most_size", "bounds", "inputs", "size")
+
+    def __init__(self, most: int, most_size: int, bounds: Bounds) -> None:
         self.inputs: list[Input] = []
-        self.most, self.most_size, self.size = most, most_size, 0
+        self._most, self._most_size, self.size, self.bounds = most, most_size, 0, bounds
+
+    @property
+    def most(self) -> int:
+        """How many inputs make a batch."""
+        known = self.bounds.most
+        return self._most if known is None else min(self._most, known)
+
+    @property
+    def most_size(self) -> int:
+        """What a batch has room for."""
+        known = self.bounds.weight
+        return self._most_size if known is None else min(self._most_size, known)
 
 
 def size_of(content: Content, most_tokens: int | None) -> int:
@@ -110,8 +126,8 @@ class Outbox:
         self._most_tokens = limits.tokens
         # In letters: three bytes each at most but for rare scripts, or four to a token.
         letters = min(limits.bytes // 3, 4 * (limits.tokens or 1 << 30))
-        self._texts = Queue(limits.texts, letters)
-        self._images = Queue(limits.images, limits.bytes - REQUEST_HEAD)
+        self._texts = Queue(limits.texts, letters, shared.learned.texts)
+        self._images = Queue(limits.images, limits.bytes - REQUEST_HEAD, shared.learned.images)
 
     @property
     def busy(self) -> bool:
@@ -175,9 +191,6 @@ class Outbox:
         """The rows of a batch that has come back, with their fates; raises what failed it."""
         self._under_way -= 1
         self._count(outcome)
-        if outcome.limit is not None:
-            queue = self._images if isinstance(batch[0].content, Image) else self._texts
-            queue.most = min(queue.most, outcome.limit)
         if outcome.error is not None:
             raise outcome.error
         for one, fate in zip(batch, outcome.fates, strict=True):
@@ -214,7 +227,7 @@ class Outbox:
     def _pack(self, one: Input) -> None:
         """Adds an input to the batch that is being filled, sends what has no room for more."""
         if one.alone:
-            alone = Queue(1, 0)
+            alone = Queue(1, 0, self._texts.bounds)
             alone.inputs.append(one)
             self._send(alone)
             return
@@ -258,7 +271,8 @@ class Outbox:
         What another bundle of this process is sending just now is waited for instead.
         """
         inputs, queue.inputs, queue.size = queue.inputs, [], 0
-        least = 1 if all_of_it else queue.most
+        most = queue.most  # it may become smaller at any time
+        least = 1 if all_of_it else most
         contents = [one.content for one in inputs]
         elsewhere, landed = self._shared.flights.claim(contents, least, self._done)
         if elsewhere or landed:
@@ -271,10 +285,10 @@ class Outbox:
             queue.inputs = inputs
             queue.size = sum(size_of(one.content, self._most_tokens) for one in inputs)
             return
-        for at in range(0, len(inputs), queue.most):
+        for at in range(0, len(inputs), most):
             self._under_way += 1
             try:
-                self._pool.put(inputs[at : at + queue.most])
+                self._pool.put(inputs[at : at + most])
             except BaseException:  # the process may not start a thread; others may wait for these
                 self._land(inputs[at:], None)
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from queue import SimpleQueue
 
@@ -14,6 +14,7 @@ from vecferry.transforms.embed.cache.memory import LfuCache
 from vecferry.transforms.embed.cache.store import VectorStore
 from vecferry.transforms.embed.endpoints.base import Content, Endpoint, Image, Vector
 from vecferry.transforms.embed.endpoints.choose import open_endpoint
+from vecferry.transforms.embed.learned import Learned
 from vecferry.transforms.embed.messages import Message, VectorCame
 from vecferry.transforms.embed.pace import Pacer
 from vecferry.transforms.embed.settings import EmbedSettings
@@ -99,6 +100,7 @@ class Shared:
     store: VectorStore | None
     dimension: int
     identity: blake2b
+    learned: Learned = field(default_factory=Learned)
 
     def store_key(self, content: Content) -> bytes:
         """What an input is called in the vector cache; no text is called as an image is."""

@@ -73,13 +73,31 @@ def test_an_answer_of_bad_shape_now_and_then_loses_no_row(kind):
     assert server.number <= 2 * 20 + 5
 
 
-def test_an_endpoint_that_never_answers_right_has_its_rows_rejected():
-    """Retried once, halved down to single rows, then rejected: nothing of it is stored."""
-    out, counts, server = _outcome(rows_of(10), {"fault": every(1, "null-vector")})
-    assert {reject.reason for reject in rejects(out)} == {"bad-response"}
-    assert len(rejects(out)) == 10
-    assert server.number <= 2 * (2 * 10 - 1)
-    assert counts["embed-bisections"] == 9
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("null-vector", {}),
+        ("nan", {}),
+        ("zeros", {}),
+        ("same", {}),
+        ("same", {"batchSize": 1}),
+        ("big-endian", {}),
+        ("booleans", {}),
+        ("texts", {}),
+        ("extra", {}),
+    ],
+    ids=str,
+)
+def test_an_endpoint_that_never_answers_right_is_told_of_after_a_batch(kind, more):
+    """The job fails before anything is stored, and little is paid."""
+    with EndpointServer(
+        fault=every(1, kind), base64_allowed=kind in ("big-endian", "nan")
+    ) as server:
+        engine = embedder(settings_for(server, **more), concurrent=1)
+        with pytest.raises(FatalError, match="no answer of the endpoint can be used"):
+            run(engine, rows_of(60))
+        assert server.inputs_seen <= 2 * 10 + 2 * 10
+        assert len(engine._shared.cache) <= 10
 
 
 def test_vectors_of_another_size_fail_the_job_soon():

@@ -96,7 +96,7 @@ class BadResponseError(VecferryError):
 
 
 class ShapeError(BadResponseError):
-    """An answer that does not say which vector belongs to which input."""
+    """An answer that leaves open where its vectors belong."""
 
 
 class DimensionError(BadResponseError):

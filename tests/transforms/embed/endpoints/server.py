@@ -382,6 +382,12 @@ def _items(vectors: list[np.ndarray], as_base64: bool, fault: str | None) -> lis
         vectors = [v[: len(v) // 2] for v in vectors]
     if fault == "one-short-vector":
         vectors = [vectors[0][:-1], *vectors[1:]]
+    if fault == "same":
+        vectors = [vector_of("same", len(v)) for v in vectors]
+    if fault == "zeros":
+        vectors = [0 * v for v in vectors]
+    if fault == "big-endian":
+        vectors = [v.astype(">f4") for v in vectors]
     items: list[dict[str, Any]] = [
         {
             "object": "embedding",
@@ -407,6 +413,16 @@ def _items(vectors: list[np.ndarray], as_base64: bool, fault: str | None) -> lis
         items[-1]["index"] = len(items)
     elif fault == "extra":
         items.append({**items[0], "index": len(items)})
+    elif fault == "index-left-out":
+        del items[0]["index"]
+    elif fault == "index-all-zero":
+        items = [{**item, "index": 0} for item in items]
+    elif fault == "index-float":
+        items = [{**item, "index": float(item["index"])} for item in items]
+    elif fault == "booleans":
+        items[-1]["embedding"] = [*vectors[-1].tolist()[:-1], True]
+    elif fault == "texts":
+        items[-1]["embedding"] = [*vectors[-1].tolist()[:-1], "0.5"]
     elif fault == "null-vector":
         items[-1]["embedding"] = None
     elif fault == "nan":

@@ -1,0 +1,132 @@
+"""What a process learns of an endpoint from what the endpoint refuses and what it serves.
+
+The lessons outlast a bundle: no later bundle pays for them again.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from vecferry.transforms.embed.endpoints.base import Content, Image
+
+SHAPES_IN_A_ROW = 2
+"""After so many batches whose answers are short or mixed, inputs are sent one by one."""
+USELESS = 3
+"""So many single inputs without a usable answer, and none before, tell of the endpoint."""
+_ALIKE = 1.25
+"""A request is only as large as another one if it has at most so many times its size."""
+
+
+def weight_of(content: Content) -> int:
+    """What an input takes of a request, in letters; an image in bytes of base64."""
+    return len(content) if isinstance(content, str) else -(-len(content.data) // 3) * 4
+
+
+class Bounds:
+    """How many inputs of one kind, and of what weight, an endpoint serves in one request.
+
+    `most` and `weight` are None until they are known. `served` and `served_weight` are the
+    largest that passed.
+    """
+
+    def __init__(self) -> None:
+        self.most: int | None = None
+        self.weight: int | None = None
+        self.served = self.served_weight = 0
+
+    def serve(self, count: int, weight: int) -> None:
+        """Notes a request that was served."""
+        self.served = max(self.served, count)
+        self.served_weight = max(self.served_weight, weight)
+
+    def may_exceed(self, count: int, weight: int) -> bool:
+        """Whether a refused request may be too large: none of its size was ever served."""
+        return count > self.served or weight > _ALIKE * self.served_weight
+
+    def exceed(self, count: int, weight: int, *, too_large: bool) -> None:
+        """Notes that a request was refused of which both halves were served.
+
+        `too_large` says that the server spoke of bytes. What was served is never forbidden.
+        """
+        heavy = weight > self.served_weight
+        if count > self.served and not (too_large and heavy):
+            self.most = max(1, self.served)
+        elif heavy:
+            self.weight = max(1, self.served_weight)
+
+    def limit(self, most: int) -> None:
+        """Notes the number of inputs that the server names."""
+        self.most = most if self.most is None else min(self.most, most)
+
+    def parts(self, inputs: list[Content]) -> list[list[Content]]:
+        """`inputs` in requests within the bounds; an input that is too heavy goes alone."""
+        most, weight = self.most or len(inputs), self.weight
+        if weight is None:
+            return [inputs[at : at + most] for at in range(0, len(inputs), most)]
+        parts: list[list[Content]] = [[]]
+        room = weight
+        for one in inputs:
+            own = weight_of(one)
+            if parts[-1] and (own > room or len(parts[-1]) >= most):
+                parts.append([])
+                room = weight
+            parts[-1].append(one)
+            room -= own
+        return parts
+
+
+class Learned:
+    """The lessons of one endpoint in this process; for any thread.
+
+    `fits` tells that it once gave a usable answer, `varies` that it gave different vectors, and
+    `singly` that each request should hold one input.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.texts, self.images = Bounds(), Bounds()
+        self.fits = self.varies = self.singly = False
+        self._shapes = self._useless = 0
+
+    def bounds(self, one: Content) -> Bounds:
+        """The bounds for inputs of the kind of `one`."""
+        return self.images if isinstance(one, Image) else self.texts
+
+    def serve(self, inputs: list[Content]) -> None:
+        """Notes a usable answer."""
+        with self._lock:
+            self.fits = True
+            self._useless = 0
+            if len(inputs) > 1:
+                self._shapes = 0
+            self.bounds(inputs[0]).serve(len(inputs), sum(map(weight_of, inputs)))
+
+    def may_exceed(self, inputs: list[Content]) -> bool:
+        """Whether a refused request may be too large for the endpoint."""
+        return self.bounds(inputs[0]).may_exceed(len(inputs), sum(map(weight_of, inputs)))
+
+    def exceed(self, inputs: list[Content], *, too_large: bool) -> None:
+        """Notes that `inputs` were refused together, and served in two halves."""
+        weight = sum(map(weight_of, inputs))
+        with self._lock:
+            self.bounds(inputs[0]).exceed(len(inputs), weight, too_large=too_large)
+
+    def mix_up(self) -> None:
+        """Notes a batch whose answer, twice, leaves open which vector is whose."""
+        with self._lock:
+            self._shapes += 1
+            self.singly = self.singly or self._shapes >= SHAPES_IN_A_ROW
+
+    def waste(self) -> bool:
+        """Notes a single input without a usable answer; True if the endpoint gives no other."""
+        with self._lock:
+            self._useless += 1
+            return not self.fits and self._useless >= USELESS
+
+    def parts(self, inputs: list[Content]) -> list[list[Content]]:
+        """`inputs` in requests that the endpoint should serve, by all that is known of it."""
+        if len(inputs) == 1:
+            return [inputs]
+        if self.singly:
+            return [[one] for one in inputs]
+        return self.bounds(inputs[0]).parts(inputs)
