@@ -247,8 +247,8 @@ class Caller:
     def _require_different(self, inputs: list[Content], out: Outcome) -> None:
         """Looks closer at one vector for all inputs of a batch, or for two that came alone.
 
-        Texts of which a model knows nothing have one vector, and others have another. An endpoint
-        that gives one for the harmless text, too, gives no vectors at all.
+        A model gives one vector for all texts of which it knows nothing, and others for others. If
+        the harmless text has this vector as well, the endpoint is at fault.
         """
         fates, last = out.fates, self._last
         self._last = inputs[-1], fates[-1]
@@ -268,12 +268,20 @@ class Caller:
         if not others:
             return
         try:
-            if len(inputs) > 1 and not self._same_alone(texts[0], others[-1], out):
-                self._learned.singly = True
-                self._one_by_one(inputs, 0, out)
-                return
+            if len(inputs) > 1:
+                again = self._send(inputs, out, final=True)
+                out.tokens += again.tokens
+                out.retries += 1
+                if any(not np.array_equal(vector, other) for other in again.vectors):
+                    self._learned.varies = True
+                    out.fates[:] = again.vectors
+                    return
+                if not self._same_alone(texts[0], others[-1], out):
+                    self._learned.singly = True
+                    self._one_by_one(inputs, 0, out)
+                    return
             known = self._send([_harmless(texts)], out, final=True)
-        except (PoisonError, OverBudgetError):
+        except (PoisonError, BadResponseError, OverBudgetError):
             return
         out.tokens += known.tokens
         if not np.array_equal(known.vectors[0], vector):

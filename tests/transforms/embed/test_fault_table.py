@@ -30,6 +30,8 @@ BEGIN = "<!-- made by tests/transforms/embed/test_fault_table.py -->"
 ROWS, BATCH, DIMENSION = 200, 10, 64
 REQUESTS = ROWS // BATCH
 OUTAGE = 20.0
+HEAVY = sum(len(row["text"]) for row in rows(BATCH)) * 6 // 10
+"""Letters of six texts or so."""
 SPLITS = 2 * math.ceil(math.log2(BATCH))
 """Extra requests that one poison row in a batch may cost."""
 
@@ -43,8 +45,9 @@ def now_and_then(kind: str) -> Fault:
 class Case:
     """A fault, and what the rules allow of it.
 
-    `allowed` says how many requests there may be, given how many answers were bad; `allows` and
-    `cell` stand in the table for numbers that differ from run to run.
+    `allowed` says how many requests there may be, given how many answers were bad, and `paid` how
+    many inputs may be in answers of status 200. `allows`, `cell` and `bill` stand in the table for
+    numbers that differ from run to run.
     """
 
     fault: Fault | None = None
@@ -53,6 +56,8 @@ class Case:
     rejected: int = 0
     status: int = 0
     allowed: Callable[[int], int] = lambda faulty: REQUESTS + faulty
+    paid: Callable[[int], int] = lambda faulty: ROWS + BATCH * faulty
+    bill: str | None = None
     allows: str | None = None
     cell: str | None = None
     concurrent: int = 1
@@ -68,12 +73,39 @@ def passing(kind: str, **more: Any) -> Case:
 def harmless(kind: str | None) -> Case:
     """A fault of every answer that costs nothing."""
     fault = every(1, kind) if kind else None
-    return Case(fault=fault, allowed=lambda _: REQUESTS)
+    return Case(fault=fault, allowed=lambda _: REQUESTS, paid=lambda _: ROWS)
 
 
-def fatal(kind: str, requests: int = 1) -> Case:
+def fatal(kind: str, requests: int = 1, paid: int = 0) -> Case:
     """A fault of every answer that ends the job as soon as it is known."""
-    return Case(fault=every(1, kind), status=1, allowed=lambda _: requests)
+    return Case(fault=every(1, kind), status=1, allowed=lambda _: requests, paid=lambda _: paid)
+
+
+def of_four_texts(kind: str, cost: int, paid: int) -> Case:
+    """A fault of each request that holds one of four texts, which are rejected."""
+    return Case(
+        fault=lambda _, inputs: kind if any("POISON" in text for text in inputs) else None,
+        poison=50, rejected=4, allowed=lambda _: REQUESTS + 4 * cost, paid=lambda _: paid,
+    )  # fmt: skip
+
+
+def of_large(kind: str, most: int) -> Case:
+    """A fault of each request of more than `most` inputs, which does not say how many pass."""
+    least = (BATCH + 1) // 2
+    while least > most:
+        least = (least + 1) // 2
+    return Case(
+        fault=lambda _, inputs: kind if len(inputs) > most else None,
+        allowed=lambda _: math.ceil(ROWS / least) + 8, paid=lambda _: ROWS,
+    )  # fmt: skip
+
+
+def in_batches(kind: str) -> Case:
+    """A fault of each answer for several inputs: they are asked for one by one, soon."""
+    return Case(
+        fault=lambda _, inputs: kind if len(inputs) > 1 else None,
+        allowed=lambda _: ROWS + 6, paid=lambda _: ROWS + 4 * BATCH,
+    )  # fmt: skip
 
 
 CASES = {
@@ -82,6 +114,18 @@ CASES = {
     "short, and without `index`": passing("short-without-index"),
     "reordered, each answer": harmless("reorder"),
     "`index` as a string, each answer": harmless("string-index"),
+    "`index` left out where it is 0, each answer": harmless("index-left-out"),
+    "`index` 0 for all, each answer": harmless("index-all-zero"),
+    "`index` as 1.0, each answer": harmless("index-float"),
+    "short, each answer for several inputs": in_batches("short"),
+    "one vector too many, each answer for several inputs": in_batches("extra"),
+    "one vector for all inputs": passing("same"),
+    "one vector for all inputs, each answer for several": in_batches("same"),
+    "one vector for all inputs, each answer": fatal("same", 5, 2 * BATCH + 3),
+    "zeros for a vector": passing("zeros"),
+    "a text among the numbers": passing("texts"),
+    "true among the numbers": passing("booleans"),
+    "float32 with the high byte first": passing("big-endian"),
     "an index twice": passing("repeat-index"),
     "a foreign index": passing("foreign-index"),
     "one vector too many": passing("extra"),
@@ -104,16 +148,25 @@ CASES = {
     f"nothing for {OUTAGE:g} s: connections are reset, then refused": Case(
         outage=True, concurrent=16, cell=f"{REQUESTS} and those reset",
         allows="16 more, as many as were under way", allowed=lambda _: REQUESTS + 16,
-        settings={"timeoutSeconds": 5},
+        bill=f"{ROWS} and those reset", settings={"timeoutSeconds": 5},
     ),
     "a poison text in every 50 rows": Case(
         poison=50, rejected=4, allowed=lambda _: REQUESTS + 4 * SPLITS,
     ),
-    "null for a vector, each answer": Case(
-        fault=every(1, "null-vector"), rejected=ROWS,
-        allowed=lambda _: 2 * (2 * BATCH - 1) * REQUESTS,
+    "500 for one text in 50, each time": of_four_texts("500", 32, ROWS + 4 * 12),
+    "503 for one text in 50, each time": of_four_texts("503", 32, ROWS + 4 * 12),
+    "200 with an `error` for one text in 50": of_four_texts("error-200", SPLITS, ROWS + 4 * 20),
+    "400 for all texts after 100 rows": Case(
+        fault=lambda n, _: "400" if n >= REQUESTS // 2 else None, status=1,
+        allowed=lambda _: REQUESTS // 2 + 2 * BATCH, paid=lambda _: ROWS // 2,
     ),
-    "all vectors of another size": fatal("wrong-dimension", 2),
+    "400 for more than 5 inputs, without a word of why": of_large("400", 5),
+    "413 for a body of more than half a batch": Case(
+        fault=lambda _, inputs: "413" if sum(map(len, inputs)) > HEAVY else None,
+        allowed=lambda _: 2 * math.ceil(ROWS / 5) + 8, paid=lambda _: ROWS,
+    ),
+    "null for a vector, each answer": fatal("null-vector", 8, 26),
+    "all vectors of another size": fatal("wrong-dimension", 2, 2 * BATCH),
     "401": fatal("401"),
     "a redirect": fatal("redirect"),
     "503, each answer": Case(
@@ -139,6 +192,7 @@ class _Run:
             memory_sink.KEPT.clear()
             self.report = bench.run()
             self.requests = server.number
+            self.paid = server.inputs_seen
             self.faulty += server.statuses[429]
         self.lines = {row["id"]: row["text"] for row in lines}
         self.kept = list(memory_sink.KEPT)
@@ -172,7 +226,9 @@ class _Run:
         for row in self.kept:
             assert (row["vector"] == vector_of(self.lines[row["id"]], DIMENSION)).all()
         ids = [row["id"] for row in self.kept]
-        assert len(ids) == len(set(ids)) == report["rows_written"]
+        assert len(ids) == len(set(ids))
+        if not case.status:  # what a failed bundle wrote is written, and not counted
+            assert len(ids) == report["rows_written"]
         assert report["rows_rejected"] == case.rejected
         if not case.status:
             assert counts_add_up(report)
@@ -182,15 +238,17 @@ class _Run:
             assert {*ids, *rejected} == set(self.lines)
             assert case.poison == 0 or all("POISON" in self.lines[i] for i in rejected)
         assert self.requests <= case.allowed(self.faulty)
+        assert self.paid <= case.paid(self.faulty)
 
     def line(self) -> str:
         """The table's line."""
         r, case = self.report, self.case
         requests = case.cell or self.requests
         allowed = case.allows or case.allowed(self.faulty)
+        written = len(self.kept)
         return (
-            f"| {self.name} | {r['rows_written']} | {r['rows_rejected']} | {case.status} "
-            f"| {requests} | {allowed} |"
+            f"| {self.name} | {written} | {r['rows_rejected']} | {case.status} "
+            f"| {requests} | {allowed} | {case.bill or self.paid} |"
         )
 
 
@@ -235,7 +293,7 @@ def _write(lines: list[str]) -> None:
         BEGIN,
         "",
         f"| {ROWS} rows in {REQUESTS} batches; the endpoint gives | written | rejected | exit "
-        "status | requests | allowed |",
-        "|---|---|---|---|---|---|",
+        "status | requests | allowed | inputs paid |",
+        "|---|---|---|---|---|---|---|",
     ]
     DOCS.write_text(before + "\n".join([*head, *lines]) + "\n\n## " + after)

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from vecferry.transforms.embed.endpoints.answer import match_vectors
 from vecferry.transforms.embed.endpoints.base import Answer, Content, Image
-from vecferry.transforms.embed.endpoints.client import items_in, open_client, tokens_used
+from vecferry.transforms.embed.endpoints.client import open_client, tokens_used
+from vecferry.transforms.embed.endpoints.refusal import items_of
 from vecferry.transforms.embed.endpoints.spec import EndpointSpec
 
 
@@ -24,7 +25,7 @@ class AiSearchEndpoint:
     def embed(self, inputs: list[Content]) -> Answer:
         """The vectors of texts and `Image`s, matched by the server's ``index``."""
         content = self._client.post(self._request(inputs))
-        items = items_in(content, "result", self._client.url)
+        items = items_of(content, ("result", "embeddings"), self._client.url)
         vectors = match_vectors(items, len(inputs), self._dimension, model=self._model)
         return Answer(vectors, tokens_used(content))
 

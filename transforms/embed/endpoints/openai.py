@@ -10,9 +10,9 @@ from vecferry.transforms.embed.endpoints.base import AbsentError, Answer, Conten
 from vecferry.transforms.embed.endpoints.client import (
     JsonClient,
     open_client,
-    said_in,
     tokens_used,
 )
+from vecferry.transforms.embed.endpoints.refusal import items_of
 from vecferry.transforms.embed.endpoints.spec import EndpointSpec
 
 
@@ -37,9 +37,7 @@ class OpenAiEndpoint:
             content = client.post({**self._request, "input": inputs})
         except AbsentError as e:
             raise self._elsewhere(client, e) from None
-        items = content.get("data")
-        if not isinstance(items, list):
-            raise TransientError(f"{client.url} answers 200 without data: {said_in(content)}")
+        items = items_of(content, ("data",), client.url)
         vectors = match_vectors(items, len(inputs), self._dimension, model=self._model)
         return Answer(vectors, tokens_used(content))
 

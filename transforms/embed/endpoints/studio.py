@@ -7,7 +7,8 @@ from typing import Any, Self
 
 from vecferry.transforms.embed.endpoints.answer import match_vectors
 from vecferry.transforms.embed.endpoints.base import Answer, Content, Image
-from vecferry.transforms.embed.endpoints.client import items_in, open_client, tokens_used
+from vecferry.transforms.embed.endpoints.client import open_client, tokens_used
+from vecferry.transforms.embed.endpoints.refusal import items_of
 from vecferry.transforms.embed.endpoints.spec import EndpointSpec
 
 
@@ -26,7 +27,7 @@ class StudioEndpoint:
         """The vectors of texts and `Image`s, matched by the server's ``index``."""
         contents = [_entry(one) for one in inputs]
         content = self._client.post({**self._request, "input": {"contents": contents}})
-        items = items_in(content, "output", self._client.url)
+        items = items_of(content, ("output", "embeddings"), self._client.url)
         vectors = match_vectors(items, len(inputs), self._dimension, model=self._model)
         return Answer(vectors, tokens_used(content))
 

@@ -254,6 +254,9 @@ class EndpointServer:
             raise _Refused(int(fault), "internal_error", "the server is in trouble")
         if fault == "redirect":
             raise _Refused(307, "moved", "moved", {"Location": "http://127.0.0.1:1/v1/embeddings"})
+        if fault == "error-200":
+            error = {"error": {"message": "the text is refused", "code": "refused"}}
+            return 200, {}, orjson.dumps(error)
         if fault == "html":
             return 200, {"Content-Type": "text/html"}, b"<html><h1>502 Bad Gateway</h1></html>"
         self._check_inputs(inputs, images=kind != "openai")
