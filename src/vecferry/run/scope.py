@@ -47,8 +47,8 @@ class Scope:
     def close(self) -> None:
         """Removes all objects, and closes those that can be closed.
 
-        An object that cannot be closed keeps no other one open: all are closed, then the errors are
-        raised, the first of them alone or several as an ExceptionGroup.
+        An object that cannot be closed keeps no other one open. After all are closed, their errors
+        are raised: one alone, several as an ExceptionGroup.
         """
         errors: list[Exception] = []
         for made in self.take():
