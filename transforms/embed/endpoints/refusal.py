@@ -5,21 +5,19 @@ Apart from `client`, which does not know where an API keeps its vectors.
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 
 from vecferry.errors import TransientError
 from vecferry.transforms.embed.endpoints.client import fault_of, said_in
 
 
-def items_of(content: dict[str, Any], path: tuple[str, ...], url: str) -> list[Any]:
+def items_of(content: dict[str, object], path: tuple[str, ...], url: str) -> list[object]:
     """The list at `path` of an answer, whose items hold vectors.
 
     An answer with an error in its place raises what the error means as a status of its own. An
     answer with neither raises TransientError.
     """
-    found: Any = content
+    found: object = content
     for name in path:
         found = found.get(name) if isinstance(found, dict) else None
     if isinstance(found, list):
@@ -33,7 +31,7 @@ def items_of(content: dict[str, Any], path: tuple[str, ...], url: str) -> list[A
     raise fault_of(f"{url} (200 with an error in it)", _status(content), {}, orjson.dumps(content))
 
 
-def _status(content: dict[str, Any]) -> int:
+def _status(content: dict[str, object]) -> int:
     """The status that an error should have had."""
     error = content.get("error")
     where = error if isinstance(error, dict) else content
