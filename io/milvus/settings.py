@@ -233,6 +233,8 @@ class MilvusConnection(Connection):
 class MilvusSettings(StepSettings):
     """What the step `milvus` may say."""
 
+    vector_types: ClassVar[tuple[str, ...]] = ("FloatVector", "Float16Vector", "BFloat16Vector")
+
     ignored: ClassVar[frozenset[str]] = frozenset({"envType"})
 
     datasource: str | None = None

@@ -180,6 +180,8 @@ _NOT_IN_NAMES = set(' "*\\<|,>/?#:')
 class SearchSettings(StepSettings):
     """What both writers may say."""
 
+    vector_types: ClassVar[tuple[str, ...]] = VECTOR_TYPES
+
     ignored: ClassVar[frozenset[str]] = frozenset(
         {
             "envType", "indexType", "type", "esVersion", "multiThread", "ignoreParseError",

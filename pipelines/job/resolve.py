@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -144,14 +144,16 @@ def resolve(
     problems = _not_yet(job)
     warnings: list[str] = []
     steps: list[ResolvedStep] = []
+    made: Columns = {}
     for i, step in enumerate(job.steps):
         try:
-            resolved, more = _resolve_step(job, step, i, sources)
+            resolved, more = _resolve_step(job, step, i, sources, made)
         except JobError as e:
             problems += e.problems
         else:
             steps.append(resolved)
             warnings += more
+            made = {**made, **(resolved.settings.outputs() or {})}
     if not problems:
         problems = _follow_columns(steps)
     if problems:
@@ -218,7 +220,7 @@ def _problems_of_steps(filled: Any) -> list[str]:
 
 
 def _resolve_step(
-    job: Job, step: Step, index: int, sources: DataSources
+    job: Job, step: Step, index: int, sources: DataSources, made: Columns
 ) -> tuple[ResolvedStep, list[str]]:
     name, path = step_name(step, index), f"steps[{index}]"
     try:
@@ -228,7 +230,10 @@ def _resolve_step(
     if kind.role != step.role:
         raise JobError(f"{path}.category is {step.category!r}: {kind.step_type} is a {kind.role}")
     parameter = {**step.parameter, **_job_wide(job, kind)}
-    settings, problems = validate(settings_of(kind), parameter, f"{path}.parameter")
+    of_kind = settings_of(kind)
+    if kind.role == "writer":
+        parameter = with_dimensions(parameter, of_kind.vector_types, made)
+    settings, problems = validate(of_kind, parameter, f"{path}.parameter")
     connection: Connection | None = None
     warnings: list[str] = []
     # A reader of tables may have it deeper down, or bring a connection of its own.
@@ -248,6 +253,37 @@ def _resolve_step(
         raise JobError(problems)
     warnings += unknown_keys(settings, f"{path}.parameter")  # type: ignore[arg-type]
     return ResolvedStep(name, index, kind, settings, connection), warnings
+
+
+def with_dimensions(
+    parameter: dict[str, Any], vector_types: Sequence[str], made: Columns
+) -> dict[str, Any]:
+    """The parameters of a writer, with the dimension of each vector column that says none.
+
+    The dimension is that of the step that makes the vectors, so a job need not say it twice.
+    """
+    columns, mapping = parameter.get("column"), parameter.get("columnMapping")
+    if not isinstance(columns, list):
+        return parameter
+    types = {t.casefold() for t in vector_types}
+    sources = {
+        m.get("dstColName"): m.get("sourceColName")
+        for m in (mapping if isinstance(mapping, list) else [])
+        if isinstance(m, dict)
+    }
+
+    def filled(column: Any) -> Any:
+        if not isinstance(column, dict) or str(column.get("type")).casefold() not in types:
+            return column
+        given = [column.get(key) for key in ("dimension", "dims")]
+        if any(str(d).strip().casefold() not in ("", "none") for d in given):
+            return column
+        name = column.get("name")
+        dimension = made.get(str(sources.get(name, name)))
+        rest = {k: v for k, v in column.items() if k != "dims"}
+        return column if dimension is None else {**rest, "dimension": dimension}
+
+    return {**parameter, "column": [filled(c) for c in columns]}
 
 
 def _job_wide(job: Job, kind: Kind) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from vecferry.pipelines.run.base import JobRun, RunResult
 from vecferry.pipelines.run.graph import RunPlan, build, require_no_secret
 from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.preflight import preflight
+from vecferry.pipelines.run.rejects import require_folder
 from vecferry.pipelines.run.report import (
     Report,
     State,
@@ -72,6 +73,7 @@ def _prepare(run: JobRun) -> _Prepared:
     """All that can fail without a trace in the target, then the target."""
     resolved, options = run.resolved, run.options
     reads = run.replay is None
+    require_folder(run.rejects)
     logic = JobLogic(resolved, run.id, row_limit=options.limit)
     try:
         if options.preflight:

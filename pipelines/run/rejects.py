@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import socket
+import tempfile
 import threading
 import uuid
 from collections import Counter
@@ -18,7 +20,7 @@ import apache_beam as beam
 import fsspec
 import orjson
 
-from vecferry.errors import JobError, hide_secrets, redact
+from vecferry.errors import JobError, hide_secrets, redact, shorten
 from vecferry.process import run_scope
 from vecferry.rows import INSERT, Change, Reject, cut_value, decode_value, encode_value
 
@@ -92,6 +94,31 @@ class _Part:
     def close(self) -> None:
         """Called when the run is over."""
         self._file.close()
+
+
+def require_folder(folder: str) -> None:
+    """Raises JobError where the folder of a run's rejects can't be made; leaves none behind.
+
+    A reject in the middle of a run is too late to find out. A folder of an object store is not
+    tried.
+    """
+    if "://" in folder:
+        return
+    path = Path(folder)
+    new = [p for p in (path, *path.parents) if not os.path.exists(p)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as e:
+        raise JobError(
+            f"--rejects: the folder {shorten(folder)} can't be made and written to "
+            f"({e.strerror or e}); name another folder"
+        ) from e
+    finally:
+        for made in new:
+            with contextlib.suppress(OSError):  # another run uses it by now, or it was not made
+                made.rmdir()
 
 
 class WriteRejectsFn(beam.DoFn):

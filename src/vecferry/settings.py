@@ -160,6 +160,9 @@ class StepSettings(Settings):
     Columns are given by name with the dimension of their vectors, or None if they hold no vectors.
     """
 
+    vector_types: ClassVar[tuple[str, ...]] = ()
+    """The types of a writer's columns that hold vectors, and need a dimension."""
+
     @property
     def needs_datasource(self) -> bool:
         """Whether the step must name a `datasource`; False if the step brings its connection."""

@@ -6,6 +6,7 @@ differ from OpenAI's. A new shape of requests is a module beside this one.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -42,6 +43,7 @@ class Provider:
       in_flight: how many requests a bundle may have under way; None if the job decides.
       client: the library that a worker needs for it.
       defaults: parameters of a step that the provider fills, by their names in Python.
+      variables: the environment variables in which people keep its key, the usual one first.
     """
 
     title: str
@@ -55,6 +57,7 @@ class Provider:
     in_flight: int | None = None
     client: Client | None = None
     defaults: dict[str, int] = field(default_factory=dict, hash=False)
+    variables: tuple[str, ...] = ()
 
     def model(self, name: str | None) -> Model | None:
         """What is known of a model; None if nothing is."""
@@ -72,13 +75,23 @@ class Provider:
         nowhere = self.base is None and options.endpoint is None
         return [
             None if options.model_name else f"modelName is missing: {name} needs one",
-            f"apiKey is missing: {name} needs one" if keyless else None,
+            self._keyless(name) if keyless else None,
             key_fault(options.api_key or ""),
             f"endpoint is missing: {name} has no address of its own, "
             "write the base URL of the deployed service"
             if nowhere
             else None,
         ]
+
+    def _keyless(self, name: str) -> str:
+        """That the key is missing, with the variable to take it from."""
+        known = [v for v in self.variables if os.environ.get(v)]
+        variable = (known or [*self.variables, "EMBEDDING_API_KEY"])[0]
+        state = "is set here" if known else "holds the key"
+        return (
+            f'apiKey is missing: {name} needs one; write "apiKey": "${{{variable}}}", where the '
+            f"environment variable {variable} {state}"
+        )
 
     def image_fault(self, options: EndpointOptions) -> str | None:
         """Why a step can't embed images with this provider; None if it can."""
@@ -215,6 +228,7 @@ PROVIDERS: dict[str, Provider] = {
         title="Alibaba Cloud Model Studio (Bailian)",
         base="https://dashscope.aliyuncs.com/compatible-mode/v1",
         images=True,
+        variables=("DASHSCOPE_API_KEY", "BAILIAN_API_KEY"),
     ),
     "dataworksModelService": Provider(title="a model service deployed in DataWorks"),
     "paiModelGallery": PaiModelGallery(
@@ -228,6 +242,7 @@ PROVIDERS: dict[str, Provider] = {
         base="https://api.openai.com/v1",
         key_needed=False,
         base64=True,
+        variables=("OPENAI_API_KEY",),
     ),
     "local": Local(
         title="wordllama in this process, offline",
