@@ -192,7 +192,6 @@ MAY_GUESS = {
     "vecferry.pipelines.beam_yaml_rows.plain",
     "vecferry.pipelines.cluster.watch.JobWatcher._told",
     "vecferry.pipelines.job.documents._Loader",
-    "vecferry.pipelines.job.documents._Loader.construct_mapping",
     "vecferry.pipelines.job.documents._parse_yaml",
     "vecferry.transforms.embed.endpoints.local._load",
     "vecferry.transforms.embed.endpoints.wire.Wire._buffer",

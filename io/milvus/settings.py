@@ -124,7 +124,7 @@ class MilvusColumn(Settings):
         return ""
 
     @property
-    def default(self) -> Any:
+    def default(self) -> object:
         """The default as the field's own type, for jobs write numbers as texts; else ValueError."""
         value = self.default_value
         if value is None:

@@ -3,6 +3,8 @@
 A date field takes nothing but its formats, which are Java's. A date is written in the first of
 them that keeps all of it, else in the first. Where a format takes ISO 8601, or is not known here,
 dates are written in ISO 8601.
+
+Apart from `vecferry.io.search.values` because these rules are the server's, and know no rows.
 """
 
 from __future__ import annotations
