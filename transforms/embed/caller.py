@@ -22,6 +22,7 @@ from vecferry.transforms.embed.endpoints.base import (
     Content,
     DimensionError,
     Endpoint,
+    Image,
     PoisonError,
     ShapeError,
     ThrottledError,
@@ -49,6 +50,8 @@ ROUNDS = 2
 
 TRIES_ALONE = 4
 """How often a single input is asked for whose answer holds no vector, or several."""
+
+MOST_IMAGE_TOKENS = 1_000_000
 
 _SERVERS_FAULT = frozenset({"refused-input", "too-large", "bad-response"})
 _STATUS = re.compile(r"answers \d{3}")
@@ -411,6 +414,8 @@ class Caller:
             out.under_way = max(out.under_way, booking.place)
             with booking:
                 answer = self._endpoint.embed(inputs)
+                if not 0 <= answer.tokens <= _most_tokens(inputs):
+                    answer.tokens = 0  # not what the request may cost: the estimate stands
                 booking.billed = answer.tokens
         except PoisonError as e:
             if not e.sent:
@@ -471,6 +476,11 @@ def _alike(e: TransientError) -> str:
     """A failure in words, without the numbers that differ from one to the next."""
     status = _STATUS.search(str(e))
     return (status.group() if status else "") + _VARYING.sub("#", str(e))
+
+
+def _most_tokens(inputs: list[Content]) -> int:
+    """More tokens than a request can cost: no token is shorter than a byte, but for a few each."""
+    return sum(MOST_IMAGE_TOKENS if isinstance(one, Image) else 64 + 4 * len(one) for one in inputs)
 
 
 def _is_servers(fate: Fate) -> bool:

@@ -9,6 +9,7 @@ requests that passed. It follows the quota by multiplicative decrease and additi
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -26,10 +27,18 @@ SLOWEST = 1 / 60
 """Requests a second below which the rate never falls: one a minute."""
 LONGEST_HOLD = 600.0
 """Seconds that a Retry-After holds back a process at most."""
+FLOOR = 0.7
+"""Share of the best rate that passed, below which few refusals don't push the rate."""
+FEW = 0.4
+"""Share of refused requests up to which they may come at any rate."""
+FORGET_SECONDS = 600.0
+"""After so long the best rate counts a tenth less: a quota may have become smaller."""
 FIRST_FLIGHT = 8
 """Requests that may be under way before any has passed."""
 FULL_FLIGHT = 128
 """Requests under way from which on the beginning is over."""
+
+log = logging.getLogger(__name__)
 
 
 class Pacer:
@@ -59,6 +68,10 @@ class Pacer:
         self._changed = self._slowed = self._next = self._next_token = self._hold = 0.0
         self._in_vain = 0  # decreases since the last request that passed
         self._passes: deque[float] = deque(maxlen=4096)
+        self._refusals: deque[float] = deque(maxlen=4096)
+        self._best = self._best_at = 0.0  # the most that passed since the first 429, and when
+        self._first = 0.0  # when the first 429 came
+        self._told = False
         self.last_success: float | None = None
 
     def acquire(self, tokens: int, sleep: Callable[[float], object]) -> None:
@@ -137,19 +150,52 @@ class Pacer:
         """
         with self._lock:
             now = self._clock()
-            if not self._learned or started > self._slowed:
+            self._refusals.append(now)
+            first = not self._learned
+            if first or (started > self._slowed and not self._at_floor(now)):
                 self._slow_down(now)
             rate = self.rate(now)
-            wait = retry_after if retry_after is not None else 1 / rate if rate else 1.0
+            least = 1 / rate if rate else 1.0
+            wait = least if retry_after is None else max(retry_after, least)
             self._hold = max(self._hold, now + min(wait, LONGEST_HOLD))
-            self._changed = max(self._changed, self._hold)
+            if self._slowed == now or wait > 2 * WINDOW:
+                self._changed = max(self._changed, self._hold)
             self._next = self._hold
+
+    def _at_floor(self, now: float) -> bool:
+        """Whether refusals come at any rate: few of them, far below a rate that passed before."""
+        rate = self.rate(now)
+        assert rate is not None
+        window = min(max(4 * WINDOW, 20 / rate), 60.0)
+        if now - self._first < window:
+            return False
+        good = self._good(now, window)
+        refused = sum(1 for t in self._refusals if t > now - window) / window
+        if good >= self._best:
+            self._best, self._best_at = good, now
+        elif now - self._best_at > FORGET_SECONDS:
+            self._best, self._best_at = 0.9 * self._best, now
+        share = refused / (good + refused)
+        few = rate <= FLOOR * self._best and share <= FEW
+        slow = rate <= FLOOR / 2 * self._best and share <= 2 * FEW
+        if not few and not slow:
+            return False
+        if not self._told:
+            self._told = True
+            log.warning(
+                "the endpoint refuses %.0f %% of the requests (429), however slowly they come: "
+                "they go on at %.3g a second",
+                100 * share,
+                rate,
+            )
+        return True
 
     def _slow_down(self, now: float) -> None:
         """Sets the rate to what the server showed that it takes, a tenth below what failed."""
         rate = self.rate(now)
         if not self._learned:
             self._learned = self._limited = True
+            self._first = now
             if rate is None:
                 self._base = max(self._good(now, WINDOW), 1.0)
             else:

@@ -220,3 +220,21 @@ def test_the_report_tells_what_embedding_cost_and_how_long_it_took(bench):
     assert ms["min"] <= ms["mean"] <= ms["max"]
     assert "at most 4 in flight; milliseconds a request: least " in outcome.out
     assert "1 retries, 0 answers of 429, 0 batches halved" in outcome.out
+
+
+@pytest.mark.parametrize("told", [-5, -(10**12), 10**12, 2**70, 10**400])
+def test_tokens_that_a_request_cannot_have_cost_are_not_booked(told):
+    """A bill below nothing does not void a budget; a huge one does not end the run."""
+    with EndpointServer() as server:
+        engine = embedder(settings_for(server))
+        embed = engine._shared.endpoint.embed
+
+        def lie(inputs):
+            answer = embed(inputs)
+            answer.tokens = told
+            return answer
+
+        engine._shared.endpoint.embed = lie
+        out = run(engine, rows_of(30))
+    assert len(good(out)) == 30
+    assert 0 <= engine.counts.values.get("embed-tokens", 0) <= 30 * 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import random
 
 import pytest
 
@@ -132,3 +133,45 @@ def test_without_a_429_nothing_is_held_back_but_the_very_beginning():
     simulation = _Simulation(1e9, 1e9, 64, HINTS["exact"])
     assert simulation.run(6400) <= 6400 * LATENCY / 64 + 0.5
     assert simulation.refused == 0
+
+
+class _Refusing(_Bucket):
+    """A server that refuses a share of the requests, whatever their rate."""
+
+    def __init__(self, share):
+        super().__init__(1e9, 1e9, 0.0)
+        self.share, self.chance = share, random.Random(1)
+
+    def wish(self, now):
+        return 0.0 if self.chance.random() < self.share else None
+
+
+@pytest.mark.parametrize("hint", [lambda wish: None, lambda wish: 0.0, lambda wish: 0.1])
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.05, 0.08, 0.1])
+def test_refusals_that_come_at_any_rate_do_not_stall(share, hint, caplog):
+    """At two a second, at least; this is told once at most."""
+    simulation = _Simulation(1, 1, 4, hint)
+    simulation.server = _Refusing(share)
+    simulation.run(300)
+    early = simulation.now
+    simulation.run(2000)
+    assert 2000 / (simulation.now - early) >= 2.0
+    assert caplog.text.count("however slowly they come") <= 1
+
+
+@pytest.mark.parametrize("hint", [lambda wish: 0.0, lambda wish: 0.001, lambda wish: None])
+def test_a_wish_of_nothing_is_no_licence_to_hammer(hint):
+    """`Retry-After: 0` without end: few requests a second, and fewer with time."""
+    simulation = _Simulation(1, 1, 16, hint)
+    simulation.server = _Refusing(1.0)
+    simulation.pacer.throttled(simulation.now, 0.0)
+    sent, begun = 0, simulation.now
+    while sent < 100:
+        wait = simulation.pacer.due()
+        simulation.now += max(wait, 0.0)
+        simulation.pacer.take(0)
+        sent += 1
+        started = simulation.now
+        simulation.now += 0.001
+        simulation.pacer.throttled(started, hint(0.0))
+    assert simulation.now - begun >= 100
