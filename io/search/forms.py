@@ -202,8 +202,9 @@ def _offset(moment: datetime.datetime, letter: str, n: int) -> str:
 def integer_form(name: str, kind: str, *, lenient: bool) -> Form:
     """What brings values into the form of a type of whole numbers.
 
-    A fraction goes to the server, whose mapping says what to do with a fraction. If the mapping is
-    `lenient` (``ignore_malformed``), what is not a number goes there as well.
+    A fraction goes to the server, whose mapping says what to do with a fraction. So does a text
+    that is not a number, unless the server would take digits of other scripts for one. If the
+    mapping is `lenient` (``ignore_malformed``), nothing is refused here.
     """
     least, most = INTEGERS[kind]
 
@@ -238,7 +239,7 @@ def integer_form(name: str, kind: str, *, lenient: bool) -> Form:
         try:
             found = whole(value)
         except ValueError:
-            if lenient:
+            if lenient or str(value).isascii():  # the server refuses it, and says so
                 return value
             raise wrong_type(name, kind, value) from None
         if type(found) is int and not least <= found <= most and not lenient:

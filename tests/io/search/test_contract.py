@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -188,6 +190,33 @@ def test_recreate_needs_permission_and_drops_what_was_there(store):
     write(target, rows(10))
     again = store.target(index=target.settings.index, schemaCreateMode="recreate", ownsTarget=True)
     assert again.row_count() == 0
+
+
+def test_values_are_sent_in_the_form_of_the_mapping(store):
+    """The server takes a date in each of its formats, and whole numbers of every type."""
+    formats = [
+        "yyyy-MM-dd HH:mm:ss", "yyyyMMdd", "epoch_second", "epoch_millis", "basic_date_time",
+        "dd/MMM/yyyy:HH:mm:ss Z", "yyyy-MM-dd'T'HH:mm:ss.SSSXXX", "strict_date_hour_minute",
+        "yyyy-MM-dd||yyyy-MM-dd HH:mm:ss.SSS", "EEE, d MMM yyyy hh:mm:ss a", "basic_ordinal_date",
+    ]  # fmt: skip
+    dates = {f"d{i}": form for i, form in enumerate(formats)}
+    whole = {"b": "-128", "s": 32767.0, "i": decimal.Decimal("7.00"), "l": "0070"}
+    kinds = {"b": "byte", "s": "short", "i": "integer", "l": "long"}
+    target = store.target(
+        column=[
+            {"name": "id", "type": "keyword", "primaryKey": True},
+            *({"name": n, "type": "date", "format": f} for n, f in dates.items()),
+            *({"name": n, "type": t} for n, t in kinds.items()),
+        ]
+    )
+    moment = datetime.datetime(2024, 5, 6, 7, 8, 9, 120_000, tzinfo=datetime.UTC)
+    row = {"id": "a", **dict.fromkeys(dates, moment), **whole}
+    written, rejects, _ = write(
+        target, [row, {**row, "id": "b", "l": 2**63}, {**row, "id": "c", "s": "٧"}]
+    )
+    assert [r["id"] for r in written] == ["a"]
+    assert [r.reason for r in rejects] == ["out-of-range", "wrong-type"]
+    assert target.row_count() == 1
 
 
 def test_create_leaves_what_is_there_and_update_merges(store):
