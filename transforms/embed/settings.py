@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+import orjson
+from pydantic import Field, JsonValue, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from vecferry.errors import near, without_query
@@ -14,7 +16,7 @@ from vecferry.kinds import Client
 from vecferry.settings import Maker, SecretText, Settings, StepSettings
 from vecferry.transforms.embed.cache.settings import VectorCacheSettings
 from vecferry.transforms.embed.endpoints.models import Model, dimension_fault
-from vecferry.transforms.embed.endpoints.providers import PROVIDERS, Provider
+from vecferry.transforms.embed.endpoints.providers import OPENAI, PROVIDERS, Provider
 from vecferry.transforms.embed.endpoints.spec import EndpointOptions, EndpointSpec
 from vecferry.transforms.embed.images.spec import ImageRules, ImageSpec
 
@@ -73,6 +75,14 @@ def checked_endpoint(url: str) -> str:
     return url.rstrip("/")
 
 
+OWN_FIELDS = frozenset({"model", "input", "dimensions", "encoding_format"})
+"""What a request of the step holds anyway."""
+
+
+def _json(body: dict[str, JsonValue]) -> str:
+    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode()
+
+
 BATCH_SIZE = 10
 """Inputs in a request, if neither the job nor the provider or its model says otherwise."""
 
@@ -101,6 +111,8 @@ class EmbedSettings(StepSettings):
     tokens_per_minute: float | None = Field(None, gt=0)
     over_limit: Literal["reject", "truncate", "split"] = "reject"
     send_dimension: bool | None = None
+    body: dict[str, JsonValue] = Field(default_factory=dict)
+    query_body: dict[str, JsonValue] | None = None
     image_datasource: str | None = None
     image_max_pixels: int | None = Field(None, ge=1024)
     image_unreachable: Literal["fail", "reject"] = "fail"
@@ -169,6 +181,7 @@ class EmbedSettings(StepSettings):
         options = self._options
         faults = (*self.provider.faults(options), *self._model_faults(), self._image_fault(options))
         problems = [p for p in faults if p]
+        problems += self._body_faults(options)
         if self.append_field_name_enable and self.append_field_name_delimiter is None:
             problems.append(
                 "appendFieldNameEnable is on without appendFieldNameDelimiter: "
@@ -190,6 +203,18 @@ class EmbedSettings(StepSettings):
                 f"{self.model_name} takes in a request: use batchSize <= {model.inputs}"
             )
         return faults
+
+    def _body_faults(self, options: EndpointOptions) -> list[str]:
+        """What keeps `body` and `queryBody` from being sent."""
+        given = {*self.body, *(self.query_body or ())}
+        if not given:
+            return []
+        if self.provider.opens(options) != OPENAI:
+            return ["body and queryBody are for APIs of the shape of OpenAI's: leave them out"]
+        return [
+            f"body names {name!r}, which the step itself sets: leave it out"
+            for name in sorted(given & OWN_FIELDS)
+        ]
 
     def _image_fault(self, options: EndpointOptions) -> str | None:
         if self.takes_images:
@@ -266,7 +291,11 @@ class EmbedSettings(StepSettings):
     @property
     def endpoint_spec(self) -> EndpointSpec:
         """What the step's endpoint is opened with."""
-        return self.provider.spec(self._options)
+        spec = self.provider.spec(self._options)
+        if not self.body and not self.query_body:
+            return spec
+        queries = self.body if self.query_body is None else self.query_body
+        return replace(spec, body=_json(self.body), query_body=_json(queries))
 
     @property
     def shown_model(self) -> str:
@@ -287,6 +316,7 @@ class EmbedSettings(StepSettings):
             self.shown_model,
             self.dimension,
             spec.asks_dimension,
+            *([spec.body] if self.body else []),
         )
 
     def inputs(self) -> list[str]:
@@ -308,6 +338,8 @@ class EmbedSettings(StepSettings):
     def makers(self) -> dict[str, Maker]:
         """What makes the vectors of each column that is added."""
         provider, model = self.model_provider, self.shown_model
+        if self.body:
+            model = f"{model} with {_json(self.body)}"
         maker = Maker(provider=provider, model=model, dimension=self.dimension)
         return dict.fromkeys(self.outputs(), maker)
 

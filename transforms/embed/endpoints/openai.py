@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Self
+
+import orjson
 
 from vecferry.errors import TransientError, VecferryError
 from vecferry.transforms.embed.endpoints.answer import match_vectors
@@ -26,6 +29,8 @@ class OpenAiEndpoint:
         if spec.asks_dimension:
             self._request["dimensions"] = spec.dimension
         self._request["encoding_format"] = "base64" if spec.base64 else "float"
+        self._queries = {**self._request, **orjson.loads(spec.query_body)}
+        self._request |= orjson.loads(spec.body)
         self._client = open_client(spec, spec.url, connections)
         other = spec.other_url
         self._other = None if other is None else open_client(spec, other, connections)
@@ -53,8 +58,12 @@ class OpenAiEndpoint:
         return TransientError(f"{e}; the next try goes to {self._other.url}")
 
     def for_queries(self) -> Self:
-        """The endpoint itself: texts to search by are embedded as all texts are."""
-        return self
+        """The endpoint with the fields that requests have for texts to search by."""
+        if self._queries == self._request:
+            return self
+        other = copy.copy(self)
+        other._request = self._queries
+        return other
 
     def reach(self) -> None:
         """Connects to the server and leaves."""

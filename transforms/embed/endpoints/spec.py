@@ -66,6 +66,8 @@ class EndpointSpec:
       timeout: seconds for a request.
       in_flight: how many requests a bundle may have under way; None if the job decides.
       request_bytes: how large a request is made at most, unless one input alone is larger.
+      body: further fields of a request, as JSON.
+      query_body: the same for texts to search by.
     """
 
     opens: str
@@ -81,3 +83,5 @@ class EndpointSpec:
     timeout: float = 30.0
     in_flight: int | None = None
     request_bytes: int = 6 << 20
+    body: str = "{}"
+    query_body: str = "{}"

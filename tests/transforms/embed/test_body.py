@@ -1,0 +1,51 @@
+"""Further fields of requests: sent as written, and part of what a vector depends on."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from tests.transforms.embed.endpoints.server import EndpointServer
+from tests.transforms.embed.support import embedder, rows_of, run, settings_for
+
+BODY = {"input_type": "passage", "task": "retrieval.passage", "truncate": "END", "user": "me"}
+
+
+def test_fields_of_the_body_go_with_each_request_and_others_with_queries():
+    """Rows have `body`, texts to search by have `queryBody`, or `body` where there is none."""
+    with EndpointServer() as server:
+        engine = embedder(settings_for(server, body=BODY, queryBody={"input_type": "query"}))
+        engine.embed_query("a text")
+        run(engine, rows_of(10))
+        embedder(settings_for(server, body=BODY)).embed_query("a text")
+        query, rows, as_rows = (seen.request for seen in server.good)
+    assert BODY.items() <= rows.items()
+    assert (query["input_type"], "task" in query) == ("query", False)
+    assert BODY.items() <= as_rows.items()
+
+
+@pytest.mark.parametrize("body", [{"input_type": "query"}, {"a": [1, {"b": None}]}, {"a": True}])
+def test_a_body_is_part_of_what_a_vector_depends_on(body):
+    """Another body is another identity and another maker; the order of its fields is not."""
+    plain, other = settings_for(None), settings_for(None, body=body)
+    assert plain.identity() != other.identity()
+    assert plain.makers() != other.makers()
+    turned = settings_for(None, body=dict(reversed(list((body | {"z": 1}).items()))))
+    assert turned.identity() == settings_for(None, body=body | {"z": 1}).identity()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"body": {"model": "x"}},
+        {"body": {"input": []}},
+        {"queryBody": {"dimensions": 3}},
+        {"body": {"encoding_format": "float"}},
+        {"body": {"task": "x"}, "modelProvider": "aiSearch", "modelName": "ops-m2", "endpoint": "http://h"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_body_that_cannot_be_sent_is_refused(wrong):
+    """Before anything runs, with what to leave out."""
+    with pytest.raises(ValidationError, match="leave"):
+        settings_for(None, **wrong)
