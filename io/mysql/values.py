@@ -15,6 +15,7 @@ import orjson
 
 from vecferry.io.common.unfit import Convert, UnfitValue
 from vecferry.io.tables.database import Refused
+from vecferry.nesting import TOO_DEEP, too_deep
 
 BINARY = 63
 """The number of the character set of bytes."""
@@ -119,6 +120,8 @@ def _time(value: bytes) -> datetime.time:
 
 
 def _json(value: bytes) -> Any:
+    if too_deep(value):
+        raise UnfitValue(f"JSON whose {TOO_DEEP}", "too-deep")
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError as e:

@@ -39,6 +39,7 @@ from vecferry.io.common.arrow import (
     with_nulls,
 )
 from vecferry.io.common.unfit import Convert, UnfitValue
+from vecferry.nesting import TOO_DEEP, too_deep
 from vecferry.numbers import whole_number
 
 UNREADABLE = ("interval_day_time", "interval_year_month", "vector")
@@ -130,6 +131,8 @@ def _texts(column: Any) -> list[Any]:
 def _json(column: Any) -> list[Any]:
     values = []
     for text in _texts(column):
+        if text is not None and too_deep(text):
+            raise UnfitValue(f"a JSON value whose {TOO_DEEP}", "too-deep")
         try:
             values.append(None if text is None else orjson.loads(text))
         except orjson.JSONDecodeError as e:

@@ -15,6 +15,7 @@ import orjson
 
 from vecferry.io.common.unfit import Convert, UnfitValue
 from vecferry.io.tables.database import Refused
+from vecferry.nesting import TOO_DEEP, too_deep
 
 if TYPE_CHECKING:
     from vecferry.io.postgresql.client import Connection
@@ -160,8 +161,10 @@ def _floats(raw: bytes) -> Any:
 
 
 def _json(raw: Any) -> Any:
+    data = raw.encode() if isinstance(raw, str) else bytes(raw)
+    if too_deep(data):
+        return Unfit(data, f"JSON whose {TOO_DEEP}", "too-deep")
     try:
-        return orjson.loads(raw)
+        return orjson.loads(data)
     except orjson.JSONDecodeError as e:
-        data = raw.encode() if isinstance(raw, str) else bytes(raw)
         return Unfit(data, f"JSON that can't be read: {e}", "invalid-json")

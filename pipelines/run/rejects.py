@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,11 @@ import apache_beam as beam
 import fsspec
 import orjson
 
+<<<<<<< HEAD
 from vecferry.errors import JobError, hide_secrets, redact, shorten
+=======
+from vecferry.errors import FatalError, JobError, hide_secrets, redact, shorten
+>>>>>>> 0d3e099 (Let poison cost itself: one bound of nesting, rejects that can always be written, no wait for pipes)
 from vecferry.process import run_scope
 from vecferry.rows import INSERT, Change, Reject, cut_value, decode_value, encode_value
 
@@ -32,7 +37,7 @@ def to_line(reject: Reject, run: str) -> bytes:
     row = reject.row
     line: dict[str, Any] = {
         "run": run,
-        "step": reject.step,
+        "step": _text(reject.step),
         "stepType": reject.step_type,
         "reason": reject.reason,
         "message": _text(redact(reject.message)),
@@ -71,8 +76,13 @@ def _text(text: str) -> str:
 
 def _shown(value: Any) -> Any:
     """A value as it is written; one that holds a secret of the job is marked, and not replayed."""
-    encoded = encode_value(value)
-    text = encoded if isinstance(encoded, str) else orjson.dumps(encoded).decode()
+    try:
+        encoded = encode_value(value)
+        # The line adds two levels, and JSON is written up to a depth.
+        text = encoded if isinstance(encoded, str) else orjson.dumps([[encoded]])[2:-2].decode()
+    except (TypeError, ValueError, RecursionError) as e:
+        # Nested too deep, or half a surrogate pair in a name: nothing that JSON can hold.
+        return {"$cut": {"bytes": 0, "sha256": "", "head": f"not written: {_text(str(e))}"}}
     hidden = hide_secrets(text)
     return cut_value(encoded) if hidden == text else {"$secret": cut_value(hidden)}
 
@@ -135,15 +145,27 @@ class WriteRejectsFn(beam.DoFn):
         line = to_line(reject, self.run)
         if self.remote:
             self.lines.append(line)
-        else:
-            run_scope(self.run).get(("rejects", self.folder), lambda: _Part(self.folder)).write(
-                line
-            )
+            return
+        with self._told():
+            part = run_scope(self.run).get(("rejects", self.folder), lambda: _Part(self.folder))
+            part.write(line)
 
     def finish_bundle(self) -> None:
         if self.lines:
-            with fsspec.open(f"{self.folder}/part-{uuid.uuid4().hex}.jsonl", "wb") as part:
+            name = f"{self.folder}/part-{uuid.uuid4().hex}.jsonl"
+            with self._told(), fsspec.open(name, "wb") as part:
                 part.write(b"".join(self.lines))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Ends the run in words if the disk is full, or the folder can't be written."""
+        try:
+            yield
+        except OSError as e:
+            raise FatalError(
+                f"the folder of rejects {self.folder} can't be written ({shorten(e, 120)}); make "
+                "room, or name another folder with --rejects, and run the job again"
+            ) from e
 
 
 @dataclass(kw_only=True, eq=False)

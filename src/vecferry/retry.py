@@ -39,7 +39,7 @@ def http_date(value: str | None) -> datetime | None:
     """The time of an HTTP date, such as a ``Date`` header; None if the text is not a date."""
     try:
         when = email.utils.parsedate_to_datetime(value or "")
-    except ValueError:
+    except (ValueError, OverflowError):  # a year beyond 9999, say
         return None
     return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from vecferry.errors import is_own_fault, near, own_fault, shorten
+from vecferry.nesting import TOO_DEEP, too_deep
 from vecferry.rows import DELETE, Change, Reject, Row
 from vecferry.steps import Counts, Emitted, Stamp, StepContext, Transformer
 from vecferry.transforms.json_extract.settings import (
@@ -167,8 +168,10 @@ class JsonExtractor(Transformer):
 
 
 def parse(value: Any) -> Any:
-    """The document that a source column holds; None if it is not JSON, null or absent."""
+    """The document that a source column holds; None if it is not JSON, too deep, null or absent."""
     if isinstance(value, TEXT):
+        if too_deep(value):
+            return None
         try:
             return orjson.loads(value)
         except orjson.JSONDecodeError:
@@ -186,6 +189,8 @@ def explain(change: Change, column: JsonColumn) -> tuple[str, str]:
         return "missing-column", f"the row has no column {source!r}{near(source, change)}"
     raw = change[source]
     if isinstance(raw, TEXT):
+        if too_deep(raw):
+            return "too-deep", f"in {source!r}, {TOO_DEEP}"
         try:
             document = orjson.loads(raw)
         except orjson.JSONDecodeError as e:

@@ -24,16 +24,12 @@ from vecferry.io.files.formats.records import (
 )
 from vecferry.io.files.formats.signatures import HEAD_BYTES, look_packed, require_text
 from vecferry.io.files.formats.unpack import Damaged, members
+from vecferry.nesting import MOST_DEPTH, Nesting
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 
 BLOCK_BYTES = 64 << 10
 FEW_OBJECTS = 64
-
-MOST_DEPTH = 200
-"""So deep objects may be nested; the parser's memory grows with the square of it."""
-
-_NO_MARKS = bytes(b for b in range(256) if b not in b'"[]{}')
 
 
 class JsonDocuments:
@@ -124,7 +120,7 @@ class _Source:
         self._decode = codecs.getincrementaldecoder(encoding)().decode
         self._recode, self._most = encoding != "utf-8", most
         self._held = self._begun = b""
-        self._nesting = _Nesting()
+        self._nesting = Nesting()
         self.taken = 0
 
     def begin(self) -> bytes:
@@ -162,37 +158,6 @@ class _Source:
             if text := self._decode(data):
                 return text.encode()
         return self._decode(b"", final=True).encode() if self._recode else b""
-
-
-class _Nesting:
-    """How deep a JSON text is nested, which comes in pieces."""
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._in_text = False
-        self._rest = b""
-
-    def after(self, data: bytes) -> int:
-        """The greatest depth in `data`, once it is known to be over `MOST_DEPTH`; else less."""
-        data = self._rest + data
-        self._rest = b""
-        if b"\\" in data:
-            data = data.replace(b"\\\\", b"")
-            if data.endswith(b"\\"):
-                data, self._rest = data[:-1], b"\\"
-            data = data.replace(b'\\"', b"")
-        parts = data.translate(None, _NO_MARKS).split(b'"')
-        marks = b"".join(parts[self._in_text :: 2])
-        self._in_text ^= len(parts) % 2 == 0
-        opened = marks.count(b"[") + marks.count(b"{")
-        if self._depth + opened <= MOST_DEPTH:
-            self._depth += 2 * opened - len(marks)
-            return self._depth
-        deepest = self._depth
-        for mark in marks:
-            self._depth += 1 if mark in b"[{" else -1
-            deepest = max(deepest, self._depth)
-        return deepest
 
 
 def _explain(error: Exception, encoding: str) -> str:

@@ -22,6 +22,7 @@ from vecferry.io.files.formats.records import (
     byte_order_mark,
     no_object,
 )
+from vecferry.nesting import MOST_DEPTH, TOO_DEEP, too_deep
 from vecferry.rows import Change, Reject, Row, change_at, changes
 
 _VALUE = msgspec.json.Decoder()
@@ -57,6 +58,9 @@ class JsonLines(AtOnce):
         encoding = self._encoding
         data = lines if encoding is None else lines.decode(encoding).encode()
         rows: list[Row] = _OBJECT.decode_lines(data)
+        # Each row has one opening brace at least.
+        if lines.count(b"{") + lines.count(b"[") - len(rows) >= MOST_DEPTH:
+            self._require_flat(lines)
         ends = _ends(lines)
         _require_one_a_line(data, ends if data is lines else _ends(data), len(rows))
         if self._to_row is not None:
@@ -65,6 +69,8 @@ class JsonLines(AtOnce):
 
     def _each(self, lines: bytes, at: int) -> list[Change]:
         """The rows of long lines, each finished while its memory is hot."""
+        if lines.count(b"{") + lines.count(b"[") > MOST_DEPTH:
+            self._require_flat(lines)
         made: list[Change] = []
         loads = _OBJECT.decode if self._encoding is None and self._to_row is None else self._row
         new, add, prefix = change_at, made.append, self._prefix
@@ -73,10 +79,17 @@ class JsonLines(AtOnce):
             at += len(line)
         return made
 
+    def _require_flat(self, lines: bytes) -> None:
+        """Raises UnfitValue where a line is nested too deep."""
+        for line in io.BytesIO(lines):
+            if too_deep(line if self._encoding is None else line.decode(self._encoding)):
+                raise UnfitValue(TOO_DEEP, "too-deep")
+
     def _one_by_one(self, lines: bytes, at: int) -> Items:
         items: Items = []
         for line in io.BytesIO(lines):
             try:
+                self._require_flat(line)
                 items.append(Change(self._row(line), origin=f"{self._prefix}{at}"))
             except (ValueError, RecursionError) as e:
                 if line.strip():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -39,8 +41,12 @@ class LocalStore(FileStore):
         return self._info(path, self.fs.info(self._locate(path)))
 
     def open(self, path: str, file: FileInfo | None = None) -> Any:
-        """The file, opened for reading bytes."""
-        return self.fs.open(self._locate(path), "rb")
+        """The file, opened for reading bytes; FileNotFoundError where it is a pipe or a device."""
+        real = self._locate(path)
+        mode = os.stat(real).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe waits for its writer
+            raise FileNotFoundError(errno.ENOENT, "a pipe or a device is not a file", path)
+        return self.fs.open(real, "rb")
 
     def _locate(self, path: str) -> str:
         """The full path of a relative one."""

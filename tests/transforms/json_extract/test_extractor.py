@@ -111,8 +111,10 @@ REASONS = [
     ({"doc": ""}, {}, "invalid-json"),
     ({"doc": b"\xff{"}, {"jsonPath": "$", "type": "JSON"}, "invalid-json"),
     ({"doc": '{"a": NaN}'}, {}, "invalid-json"),
-    ({"doc": "[" * 2000}, {"jsonPath": "$..a"}, "invalid-json"),
-    ({"doc": "[" * 300 + "]" * 300}, {"jsonPath": "$..a"}, "path-failed"),
+    ({"doc": "[" * 2000}, {"jsonPath": "$..a"}, "too-deep"),
+    ({"doc": "[" * 300 + "]" * 300}, {"jsonPath": "$..a"}, "too-deep"),
+    ({"doc": '{"a":' * 1000 + "1" + "}" * 1000}, {}, "too-deep"),
+    ({"doc": b'{"a":' * 255 + b"1" + b"}" * 255}, {"jsonPath": "$", "type": "JSON"}, "too-deep"),
 ]
 
 
