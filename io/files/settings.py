@@ -54,7 +54,7 @@ class FilesSettings(StepSettings):
         validation_alias=AliasChoices("skipRows", "skiprows", "skip_rows"),
     )
     comment: Annotated[str | None, _blank_is(None)] = None
-    short_rows: Annotated[str, BeforeValidator(_short_rows)] = "reject"
+    short_rows: Annotated[str | None, BeforeValidator(_short_rows)] = "reject"
     skip_empty_lines: Annotated[bool | None, _blank_is(None)] = None
     csv_reader_config: Annotated[CsvReaderConfig, _blank_is({})] = CsvReaderConfig()
     compress: Annotated[str | None, _blank_is(None)] = None

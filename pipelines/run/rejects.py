@@ -12,7 +12,6 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,7 @@ import apache_beam as beam
 import fsspec
 import orjson
 
-<<<<<<< HEAD
-from vecferry.errors import JobError, hide_secrets, redact, shorten
-=======
 from vecferry.errors import FatalError, JobError, hide_secrets, redact, shorten
->>>>>>> 0d3e099 (Let poison cost itself: one bound of nesting, rejects that can always be written, no wait for pipes)
 from vecferry.process import run_scope
 from vecferry.rows import INSERT, Change, Reject, cut_value, decode_value, encode_value
 
@@ -156,7 +151,7 @@ class WriteRejectsFn(beam.DoFn):
             with self._told(), fsspec.open(name, "wb") as part:
                 part.write(b"".join(self.lines))
 
-    @contextmanager
+    @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """Ends the run in words if the disk is full, or the folder can't be written."""
         try:

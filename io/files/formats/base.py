@@ -70,7 +70,7 @@ class FormatSettings(Protocol):
         """What a line begins with that is passed over."""
 
     @property
-    def short_rows(self) -> str:
+    def short_rows(self) -> str | None:
         """`null`: fields that a record lacks are null; `reject`: the record is rejected."""
 
     @property

@@ -63,6 +63,9 @@ class CsvChecks:
         size = int(data_ends[last]) + 1
         begins = np.concatenate(([0], ends[:last][border[:last]] + 1))
         data_begins = np.concatenate(([0], data_ends[:last][border[:last]] + 1))
+        marked = np.frombuffer(data, np.uint8)[data_begins] == codecs.BOM_UTF8[0]
+        if any(data.startswith(codecs.BOM_UTF8, at) for at in data_begins[marked].tolist()):
+            raise ValueError("a byte order mark")
         begins = begins[self._filled(data, data_begins)]
         if not len(begins):
             raise ValueError("no record")
@@ -185,7 +188,7 @@ class QuickCsv:
 
         None where pyarrow might not take the block as the careful parser does.
         """
-        if _are_long(lines) or self._slow.in_record or self._slow.may_be_odd(lines):
+        if _are_long(lines) or self._slow.in_record or self._slow.may_be_comments(lines):
             return None
         if not self._patience.tries():
             return None

@@ -25,6 +25,9 @@ from vecferry.io.files.formats.records import (
 from vecferry.nesting import MOST_DEPTH, TOO_DEEP, too_deep
 from vecferry.rows import Change, Reject, Row, change_at, changes
 
+SHORT_BYTES = 5 * MOST_DEPTH
+"""A line without lists must be longer to be nested too deep: ``{"":}`` is five bytes a level."""
+
 _VALUE = msgspec.json.Decoder()
 _OBJECT = msgspec.json.Decoder(dict)
 _LF, _CR, _OPEN, _CLOSE = b"\n\r{}"
@@ -58,10 +61,14 @@ class JsonLines(AtOnce):
         encoding = self._encoding
         data = lines if encoding is None else lines.decode(encoding).encode()
         rows: list[Row] = _OBJECT.decode_lines(data)
-        # Each row has one opening brace at least.
-        if lines.count(b"{") + lines.count(b"[") - len(rows) >= MOST_DEPTH:
-            self._require_flat(lines)
         ends = _ends(lines)
+        # Where no line is long enough to be deep, none is looked at.
+        longest = len(lines)
+        if len(ends) > 1:
+            tail = longest - int(ends[-1])
+            longest = max(int((ends[1:] - ends[:-1]).max()), int(ends[0]), tail)
+        if longest >= (MOST_DEPTH if b"[" in lines else SHORT_BYTES):
+            self._require_flat(lines)
         _require_one_a_line(data, ends if data is lines else _ends(data), len(rows))
         if self._to_row is not None:
             rows = list(map(self._to_row, rows))
@@ -69,12 +76,14 @@ class JsonLines(AtOnce):
 
     def _each(self, lines: bytes, at: int) -> list[Change]:
         """The rows of long lines, each finished while its memory is hot."""
-        if lines.count(b"{") + lines.count(b"[") > MOST_DEPTH:
-            self._require_flat(lines)
+        bracket = b"[" in lines
         made: list[Change] = []
         loads = _OBJECT.decode if self._encoding is None and self._to_row is None else self._row
         new, add, prefix = change_at, made.append, self._prefix
         for line in io.BytesIO(lines):
+            # Objects that hold objects show by a brace behind the first one.
+            if bracket or line.rfind(b"{"):
+                self._require_flat(line)
             add(new(loads(line), prefix, at))
             at += len(line)
         return made
@@ -82,6 +91,8 @@ class JsonLines(AtOnce):
     def _require_flat(self, lines: bytes) -> None:
         """Raises UnfitValue where a line is nested too deep."""
         for line in io.BytesIO(lines):
+            if not (line.rfind(b"{") or b"[" in line):
+                continue
             if too_deep(line if self._encoding is None else line.decode(self._encoding)):
                 raise UnfitValue(TOO_DEEP, "too-deep")
 
