@@ -119,6 +119,7 @@ class Embedder(Transformer):
     def finish(self) -> list[Emitted]:
         """Sends what is left and waits for everything; gives the rows still inside."""
         self._drain()
+        self._shared.endpoint.settle()
         ready, self._ready = self._ready, []
         self._ordered = False
         return ready

@@ -134,10 +134,12 @@ class Shared:
 
     def close(self) -> None:
         """Closes connections and the vector cache; forgets the vectors in memory."""
-        self.endpoint.close()
-        self.cache.close()
-        if self.store is not None:
-            self.store.close()
+        try:
+            self.endpoint.close()
+        finally:
+            self.cache.close()
+            if self.store is not None:
+                self.store.close()
 
 
 def shared_of(settings: EmbedSettings, context: StepContext, clock: Clock = CLOCK) -> Shared:

@@ -24,10 +24,13 @@ class AiSearchEndpoint:
 
     def embed(self, inputs: list[Content]) -> Answer:
         """The vectors of texts and `Image`s, matched by the server's ``index``."""
-        content = self._client.post(self._request(inputs))
-        items = items_of(content, ("result", "embeddings"), self._client.url)
-        vectors = match_vectors(items, len(inputs), self._dimension, model=self._model)
-        return Answer(vectors, tokens_used(content))
+
+        def read(content: dict[str, Any]) -> Answer:
+            items = items_of(content, ("result", "embeddings"), self._client.url)
+            vectors = match_vectors(items, len(inputs), self._dimension, model=self._model)
+            return Answer(vectors, tokens_used(content))
+
+        return self._client.post(self._request(inputs), read, inputs)
 
     def for_queries(self) -> Self:
         """The same endpoint for texts to search by, of which it makes other vectors."""
@@ -38,6 +41,10 @@ class AiSearchEndpoint:
     def reach(self) -> None:
         """Connects to the server and leaves."""
         self._client.reach()
+
+    def settle(self) -> None:
+        """Raises FatalError if the server sent what nobody asked for."""
+        self._client.settle()
 
     def close(self) -> None:
         """Closes idle connections."""

@@ -133,5 +133,8 @@ class Endpoint(Protocol):
     def reach(self) -> None:
         """Connects without asking for anything; raises TransientError or FatalError."""
 
+    def settle(self) -> None:
+        """Raises FatalError if answers that were used may belong to other requests."""
+
     def close(self) -> None:
         """Closes idle connections."""

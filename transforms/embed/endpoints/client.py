@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import ssl
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -13,8 +14,24 @@ from vecferry.errors import FatalError, TransientError, VecferryError, redact, s
 from vecferry.retry import http_date, parse_retry_after
 from vecferry.settings import Secret
 from vecferry.transforms.embed.endpoints.base import AbsentError, PoisonError, ThrottledError
-from vecferry.transforms.embed.endpoints.http import Http, HttpTarget, open_http
+from vecferry.transforms.embed.endpoints.http import (
+    MAX_BODY,
+    Http,
+    HttpAnswer,
+    HttpTarget,
+    StrayError,
+    open_http,
+)
 from vecferry.transforms.embed.endpoints.spec import EndpointSpec
+
+LEAST_BOUND = 1 << 20
+"""Bytes that an answer may have beside its vectors."""
+LARGEST_DIMENSION = 8192
+"""A model may give more numbers than it was asked for: the answer is read, and tells how many."""
+NUMBER_BYTES = 64
+"""Bytes that a number may take, blanks and line break included."""
+
+T = TypeVar("T")
 
 POISON = frozenset({400, 413, 422})
 PASSING = frozenset({408, 409, 421, 425})
@@ -47,23 +64,31 @@ _LIMIT = re.compile(
 class JsonClient:
     """POSTs JSON to `url` over an `Http`; for many threads."""
 
-    def __init__(self, url: str, http: Http) -> None:
+    def __init__(self, url: str, http: Http, dimension: int = 0) -> None:
         self.url, self._http = url, http
+        self._item_bytes = max(dimension, LARGEST_DIMENSION) * NUMBER_BYTES
 
-    def post(self, request: object) -> dict[str, Any]:
-        """The JSON object of an answer with status 200.
+    def post(
+        self, request: object, read: Callable[[dict[str, Any]], T], inputs: Sequence[object] = ()
+    ) -> T:
+        """What `read` makes of the JSON object of an answer with status 200.
 
         Everything else raises what `fault_of` makes of it. A request that can't be written as JSON
-        raises PoisonError, and nothing is sent.
+        raises PoisonError, and nothing is sent. If `read` raises, the answer's connection is closed
+        with it. The answer is as large as the vectors of `inputs` may be, at most.
         """
+
+        def judged(answer: HttpAnswer) -> T:
+            if answer.status == 200:
+                return read(json_object(self.url, answer.data))
+            raise fault_of(self.url, answer.status, answer.headers, bytes(answer.data))
+
         body = json_body(request)
+        bound = min(MAX_BODY, LEAST_BOUND + len(inputs) * self._item_bytes)
         try:
-            answer = self._http.send(body)
+            return self._http.send(body, judged, bound=bound, about=_about(inputs))
         except OSError as e:
             raise self._fault(e) from e
-        if answer.status == 200:
-            return json_object(self.url, answer.data)
-        raise fault_of(self.url, answer.status, answer.headers, bytes(answer.data))
 
     def reach(self) -> None:
         """Opens and closes a connection, proxy and TLS included."""
@@ -72,9 +97,19 @@ class JsonClient:
         except OSError as e:
             raise self._fault(e) from e
 
+    def settle(self) -> None:
+        """Raises FatalError if the server sent what nobody asked for."""
+        try:
+            self._http.settle()
+        except OSError as e:
+            raise self._fault(e) from e
+
     def close(self) -> None:
-        """Closes the connections that are not in use."""
-        self._http.close()
+        """Closes the connections that are not in use; raises as `settle` does."""
+        try:
+            self._http.close()
+        except OSError as e:
+            raise self._fault(e) from e
 
     def _fault(self, e: OSError) -> VecferryError:
         text = redact(shorten(e)) or type(e).__name__
@@ -83,7 +118,21 @@ class JsonClient:
                 f"{self.url}: its certificate is not trusted ({text}): set REQUESTS_CA_BUNDLE or "
                 "SSL_CERT_FILE to the file of the authority that signed it"
             )
+        if isinstance(e, StrayError):
+            return FatalError(
+                f"{self.url}: {redact(str(e))}: have the server or proxy mended, then embed the "
+                "rows of that time again, without the vectors that a vector cache took since then"
+            )
         return TransientError(f"{self.url}: {text}")
+
+
+def _about(inputs: Sequence[object]) -> str:
+    """What names a request of these inputs to a person."""
+    if not inputs:
+        return ""
+    first = inputs[0]
+    shown = repr(first[:40]) if isinstance(first, str) else "an image"
+    return f"{len(inputs)} inputs from {shown}"
 
 
 def open_client(spec: EndpointSpec, url: str, connections: int) -> JsonClient:
@@ -95,7 +144,7 @@ def open_client(spec: EndpointSpec, url: str, connections: int) -> JsonClient:
         **authorization(spec),
     }
     target = HttpTarget(url=url, headers=headers, connections=connections, timeout=spec.timeout)
-    return JsonClient(url, open_http(target))
+    return JsonClient(url, open_http(target), spec.dimension)
 
 
 def authorization(spec: EndpointSpec) -> dict[str, str]:

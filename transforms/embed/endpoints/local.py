@@ -49,6 +49,9 @@ class LocalEndpoint:
     def reach(self) -> None:
         """There is nothing to reach."""
 
+    def settle(self) -> None:
+        """No server sends anything."""
+
     def close(self) -> None:
         """There is nothing to close: the model stays for the next run."""
 

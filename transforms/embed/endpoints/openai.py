@@ -38,13 +38,16 @@ class OpenAiEndpoint:
     def embed(self, inputs: list[Content]) -> Answer:
         """The vectors of `inputs`, matched by the server's ``index``."""
         client = self._client
+
+        def read(content: dict[str, Any]) -> Answer:
+            items = items_of(content, ("data",), client.url)
+            vectors = match_vectors(items, len(inputs), self._dimension, model=self._model)
+            return Answer(vectors, tokens_used(content))
+
         try:
-            content = client.post({**self._request, "input": inputs})
+            return client.post({**self._request, "input": inputs}, read, inputs)
         except AbsentError as e:
             raise self._elsewhere(client, e) from None
-        items = items_of(content, ("data",), client.url)
-        vectors = match_vectors(items, len(inputs), self._dimension, model=self._model)
-        return Answer(vectors, tokens_used(content))
 
     def _elsewhere(self, client: JsonClient, e: AbsentError) -> VecferryError:
         """What nothing at the address of `client` means; the next try goes to the other, if any.
@@ -68,6 +71,10 @@ class OpenAiEndpoint:
     def reach(self) -> None:
         """Connects to the server and leaves."""
         self._client.reach()
+
+    def settle(self) -> None:
+        """Raises FatalError if the server sent what nobody asked for."""
+        self._client.settle()
 
     def close(self) -> None:
         """Closes idle connections."""

@@ -25,11 +25,15 @@ class StudioEndpoint:
 
     def embed(self, inputs: list[Content]) -> Answer:
         """The vectors of texts and `Image`s, matched by the server's ``index``."""
+
+        def read(content: dict[str, Any]) -> Answer:
+            items = items_of(content, ("output", "embeddings"), self._client.url)
+            vectors = match_vectors(items, len(inputs), self._dimension, model=self._model)
+            return Answer(vectors, tokens_used(content))
+
         contents = [_entry(one) for one in inputs]
-        content = self._client.post({**self._request, "input": {"contents": contents}})
-        items = items_of(content, ("output", "embeddings"), self._client.url)
-        vectors = match_vectors(items, len(inputs), self._dimension, model=self._model)
-        return Answer(vectors, tokens_used(content))
+        request = {**self._request, "input": {"contents": contents}}
+        return self._client.post(request, read, inputs)
 
     def for_queries(self) -> Self:
         """The endpoint itself: texts to search by are embedded as all texts are."""
@@ -38,6 +42,10 @@ class StudioEndpoint:
     def reach(self) -> None:
         """Connects to the server and leaves."""
         self._client.reach()
+
+    def settle(self) -> None:
+        """Raises FatalError if the server sent what nobody asked for."""
+        self._client.settle()
 
     def close(self) -> None:
         """Closes idle connections."""

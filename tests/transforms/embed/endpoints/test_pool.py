@@ -1,0 +1,59 @@
+"""The pool of connections keeps to the contract, and to what it promises besides."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from tests.contracts.http import OK, HttpContract, Opens, Scripted, authority, send, target_of
+from vecferry.transforms.embed.endpoints.pool import Pool
+
+__all__ = ["authority"]  # a fixture
+
+
+class TestPool(HttpContract):
+    """What the engine relies on."""
+
+    @pytest.fixture
+    def opens(self) -> Opens:
+        """Over connections of urllib3."""
+        return Pool
+
+
+def test_head_and_body_go_out_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second packet would be a second system call, and over TLS a second record."""
+    sent: list[bytes] = []
+
+    class Watched(socket.socket):
+        """A socket that notes what is sent at once."""
+
+        def send(self, data: Any, flags: int = 0) -> int:
+            sent.append(bytes(data))
+            return super().send(data, flags)
+
+    with Scripted([OK]) as server:
+        client = Pool(target_of(server.url))
+        monkeypatch.setattr(socket, "socket", Watched)
+        send(client)
+        client.close()
+    assert len(sent) == 1
+    assert sent[0].endswith(b"\r\n\r\n{}")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n" + OK,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\nbody",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 4\r\n\r\nbody",
+    ],
+    ids=["101", "two ways to end", "two lengths"],
+)
+def test_an_answer_that_can_be_read_in_two_ways_is_an_error(answer: bytes) -> None:
+    """One of the ways would leave bytes behind, which the next request took for its answer."""
+    with Scripted([answer]) as server:
+        client = Pool(target_of(server.url))
+        with pytest.raises(OSError, match=r".+"):
+            send(client)
