@@ -171,21 +171,27 @@ class _Bounded:
         if length > bound:
             raise HttpError(f"a body of {length} bytes, {bound} at most are read")
         self.feed.allowed += 8 * bound if response.chunked else bound
-        data = _body(response, bound)
+        data = _body(response, bound, unzip=coding.endswith("gzip"))
         return HttpAnswer(response.status, {k.lower(): v for k, v in names.items()}, data)
 
 
-def _body(response: urllib3.HTTPResponse, bound: int) -> bytes | bytearray:
-    data: bytes | bytearray = response.read(PIECE)
-    if len(data) == PIECE:
-        data = bytearray(data)
-        while piece := response.read(PIECE):
-            data += piece
-            if len(data) > bound:
-                break
-    if len(data) > bound:
-        raise HttpError(f"a body of more than {bound} bytes, as many are read at most")
+def _body(response: urllib3.HTTPResponse, bound: int, *, unzip: bool) -> bytes | bytearray:
+    first = response.read(PIECE, decode_content=unzip)
+    piece = response.read(PIECE, decode_content=unzip)  # an answer cut short is found by this one
+    if not piece:
+        _require_within(bound, len(first))
+        return first
+    data = bytearray(first)
+    while piece:
+        data += piece
+        _require_within(bound, len(data))
+        piece = response.read(PIECE, decode_content=unzip)
     return data
+
+
+def _require_within(bound: int, size: int) -> None:
+    if size > bound:
+        raise HttpError(f"a body of more than {bound} bytes, as many are read at most")
 
 
 class _Plain(_Bounded, HTTPConnection):
