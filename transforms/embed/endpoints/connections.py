@@ -106,10 +106,13 @@ class _Bounded:
     """What is added to a connection of urllib3."""
 
     sock: Any
+    timeout: Any
+    response_class: Any
     deadline = 0.0
     feed: _Feed | None = None
+    _held: list[bytes] | None = None
 
-    def response_class(self, sock: socket.socket, **how: Any) -> _Response:
+    def _read_with(self, sock: socket.socket, **how: Any) -> _Response:
         """What http.client reads an answer with, that of a proxy to CONNECT included."""
         self.feed = _Feed(sock, self.deadline)
         return _Response(self.feed, **how)  # type: ignore[arg-type]
@@ -118,6 +121,7 @@ class _Bounded:
         """Connects, through the proxy and TLS."""
         self.deadline = min(deadline, time.monotonic() + CONNECT_SECONDS)
         self.timeout = _left(self.deadline)
+        self.response_class = self._read_with
         try:
             self.connect()
         except BaseException:
@@ -150,8 +154,6 @@ class _Bounded:
         while view:
             self.sock.settimeout(_left(self.deadline))
             view = view[self.sock.send(view) :]
-
-    _held: list[bytes] | None = None
 
     def exchange(
         self: Any, target: str, body: bytes, headers: dict[str, str], deadline: float, bound: int
@@ -263,7 +265,7 @@ def _socks(proxy: Url | None, *, tls: bool) -> tuple[Any, dict[str, Any]] | None
     if proxy is None or not (proxy.scheme or "").startswith("socks"):
         return None
     try:
-        import socks
+        import socks  # type: ignore[import-untyped]
     except ModuleNotFoundError:
         raise JobError(
             f"the environment names a proxy of the kind {proxy.scheme!r}, which needs PySocks: "
