@@ -132,7 +132,7 @@ def _about(inputs: Sequence[object]) -> str:
         return ""
     first = inputs[0]
     shown = repr(first[:40]) if isinstance(first, str) else "an image"
-    return f"{len(inputs)} inputs from {shown}"
+    return shown if len(inputs) == 1 else f"{len(inputs)} inputs from {shown}"
 
 
 def open_client(spec: EndpointSpec, url: str, connections: int) -> JsonClient:

@@ -171,7 +171,7 @@ class _Line:
         if not found and sock is not None:
             try:
                 sock.settimeout(0)
-                found = sock.recv(SAMPLE)
+                found = sock.recv(SAMPLE) or b""  # TLS within TLS gives 0 at its end
             except (BlockingIOError, ssl.SSLWantReadError):
                 return b""
             except OSError:
