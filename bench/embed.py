@@ -22,27 +22,42 @@ import sys
 import time
 from typing import Any
 
-from bench import embed_others
-from bench.embed_endpoint import BATCH, LATENCY, LATENCY_OPTION, endpoint, seen_by, through_engine
+from bench import embed_clients, embed_others
+from bench.embed_endpoint import (
+    BATCH,
+    LATENCY,
+    LATENCY_OPTION,
+    authority,
+    endpoint,
+    seen_by,
+    through_engine,
+)
 
 CONTESTANTS = {
     "vecferry": through_engine,
-    "with urllib3": embed_others.through_urllib3,
+    **{f"with {name}": embed_clients.through(name) for name in embed_clients.MAKERS},
     "thread pool": embed_others.through_pool,
     "LlamaIndex": embed_others.through_llamaindex,
     "MLTransform": embed_others.through_mltransform,
 }
+OVER_TLS = [run for name, run in CONTESTANTS.items() if name.startswith(("vecferry", "with "))]
 ONE_BY_ONE = {"MLTransform"}
 """What has one request under way, and gets as many rows as take it equally long."""
 
 
 def measure(
-    name: str, in_flight: int, seconds: float, json_floats: bool, python: str = sys.executable
+    name: str,
+    in_flight: int,
+    seconds: float,
+    json_floats: bool,
+    tls: bool,
+    python: str = sys.executable,
 ) -> dict[str, Any] | str:
     """Runs a contestant in its own process: what the server saw, or why it can't run here."""
     ideal = in_flight * BATCH / LATENCY
     rows = int(ideal * seconds / (in_flight if name in ONE_BY_ONE else 1)) // BATCH * BATCH
-    with endpoint(*LATENCY_OPTION, *(["--json-floats"] if json_floats else [])) as url:
+    shape = ["--json-floats"] if json_floats else []
+    with authority(tls) as files, endpoint(*LATENCY_OPTION, *shape, *files) as url:
         command = [python, "-m", "bench.embed", "--run", name, url, str(rows), str(in_flight)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -63,6 +78,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--in-flight", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--only", choices=list(CONTESTANTS), nargs="+", default=list(CONTESTANTS))
+    parser.add_argument("--tls", action="store_true")
     parser.add_argument("--llamaindex", default=sys.executable, metavar="PYTHON")
     parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -77,8 +93,10 @@ def main() -> None:
     for in_flight in options.in_flight:
         for json_floats in (False, True):
             for name in options.only:
+                if options.tls and CONTESTANTS[name] not in OVER_TLS:
+                    continue
                 python = options.llamaindex if name == "LlamaIndex" else sys.executable
-                seen = measure(name, in_flight, options.seconds, json_floats, python)
+                seen = measure(name, in_flight, options.seconds, json_floats, options.tls, python)
                 shape = "JSON floats" if json_floats else "base64"
                 begin = f"{in_flight:9}  {shape:11}  {name:12}"
                 if isinstance(seen, str):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from tests.contracts.http import write_authority
 
 BATCH = 10
 LATENCY = 0.1
@@ -34,6 +39,20 @@ def endpoint(*options: str) -> Iterator[str]:
             yield process.stdout.readline().strip()
         finally:
             process.terminate()
+
+
+@contextmanager
+def authority(tls: bool) -> Iterator[tuple[str, ...]]:
+    """The server's options for TLS with a certificate that this process trusts from now on."""
+    if not tls:
+        yield ()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        pem, key = f"{folder}/authority.pem", f"{folder}/key.pem"
+        write_authority(Path(pem), Path(key))
+        os.environ["SSL_CERT_FILE"] = pem
+        os.environ.pop("REQUESTS_CA_BUNDLE", None)
+        yield ("--tls", pem, key)
 
 
 def seen_by(url: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from typing import Any
 
-from bench.embed_endpoint import BATCH, DIMENSION, KEY, MODEL, text_of, through_engine
+from bench.embed_endpoint import BATCH, DIMENSION, KEY, MODEL, text_of
 
 
 def ask(session: Any, url: str, batch: list[str]) -> list[Any]:
@@ -49,41 +49,6 @@ def through_pool(url: str, rows: int, in_flight: int) -> int:
     batches = ([text_of(i + k) for k in range(BATCH)] for i in range(0, rows, BATCH))
     with ThreadPoolExecutor(in_flight) as pool:
         return sum(pool.map(embed, batches))
-
-
-def through_urllib3(url: str, rows: int, in_flight: int) -> int:
-    """vecferry's engine, but its requests go through urllib3."""
-    import urllib3
-
-    from vecferry.transforms.embed.endpoints import client
-    from vecferry.transforms.embed.endpoints.http import HttpAnswer, HttpTarget
-
-    class Pool:
-        def __init__(self, target: HttpTarget) -> None:
-            self._pool = urllib3.connection_from_url(target.url, maxsize=target.connections)
-            self._url, self._timeout = target.url, target.timeout
-            self._headers = {"Accept-Encoding": "gzip", **target.headers}
-
-        def send(self, body: bytes) -> HttpAnswer:
-            answer = self._pool.urlopen(
-                "POST",
-                self._url,
-                body,
-                self._headers,
-                retries=False,
-                redirect=False,
-                timeout=self._timeout,
-            )
-            return HttpAnswer(answer.status, answer.headers, answer.data)
-
-        def reach(self) -> None:
-            self._pool.urlopen("HEAD", self._url)
-
-        def close(self) -> None:
-            self._pool.close()
-
-    client.open_http = Pool  # type: ignore[assignment]
-    return through_engine(url, rows, in_flight)
 
 
 def through_mltransform(url: str, rows: int, in_flight: int) -> int:

@@ -145,6 +145,15 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ssl
     """A file with a certificate for 127.0.0.1 that signs itself, and a server's TLS with it."""
     for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "authority.pem"
+    write_authority(path, tmp_path / "key.pem")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(path, tmp_path / "key.pem")
+    return str(path), tls
+
+
+def write_authority(path: Path, key_path: Path) -> None:
+    """Writes a certificate for 127.0.0.1 that signs itself, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "vecferry test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -164,12 +173,8 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ssl
     )
     pem = serialization.Encoding.PEM
     kind, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path = tmp_path / "authority.pem"
     path.write_bytes(certificate.public_bytes(pem))
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, kind, plain))
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(path, tmp_path / "key.pem")
-    return str(path), tls
+    key_path.write_bytes(key.private_bytes(pem, kind, plain))
 
 
 class HttpContract:

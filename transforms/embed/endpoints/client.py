@@ -121,7 +121,7 @@ class JsonClient:
         if isinstance(e, StrayError):
             return FatalError(
                 f"{self.url}: {redact(str(e))}: have the server or proxy mended, then embed the "
-                "rows of that time again, without the vectors that a vector cache took since then"
+                "rows of that time again; clear the vector cache before, if the step has one"
             )
         return TransientError(f"{self.url}: {text}")
 

@@ -1,9 +1,8 @@
 """Connections that stay open, and which of their answers may be used.
 
-HTTP/1.1 numbers neither requests nor answers. A proxy that sends an answer twice, or sends one that
-nobody asked for, shifts all answers of a connection: each goes to the next request. So a connection
-serves on only while it keeps two rules: nothing comes behind an answer, and no answer repeats an
-earlier one that another request had.
+HTTP/1.1 numbers neither requests nor answers. If a proxy sends an answer twice, each answer behind
+it goes to the next request. So a connection serves on only while it keeps two rules. Nothing comes
+behind an answer, and no answer repeats one that another request had.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import email.utils
 import hashlib
 import io
 import math
+import ssl
 import threading
 import time
 from collections import Counter
@@ -127,6 +128,7 @@ class EndpointServer:
         fault: Fault | None = None,
         poison: str | None = "POISON",
         record: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.port, self.key, self.auth = port, key, auth
         self.dimensions, self.default_dimension = dimensions, default_dimension
@@ -134,7 +136,7 @@ class EndpointServer:
         self.max_images, self.max_image_bytes = max_images, max_image_bytes
         self.image_formats, self.max_body = image_formats, max_body
         self.base64_allowed, self.quota, self.fault = base64_allowed, quota, fault
-        self.poison, self.record = poison, record
+        self.poison, self.record, self.tls = poison, record, tls
         self.requests: list[Seen] = []
         self.statuses: Counter[int] = Counter()
         self.inputs_seen = self.under_way = self.most_under_way = self.number = 0
@@ -147,7 +149,7 @@ class EndpointServer:
     @property
     def url(self) -> str:
         """The base URL, as a job's `endpoint`."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     @property
     def good(self) -> list[Seen]:
@@ -194,7 +196,9 @@ class EndpointServer:
 
     async def _listen(self) -> None:
         make = lambda: _Connection(self)  # noqa: E731
-        self._server = await self.loop.create_server(make, "127.0.0.1", self.port, backlog=512)
+        self._server = await self.loop.create_server(
+            make, "127.0.0.1", self.port, backlog=512, ssl=self.tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     def stats(self) -> dict[str, Any]:
@@ -521,6 +525,7 @@ def main() -> None:
     parser.add_argument("--max-inputs", type=int, default=10)
     parser.add_argument("--key", default="sk-test")
     parser.add_argument("--json-floats", action="store_true")
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
     parser.add_argument("--quota", type=float, nargs=2, metavar=("RATE", "BURST"))
     parser.add_argument("--retry-after", default="seconds", help="exact, date or none, too")
     options = parser.parse_args()
@@ -528,8 +533,13 @@ def main() -> None:
     if options.quota:
         wish = None if options.retry_after == "none" else options.retry_after
         quota = Quota(*options.quota, wish=wish)
+    tls = None
+    if options.tls:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(*options.tls)
     server = EndpointServer(
         quota=quota,
+        tls=tls,
         port=options.port,
         key=options.key,
         latency=options.latency_ms / 1000,
