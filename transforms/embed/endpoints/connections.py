@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 from http.client import HTTPException, HTTPResponse
-from typing import Any
+from typing import Any, Protocol
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
@@ -100,6 +100,26 @@ class _Response(HTTPResponse):
             raise HttpError(f"the answer has the length {lengths[0][:40]!r}")
         if codings and codings[0].lower() != "chunked":
             raise HttpError(f"the answer comes as {codings[0][:40]!r}")
+
+
+class Connection(Protocol):
+    """What `Opener` opens.
+
+    Attributes:
+      sock: the socket; None once it is closed.
+      feed: what received the last answer.
+    """
+
+    sock: socket.socket | None
+    feed: _Feed | None
+
+    def exchange(
+        self, target: str, body: bytes, headers: dict[str, str], deadline: float, bound: int
+    ) -> HttpAnswer:
+        """The answer to a POST, within the deadline and at most `bound` bytes of body."""
+
+    def close(self) -> None:
+        """Closes the socket."""
 
 
 class _Bounded:
@@ -234,11 +254,11 @@ class Opener:
         encrypted = tls or (through and self._proxy is not None and self._proxy.scheme == "https")
         self._tls = _authorities() if encrypted else None
 
-    def open(self, deadline: float) -> Any:
+    def open(self, deadline: float) -> Connection:
         """A connection that stands, past proxy and TLS."""
         connection = self._make()
         connection.open(deadline)
-        return connection
+        return connection  # type: ignore[no-any-return]
 
     def _make(self) -> Any:
         url, proxy = self._url, self._proxy

@@ -14,9 +14,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from vecferry.transforms.embed.endpoints.connections import Opener, classify
+from vecferry.transforms.embed.endpoints.connections import Connection, Opener, classify
 from vecferry.transforms.embed.endpoints.http import (
     MAX_BODY,
     HttpAnswer,
@@ -98,7 +98,7 @@ class Pool:
             for line in idle:
                 line.connection.close()
 
-    def _open(self, deadline: float) -> Any:
+    def _open(self, deadline: float) -> Connection:
         try:
             return self._opener.open(deadline)
         except Exception as e:
@@ -156,7 +156,7 @@ class Pool:
 class _Line:
     """A connection, and what its answers were."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.ended = False
         self.answers: dict[int, int] = {}
