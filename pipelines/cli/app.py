@@ -178,6 +178,7 @@ def _status(arguments: list[str]) -> int:
     if "--" in arguments:
         position = arguments.index("--")
         arguments, after = arguments[:position], arguments[position + 1 :]
+    printed_to = sys.stdout
     try:
         status = app.main(
             arguments, prog_name="vecferry", standalone_mode=False, obj={AFTER_DASHES: after}
@@ -198,7 +199,7 @@ def _status(arguments: list[str]) -> int:
         tell("interrupted")
         commands.leave(INTERRUPTED)
     except SystemExit as e:
-        if isinstance(e.__context__, BrokenPipeError):  # click's own help was not read to its end
+        if sys.stdout is not printed_to:  # click's mark: its own help was not read to its end
             return DONE
         return e.code if isinstance(e.code, int) else DONE
     except Exception as e:

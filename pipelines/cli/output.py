@@ -19,6 +19,7 @@ import orjson
 from vecferry.errors import hide_secrets, printable, redact
 
 _BEYOND_ASCII = re.compile("[^\x00-\x7e]")
+_LONG_VALUE = re.compile(r"\S{300,}|'[^'\n]{1000,}'")
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
@@ -40,11 +41,15 @@ def say_styled(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Prints an error or a warning to standard error."""
-    _write(printable(redact(text)) + "\n", err=True)
+    """Prints an error or a warning to standard error; long values in it lose their middles."""
+    _write(printable(_LONG_VALUE.sub(_ends, redact(text))) + "\n", err=True)
 
 
-def say_json(value: Any) -> None:
+def _ends(match: re.Match[str]) -> str:
+    return f"{match[0][:120]}…{match[0][-60:]}"
+
+
+def say_json(value: object) -> None:
     """Prints `value` as JSON, with escapes for what the encoding of the output lacks."""
     text = as_json(value)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -55,7 +60,7 @@ def say_json(value: Any) -> None:
     _write(text + "\n", err=False)
 
 
-def as_json(value: Any) -> str:
+def as_json(value: object) -> str:
     """`value` as JSON without secrets; what steers a terminal is escaped."""
     data = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
     return _UNSAFE_IN_JSON.sub(_escape, hide_secrets(data.decode()))
@@ -67,7 +72,7 @@ def _escape(match: re.Match[str]) -> str:
 
 def _write(text: str, *, err: bool) -> None:
     try:
-        click.echo(text, nl=False, err=err)
+        click.echo(text, nl=False, file=sys.stderr if err else sys.stdout)
     except BrokenPipeError:
         _leave(sys.stderr if err else sys.stdout)
 

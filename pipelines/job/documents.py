@@ -12,11 +12,13 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
 from vecferry.errors import JobError
+
+T = TypeVar("T")
 
 MOST_BYTES = 16 << 20
 """A longer file is not a job."""
@@ -246,13 +248,16 @@ def _require_bounded(content: object) -> None:
             )
 
 
-def as_texts(value: Any) -> Any:
+def as_texts(value: T) -> T:
     """`value` with a text in place of each number that is written in a way of its own."""
+    found: Any = value
     if isinstance(value, dict):
-        return {name: as_texts(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [as_texts(part) for part in value]
-    return value.written if isinstance(value, WrittenInt | WrittenFloat) else value
+        found = {name: as_texts(part) for name, part in value.items()}
+    elif isinstance(value, list):
+        found = [as_texts(part) for part in value]
+    elif isinstance(value, WrittenInt | WrittenFloat):
+        found = value.written
+    return found  # type: ignore[no-any-return]
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

@@ -13,7 +13,9 @@ from vecferry.settings import Settings
 
 S = TypeVar("S", bound=BaseModel)
 
-_SECRET_NAME = re.compile(r"(?i)key$|password|token$|secret|credential|accessid")
+_SECRET_NAME = re.compile(
+    r"(?i)(?<!primary)(?<!partition)key$|password|token$|secret|credential|accessid"
+)
 
 
 def validate(model: type[S], data: object, path: str) -> tuple[S | None, list[str]]:
@@ -97,7 +99,7 @@ def _rule(error: Any, value: object) -> str:
     if rule is None:
         return str(error["msg"])
     if kind in ("value_error", "assertion_error"):
-        return str(context.get("error", error["msg"]))
+        return shorten(context.get("error", error["msg"]), 1000)
     return rule.format(**context)
 
 

@@ -6,6 +6,7 @@ What happens once in a job happens here, never in a DoFn: bundles are repeated. 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from vecferry.budget import Ledger, ledger_of
-from vecferry.errors import VecferryError, redact
+from vecferry.errors import VecferryError, redact, shorten
 from vecferry.pipelines.job.resolve import context_of
 from vecferry.pipelines.run.base import JobRun, RunResult
 from vecferry.pipelines.run.graph import RunPlan, build, require_no_secret
@@ -59,14 +60,24 @@ def launch(run: JobRun, on_progress: OnProgress) -> Report:
         follow = run.left()
         if follow is not None:
             return _left(run, follow)
-        ended = run.watch(lambda: on_progress(run.state, prepared.size))
-        run.settle()
+        ended = _settled(run, run.watch(lambda: on_progress(run.state, prepared.size)))
         return conclude(prepared.target, _judge(run, ended))
-    except VecferryError:
+    except Exception:
         run.abandon()
         raise
     finally:
         end_run(run.id)
+
+
+def _settled(run: JobRun, ended: RunResult) -> RunResult:
+    """How a run ended; one whose rejects can't be counted has failed, and still has a report."""
+    try:
+        run.settle()
+    except (OSError, VecferryError) as e:
+        why = f"--rejects {run.rejects}: the rejects can't be counted: {shorten(e)}"
+        error = f"{ended.error}; {why}" if ended.error else why
+        return dataclasses.replace(ended, error=error, committed=False)
+    return ended
 
 
 def _prepare(run: JobRun) -> _Prepared:
@@ -125,8 +136,9 @@ def conclude(target: Target, report: Report) -> Report:
         return report.model_copy(update={"state": "FAILED", "error": why})
     try:
         notes = [*([barren] if barren else []), *target.conclude()]
-    except VecferryError as e:
-        why = f"all rows are written, but the target's last step failed: {redact(str(e))}"
+    except Exception as e:
+        told = str(e) if isinstance(e, VecferryError) else f"{type(e).__name__}: {e}"
+        why = f"all rows are written, but the target's last step failed: {redact(told)}"
         return report.model_copy(update={"state": "FAILED", "error": why})
     return report.model_copy(update={"notes": notes})
 

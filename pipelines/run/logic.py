@@ -4,9 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
 
+from vecferry.errors import JobError, keep_secret
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep, context_of
 from vecferry.steps import Source, StepContext, Target, Transformer
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+_PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+
+
+def require_proxies(environment: Mapping[str, str]) -> None:
+    """Raises JobError for a proxy in the environment that no client can use.
+
+    Clients would end in a traceback of their own. A proxy's password is kept secret from here on.
+    """
+    problems = []
+    for variable, value in environment.items():
+        if variable.lower() not in _PROXIES or not value.strip():
+            continue
+        try:
+            parts = urlsplit(value if "://" in value else f"http://{value}")
+            port = parts.port
+        except ValueError:
+            keep_secret(value)
+            problems.append(f"{variable}: is not the URL of a proxy; {_MEND}")
+            continue
+        keep_secret(parts.password)
+        if parts.scheme.lower() not in _PROXY_SCHEMES:
+            problems.append(f"{variable}: {parts.scheme!r} is not a scheme of proxies; {_MEND}")
+        elif not parts.hostname or re.search(r"[\s\x00-\x1f]", value.strip()) or port == 0:
+            problems.append(f"{variable}: names neither host nor port of a proxy; {_MEND}")
+    if problems:
+        raise JobError(problems)
+
+
+_MEND = "write http://host:port, or unset the variable"
 
 
 class JobLogic:
@@ -30,6 +66,7 @@ class JobLogic:
         row_limit: int | None = None,
         retry_deadline: float | None = None,
     ) -> None:
+        require_proxies(os.environ)
         self._resolved, self.run = resolved, run
         self._row_limit, self._retry_deadline = row_limit, retry_deadline
         self._transformers: dict[str, Transformer] = {}

@@ -90,15 +90,26 @@ class _Part:
         name = f"part-{socket.gethostname()}-{os.getpid()}.jsonl"
         self._file = (Path(folder) / name).open("ab")
         self._lock = threading.Lock()
+        self._broken: str | None = None
 
     def write(self, line: bytes) -> None:
         with self._lock:
-            self._file.write(line)
-            self._file.flush()
+            if self._broken is not None:  # a line behind half a line would be lost with it
+                raise OSError(self._broken)
+            try:
+                self._file.write(line)
+                self._file.flush()
+            except OSError as e:
+                self._broken = str(e)
+                raise
 
     def close(self) -> None:
         """Called when the run is over."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError:
+            if self._broken is None:  # what a full disk did not take was told
+                raise
 
 
 def require_folder(folder: str) -> None:
