@@ -246,13 +246,17 @@ class WriterSettings(StepSettings):
     def _columns(cls, value: Any) -> Any:
         if value == ["*"]:
             return []
+        if not isinstance(value, list | tuple):
+            return value
         return [{"name": v} if isinstance(v, str) else v for v in value]
 
     @field_validator("pre_sql", "post_sql", mode="before")
     @classmethod
     def _statements(cls, value: Any) -> Any:
         given = [value] if isinstance(value, str) else value or []
-        return [s for s in given if s and s.strip()]
+        if not isinstance(given, list | tuple):
+            return given
+        return [s for s in given if s is not None and (not isinstance(s, str) or s.strip())]
 
     @model_validator(mode="before")
     @classmethod
@@ -265,7 +269,7 @@ class WriterSettings(StepSettings):
         tables: list[Any] = []
         for entry in entries:
             found = entry.get("table") or [] if isinstance(entry, dict) else []
-            tables += [found] if isinstance(found, str) else found
+            tables += found if isinstance(found, list | tuple) else [found]
         named = {"table": tables[0]} if len(tables) == 1 else {}
         return {**data, **named, "connection": entries}
 

@@ -107,7 +107,7 @@ class PrimaryKeyInfo(Settings):
 
 def column_names(value: str | dict[str, Any] | Iterable[Any] | None) -> list[Any]:
     """Names of columns, given as one, as a list, or as objects with a `name`."""
-    given = [value] if isinstance(value, str | dict) else value or ()
+    given = [value] if isinstance(value, str | dict | int | float) else value or ()
     return [v.get("name") if isinstance(v, dict) else v for v in given]
 
 

@@ -67,8 +67,8 @@ class TableSettings(StepSettings):
         groups = given.get("connection") if isinstance(given, dict) else None
         if not isinstance(groups, list | tuple):
             return given
-        names = [g["datasource"] for g in groups if isinstance(g, dict) and g.get("datasource")]
-        names += [given["datasource"]] if given.get("datasource") else []
+        named = [g.get("datasource") for g in groups if isinstance(g, dict)]
+        names = [n for n in (*named, given.get("datasource")) if isinstance(n, str) and n]
         if len(set(names)) > 1:
             raise ValueError(
                 f"connection names several data sources ({', '.join(sorted(set(names)))}); a step "
