@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -75,6 +75,7 @@ def checked_endpoint(url: str) -> str:
     return url.rstrip("/")
 
 
+_SECRET = re.compile(r"key|token|secret|sig|passw|auth", re.IGNORECASE)
 OWN_FIELDS = frozenset({"model", "input", "dimensions", "encoding_format"})
 """What a request of the step holds anyway."""
 
@@ -113,6 +114,7 @@ class EmbedSettings(StepSettings):
     send_dimension: bool | None = None
     body: dict[str, JsonValue] = Field(default_factory=dict)
     query_body: dict[str, JsonValue] | None = None
+    query: dict[str, str] = Field(default_factory=dict)
     image_datasource: str | None = None
     image_max_pixels: int | None = Field(None, ge=1024)
     image_unreachable: Literal["fail", "reject"] = "fail"
@@ -169,6 +171,17 @@ class EmbedSettings(StepSettings):
     def _positive(cls, value: int) -> int:
         if value < 1:
             raise ValueError(f"dimension {value} is not a size of a vector: use 1 or more")
+        return value
+
+    @field_validator("query")
+    @classmethod
+    def _without_keys(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if _SECRET.search(name):
+                raise ValueError(
+                    f"query names {name!r}, which addresses in messages would show: "
+                    "put the key into apiKey instead"
+                )
         return value
 
     @field_validator("endpoint")
@@ -292,6 +305,10 @@ class EmbedSettings(StepSettings):
     def endpoint_spec(self) -> EndpointSpec:
         """What the step's endpoint is opened with."""
         spec = self.provider.spec(self._options)
+        if self.query:
+            more = f"?{urlencode(self.query)}"
+            other = spec.other_url and spec.other_url + more
+            spec = replace(spec, url=spec.url and spec.url + more, other_url=other)
         if not self.body and not self.query_body:
             return spec
         queries = self.body if self.query_body is None else self.query_body

@@ -49,3 +49,27 @@ def test_a_body_that_cannot_be_sent_is_refused(wrong):
     """Before anything runs, with what to leave out."""
     with pytest.raises(ValidationError, match="leave"):
         settings_for(None, **wrong)
+
+
+def test_a_query_follows_the_address():
+    """It is sent as written, and another query is another identity."""
+    seen = []
+    with EndpointServer() as server:
+        answer = server.answer
+
+        def noting(path, headers, body):
+            seen.append(path)
+            return answer(path.partition("?")[0], headers, body)
+
+        server.answer = noting  # type: ignore[method-assign]
+        settings = settings_for(server, query={"api-version": "2024-06-01", "a": "b c&d"})
+        run(embedder(settings), rows_of(10))
+    assert seen == ["/v1/embeddings?api-version=2024-06-01&a=b+c%26d"]
+    assert settings.identity() != settings_for(server).identity()
+
+
+@pytest.mark.parametrize("name", ["key", "api-key", "token", "subscription_key", "Signature"])
+def test_a_query_holds_no_key(name):
+    """The message names it, and says where keys go."""
+    with pytest.raises(ValidationError, match="put the key into apiKey"):
+        settings_for(None, query={name: "v-5521"})
