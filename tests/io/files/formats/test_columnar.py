@@ -469,9 +469,9 @@ def _nested(depth: int) -> list[Any]:
 
 
 def test_a_value_too_deep_to_be_written_as_text_rejects_its_row(tmp_path: Path) -> None:
-    """In a jsonl file, too, whose parser takes it."""
+    """In a jsonl file, too, whose parser would take it."""
     lines = [json.dumps({"a": _nested(n)}) for n in (400, 1)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     bad, good = items_of(reader(tmp_path, "jsonl", column=[{"name": "a", "type": "string"}]))
     assert isinstance(bad, Reject)
-    assert (bad.reason, good) == ("wrong-type", {"a": "[[]]"})
+    assert (bad.reason, good) == ("too-deep", {"a": "[[]]"})
