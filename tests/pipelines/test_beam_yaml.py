@@ -236,7 +236,7 @@ def test_rejects_are_an_output_and_no_row_is_lost(runner: Runner, on: list[str])
 def test_without_error_handling_a_reject_fails_the_pipeline(runner: Runner) -> None:
     """As with any transform of Beam YAML, and with the way out."""
     create = step("Create", elements=[{"id": 1, "text": ""}])
-    with pytest.raises(Exception, match=r"no text for 'vector'.* write error_handling"):
+    with pytest.raises(Exception, match=r"text for 'vector' is empty.* write error_handling"):
         runner.run(create, EMBED, runner.to_json())
 
 

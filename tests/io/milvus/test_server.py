@@ -74,8 +74,19 @@ class RealServer:
         self._server.start()
         client = MilvusClient(self._server.uri)
         for name in client.list_collections():
-            client.load_collection(name)
+            eventually(lambda name=name: self._loaded(client, name))
         client.close()
+
+    @staticmethod
+    def _loaded(client, name):
+        """A server that has just come back may not know yet that a collection has an index."""
+        try:
+            client.load_collection(name)
+        except MilvusException as e:
+            if "index not found" not in str(e):
+                raise
+            return False
+        return True
 
     def clear(self):
         client = MilvusClient(self._server.uri)

@@ -117,7 +117,7 @@ def test_a_server_that_is_no_job_server_is_not_waited_for(bench: Bench) -> None:
         at = f"--job_endpoint=127.0.0.1:{silent.getsockname()[1]}"
         outcome = bench.call("run", "--shared-files", "--runner", "PortableRunner", at)
     assert outcome.status == 2
-    assert "does not answer as a Beam job server" in outcome.err
+    assert "does not answer as a job server of Beam" in outcome.err
 
 
 def test_a_source_without_an_end_is_refused_on_spark(bench: Bench, listener: int) -> None:

@@ -134,12 +134,18 @@ def test_what_is_not_there_is_no_file(place: Place) -> None:
 
 
 @pytest.mark.service
-def test_a_folder_beside_the_job_s_may_be_closed_to_its_user() -> None:
+def test_a_folder_beside_the_job_s_may_be_closed_to_its_user(
+    request: pytest.FixtureRequest,
+) -> None:
     """What is looked for to help with a name does not stand for what is wrong with it."""
     place = hdfs_place()
     at = place.folder()
     place.put(f"{at}/closed/a.jsonl", b"{}")
-    running(Hdfs).call("PUT", f"{FOLDER}/{at}/closed", op="SETPERMISSION", permission="700")
+    server = running(Hdfs)
+    server.call("PUT", f"{FOLDER}/{at}/closed", op="SETPERMISSION", permission="700")
+    request.addfinalizer(  # else no later test could list what lies beside its own files
+        lambda: server.call("PUT", f"{FOLDER}/{at}/closed", op="SETPERMISSION", permission="755")
+    )
     own = HdfsConnection.model_validate(hdfs_source(path=f"{FOLDER}/{at}"))
     store = own.open_files()
     with pytest.raises(
