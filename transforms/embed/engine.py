@@ -73,7 +73,7 @@ class Embedder(Transformer):
         limits = Limits.of(settings)
         self._outbox = Outbox(limits, self._shared, caller, in_flight, self.counts, self._done)
         self._images = self._open_images(connection, deadline, in_flight)
-        self._limit = settings.model.tokens if settings.model else None
+        self._limit = settings.most_tokens
         self._window = 4 * in_flight * settings.batch_size
         self._order: deque[Row] = deque()
         self._ready: list[Emitted] = []

@@ -27,7 +27,7 @@ class InputCounter:
         self._makers = [input_maker(c, settings) for c in settings.embedding_columns]
         self._batch_size, self._images_at_once = settings.batch_size, settings.images_at_once
         self._may_be_empty = settings.skip_empty_value
-        limit = settings.model.tokens if settings.model else None
+        limit = settings.most_tokens
         self._inputs_of = functools.partial(inputs_of, limit=limit, over=settings.over_limit)
         self._alone = 0
         self._counts, self._seen, self._images = Counter[str](), set[bytes](), set[bytes]()

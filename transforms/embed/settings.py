@@ -111,6 +111,7 @@ class EmbedSettings(StepSettings):
     requests_per_minute: float | None = Field(None, gt=0)
     tokens_per_minute: float | None = Field(None, gt=0)
     over_limit: Literal["reject", "truncate", "split"] = "reject"
+    max_tokens: int | None = Field(None, ge=1)
     send_dimension: bool | None = None
     body: dict[str, JsonValue] = Field(default_factory=dict)
     query_body: dict[str, JsonValue] | None = None
@@ -195,6 +196,12 @@ class EmbedSettings(StepSettings):
         faults = (*self.provider.faults(options), *self._model_faults(), self._image_fault(options))
         problems = [p for p in faults if p]
         problems += self._body_faults(options)
+        remote = self.provider.url(options) is not None
+        if remote and self.over_limit != "reject" and self.most_tokens is None:
+            problems.append(
+                f"overLimit {self.over_limit}: how many tokens {self.shown_model} takes is not "
+                "known: set maxTokens"
+            )
         if self.append_field_name_enable and self.append_field_name_delimiter is None:
             problems.append(
                 "appendFieldNameEnable is on without appendFieldNameDelimiter: "
@@ -285,6 +292,11 @@ class EmbedSettings(StepSettings):
     def model(self) -> Model | None:
         """What is known of the model; None if nothing is."""
         return self.provider.model(self.model_name)
+
+    @property
+    def most_tokens(self) -> int | None:
+        """How many tokens a text may have; None if nobody says it."""
+        return self.max_tokens or (self.model.tokens if self.model is not None else None)
 
     @property
     def _options(self) -> EndpointOptions:

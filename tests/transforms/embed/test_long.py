@@ -165,3 +165,17 @@ def test_a_run_tells_of_texts_that_were_cut_or_split(tmp_path, capsys, how, told
     assert told in outcome.out
     embed = json.loads((tmp_path / "report.json").read_text())["embed"]
     assert embed["texts_truncated"] + embed["texts_split"] == 1
+
+
+@pytest.mark.parametrize("over", ["truncate", "split"])
+def test_the_limit_of_an_unknown_model_can_be_said(over):
+    """`maxTokens` makes texts short enough; without it the job is refused before anything runs."""
+    unknown = {"modelName": "a model nobody knows", "overLimit": over}
+    with EndpointServer(max_tokens=50) as server:
+        out = run(
+            embedder(settings_for(server, maxTokens=50, **unknown)),
+            [{"id": 1, "text": "word " * 200}],
+        )
+        assert len(good(out)) == 1
+    with pytest.raises(ValueError, match="set maxTokens"):
+        settings_for(None, **unknown)
