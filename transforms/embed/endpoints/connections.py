@@ -185,6 +185,13 @@ class _Bounded:
         held, self._held = self._held, None
         self.send(b"".join(held))
         response = self.getresponse()
+        try:
+            return self._read(response, bound)  # type: ignore[no-any-return]
+        except BaseException:
+            response.close()  # it keeps the socket open
+            raise
+
+    def _read(self: Any, response: urllib3.HTTPResponse, bound: int) -> HttpAnswer:
         names = response.headers
         coding = names.get("content-encoding", "").strip().lower()
         if coding not in ("", "identity", "gzip", "x-gzip"):

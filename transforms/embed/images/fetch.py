@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import requests
 import urllib3
 
 from vecferry.errors import TerminalError, TransientError, redact, shorten
 from vecferry.retry import CLOCK, Clock, parse_retry_after
+from vecferry.transforms.embed.endpoints.proxies import proxy_for
 from vecferry.transforms.embed.images.address import CheckedAdapter, TimedAdapter
 from vecferry.transforms.embed.images.content import shown_url
 
@@ -78,7 +78,7 @@ class Fetcher:
         for scheme in ("http://", "https://"):
             session.mount(scheme, adapter(pool_connections=64, pool_maxsize=connections))
         session.trust_env = False
-        self._proxies = getproxies() if allow_private else {}
+        self._asks_proxies = allow_private
         authorities = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
         session.verify = authorities or True
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -149,11 +149,11 @@ class Fetcher:
     def _ask(self, url: str) -> requests.Response:
         seconds = (min(CONNECT_SECONDS, self._timeout), self._timeout)
         try:
-            proxies, host = self._proxies, urlsplit(url).hostname or ""
-            if " " in host:  # which urllib3 before 2.8 looks up
+            parts = urlsplit(url)
+            if " " in (parts.hostname or ""):  # which urllib3 before 2.8 looks up
                 raise ValueError("a host has no spaces")
-            if proxies and proxy_bypass(host):
-                proxies = {}
+            proxy = proxy_for(urllib3.util.parse_url(url)) if self._asks_proxies else None
+            proxies = {} if proxy is None else {parts.scheme: proxy.url}
             return self._session.get(
                 url, stream=True, allow_redirects=False, timeout=seconds, proxies=proxies
             )

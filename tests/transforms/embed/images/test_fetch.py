@@ -382,9 +382,11 @@ def test_a_host_that_is_busy_loses_no_image(
     [
         (True, "", ["http://images.test:PORT/a.png"]),
         (True, "images.test", ["/a.png"]),
+        (True, "images.test:PORT", ["/a.png"]),
+        (True, "images.test:1", ["http://images.test:PORT/a.png"]),
         (False, "", []),
     ],
-    ids=["allowed", "no_proxy", "not allowed"],
+    ids=["allowed", "no_proxy", "no_proxy with its port", "with another port", "not allowed"],
 )
 def test_a_proxy_is_used_only_where_addresses_need_no_check(
     server: EndpointServer,
@@ -400,7 +402,7 @@ def test_a_proxy_is_used_only_where_addresses_need_no_check(
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, host.url(""))
     for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, no_proxy)
+        monkeypatch.setenv(name, no_proxy.replace("PORT", str(host.port)))
     Names(monkeypatch, {"images.test": [["127.0.0.1"]]})
     settings = image_settings(server, allowPrivateAddresses=allowed)
     engine = Embedder(settings, None, context())
