@@ -267,7 +267,7 @@ def with_dimensions(
         return parameter
     types = {t.casefold() for t in vector_types}
     sources = {
-        m.get("dstColName"): m.get("sourceColName")
+        str(m.get("dstColName")): m.get("sourceColName")
         for m in (mapping if isinstance(mapping, list) else [])
         if isinstance(m, dict)
     }
@@ -278,7 +278,7 @@ def with_dimensions(
         given = [column.get(key) for key in ("dimension", "dims")]
         if any(str(d).strip().casefold() not in ("", "none") for d in given):
             return column
-        name = column.get("name")
+        name = str(column.get("name"))
         dimension = made.get(str(sources.get(name, name)))
         rest = {k: v for k, v in column.items() if k != "dims"}
         return column if dimension is None else {**rest, "dimension": dimension}
