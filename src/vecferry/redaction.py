@@ -24,6 +24,8 @@ _LEAST = 4
 _PART = 8
 """So many characters of a long secret in a row are hidden as the secret is."""
 _LEAST_FOR_PARTS, _LEAST_OF_LETTERS, _MOST_FOR_PARTS = 16, 24, 512
+_VALUES = re.compile(r"'[^']{80,}'|\[\d+(?:, \d+){9,}\]")
+"""Long values in a message: a text in quotes, or bytes as numbers."""
 _MOST_READ = 1 << 16
 """Of a longer text `shorten` reads the two ends only."""
 
@@ -86,6 +88,8 @@ def shorten(text: object, most: int = 200) -> str:
         half = _MOST_READ // 2
         whole = f"{whole[:half]}…{whole[-half:]}"
     line = printable(" ".join(redact(whole).split()))
+    if len(line) > most:
+        line = _VALUES.sub(lambda m: f"{m[0][:40]}…{m[0][-1]}", line)
     if len(line) <= most:
         return line
     end = (most - 1) * 2 // 5

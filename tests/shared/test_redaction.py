@@ -170,7 +170,7 @@ def test_a_long_value_hides_neither_what_it_is_nor_the_reason() -> None:
     """The middle is cut."""
     text = f"failed to parse field [at] of value '{'rain ' * 100}': wrong format"
     short = shorten(text, 100)
-    assert len(short) == 100
+    assert len(short) <= 100
     assert short.startswith("failed to parse field [at] of value")
     assert short.endswith("wrong format")
     assert shorten("x" * 300_000, 21) == "x" * 12 + "…" + "x" * 8
