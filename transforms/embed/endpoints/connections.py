@@ -28,7 +28,7 @@ from vecferry.transforms.embed.endpoints.http import (
     HttpError,
     HttpTarget,
 )
-from vecferry.transforms.embed.endpoints.proxies import PORTS, proxy_for
+from vecferry.transforms.embed.endpoints.proxies import PORTS, credentials, proxy_for
 
 BUFFER = 64 << 10
 PIECE = 256 << 10
@@ -249,10 +249,8 @@ class Opener:
         self._proxy = proxy_for(url)
         self._proxy_headers: dict[str, str] = {}
         tls = url.scheme == "https"
-        if self._proxy is not None and self._proxy.auth_decoded is not None:
-            user, password = self._proxy.auth_decoded
-            pair = f"{user}:{password or ''}"
-            self._proxy_headers = make_headers(proxy_basic_auth=pair)
+        if self._proxy is not None and (pair := credentials(self._proxy)):
+            self._proxy_headers = make_headers(proxy_basic_auth=":".join(pair))
         self._socks = _socks(self._proxy, tls=tls)
         through = self._proxy is not None and self._socks is None
         if through and not tls:
@@ -306,7 +304,7 @@ def _socks(proxy: Url | None, *, tls: bool) -> tuple[Any, dict[str, Any]] | None
     class Tls(_Bounded, SOCKSHTTPSConnection):
         _new_conn = SOCKSHTTPSConnection._new_conn  # type: ignore[assignment]
 
-    user, password = proxy.auth_decoded or (None, None)
+    user, password = credentials(proxy) or (None, None)
     version = socks.SOCKS5 if "5" in (proxy.scheme or "") else socks.SOCKS4
     return Tls if tls else Plain, {
         "socks_version": version,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import unquote
 from urllib.request import getproxies
 
 from urllib3.exceptions import LocationValueError
@@ -40,10 +41,17 @@ def proxy_for(url: Url) -> Url | None:
     return proxy._replace(port=port)
 
 
+def credentials(proxy: Url) -> tuple[str, str] | None:
+    """User and password of a proxy, as they are meant; None if it has none."""
+    if not proxy.auth:
+        return None
+    user, _, password = proxy.auth.partition(":")
+    return unquote(user), unquote(password)
+
+
 def _keep_password(proxy: Url) -> None:
-    for pair in (proxy.auth, proxy.auth_decoded):
-        if pair:
-            whole = pair if isinstance(pair, str) else ":".join(part or "" for part in pair)
+    if pair := credentials(proxy):
+        for whole in (proxy.auth or "", ":".join(pair)):
             keep_secret(whole)
             keep_secret(whole.partition(":")[2])
 
