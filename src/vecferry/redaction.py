@@ -196,11 +196,18 @@ def _without_long(text: str, sought: _Sought, grams: frozenset[bytes]) -> str:
         return text
     places = _places(text)
     spans = [(places[i][0], places[i + _PART - 1][1]) for i in runs]
+    spans = [span for span in spans if not _is_word(text, *span)]
     for needle in whole:
         for found in re.finditer(re.escape(needle.text), plain):
             first, last = places[found.start()][0], places[found.end() - 1][1]
             spans.append(_word(text, first, last) if needle.coded else (first, last))
     return _starred(text, spans)
+
+
+def _is_word(text: str, first: int, last: int) -> bool:
+    """Whether a part of a secret is a word by itself, such as the noun in ``wrong-password-1``."""
+    part, around = text[first:last], text[max(0, first - 1) : first] + text[last : last + 1]
+    return part.isalpha() and part.islower() and not any(c.isalnum() or c == "-" for c in around)
 
 
 def _word(text: str, first: int, last: int) -> tuple[int, int]:

@@ -100,6 +100,15 @@ def test_words_that_a_secret_shares_with_other_texts_stay(secret: str) -> None:
     assert redact(words) == words
 
 
+def test_a_word_of_a_long_password_stays_where_it_is_a_word() -> None:
+    """An error that asks for the right password says so, whatever the wrong one is."""
+    keep_secret("wrong-password-1")
+    assert redact("correct username or password (using password: YES)") == (
+        "correct username or password (using password: YES)"
+    )
+    assert redact("wrong-password-1; ong-password- (cut)") == "***; *** (cut)"
+
+
 @pytest.mark.parametrize(
     ("row", "raw", "origin"),
     [
