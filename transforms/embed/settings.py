@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import Any, Literal, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import orjson
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -76,8 +76,30 @@ def checked_endpoint(url: str) -> str:
 
 
 _SECRET = re.compile(r"key|token|secret|sig|passw|auth", re.IGNORECASE)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""The name of a header: RFC 9110, section 5.6.2."""
+_HEADER = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_SET_HEADERS = frozenset(
+    {
+        "accept", "accept-encoding", "connection", "content-encoding", "content-length",
+        "content-type", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
 OWN_FIELDS = frozenset({"model", "input", "dimensions", "encoding_format"})
 """What a request of the step holds anyway."""
+
+
+def _with_query_apart(value: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a step; what follows ``?`` in `endpoint` becomes a part of `query`."""
+    endpoint, query = value.get("endpoint"), value.get("query")
+    if not isinstance(endpoint, str) or not isinstance(query, dict | None):
+        return value
+    base, mark, rest = endpoint.partition("?")
+    pairs = parse_qsl(rest, keep_blank_values=True)
+    whole = bool(pairs) and all("=" in part for part in rest.split("&"))
+    if not mark or "#" in rest or not whole or len(dict(pairs)) < len(pairs):
+        return value
+    return value | {"endpoint": base, "query": {**dict(pairs), **(query or {})}}
 
 
 def _json(body: dict[str, JsonValue]) -> str:
@@ -116,6 +138,7 @@ class EmbedSettings(StepSettings):
     body: dict[str, JsonValue] = Field(default_factory=dict)
     query_body: dict[str, JsonValue] | None = None
     query: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, SecretText] = Field(default_factory=dict)
     image_datasource: str | None = None
     image_max_pixels: int | None = Field(None, ge=1024)
     image_unreachable: Literal["fail", "reject"] = "fail"
@@ -129,6 +152,7 @@ class EmbedSettings(StepSettings):
         """What the provider and the model take, where the job says nothing."""
         if not isinstance(value, dict):
             return value
+        value = _with_query_apart(value)
         provider = PROVIDERS.get(str(value.get("modelProvider") or value.get("model_provider")))
         if provider is None:
             return value
@@ -181,8 +205,21 @@ class EmbedSettings(StepSettings):
             if _SECRET.search(name):
                 raise ValueError(
                     f"query names {name!r}, which addresses in messages would show: "
-                    "put the key into apiKey instead"
+                    "put the key into apiKey or headers instead"
                 )
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _own_headers(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not _TOKEN.fullmatch(name) or not _HEADER.fullmatch(str.__str__(text)):
+                raise ValueError(
+                    f"headers: {name!r} or its value is not a header of HTTP: "
+                    "write visible characters of ASCII, in one line"
+                )
+            if name.lower() in _SET_HEADERS:
+                raise ValueError(f"headers names {name!r}, which the step itself sets: omit it")
         return value
 
     @field_validator("endpoint")
@@ -195,7 +232,7 @@ class EmbedSettings(StepSettings):
         options = self._options
         faults = (*self.provider.faults(options), *self._model_faults(), self._image_fault(options))
         problems = [p for p in faults if p]
-        problems += self._body_faults(options)
+        problems += [*self._body_faults(options), *self._header_faults(options)]
         remote = self.provider.url(options) is not None
         if remote and self.over_limit != "reject" and self.most_tokens is None:
             problems.append(
@@ -223,6 +260,15 @@ class EmbedSettings(StepSettings):
                 f"{self.model_name} takes in a request: use batchSize <= {model.inputs}"
             )
         return faults
+
+    def _header_faults(self, options: EndpointOptions) -> list[str]:
+        """What keeps `headers` from being sent."""
+        names = {name.lower() for name in self.headers}
+        if names and self.provider.url(options) is None:
+            return ["headers are for services: leave them out"]
+        if "authorization" in names and self.api_key is not None:
+            return ["headers names 'Authorization', and apiKey is there: leave one of them out"]
+        return []
 
     def _body_faults(self, options: EndpointOptions) -> list[str]:
         """What keeps `body` and `queryBody` from being sent."""
@@ -321,6 +367,8 @@ class EmbedSettings(StepSettings):
             more = f"?{urlencode(self.query)}"
             other = spec.other_url and spec.other_url + more
             spec = replace(spec, url=spec.url and spec.url + more, other_url=other)
+        if self.headers:
+            spec = replace(spec, headers=tuple(self.headers.items()))
         if not self.body and not self.query_body:
             return spec
         queries = self.body if self.query_body is None else self.query_body
@@ -367,8 +415,6 @@ class EmbedSettings(StepSettings):
     def makers(self) -> dict[str, Maker]:
         """What makes the vectors of each column that is added."""
         provider, model = self.model_provider, self.shown_model
-        if self.body:
-            model = f"{model} with {_json(self.body)}"
         maker = Maker(provider=provider, model=model, dimension=self.dimension)
         return dict.fromkeys(self.outputs(), maker)
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from tests.transforms.embed.endpoints.server import EndpointServer
 from tests.transforms.embed.support import embedder, rows_of, run, settings_for
+from vecferry.secrets import secrets_in
 
 BODY = {"input_type": "passage", "task": "retrieval.passage", "truncate": "END", "user": "me"}
 
@@ -26,10 +27,13 @@ def test_fields_of_the_body_go_with_each_request_and_others_with_queries():
 
 @pytest.mark.parametrize("body", [{"input_type": "query"}, {"a": [1, {"b": None}]}, {"a": True}])
 def test_a_body_is_part_of_what_a_vector_depends_on(body):
-    """Another body is another identity and another maker; the order of its fields is not."""
+    """Another body is another identity; the order of its fields is not.
+
+    A mark does not tell it: a model's vectors for passages and for queries can be compared.
+    """
     plain, other = settings_for(None), settings_for(None, body=body)
     assert plain.identity() != other.identity()
-    assert plain.makers() != other.makers()
+    assert plain.makers() == other.makers()
     turned = settings_for(None, body=dict(reversed(list((body | {"z": 1}).items()))))
     assert turned.identity() == settings_for(None, body=body | {"z": 1}).identity()
 
@@ -68,8 +72,53 @@ def test_a_query_follows_the_address():
     assert settings.identity() != settings_for(server).identity()
 
 
+def test_a_query_may_stand_in_the_address():
+    """As a cloud's page shows it; `query` wins where both name a parameter."""
+    at = "http://h/deployments/d/embeddings?api-version=1&b=2"
+    settings = settings_for(None, endpoint=at, query={"b": "3"})
+    assert settings.calls()[0] == "http://h/deployments/d/embeddings?api-version=1&b=3"
+
+
 @pytest.mark.parametrize("name", ["key", "api-key", "token", "subscription_key", "Signature"])
 def test_a_query_holds_no_key(name):
     """The message names it, and says where keys go."""
     with pytest.raises(ValidationError, match="put the key into apiKey"):
         settings_for(None, query={name: "v-5521"})
+
+
+def test_headers_go_with_each_request_and_are_shown_nowhere():
+    """A gateway that wants its key in a header of its own gets it there."""
+    seen = []
+    with EndpointServer() as server:
+        answer = server.answer
+
+        def noting(path, headers, body):
+            seen.append(headers.get("api-key"))
+            return answer(path, headers, body)
+
+        server.answer = noting  # type: ignore[method-assign]
+        settings = settings_for(server, headers={"api-key": "k-5521-hidden"})
+        run(embedder(settings), rows_of(10))
+        embedder(settings).embed_query("a text")
+    assert seen == ["k-5521-hidden"] * 2
+    assert "5521" not in f"{settings!r} {settings.model_dump_json()} {settings.endpoint_spec!r}"
+    assert secrets_in(settings)[-1] == "k-5521-hidden"
+
+
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ({"a b": "x"}, "not a header"),
+        ({"a": "x\r\nb: y"}, "not a header"),
+        ({"a": "é"}, "not a header"),
+        ({"a": ""}, "not a header"),
+        ({"Content-Length": "3"}, "the step itself sets"),
+        ({"host": "h"}, "the step itself sets"),
+        ({"Authorization": "Basic eA=="}, "apiKey is there"),
+    ],
+    ids=str,
+)
+def test_a_header_that_cannot_be_sent_is_refused(headers, says):
+    """Before anything runs; the value is not shown."""
+    with pytest.raises(ValidationError, match=says):
+        settings_for(None, headers=headers, apiKey="sk-1234")

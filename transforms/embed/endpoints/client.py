@@ -142,6 +142,7 @@ def open_client(spec: EndpointSpec, url: str, connections: int) -> JsonClient:
         "Accept": "application/json",
         "User-Agent": "vecferry",
         **authorization(spec),
+        **{name: revealed(text) for name, text in spec.headers},
     }
     target = HttpTarget(url=url, headers=headers, connections=connections, timeout=spec.timeout)
     return JsonClient(url, open_http(target), spec.dimension)
@@ -151,8 +152,13 @@ def authorization(spec: EndpointSpec) -> dict[str, str]:
     """The header that carries the key, as the provider wants it; none without a key."""
     if spec.api_key is None:
         return {}
-    key = spec.api_key.reveal() if isinstance(spec.api_key, Secret) else spec.api_key
+    key = revealed(spec.api_key)
     return {"Authorization": key if spec.auth == "raw" else f"Bearer {key}"}
+
+
+def revealed(text: str) -> str:
+    """The text itself, of a secret as well."""
+    return text.reveal() if isinstance(text, Secret) else text
 
 
 def json_body(request: object) -> bytes:

@@ -68,6 +68,7 @@ class EndpointSpec:
       request_bytes: how large a request is made at most, unless one input alone is larger.
       body: further fields of a request, as JSON.
       query_body: the same for texts to search by.
+      headers: further headers of a request, which may be secrets.
     """
 
     opens: str
@@ -85,3 +86,4 @@ class EndpointSpec:
     request_bytes: int = 6 << 20
     body: str = "{}"
     query_body: str = "{}"
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
