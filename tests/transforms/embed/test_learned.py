@@ -106,12 +106,14 @@ def test_an_input_that_is_too_heavy_goes_alone():
         lambda n, inputs: "500" if "text 33" in inputs else None,
         lambda n, inputs: "502" if "text 33" in inputs else None,
         lambda n, inputs: "503" if "text 33" in inputs else None,
+        lambda n, inputs: "418" if "text 33" in inputs else None,
+        lambda n, inputs: "451" if "text 33" in inputs else None,
         lambda n, inputs: "reset" if "text 33" in inputs else None,
         lambda n, inputs: "html" if "text 33" in inputs else None,
         lambda n, inputs: "truncated" if "text 33" in inputs else None,
         lambda n, inputs: "nan" if "text 33" in inputs else None,
     ],
-    ids=["500", "502", "503", "reset", "html", "truncated", "nan"],
+    ids=["500", "502", "503", "418", "451", "reset", "html", "truncated", "nan"],
 )
 def test_a_text_that_a_server_fails_on_is_found_and_rejected(fault):
     """Whatever the failure: the rows beside it are embedded, and the run ends well."""

@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 POISON = frozenset({400, 413, 422})
 PASSING = frozenset({408, 409, 421, 425})
+REFUSING = frozenset({404, 405, 406, 410, 411, 415, 426, 428})
+"""Statuses that say of the address or of the form of requests what no text can change."""
 FATAL_CODES = frozenset(
     {
         "AccessDenied",
@@ -209,6 +211,8 @@ def fault_of(url: str, status: int, headers: Any, body: bytes) -> VecferryError:
         return _poison(text, status, said)
     if status >= 500 or status in PASSING or status < 300:
         return TransientError(text, _wish(headers))
+    if status not in REFUSING:  # nobody says what it means: what repeats and what passes tells
+        return TransientError(text, _wish(headers))
     kind = AbsentError if status in (404, 405) else FatalError
     bare = urlsplit(url).path == "/embeddings"
     hint = ": most servers want /v1 at the end of endpoint" if bare and kind is AbsentError else ""
@@ -226,15 +230,6 @@ def _poison(text: str, status: int, said: str) -> PoisonError:
     found = _LIMIT.search(said)
     limit = int(next(g for g in found.groups() if g)) if found else None
     return PoisonError(text, "too-large" if status == 413 else "refused-input", limit or None)
-
-
-def items_in(content: dict[str, Any], where: str, url: str) -> list[Any]:
-    """The list ``embeddings`` under the name `where` of an answer; TransientError without one."""
-    inner = content.get(where)
-    items = inner.get("embeddings") if isinstance(inner, dict) else None
-    if not isinstance(items, list):
-        raise TransientError(f"{url} answers 200 without embeddings: {said_in(content)}")
-    return items
 
 
 def said_in(content: dict[str, Any]) -> str:
