@@ -3,4 +3,5 @@
 Beside the modules that every connector has:
 
 - `dialect`: where the two differ
+- `forms`: dates and whole numbers in the form that a field was told to have
 """
