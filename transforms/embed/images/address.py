@@ -23,7 +23,20 @@ from vecferry.errors import TerminalError, TransientError, shorten
 _BUFFER = 1 << 16
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _COMPATIBLE = ipaddress.ip_network("::/96")
-_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")
+# Inside a cloud, though the registries do not say so. The others that clouds use are link-local,
+# shared or private already: 169.254.169.254, 100.100.100.200, fd00:ec2::254 and their like.
+_SERVICES = (
+    ipaddress.ip_network("168.63.129.16/32"),  # Azure's wire server: settings and keys of machines
+    ipaddress.ip_network("192.0.0.0/24"),  # protocol assignments; Oracle's metadata at .192
+    ipaddress.ip_network("192.88.99.0/24"),  # the nearest relay of 6to4, given up by RFC 7526
+)
+# Newer than the tables of some Pythons, or without a host behind them.
+_SPECIAL = (
+    ipaddress.ip_network("2001:20::/28"),  # ORCHIDv2: names, not places
+    ipaddress.ip_network("3fff::/20"),  # documentation, RFC 9637
+    ipaddress.ip_network("5f00::/16"),  # segments of one network, RFC 9602
+    ipaddress.ip_network("::ffff:0:0:0/96"),  # IPv4 as translators write it, inside a network
+)
 _NO_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
@@ -32,8 +45,9 @@ class UnknownHostError(TransientError):
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the Internet: no loopback, private, multicast or other one.
+    """Whether an IP address is one of the Internet.
 
+    Loopback, private, multicast and reserved addresses are not, nor are services of a cloud.
     An IPv6 address that stands for an IPv4 address (mapped, compatible, 6to4, Teredo, NAT64) is
     what that one is.
     """
@@ -46,9 +60,9 @@ def is_public(address: str) -> bool:
             return False
         if ip.ipv4_mapped is not None or ip in _NAT64[0]:
             return True
-        if ip.is_site_local or ip in _NAT64[1]:
+        if ip.is_site_local or ip in _NAT64[1] or any(ip in network for network in _SPECIAL):
             return False
-    elif ip in _PROTOCOLS:
+    elif any(ip in network for network in _SERVICES):
         return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
