@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 import vecferry
 from tests.code import SHARED
@@ -70,6 +72,11 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def containers() -> dict[str, dict[str, Any]]:
     return {c["name"]: c for _, pod in pods() for c in pod["spec"]["containers"]}
+
+
+def all_of(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """The containers of a pod, with those that run before the others."""
+    return [*spec.get("initContainers", ()), *spec["containers"]]
 
 
 def argument(name: str) -> str:
@@ -280,12 +287,14 @@ def test_the_commands_of_clients_are_ones_that_vecferry_knows() -> None:
 
 
 def test_no_container_has_more_rights_than_it_needs() -> None:
-    """Not root, no privileges to gain, no account of the cluster, a bound on memory."""
+    """Not root, no privileges to gain, no account of the cluster, bounds on memory and calls."""
     for name, pod in pods():
         spec = pod["spec"]
         assert spec["automountServiceAccountToken"] is False, name
         assert spec["securityContext"]["runAsNonRoot"] is True, name
-        for container in spec["containers"]:
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in all_of(spec):
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert "memory" in container["resources"]["limits"]
@@ -305,6 +314,177 @@ def test_what_is_published_is_published_on_this_machine_only() -> None:
     assert kinds == {"ClusterIP"}
 
 
+# What each container writes while its root file system can't be written: temporary files, the
+# settings and logs of Flink (its image's start writes settings), the worker's own folder.
+WRITTEN = {
+    "jobmanager": {"/tmp", "/opt/flink/conf", "/opt/flink/log", "/shared"},
+    "taskmanager": {"/tmp", "/opt/flink/conf", "/opt/flink/log", "/shared"},
+    "worker": {"/tmp", "/data"},
+    "job-server": {"/tmp", "/shared"},
+    "vecferry": {"/tmp", "/data"},
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_is_written_has_a_volume(name: str) -> None:
+    """No container shares the folder of another but the one that all share."""
+    (spec,) = [p["spec"] for _, p in pods() if name in {c["name"] for c in p["spec"]["containers"]}]
+    mounts = {c["name"]: c["volumeMounts"] for c in spec["containers"]}
+    own = [m for m in mounts[name] if not m.get("readOnly")]
+    assert {m["mountPath"] for m in own} == WRITTEN[name]
+    others = {m["name"] for n, ms in mounts.items() if n != name for m in ms}
+    assert {m["name"] for m in own} & others == set()
+    volumes = {v["name"]: v for v in spec["volumes"]}
+    for mount in own:
+        wanted = "persistentVolumeClaim" if mount["mountPath"] == "/shared" else "emptyDir"
+        assert wanted in volumes[mount["name"]]
+    if "/opt/flink/conf" in WRITTEN[name]:
+        (first,) = spec["initContainers"]
+        assert first["image"] == containers()[name]["image"]
+        ((copied, source),) = [(m["name"], first["command"]) for m in first["volumeMounts"]]
+        assert source == ["cp", "-R", "/opt/flink/conf/.", "/conf/"]
+        assert copied == next(m["name"] for m in own if m["mountPath"] == "/opt/flink/conf")
+
+
+def test_kubernetes_refuses_other_pods_in_the_namespace() -> None:
+    """By the strictest of its standards, of the version that the manifests are checked against."""
+    labels = the("Namespace", "vecferry")["metadata"]["labels"]
+    standard = "pod-security.kubernetes.io"
+    for mode in ("enforce", "audit", "warn"):
+        assert labels[f"{standard}/{mode}"] == "restricted"
+    assert labels[f"{standard}/enforce-version"] == f"v{KUBERNETES}"
+
+
+def reached(labels: dict[str, str], address: str) -> bool:
+    """Whether a pod may send to an address at port 443, by all policies that mean the pod."""
+    rules = []
+    for one in objects():
+        if one["kind"] != "NetworkPolicy":
+            continue
+        assert "Egress" in one["spec"]["policyTypes"]
+        if one["spec"]["podSelector"]["matchLabels"].items() <= labels.items():
+            rules += one["spec"]["egress"]
+    assert rules, labels
+    blocks = [
+        to["ipBlock"]
+        for rule in rules
+        if all(p["port"] == 443 for p in rule.get("ports", ()))
+        for to in rule["to"]
+        if "ipBlock" in to
+    ]
+    ip = ipaddress.ip_address(address)
+    return any(
+        ip in ipaddress.ip_network(b["cidr"])
+        and not any(ip in ipaddress.ip_network(e) for e in b.get("except", ()))
+        for b in blocks
+    )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("169.254.169.254", "169.254.170.2", "169.254.20.10", "168.63.129.16", "192.0.0.192"),
+        *("100.100.100.200", "fd00:ec2::254", "fd20:ce::254", "fe80::a9fe:a9fe"),
+        "fd00:c1::a9fe:a9fe",
+    ],
+)
+def test_no_pod_asks_a_cloud_for_its_keys(address: str) -> None:
+    """Nor does one that may reach everything else."""
+    assert [name for name, pod in pods() if reached(pod["metadata"]["labels"], address)] == []
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7", "93.184.216.34", "2606:4700::1111", "fd12::9"])
+def test_only_workers_and_clients_leave_the_cluster(address: str) -> None:
+    """Flink's own pods and the job server need no store."""
+    leaving = {n for n, pod in pods() if reached(pod["metadata"]["labels"], address)}
+    assert leaving == {"taskmanager", "vecferry-"}
+
+
+def test_every_pod_finds_the_cluster_and_names() -> None:
+    """A policy that forgot the name servers would stop every run."""
+    for name, pod in pods():
+        labels = pod["metadata"]["labels"].items()
+        rules = [
+            rule
+            for one in objects()
+            if one["kind"] == "NetworkPolicy"
+            and one["spec"]["podSelector"]["matchLabels"].items() <= labels
+            for rule in one["spec"]["egress"]
+        ]
+        assert {"to": [{"podSelector": {"matchLabels": {"app": "vecferry-flink"}}}]} in rules, name
+        (names,) = [r for r in rules if "ports" in r]
+        assert names["ports"] == [{"protocol": p, "port": 53} for p in ("UDP", "TCP")]
+
+
+def pins() -> dict[str, list[Requirement]]:
+    """What constraints.txt says, by the name of a package."""
+    found: dict[str, list[Requirement]] = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+def test_constraints_name_one_tested_version_of_everything() -> None:
+    """Within what pyproject.toml allows, for each package of each extra that users install."""
+    pinned = pins()
+    for them in pinned.values():
+        assert all(re.fullmatch(r"==[^*,]+", str(r.specifier)) for r in them)
+    extras = PROJECT["optional-dependencies"]
+    wanted = [
+        Requirement(r)
+        for r in (*PROJECT["dependencies"], *(r for e in extras if e != "dev" for r in extras[e]))
+    ]
+    for requirement in wanted:
+        name = canonicalize_name(requirement.name)
+        if name != "vecferry":
+            (pin,) = pinned[name]
+            (version,) = pin.specifier
+            assert version.version in requirement.specifier, requirement
+    (beam,) = pinned["apache-beam"]
+    assert str(beam.specifier) == f"=={apache_beam.__version__}"
+
+
+def test_the_image_installs_what_the_constraints_name() -> None:
+    """Each package that the Dockerfile names has its version there, and each command heeds it."""
+    lines = DOCKERFILE.replace("\\\n", " ")
+    commands = re.findall(r"pip install ([^;]*);", lines)
+    assert len(commands) == 2
+    for command in commands:
+        assert re.search(r"--constraint (/wheels/)?constraints\.txt", command)
+        names = [w.strip('"') for w in command.split() if not w.startswith("-")]
+        for name in names:
+            if "constraints.txt" not in name and "${wheel}" not in name:
+                assert canonicalize_name(name.partition("==")[0]) in pins(), name
+    assert re.search(r"pip wheel [^;]*--no-deps --no-build-isolation", lines)
+    assert "!constraints.txt" in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+
+
+def test_the_kustomization_tells_how_each_image_is_pinned() -> None:
+    """By its name as the pods say it, with a placeholder for what only a registry knows."""
+    text = (DEPLOY / "kubernetes" / "kustomization.yaml").read_text()
+    images = {c["image"] for n, c in containers().items() if n not in ("worker", "vecferry")}
+    for image in images:
+        name = image.partition(":")[0]
+        assert f"# - name: {name}\n  #   digest: sha256:…\n" in text
+    for name in ("PYTHON_DIGEST", "BEAM_DIGEST"):
+        assert f'ARG {name}=""\n' in DOCKERFILE
+        assert f"--build-arg {name}=@sha256:" in PAGE
+
+
+def test_the_wheel_says_what_it_is() -> None:
+    """Its licence, its authors, and the Pythons that it runs on, which are those it asks for."""
+    assert PROJECT["license"] == {"text": "Apache-2.0"}
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert PROJECT["authors"]
+    assert PROJECT["keywords"]
+    said = [c.rpartition(" :: ")[2] for c in PROJECT["classifiers"] if ":: 3." in c]
+    assert said == ["3.11", "3.12", "3.13"]
+    assert all(f"{v}.0" in SpecifierSet(PROJECT["requires-python"]) for v in said)
+    assert f"{argument('PYTHON_VERSION')}" in said
+
+
 def test_the_network_policy_lets_in_the_cluster_and_its_clients() -> None:
     """Every pod of the cluster is meant by it, and a run of a job may pass."""
     policy = the("NetworkPolicy", "flink")["spec"]
@@ -320,8 +500,8 @@ def test_volumes_and_names_that_are_used_are_there() -> None:
     """A manifest that names what nobody makes would wait for ever."""
     for name, pod in pods():
         volumes = {v["name"]: v for v in pod["spec"].get("volumes", ())}
-        for container in pod["spec"]["containers"]:
-            assert {m["name"] for m in container.get("volumeMounts", ())} <= set(volumes), name
+        mounted = {m["name"] for c in all_of(pod["spec"]) for m in c.get("volumeMounts", ())}
+        assert mounted == set(volumes), name
         for volume in volumes.values():
             if "persistentVolumeClaim" in volume:
                 assert the("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])
