@@ -97,6 +97,7 @@ def _with_query_apart(value: dict[str, Any]) -> dict[str, Any]:
     base, mark, rest = endpoint.partition("?")
     pairs = parse_qsl(rest, keep_blank_values=True)
     whole = bool(pairs) and all("=" in part for part in rest.split("&"))
+    whole = whole and not any(_SECRET.search(name) for name, _ in pairs)  # `checked_endpoint` tells
     if not mark or "#" in rest or not whole or len(dict(pairs)) < len(pairs):
         return value
     return value | {"endpoint": base, "query": {**dict(pairs), **(query or {})}}
