@@ -153,11 +153,18 @@ class FileStore:
         )
 
     def _nothing(self, pattern: str) -> str:
+        folder = posixpath.dirname(pattern)
+        beside: list[str] = []
         names: list[str] = []
         hint = "; what there is may not be listed"
+        with contextlib.suppress(VecferryError, OSError):  # no such folder, or it may not be listed
+            here = islice(self._list(folder, "", False), MOST_NEIGHBOURS)
+            beside = [posixpath.join(folder, name) for name, _ in here if name]
         with contextlib.suppress(VecferryError, OSError):  # of a folder that is not the job's
+            # A store may hold a million names that look alike elsewhere.
+            hint = near(pattern, beside)
             names = list(islice(self._some_paths(), MOST_NEIGHBOURS))
-            hint = near(pattern, names)
+            hint = hint or near(pattern, names)
         if not hint and names:
             hint = f"; there are {shorten(', '.join(sorted(names)[:5]))}"
         return f"no file matches {pattern!r} in {self.name!r}{hint or '; the folder is empty'}"

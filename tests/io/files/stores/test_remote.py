@@ -89,7 +89,9 @@ def test_patterns_find_the_same_in_each_store(place: Place) -> None:
         "*/_tmp/*": ["in/_tmp/g.jsonl"],
     }.items():
         assert found(place, f"{at}/{pattern}") == [f"{at}/{name}" for name in names], pattern
-    with pytest.raises(JobError, match=rf"no file matches '{at}/aa\.jsonl' in .*a\.jsonl"):
+    # What lies in the folder that was named comes before all that lies elsewhere.
+    place.put(f"{at}aa.jsonl", b"{}\n")
+    with pytest.raises(JobError, match=rf"no file matches '{at}/aa\.jsonl' in .*'{at}/a\.jsonl'"):
         found(place, f"{at}/aa.jsonl")
 
 
