@@ -136,6 +136,9 @@ class Reject:
     `reason` is a short stable word such as ``invalid-json``, by which reports group. `message`
     explains the fault to a person. A reader has no row yet and gives `raw`: the record as it stands
     in the source, as bytes if it is not valid text.
+
+    `instead` is the change that goes on in place of the rejected change, in a sync: the row
+    without the vector that failed, or a delete. So no old text of that key stays searchable.
     """
 
     step: str
@@ -146,6 +149,7 @@ class Reject:
     raw: str | bytes | None = None
     origin: str = ""
     key: Any = None
+    instead: Change | None = None
 
 
 def encode_value(value: object) -> Any:

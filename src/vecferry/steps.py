@@ -12,12 +12,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from vecferry.errors import JobError
+from vecferry.positions import Position
+from vecferry.positions.position import Phase
 from vecferry.process import RunScope, RunState, run_scope, run_state
 from vecferry.rows import Change, Reject, Row
 from vecferry.settings import Maker
@@ -286,6 +288,78 @@ class Source(Protocol):
 
     def size(self) -> Size:
         """How much there is to read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """What one round of a sync reads: fixed before the round begins.
+
+    Attributes:
+      kind: a full load or a part of one, changes, or nothing new.
+      until: the `Position.at` that holds once the round is DONE.
+      since: the `Position.at` from which the round reads; None from the beginning.
+      phase: the `Position.phase` that holds once the round is DONE.
+      part: which part of a full load, from 0, and of how many; None outside a full load.
+      fresh: whether the round begins a new full load, which begins a new epoch.
+      why: why a new full load is needed, in words: no position, another table.
+      epoch: the epoch of the round's versions; the sync sets it before it calls `plan`.
+    """
+
+    kind: Literal["full", "changes", "nothing"]
+    until: Any
+    since: Any = None
+    phase: Phase = "changes"
+    part: tuple[int, int] | None = None
+    fresh: bool = False
+    why: str = ""
+    epoch: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lag:
+    """How far a position is behind its source, in the source's own unit and in seconds."""
+
+    amount: int | None = None
+    unit: str = ""
+    seconds: float | None = None
+
+
+class ChangeSource(Source, Protocol):
+    """A source that can be followed: a table and what changes in it.
+
+    The launcher asks for a span and its plan; workers only `read`. Nothing is stored here. `check`
+    and `plan()` without a span serve a bounded full load. Each change carries a version
+    (`vecferry.versions.pack`) of the span's epoch. Rows of a full load carry the version of the
+    place up to which everything was surely visible to their reading.
+    """
+
+    def identity(self) -> str:
+        """Which table or server this is; another text means that positions can't be compared."""
+
+    def keys(self) -> tuple[str, ...]:
+        """The columns that tell one row from another, as the rows name them."""
+
+    def span(self, position: Position | None, until: Any = None) -> Span:
+        """What to read next, from `position` on, None at first, and not beyond `until`.
+
+        A span is bounded (a million rows or 256 MiB). Raises JobError where the source can't be
+        read from there, with what to do; a source that must begin anew gives a fresh span.
+        """
+
+    def end(self) -> Any:
+        """Where the source ends now, as `Position.at` has it; for ``--until now``."""
+
+    def parse_until(self, text: str) -> Any:
+        """A time or a place that a user wrote, as `end` has it; raises JobError."""
+
+    def lag(self, position: Position) -> Lag:
+        """How far `position` is behind the source now."""
+
+    def plan(self, span: Span | None = None) -> Plan:
+        """The splits of a span, and their size; each split carries the span's epoch."""
+
+    def fetch(self, keys: list[tuple[Any, ...]], position: Position | None) -> Iterator[Change]:
+        """The rows of `keys` as they stand at `position`, or now; absent rows are left out."""
 
 
 class Target(Protocol):
