@@ -68,10 +68,10 @@ def imported(path: Path) -> frozenset[str]:
 def room_of(path: Path) -> str:
     """The room of a module: its folder; a module beside the rooms of `pipelines` is one itself.
 
-    What all share is one room, with `vecferry.run` in it.
+    What all share is one room, with `vecferry.run` and `vecferry.positions` in it.
     """
     folder = name(path.parent)
-    if folder == "src/vecferry/run":
+    if folder in ("src/vecferry/run", "src/vecferry/positions"):
         return "shared"
     if folder.startswith("src/vecferry"):
         return folder.replace("src/vecferry", "shared", 1)

@@ -141,7 +141,7 @@ def resolve(
 
     `written` says of each text of the job that was filled what it was written as.
     """
-    problems = _not_yet(job)
+    problems: list[str] = []
     warnings: list[str] = []
     steps: list[ResolvedStep] = []
     made: Columns = {}
@@ -155,7 +155,7 @@ def resolve(
             warnings += more
             made = {**made, **(resolved.settings.outputs() or {})}
     if not problems:
-        problems = _follow_columns(steps)
+        problems = [*_follow_columns(steps), *_no_positions(job, steps[0])]
     if problems:
         raise JobError(problems)
     return ResolvedJob(
@@ -297,12 +297,13 @@ def _job_wide(job: Job, kind: Kind) -> dict[str, Any]:
     return {name: value for name, value in told.items() if name in kind.takes}
 
 
-def _not_yet(job: Job) -> list[str]:
-    """Problems of settings that this version would break silently."""
+def _no_positions(job: Job, reader: ResolvedStep) -> list[str]:
+    """A problem if positions are asked for, and the source has none."""
+    if job.setting.positions is None or reader.settings.follows:
+        return []
     return [
-        f"job.setting.{name} can't be kept by this version: leave it out"
-        for name, value in (("positions", job.setting.positions),)
-        if value is not None
+        f"job.setting.positions: step {reader.name!r} ({reader.kind.step_type}) reads all rows "
+        "each time, so there is no position to keep; leave positions out"
     ]
 
 

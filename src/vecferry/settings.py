@@ -179,6 +179,11 @@ class StepSettings(Settings):
         return False
 
     @property
+    def follows(self) -> bool:
+        """Whether a reader's logic is a `ChangeSource`, whose positions are kept."""
+        return False
+
+    @property
     def takes_other_columns(self) -> bool:
         """Whether a writer also writes columns that it does not name."""
         return False

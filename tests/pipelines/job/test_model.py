@@ -95,9 +95,9 @@ BAD_JOBS: dict[str, tuple[Callable[[Bench], Any], list[str]]] = {
         lambda b: b.job["setting"].update(speed={"throttle": True}),
         ["setting.speed", "record", "mbps"],
     ),
-    "positions, which this version can't keep": (
-        lambda b: b.job["setting"].update(positions="sqlite:///positions.db"),
-        ["job.setting.positions", "leave it out"],
+    "positions of a source that has none": (
+        lambda b: b.job["setting"].update(positions="positions"),
+        ["job.setting.positions", "reads all rows each time", "leave positions out"],
     ),
     "an endpoint that is not trusted": (
         _untrusted_endpoint,
