@@ -303,7 +303,7 @@ def _no_positions(job: Job, reader: ResolvedStep) -> list[str]:
         return []
     return [
         f"job.setting.positions: step {reader.name!r} ({reader.kind.step_type}) reads all rows "
-        "each time, so there is no position to keep; leave positions out"
+        "each time, and a position means nothing to it; leave positions out"
     ]
 
 

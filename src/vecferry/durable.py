@@ -1,4 +1,7 @@
-"""Files that exist whole or not at all, whatever moment their writer is killed at."""
+"""Files that exist whole or not at all, whatever moment their writer is killed at.
+
+Apart from `vecferry.positions.folder` because a store of files needs them as well.
+"""
 
 from __future__ import annotations
 

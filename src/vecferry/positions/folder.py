@@ -1,4 +1,7 @@
-"""Positions in a folder of this machine."""
+"""Positions in a folder of this machine.
+
+Apart from `vecferry.pipelines.run.positions` because a store of positions needs no pipeline.
+"""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class Lease:
             self._create("set", position=position)
 
     def reset(self) -> None:
-        """Stores that there is no position: the next round is a full load; raises as `store`.
+        """Forgets the position: the next round is a full load; raises as `store` does.
 
         The greatest epoch is kept, so that the next one can be greater.
         """

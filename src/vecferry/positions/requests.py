@@ -2,7 +2,7 @@
 
 A command must not write beside a running sync. It leaves a request; the holder carries the request
 out between two rounds. A request stays until its last answer, so a holder that dies in the middle
-leaves it to the next one.
+leaves it to the next one. Apart from `vecferry.positions.store` because no lease is needed here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The store of positions of one sync, in whatever place they are kept."""
+"""The store of positions of one sync, in whatever place they are kept.
+
+Apart from `vecferry.pipelines.run.positions` because a store of positions knows no job.
+"""
 
 from __future__ import annotations
 
