@@ -137,7 +137,7 @@ class Reject:
     explains the fault to a person. A reader has no row yet and gives `raw`: the record as it stands
     in the source, as bytes if it is not valid text.
 
-    `instead` is the change that goes on in place of the rejected change, in a sync: the row
+    `instead` is the change that goes on in its place, in a sync: the row
     without the vector that failed, or a delete. So no old text of that key stays searchable.
     """
 
