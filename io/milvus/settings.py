@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from vecferry.io.sink.settings import ColumnMapping, CreateMode, name_problems
+from vecferry.io.sink.settings import ColumnMapping, CreateMode, OwnsTarget, name_problems
 from vecferry.numbers import real_number, whole_number
 from vecferry.settings import Connection, SecretText, Settings, StepSettings, pick
 
@@ -246,9 +246,7 @@ class MilvusSettings(StepSettings):
     enable_dynamic_schema: bool = False
     column: list[MilvusColumn] = Field(default_factory=list)
     column_mapping: list[ColumnMapping] | None = None
-    owns_target: bool = Field(
-        default=False, description="the job may drop what the collection holds (recreate)"
-    )
+    owns_target: OwnsTarget = False
     alias: str | None = Field(
         default=None, description="another name, which the collection gets once the job is done"
     )

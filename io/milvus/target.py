@@ -119,6 +119,11 @@ class MilvusTarget(AliasTarget[Collection, CollectionInfo, MilvusStore]):
         return self.settings.collection
 
     @property
+    def owns_target(self) -> bool:
+        """See `TargetBase`."""
+        return self.settings.owns_target
+
+    @property
     def recreates(self) -> bool:
         """See `TargetBase`."""
         return self.settings.schema_create_mode == "recreate"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 
-from vecferry.io.sink.settings import ColumnMapping, CreateMode, name_problems
+from vecferry.io.sink.settings import ColumnMapping, CreateMode, OwnsTarget, name_problems
 from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.settings import TableSettings
 from vecferry.settings import SecretText, Settings, StepSettings, pick
@@ -228,9 +228,7 @@ class WriterSettings(StepSettings):
         default=None, description="keeps a row's version; an older change never replaces a newer"
     )
     schema_create_mode: CreateMode = "ignore"
-    owns_target: bool = Field(
-        default=False, description="the job may drop what the table holds (recreate)"
-    )
+    owns_target: OwnsTarget = False
     pre_sql: list[str] = Field(default_factory=list)
     post_sql: list[str] = Field(default_factory=list)
     batch_size: int = Field(default=512, ge=1)

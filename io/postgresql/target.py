@@ -289,6 +289,11 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
         return RowEncoder(self.settings, info or planned(self.settings))
 
     @property
+    def owns_target(self) -> bool:
+        """See `TargetBase`."""
+        return self.settings.owns_target
+
+    @property
     def recreates(self) -> bool:
         """See `TargetBase`."""
         return self.settings.schema_create_mode == "recreate"

@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from vecferry.io.sink.settings import ColumnMapping, CreateMode, name_problems
+from vecferry.io.sink.settings import ColumnMapping, CreateMode, OwnsTarget, name_problems
 from vecferry.settings import Connection, SecretText, Settings, StepSettings, pick
 
 VECTOR_TYPES = ("dense_vector", "knn_vector")
@@ -198,9 +198,7 @@ class SearchSettings(StepSettings):
     discovery: bool = False
     schema_create_mode: CreateMode = "ignore"
     cleanup: bool = Field(default=False, validation_alias=AliasChoices("cleanup", "truncate"))
-    owns_target: bool = Field(
-        default=False, description="the job may drop what the index holds (recreate, cleanup)"
-    )
+    owns_target: OwnsTarget = False
     column: list[SearchColumn] = Field(default_factory=list)
     column_mapping: list[ColumnMapping] | None = None
     primary_key_info: PrimaryKeyInfo | None = None

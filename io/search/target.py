@@ -148,6 +148,11 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
         return self.settings.index
 
     @property
+    def owns_target(self) -> bool:
+        """See `TargetBase`."""
+        return self.settings.owns_target
+
+    @property
     def recreates(self) -> bool:
         """See `TargetBase`."""
         return self.settings.recreates

@@ -1,13 +1,14 @@
 """The mark in a target that says what made its vectors, and how a job compares with it.
 
 A store keeps the mark beside the rows; where, is its own business. Here is what stands in it, what
-is refused because of it, and when it is written.
+is refused because of it, and when it is written. The mark of a sync also holds the epoch of its
+changes: without the epoch, a sync that lost its position would write stale changes only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -18,13 +19,24 @@ from vecferry.steps import StepContext
 NAME = "vecferry"
 """The key in a store's metadata under which the mark stands."""
 
-Mark = Mapping[str, Maker]
-"""Vector field of a target -> what made the vectors in it."""
+
+@dataclass(frozen=True)
+class Mark:
+    """What a target says of itself.
+
+    Attributes:
+      makers: by vector field, what made the vectors in it.
+      epoch: the greatest epoch of a sync's changes; None if no sync has written there.
+    """
+
+    makers: Mapping[str, Maker] = field(default_factory=dict)
+    epoch: int | None = None
 
 
 def to_json(mark: Mark) -> dict[str, Any]:
-    """A mark as a store keeps it."""
-    return {"vectors": {field: asdict(maker) for field, maker in mark.items()}}
+    """A mark as a store keeps it; the mark of a job that is not a sync has no epoch."""
+    out: dict[str, Any] = {"vectors": {name: asdict(maker) for name, maker in mark.makers.items()}}
+    return out if mark.epoch is None else {**out, "epoch": mark.epoch}
 
 
 def to_text(mark: Mark) -> str:
@@ -42,10 +54,15 @@ def from_json(value: object) -> Mark | None:
             value = orjson.loads(value)
         except orjson.JSONDecodeError:
             return None
-    vectors = value.get("vectors") if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    vectors, epoch = value.get("vectors"), value.get("epoch")
     if not isinstance(vectors, dict):
         return None
-    return {field: maker for field, told in vectors.items() if (maker := _maker(told)) is not None}
+    return Mark(
+        {name: maker for name, told in vectors.items() if (maker := _maker(told)) is not None},
+        epoch if type(epoch) is int and epoch >= 0 else None,
+    )
 
 
 def _maker(told: Any) -> Maker | None:
@@ -59,7 +76,7 @@ def _maker(told: Any) -> Maker | None:
 def mark_of(context: StepContext, filled: Mapping[str, str]) -> Mark:
     """The mark of what a job writes; `filled` is field -> column of the row."""
     makers = context.write.makers
-    return {field: makers[column] for field, column in filled.items() if column in makers}
+    return Mark({name: makers[column] for name, column in filled.items() if column in makers})
 
 
 @dataclass(frozen=True)
@@ -88,9 +105,9 @@ class Marking:
         if self.context.write.force:
             return []
         out = [
-            f"{self.what}: the vectors of {field!r} were made by {there}, and this job's are made "
+            f"{self.what}: the vectors of {name!r} were made by {there}, and this job's are made "
             f"by {here}, which can't be compared with them: {self._way_out(there, here)}"
-            for field, there, here in self._different()
+            for name, there, here in self._different()
         ]
         if self.context.write.instead_of and self.found is None and not self.is_empty():
             out.append(
@@ -102,9 +119,9 @@ class Marking:
     def remarks(self) -> list[str]:
         """What a person should know of the vectors that are there."""
         out = [
-            f"--force: {self.what} holds vectors of {there} in {field!r}, and those of {here} come "
+            f"--force: {self.what} holds vectors of {there} in {name!r}, and those of {here} come "
             "among them"
-            for field, there, here in self._different()
+            for name, there, here in self._different()
             if self.context.write.force
         ]
         unmarked = self._unmarked
@@ -115,20 +132,20 @@ class Marking:
                 f"{', '.join(map(repr, unmarked))}, and rows may be there: this job's are made by "
                 f"{made}. If the same model made theirs, run once with --force, which marks it"
             )
-        for field, there in (self.found or {}).items():
-            if field in self.filled and field not in self.job:
+        for name, there in self._there.items():
+            if name in self.filled and name not in self.job.makers:
                 out.append(
-                    f"{self.what}: the vectors of {field!r} were made by {there}; what made those "
-                    f"in column {self.filled[field]!r} this job does not say"
+                    f"{self.what}: the vectors of {name!r} were made by {there}; what made those "
+                    f"in column {self.filled[name]!r} this job does not say"
                 )
         return out
 
     def strangers(self) -> list[str]:
         """Why a search with this job's vectors finds nothing of worth."""
         return [
-            f"{self.what}: the vectors of {field!r} were made by {there}, and what is searched for "
+            f"{self.what}: the vectors of {name!r} were made by {there}, and what is searched for "
             f"is embedded by {here}: the hits mean nothing"
-            for field, there, here in self._different()
+            for name, there, here in self._different()
         ]
 
     def to_write(self) -> Mark | None:
@@ -139,10 +156,18 @@ class Marking:
         """
         different = bool(self._different())
         if self.context.write.force and (different or self._unmarked):
-            return {**(self.found or {}), **self.job}
+            return self._with_ours
         if self._unmarked and not different and self.is_empty():
-            return {**(self.found or {}), **self.job}
+            return self._with_ours
         return None
+
+    @property
+    def _with_ours(self) -> Mark:
+        return replace(self.found or Mark(), makers={**self._there, **self.job.makers})
+
+    @property
+    def _there(self) -> Mapping[str, Maker]:
+        return self.found.makers if self.found is not None else {}
 
     def _way_out(self, there: Maker, here: Maker) -> str:
         """What to do; a field takes vectors of one dimension only, so that force is of no use."""
@@ -153,9 +178,9 @@ class Marking:
         return f"{new}, or with --force to write there all the same, and to mark it anew"
 
     @property
-    def _unmarked(self) -> Mark:
-        return {f: maker for f, maker in self.job.items() if f not in (self.found or {})}
+    def _unmarked(self) -> Mapping[str, Maker]:
+        return {name: m for name, m in self.job.makers.items() if name not in self._there}
 
     def _different(self) -> list[tuple[str, Maker, Maker]]:
-        found, job = self.found or {}, self.job
-        return [(f, found[f], job[f]) for f in job if f in found and found[f] != job[f]]
+        found, job = self._there, self.job.makers
+        return [(n, found[n], job[n]) for n in job if n in found and found[n] != job[n]]

@@ -23,6 +23,16 @@ CreateMode = Annotated[
 """Whether a job creates a missing target, or also drops one that is there."""
 
 
+OwnsTarget = Annotated[
+    bool,
+    Field(
+        description="the job may drop or delete what it did not write: recreate, and in a sync the "
+        "rows that the source no longer has"
+    ),
+]
+"""Whether nobody else keeps rows in the target."""
+
+
 class ColumnMapping(Settings):
     """The column of a row that goes into a field."""
 

@@ -7,19 +7,23 @@ between them, their order, what is told to people and what is waited for are the
 from __future__ import annotations
 
 import abc
+import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from vecferry.errors import JobError, TerminalError, TransientError, near
 from vecferry.io.sink.mark import Mark, Marking, mark_of
+from vecferry.io.sink.reconcile import Holdings, Remover, remove_absent, remove_older
 from vecferry.io.sink.store import Store, WriteLimits
 from vecferry.io.sink.values import VectorLike
 from vecferry.io.sink.writer import SinkWriter
 from vecferry.retry import call_with_retries
 from vecferry.rows import Change, Reject, Row
 from vecferry.steps import StepContext
+from vecferry.stored import Reconciled, SourceKeys, Stored
+from vecferry.versions import MAX_EPOCH, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -176,6 +180,15 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         """See `search`."""
         raise JobError(f"{catalog.where} can't be searched")
 
+    @property
+    def owns_target(self) -> bool:
+        """Whether the job may delete rows that it did not write."""
+        return False
+
+    def holdings(self, catalog: C, info: I) -> Holdings:
+        """The rows there, for a sync to compare and to delete."""
+        raise JobError(f"{catalog.where} can't be compared with a source")
+
     def check(self) -> list[str]:
         """Whether this job can write there; changes nothing. Gives notes for people, also logged.
 
@@ -254,6 +267,118 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         except TerminalError as e:
             return self.context.reject(e.reason, str(e), row=change)
 
+    def epoch(self) -> int | None:
+        """See `vecferry.steps.Target`.
+
+        A target without an epoch in its mark, though the store keeps versions, is read whole.
+        """
+        with self.catalog() as catalog:
+            info: I | None = catalog.describe()
+            if info is None:
+                return None
+            if info.mark is not None and info.mark.epoch is not None:
+                return info.mark.epoch
+            holdings = self.holdings(catalog, info)
+            if not holdings.keeps_versions:
+                return None
+            pages = holdings.pages(())
+            versions = (row.version for page in pages for row in page if row.version is not None)
+            newest = max(versions, default=None)
+            return None if newest is None else unpack(newest)[0]
+
+    def remember_epoch(self, epoch: int) -> list[str]:
+        """See `vecferry.steps.Target`."""
+        what = f"step {self.context.step!r}: epoch {epoch}"
+        if not 0 <= epoch <= MAX_EPOCH:
+            raise JobError(
+                f"{what} is beyond {MAX_EPOCH}, the last that versions have room for; fill a new "
+                "target (--into NEW), and remove the positions of the old one"
+            )
+        with self.catalog() as catalog:
+            info = self._existing(catalog)
+            mark = info.mark or Mark()
+            if mark.epoch is not None and mark.epoch >= epoch:
+                return []
+            why = "the server does not say why"
+            try:
+                catalog.remember(info, dataclasses.replace(mark, epoch=epoch))
+            except JobError as e:
+                if isinstance(e.__cause__, TransientError):
+                    raise
+                why = str(e)
+            kept = self._existing(catalog).mark
+        if kept is not None and kept.epoch == epoch:
+            return []
+        return self.note(
+            [
+                f"{what} was not kept with the {self.noun}: {why}. Keep the positions of this sync: "
+                "without them its target is read whole for the versions there, or, where the store "
+                "keeps none, filled anew"
+            ]
+        )
+
+    def unversioned(self) -> str | None:
+        """See `vecferry.steps.Target`."""
+        with self.catalog() as catalog:
+            info = self._existing(catalog)
+            if self.holdings(catalog, info).keeps_versions:
+                return None
+            return (
+                f"{self.noun} {info.name!r} keeps no versions: a change that comes late replaces a "
+                "newer one until it is repeated, and after a full load the keys of the source are "
+                f"read once more{self.way_to_versions}"
+            )
+
+    way_to_versions: ClassVar[str] = ""
+    """What a job may say for the store to keep versions: ``; set versionColumn``."""
+
+    def reconcile(self, epoch: int, keys: SourceKeys | None = None) -> Reconciled:
+        """See `vecferry.steps.Target`. Without `ownsTarget` nothing is deleted, and told so."""
+        with self.catalog() as catalog:
+            info = self._existing(catalog)
+            what = f"{self.noun} {info.name!r}"
+            if not self.owns_target:
+                return self._left_alone(catalog, what)
+            holdings = self.holdings(catalog, info)
+            if holdings.keeps_versions:
+                swept = holdings.sweep(epoch)
+                if swept is not None:
+                    return swept
+                return remove_older(holdings, self._remover(holdings, epoch), epoch)
+            if keys is None:
+                raise JobError(f"{what} keeps no versions: its source must tell all its keys")
+            remover = self._remover(holdings, epoch)
+            return remove_absent(holdings, remover, keys, self.context.state.stop.is_set)
+
+    def remove(self, rows: Iterable[Stored], epoch: int) -> Reconciled:
+        """See `vecferry.steps.Target`. Without `ownsTarget` nothing is deleted, and told so."""
+        with self.catalog() as catalog:
+            info = self._existing(catalog)
+            if not self.owns_target:
+                return self._left_alone(catalog, f"{self.noun} {info.name!r}")
+            remover = self._remover(self.holdings(catalog, info), epoch)
+            remover.remove(rows)
+            return remover.told(0)
+
+    def scan(self, fields: Sequence[str] | None = None) -> Iterator[Stored]:
+        """See `vecferry.steps.Target`."""
+        with self.catalog() as catalog:
+            info = self._existing(catalog)
+            for page in self.holdings(catalog, info).pages(fields):
+                yield from page
+
+    def as_stored(self, change: Change) -> Stored | Reject:
+        """See `vecferry.steps.Target`."""
+        holdings: Holdings = self.context.once("holdings", self._holdings)
+        try:
+            return holdings.stored(change)
+        except TerminalError as e:
+            try:
+                key = holdings.key(change)
+            except TerminalError:
+                key = None
+            return self.context.reject(e.reason, str(e), row=change, key=key)
+
     def patiently(self, what: str, make: Callable[[], T]) -> T:
         """What `make` gives, made once in a run and process; waits for a server that is away.
 
@@ -285,6 +410,20 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
             self.refuse(self.mismatches(catalog, info))
             self.note(self.notes(catalog, info))
             return self.store(catalog, info)
+
+    def _holdings(self) -> Holdings:
+        with self.catalog() as catalog:
+            return self.holdings(catalog, self._existing(catalog))
+
+    def _remover(self, holdings: Holdings, epoch: int) -> Remover:
+        return Remover(holdings, self.patiently("store", self._store), self.context, epoch)
+
+    def _left_alone(self, catalog: C, what: str) -> Reconciled:
+        note = (
+            f"{what} may hold rows of others, so rows that the source no longer has stay there: "
+            "set ownsTarget: true if the job may delete them"
+        )
+        return Reconciled(kept=catalog.count(), note=note)
 
     def _previewer(self) -> Encoder:
         with self.catalog() as catalog:

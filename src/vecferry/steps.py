@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ from vecferry.positions.position import Phase
 from vecferry.process import RunScope, RunState, run_scope, run_state
 from vecferry.rows import Change, Reject, Row
 from vecferry.settings import Maker
+from vecferry.stored import Reconciled, SourceKeys, Stored
 
 T = TypeVar("T")
 
@@ -403,6 +404,56 @@ class Target(Protocol):
 
     def row_count(self) -> int:
         """How many rows the target holds now."""
+
+    def epoch(self) -> int | None:
+        """The greatest epoch that was written there; None if the target can't tell.
+
+        Changes of a lesser epoch are stale there. Raises JobError.
+        """
+        return None
+
+    def remember_epoch(self, epoch: int) -> list[str]:
+        """Keeps an epoch with the target, before its first row is written; never a lesser one.
+
+        Gives notes for people where the target can't keep it. Raises JobError for an epoch that
+        versions have no room for.
+        """
+        return []
+
+    def unversioned(self) -> str | None:
+        """What a sync loses as the target keeps no versions, in words; None if it keeps them."""
+        return None
+
+    def reconcile(self, epoch: int, keys: SourceKeys | None = None) -> Reconciled:
+        """Deletes the rows that the source no longer has, after a full load of `epoch`.
+
+        With versions, these are the rows of older epochs. Without, the rows whose keys are not
+        among `keys`. Not to run beside a round. Nothing is deleted where `keys` raises.
+
+        Raises:
+          JobError: the job does not own the target, or the target can't be reconciled.
+          TransientError: the server is still away after `StepContext.retry_deadline`.
+        """
+        raise JobError("this target can't be reconciled")
+
+    def scan(self, fields: Sequence[str] | None = None) -> Iterator[Stored]:
+        """Each row that the target holds, in any order, with these fields, in constant memory.
+
+        None stands for all fields that the job fills. Rows written meanwhile may be among them.
+        Raises JobError or TransientError as `reconcile` does.
+        """
+        raise JobError("this target can't be read")
+
+    def as_stored(self, change: Change) -> Stored | Reject:
+        """How `scan` would give the row of a change, or the reject that it would become.
+
+        A vector that the change has no column for is left out.
+        """
+        raise JobError("this target can't be read")
+
+    def remove(self, rows: Iterable[Stored], epoch: int) -> Reconciled:
+        """Deletes these rows where they are of an epoch before `epoch`; raises as `reconcile`."""
+        raise JobError("this target can't be reconciled")
 
 
 class TokenBucket:

@@ -20,7 +20,7 @@ from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
 from vecferry.io.postgresql.catalog import TableCatalog, mark_in, marked, planned, read_comment
 from vecferry.io.postgresql.dialect import POSTGRESQL
 from vecferry.io.search.client import StatusError
-from vecferry.io.sink.mark import Marking, from_json, to_json, to_text
+from vecferry.io.sink.mark import Mark, Marking, from_json, to_json, to_text
 from vecferry.pipelines.job.resolve import context_of, read_and_resolve
 from vecferry.pipelines.job.retarget import TargetOptions
 from vecferry.pipelines.run.launch import conclude
@@ -277,25 +277,24 @@ def marking(found: Any, job: Any, *, rows: bool = True, **more: Any) -> Marking:
     """A job that fills a field of each name from the column of that name."""
     context = StepContext(step="W", step_type="x", write=WriteOptions(makers=job, **more))
     filled = dict.fromkeys([*(found or {}), *job])
-    return Marking(context, "index 'i'", found, {n: n for n in filled}, lambda: not rows)
+    there = None if found is None else Mark(found)
+    return Marking(context, "index 'i'", there, {n: n for n in filled}, lambda: not rows)
 
 
 def test_one_of_two_vector_fields_is_refused_by_itself() -> None:
     """The message names it, and not the one that fits."""
     (text,) = marking({"a": ONE, "b": ONE}, {"a": ONE, "b": OTHER}).refusals()
     assert "the vectors of 'b'" in text
-    assert marking({"a": ONE, "b": ONE}, {"a": ONE, "b": OTHER}, force=True).to_write() == {
-        "a": ONE,
-        "b": OTHER,
-    }
+    forced = marking({"a": ONE, "b": ONE}, {"a": ONE, "b": OTHER}, force=True)
+    assert forced.to_write() == Mark({"a": ONE, "b": OTHER})
 
 
 def test_a_field_that_is_new_is_marked_while_there_are_no_rows() -> None:
     """Beside what the mark says already; with rows only by force."""
-    assert marking({"a": ONE}, {"b": OTHER}, rows=False).to_write() == {"a": ONE, "b": OTHER}
+    assert marking({"a": ONE}, {"b": OTHER}, rows=False).to_write() == Mark({"a": ONE, "b": OTHER})
     assert marking({"a": ONE}, {"b": OTHER}).to_write() is None
     assert "'b'" in marking({"a": ONE}, {"b": OTHER}).remarks()[0]
-    assert marking({"a": ONE}, {"b": OTHER}, force=True).to_write() == {"a": ONE, "b": OTHER}
+    assert marking({"a": ONE}, {"b": OTHER}, force=True).to_write() == Mark({"a": ONE, "b": OTHER})
     assert marking({"a": ONE}, {"a": ONE}).to_write() is None
     assert marking(None, {}, rows=False).to_write() is None
 
@@ -311,23 +310,42 @@ def test_what_is_no_mark_counts_as_none(value: Any) -> None:
 
 def test_a_mark_comes_back_as_it_went_and_a_later_versions_is_read() -> None:
     """What is not known in it is passed over, and so is an entry that is broken."""
-    mark = {"véctor": ONE, "b": OTHER}
+    mark = Mark({"véctor": ONE, "b": OTHER}, 7)
     assert from_json(to_text(mark)) == mark
     later = to_json(mark)
     later["vectors"]["b"] = {"provider": "x"}
     later["vectors"]["véctor"]["revision"] = 3
     later["more"] = True
-    assert from_json(later) == {"véctor": ONE}
+    assert from_json(later) == Mark({"véctor": ONE}, 7)
+
+
+def test_the_mark_of_a_job_that_is_no_sync_stays_as_it_was() -> None:
+    """Byte for byte; and what is not an epoch is none."""
+    vectors = '{"vectors":{"a":{"provider":"openai","model":"model-a","dimension":64}}'
+    assert to_text(Mark({"a": ONE})) == vectors + "}"
+    assert to_text(Mark({"a": ONE}, 0)) == vectors + ',"epoch":0}'
+    assert from_json(vectors + "}") == Mark({"a": ONE})
+    for told in ('"3"', "-1", "true", "1.5", "null"):
+        assert from_json(f'{vectors},"epoch":{told}}}') == Mark({"a": ONE})
+
+
+def test_what_makes_the_vectors_changes_without_the_epoch() -> None:
+    """A job that forces its model upon a target leaves the epoch of its changes there."""
+    context = StepContext(
+        step="W", step_type="x", write=WriteOptions(makers={"a": OTHER}, force=True)
+    )
+    marking = Marking(context, "index 'i'", Mark({"a": ONE}, 5), {"a": "a"}, lambda: False)
+    assert marking.to_write() == Mark({"a": OTHER}, 5)
 
 
 @pytest.mark.parametrize("comment", ["", "orders of the shop", "a\nb\n", "it's {1}\nvecferry: no"])
 def test_a_comment_keeps_what_its_owner_wrote(comment: str) -> None:
     """The mark is a line below, and is replaced where it stands."""
-    once = marked(comment, {"a": ONE})
-    twice = marked(once + "\nadded later", {"a": OTHER})
+    once = marked(comment, Mark({"a": ONE}))
+    twice = marked(once + "\nadded later", Mark({"a": OTHER}))
     assert mark_in(comment) is None
-    assert mark_in(once) == {"a": ONE}
-    assert mark_in(twice) == {"a": OTHER}
+    assert mark_in(once) == Mark({"a": ONE})
+    assert mark_in(twice) == Mark({"a": OTHER})
     assert comment in twice
     assert "added later" in twice
     assert "model-a" not in twice
@@ -351,7 +369,7 @@ def test_a_server_that_tells_no_comment_is_written_to_and_keeps_it() -> None:
     assert read_comment(server, '"t"') is None
     assert mark_in(None) is None
     catalog = TableCatalog(server, settings, "a test", HOLOGRES, POSTGRESQL)
-    catalog.remember(planned(settings), {"a": ONE})
+    catalog.remember(planned(settings), Mark({"a": ONE}))
     assert all(s.startswith("SELECT") for s in server.statements)
 
 

@@ -174,7 +174,7 @@ def test_a_missing_target_is_created_with_its_mark_and_written_to() -> None:
     with pytest.raises(JobError, match="the depot: shelf 's' does not exist"):
         new.row_count()
     new.prepare()
-    assert depot.shelves["s"].mark == {"v": ONE}
+    assert depot.shelves["s"].mark == Mark({"v": ONE})
     assert len(write(new, "a", "b")) == 2
     assert new.row_count() == 2
 
@@ -217,7 +217,7 @@ def test_a_target_that_is_recreated_is_dropped_once_by_prepare() -> None:
     assert anew.row_count() == 1
     anew.prepare()
     assert anew.row_count() == 0
-    assert depot.shelves["s"].mark == {"v": OTHER}
+    assert depot.shelves["s"].mark == Mark({"v": OTHER})
 
 
 def test_notes_are_given_by_each_call_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:

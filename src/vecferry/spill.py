@@ -1,0 +1,109 @@
+"""Rows on disk, given back by their keys: what is too many for memory, met side by side.
+
+Rows of two sides come in any order. They leave grouped by key: SQLite sorts them in a file of its
+own, in constant memory. So nobody relies on an order that both sides would have in common.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import tempfile
+from collections.abc import Hashable, Iterator
+from hashlib import blake2b
+from itertools import groupby
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from vecferry.errors import JobError
+
+DIGEST_BYTES = 16
+"""Of a key: two of a billion keys are one with a chance of 1 in 10^21."""
+_CACHE_KIB = 16 << 10
+_AT_ONCE = 1000
+
+
+class Met(NamedTuple):
+    """What both sides said of one key; each in the order in which it came, empty if nothing."""
+
+    digest: bytes
+    left: list[bytes]
+    right: list[bytes]
+
+
+class Spill:
+    """A file that lives as long as this object, in the folder for temporary files.
+
+    Each call raises JobError where the disk is full or can't be written.
+    """
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="vecferry-spill-")
+        self._rows: list[tuple[bytes, int, bytes]] = []
+        self._db = sqlite3.connect(f"{self._folder.name}/rows.db", isolation_level=None)
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
+            self._db.execute(f"PRAGMA {pragma}")
+        self._db.execute("CREATE TABLE met (digest BLOB, side INTEGER, data BLOB)")
+        self._db.execute("BEGIN")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def left(self, key: Hashable, data: bytes = b"") -> None:
+        """Adds what the left side says of a key."""
+        self._add(key, 0, data)
+
+    def right(self, key: Hashable, data: bytes = b"") -> None:
+        """Adds what the right side says of a key."""
+        self._add(key, 1, data)
+
+    def meet(self) -> Iterator[Met]:
+        """All keys, each once, in an order of no meaning; nothing may be added any more."""
+        with _told():
+            self._flush()
+            found = self._db.execute("SELECT digest, side, data FROM met ORDER BY digest, side")
+            for digest, rows in groupby(found, lambda row: row[0]):
+                sides: tuple[list[bytes], list[bytes]] = ([], [])
+                for _, side, data in rows:
+                    sides[side].append(data)
+                yield Met(digest, *sides)
+
+    def close(self) -> None:
+        """Removes the file."""
+        self._db.close()
+        self._folder.cleanup()
+
+    def _add(self, key: Hashable, side: int, data: bytes) -> None:
+        self._rows.append((digest_of(key), side, data))
+        if len(self._rows) >= _AT_ONCE:
+            with _told():
+                self._flush()
+
+    def _flush(self) -> None:
+        self._db.executemany("INSERT INTO met VALUES (?, ?, ?)", self._rows)
+        self._rows.clear()
+
+
+def digest_of(key: Hashable) -> bytes:
+    """What a key of whole numbers, texts, None and tuples of such is called in a spill."""
+    return blake2b(repr(key).encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as e:
+        folder = tempfile.gettempdir()
+        raise JobError(
+            f"rows can't be kept on disk in {folder}: {e}; make room there, or name another folder "
+            "by TMPDIR (and SQLITE_TMPDIR)"
+        ) from e
