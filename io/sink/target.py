@@ -311,9 +311,9 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
             return []
         return self.note(
             [
-                f"{what} was not kept with the {self.noun}: {why}. Keep the positions of this sync: "
-                "without them its target is read whole for the versions there, or, where the store "
-                "keeps none, filled anew"
+                f"{what} was not kept with the {self.noun}: {why}. Keep this sync's positions: "
+                "without them the target is read whole for its versions, or filled anew where the "
+                "store keeps none"
             ]
         )
 
