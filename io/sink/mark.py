@@ -2,7 +2,7 @@
 
 A store keeps the mark beside the rows; where, is its own business. Here is what stands in it, what
 is refused because of it, and when it is written. The mark of a sync also holds the epoch of its
-changes: without the epoch, a sync that lost its position would write stale changes only.
+changes. Without the epoch, a sync that lost its position would write stale changes only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Deletes the rows of a target that its source no longer has.
 
 With versions, rows of an older epoch go. Without, keys of the target are compared with keys of the
-source, as sets: no order of keys is the same in a store and in a source. The target is read first.
-A row that is written from then on is not among the rows that may go.
+source. Both are sets: no order of keys is the same in a store and in a source. The target is read
+first. A row that is written from then on is not among the rows that may go.
+
+Stands apart from `target` because it knows rows and their keys, and neither marks nor checks.
 """
 
 from __future__ import annotations

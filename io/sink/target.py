@@ -324,9 +324,9 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
             if self.holdings(catalog, info).keeps_versions:
                 return None
             return (
-                f"{self.noun} {info.name!r} keeps no versions: a change that comes late replaces a "
-                "newer one until it is repeated, and after a full load the keys of the source are "
-                f"read once more{self.way_to_versions}"
+                f"{self.noun} {info.name!r} keeps no versions. A change that comes late replaces a "
+                "newer one until the newer one is repeated, and after a full load all keys of the "
+                f"source are read once more{self.way_to_versions}"
             )
 
     way_to_versions: ClassVar[str] = ""

@@ -2,6 +2,8 @@
 
 Rows of two sides come in any order. They leave grouped by key: SQLite sorts them in a file of its
 own, in constant memory. So nobody relies on an order that both sides would have in common.
+
+Stands apart from `vecferry.io.sink.reconcile` because a run compares a source and a target by it.
 """
 
 from __future__ import annotations
