@@ -1,4 +1,7 @@
-"""How far a source has been read."""
+"""How far a source has been read.
+
+Stands apart from the package because stores of positions import it, and the package their names.
+"""
 
 from __future__ import annotations
 
