@@ -325,8 +325,8 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
                 return None
             return (
                 f"{self.noun} {info.name!r} keeps no versions. A change that comes late replaces a "
-                "newer one until that one is repeated. After a full load all keys of the source are "
-                f"read once more{self.way_to_versions}"
+                "newer one until that one is repeated. After a full load all keys of the source "
+                f"are read once more{self.way_to_versions}"
             )
 
     way_to_versions: ClassVar[str] = ""
