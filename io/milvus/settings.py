@@ -334,6 +334,15 @@ class MilvusSettings(StepSettings):
             return {m.dst_col_name: m.source_col_name for m in self.column_mapping}
         return {c.name: c.name for c in self.column if not c.auto_id}
 
+    def key_columns(self) -> list[str] | None:
+        """The columns of the primary key and the partition key; none of a key that Milvus makes."""
+        if not self.column:
+            return None
+        sources = self.sources()
+        keys = [c.name for c in self.column if c.primary_key and not c.auto_id]
+        routing = [c.name for c in self.column if c.partition_key]
+        return [sources.get(name, name) for name in (*keys, *routing)] if keys else []
+
     def inputs(self) -> list[str]:
         """The columns that each row must have."""
         spare = {c.name for c in self.column if c.nullable or c.default_value is not None}

@@ -365,6 +365,12 @@ class WriterSettings(StepSettings):
             return {m.dst_col_name: m.source_col_name for m in self.column_mapping}
         return {c.name: c.name for c in self.column if c.name != self.version_column}
 
+    def key_columns(self) -> list[str] | None:
+        """The columns of the primary key; None where the job leaves it to the table."""
+        sources = self.sources()
+        keys = [sources.get(c.name, c.name) for c in self.column if c.primary_key]
+        return keys or None
+
     def inputs(self) -> list[str]:
         """The columns that each row must have."""
         return list(dict.fromkeys(self.sources().values()))

@@ -380,6 +380,10 @@ class SearchSettings(StepSettings):
             return {m.dst_col_name: m.source_col_name for m in self.column_mapping}
         return {c.name: c.name for c in self.column}
 
+    def key_columns(self) -> list[str]:
+        """The columns of the id and of what routes the document; none where the store gives ids."""
+        return list(dict.fromkeys([*self.keys, *self.routing])) if self.keys else []
+
     def inputs(self) -> list[str]:
         """The columns that each row must have: those of its id and of its vectors."""
         needed = [*self.keys, *self.routing, *filter(None, [self.version])]

@@ -24,6 +24,7 @@ from vecferry.io.sink.store import (
     TooLargeError,
     rejected,
 )
+from vecferry.io.sink.substitutes import Candidates, Substitutes
 from vecferry.retry import Backoff
 from vecferry.rows import Change
 from vecferry.steps import Stamp
@@ -32,15 +33,21 @@ Answer = tuple[list[Outcome] | None, Exception | None]
 
 
 class Entry:
-    """A change on its way, and the earlier change of the same key that it supersedes."""
+    """A change on its way, and the earlier change of the same key that it supersedes.
 
-    __slots__ = ("change", "earlier", "record", "stamp")
+    Of an entry in place of a refused one, `refused` is the change that was refused and why, and
+    `more` gives what is sent if this entry is refused as well.
+    """
+
+    __slots__ = ("change", "earlier", "more", "record", "refused", "stamp")
 
     earlier: Entry | None
+    refused: tuple[Change, Outcome] | None
+    more: Candidates | None
 
     def __init__(self, change: Change, stamp: Stamp, record: Record) -> None:
         self.change, self.stamp, self.record = change, stamp, record
-        self.earlier = None
+        self.earlier = self.refused = self.more = None
 
 
 @dataclass(slots=True)
@@ -72,9 +79,19 @@ class Courier:
     """Delivers batches to one store on behalf of one operator."""
 
     def __init__(
-        self, store: Store, what: str, deadline: float | None, abort: threading.Event
+        self,
+        store: Store,
+        what: str,
+        deadline: float | None,
+        abort: threading.Event,
+        substitutes: Substitutes,
     ) -> None:
         self.store, self.what, self.deadline, self.abort = store, what, deadline, abort
+        self._substitutes = substitutes
+
+    def instead(self, change: Change, stamp: Stamp, outcome: Outcome) -> Entry | None:
+        """What is sent in place of a change that has no form in the store; None if nothing is."""
+        return _first(self._substitutes.of(change), (change, outcome), stamp)
 
     def deliver(self, batch: Delivery) -> None:
         """Sends a batch until every entry is done; what can't be overcome goes to its `error`."""
@@ -107,7 +124,7 @@ class Courier:
                     continue
                 todo.append(again)
                 error = _why(part, outcomes)
-                if error is None:  # earlier changes in place of rejected ones: no wait
+                if error is None:  # other changes in place of rejected ones: no wait
                     continue
             elif _splits(error, len(part)):
                 self._note_size(batch, part, error)
@@ -115,9 +132,9 @@ class Courier:
                 todo += [part[half:], part[:half]]
                 continue
             elif isinstance(error, TerminalError) and not _passing(error):
-                batch.done.append((part[0], rejected(error.reason, str(error))))
-                if part[0].earlier is not None:
-                    todo.append([part[0].earlier])
+                follower = self._refuse(batch, part[0], rejected(error.reason, str(error)))
+                if follower is not None:
+                    todo.append([follower])
                 continue
             else:
                 todo.append(part)
@@ -173,10 +190,28 @@ class Courier:
             if outcome.state == RETRY_STATE:
                 again.append(entry)
                 continue
-            batch.done.append((entry, outcome))
-            if outcome.state == REJECTED_STATE and entry.earlier is not None:
-                again.append(entry.earlier)
+            if outcome.state != REJECTED_STATE:
+                batch.done.append((entry, outcome))
+                continue
+            follower = self._refuse(batch, entry, outcome)
+            if follower is not None:
+                again.append(follower)
         return again
+
+    def _refuse(self, batch: Delivery, entry: Entry, outcome: Outcome) -> Entry | None:
+        """What is sent in place of a refused entry.
+
+        That is what the job wants in place of a rejected change. Where the job wants nothing, it
+        is the earlier change of the key, which the refused one no longer supersedes.
+        """
+        if entry.more is None:
+            entry.more = self._substitutes.of(entry.change)
+        follower = _first(entry.more, entry.refused or (entry.change, outcome), entry.stamp)
+        if follower is None:
+            batch.done.append((entry, outcome))
+            return entry.earlier
+        follower.earlier = entry.earlier
+        return follower
 
     def _note_size(self, batch: Delivery, part: list[Entry], error: Exception | None) -> None:
         if isinstance(error, TooLargeError):
@@ -194,6 +229,16 @@ class Courier:
             ) from error
         if self.abort.wait(wait):
             raise Aborted
+
+
+def _first(more: Candidates, refused: tuple[Change, Outcome], stamp: Stamp) -> Entry | None:
+    found = next(more, None)
+    if found is None:
+        return None
+    change, record = found
+    entry = Entry(change, stamp, record)
+    entry.more, entry.refused = more, refused
+    return entry
 
 
 def _splits(error: Exception | None, rows: int) -> bool:

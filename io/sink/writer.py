@@ -17,8 +17,10 @@ from vecferry.io.sink.store import (
     Outcome,
     Store,
     WriteLimits,
+    rejected,
 )
-from vecferry.rows import DELETE, Change
+from vecferry.io.sink.substitutes import Substitutes
+from vecferry.rows import DELETE, Change, Substitute
 from vecferry.steps import Counts, Emitted, Stamp, StepContext
 from vecferry.threads import DaemonPool
 
@@ -29,9 +31,11 @@ class SinkWriter:
     Of several changes of one key in a batch only the last is sent; those that it supersedes come
     out as written with it. Two requests with the same key are never in flight together. Emits each
     row, as it came in, once it is written; a row that a newer version in the store outlives is only
-    counted (``rows-stale``).
+    counted (``rows-stale``). In place of a rejected change goes what the job says
+    (`WriteOptions.on_reject`), which comes out as a row more.
 
-    Counts ``rows-written, rows-deleted, rows-stale, write-requests, write-retries, write-msec``.
+    Counts ``rows-written, rows-deleted, rows-stale, rows-added, rows-replaced, write-requests,
+    write-retries, write-msec``.
     """
 
     def __init__(self, store: Store, limits: WriteLimits, context: StepContext) -> None:
@@ -40,8 +44,9 @@ class SinkWriter:
         self._encode = store.encode
         self._max_rows, self._max_bytes = limits.rows, limits.bytes
         self._abort = threading.Event()
+        substitutes = Substitutes(store, context.write.on_reject, context.write.vectors)
         self._courier = Courier(
-            store, f"step {context.step!r}", context.retry_deadline, self._abort
+            store, f"step {context.step!r}", context.retry_deadline, self._abort, substitutes
         )
         threads = limits.in_flight * max(1, context.shared.parallelism)
         name = f"write-{context.step}"
@@ -59,20 +64,22 @@ class SinkWriter:
     def process(self, change: Change, stamp: Stamp = None) -> list[Emitted]:
         """Takes a change; gives those written or rejected meanwhile. Waits where the store does."""
         try:
-            record = self._encode(change)
+            entry = Entry(change, stamp, self._encode(change))
         except FatalError:
             raise
         except TerminalError as e:
-            reject = self._context.reject(e.reason, str(e), row=change)
-            return [(reject, stamp), *self._ready()]
+            instead = self._courier.instead(change, stamp, rejected(e.reason, str(e)))
+            if instead is None:
+                reject = self._context.reject(e.reason, str(e), row=change)
+                return [(reject, stamp), *self._ready()]
+            entry = instead
         emitted: list[Emitted] = []
-        _, key, _, size, whole = record
+        _, key, _, size, whole = entry.record
         entries, places = self._entries, self._places
         if (self._bytes + size > self._max_bytes and entries) or (not whole and key in places):
             emitted = self._flush()
             entries, places = self._entries, self._places
         self._bytes += size
-        entry = Entry(change, stamp, record)
         if key is None:
             entries.append(entry)
         elif key in places:
@@ -166,9 +173,10 @@ class SinkWriter:
 
     def _emit(self, done: list[tuple[Entry, Outcome]]) -> list[Emitted]:
         emitted: list[Emitted] = []
-        written = deleted = stale = 0
+        written = deleted = stale = replaced = 0
         for entry, outcome in done:
-            if outcome is WRITTEN and entry.earlier is None:  # nearly all of them
+            # Nearly all of them:
+            if outcome is WRITTEN and entry.earlier is None and entry.refused is None:
                 change = entry.change
                 if change.kind == DELETE:
                     deleted += 1
@@ -178,13 +186,12 @@ class SinkWriter:
                 continue
             state = outcome.state
             if state == REJECTED_STATE:
-                key = entry.record.key
-                reject = self._context.reject(
-                    outcome.reason, outcome.message, row=entry.change, key=key
-                )
-                emitted.append((reject, entry.stamp))
+                emitted.append(self._reject(entry, entry.refused or (entry.change, outcome)))
                 continue
             for each in (entry,) if entry.earlier is None else _chain(entry):
+                if each.refused is not None and type(each.refused[0]) is not Substitute:
+                    emitted.append(self._reject(each, each.refused))
+                    replaced += 1
                 if state == STALE_STATE:
                     stale += 1
                     continue
@@ -197,10 +204,17 @@ class SinkWriter:
             ("rows-written", written),
             ("rows-deleted", deleted),
             ("rows-stale", stale),
+            ("rows-added", replaced),
+            ("rows-replaced", replaced),
         ):
             if n:
                 self.counts.add(name, n)
         return emitted
+
+    def _reject(self, entry: Entry, refused: tuple[Change, Outcome]) -> Emitted:
+        change, why = refused
+        key = entry.record.key
+        return self._context.reject(why.reason, why.message, row=change, key=key), entry.stamp
 
 
 def _call(carry: Callable[[], None]) -> None:

@@ -15,10 +15,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from vecferry.errors import JobError, near
+from vecferry.instead import MODES, Mode
 from vecferry.pipelines.job.documents import parse_document
 from vecferry.pipelines.job.placeholders import fill, set_value
 from vecferry.pipelines.job.problems import unknown_keys, validate
-from vecferry.settings import Settings
+from vecferry.settings import Settings, pick
 from vecferry.transforms.embed.cache.settings import VectorCacheSettings
 
 _NOT_IN_FILES = frozenset('/\\:*?"<>|[]{}#%$~')
@@ -85,6 +86,14 @@ class Setting(Settings):
     trusted_endpoints: list[str] | None = None
     budget: Budget | None = None
     positions: str | None = None
+    on_reject: Mode | None = Field(
+        default=None, description="what the target gets in place of a change that a step rejects"
+    )
+
+    @field_validator("on_reject", mode="before")
+    @classmethod
+    def _on_reject(cls, value: Any) -> Any:
+        return None if value is None else pick(value, MODES, "onReject")
 
     @field_validator("trusted_endpoints")
     @classmethod

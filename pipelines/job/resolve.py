@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vecferry.errors import JobError, near, redact
+from vecferry.instead import KEEP
 from vecferry.pipelines.job.datasources import DataSources, read_data_sources
 from vecferry.pipelines.job.documents import parse_document
+from vecferry.pipelines.job.feeds import id_columns, mapped_columns, on_reject
 from vecferry.pipelines.job.model import Job, Step, read_raw, step_name, validated
 from vecferry.pipelines.job.placeholders import names_in
 from vecferry.pipelines.job.problems import unknown_keys, validate
@@ -373,9 +375,30 @@ def _wrong_dimensions(where: str, columns: Columns, taken: Columns) -> list[str]
 def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepContext:
     """The context of a step in a run on this machine."""
     setting = resolved.job.setting
-    speed = setting.speed
-    throttled = speed.throttle and step.kind.role == "reader"
+    speed, role = setting.speed, step.kind.role
     budget = setting.budget
+    writer = resolved.writer.settings
+    behind = [other.settings for other in resolved.transformers if other.index > step.index]
+    instead = on_reject(setting, behind, writer)
+    read, write = ReadOptions(), WriteOptions()
+    if role == "reader":
+        read = ReadOptions(
+            rows_per_second=speed.record if speed.throttle else None,
+            bytes_per_second=speed.mbps * 2**20 if speed.throttle and speed.mbps else None,
+            id_columns=id_columns(behind, writer),
+            mapped_columns=mapped_columns(behind, writer),
+        )
+    elif role == "writer":
+        makers = resolved.makers()
+        taken = writer.outputs() or {}
+        vectors = [name for name, dimension in taken.items() if dimension is not None]
+        write = WriteOptions(
+            makers=makers,
+            force=resolved.force,
+            instead_of=resolved.instead_of,
+            on_reject=instead,
+            vectors=tuple(dict.fromkeys([*makers, *vectors])),
+        )
     return StepContext(
         step=step.name,
         step_type=step.kind.step_type,
@@ -385,14 +408,8 @@ def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepConte
             reject_limit=setting.error_limit.record,
             budget=Budget(requests=budget.requests, tokens=budget.tokens) if budget else Budget(),
         ),
-        read=ReadOptions(
-            rows_per_second=speed.record if throttled else None,
-            bytes_per_second=speed.mbps * 2**20 if throttled and speed.mbps else None,
-        ),
-        write=WriteOptions(
-            makers=resolved.makers(), force=resolved.force, instead_of=resolved.instead_of
-        )
-        if step.kind.role == "writer"
-        else WriteOptions(),
+        read=read,
+        write=write,
+        on_reject=KEEP if role == "writer" else instead,
         stamped=False,
     )

@@ -73,7 +73,11 @@ def preview(resolved: ResolvedJob, rows: int, *, source_only: bool = False) -> l
 
 def _put(item: Change | Reject, stage: StepPreview, rows: list[Change]) -> None:
     if isinstance(item, Reject):
-        stage.rejects.append(item)
+        if not item.quiet:
+            stage.rejects.append(item)
+        if item.instead is not None:
+            stage.rows.append(dict(item.instead))
+            rows.append(item.instead)
     else:
         stage.rows.append(dict(item))
         rows.append(item)
@@ -121,15 +125,18 @@ def estimate(resolved: ResolvedJob) -> Estimate:
     ]
     for item in read_rows(logic.source):
         result.rows += 1
-        current: Change | Reject | None = item
+        given: Change | Reject | None = item
+        refused = False
         for operate in operators:
-            if not isinstance(current, Change):
+            refused = refused or isinstance(given, Reject)
+            change = given.instead if isinstance(given, Reject) else given
+            if change is None:
                 break
-            current = operate(current)
-        if current is None:
-            result.dropped += 1
-        elif isinstance(current, Reject):
+            given = operate(change)
+        if refused or isinstance(given, Reject):
             result.rejected += 1
+        elif given is None:
+            result.dropped += 1
     logic.close()
     total: Counter[str] = Counter()
     for estimator in estimators:

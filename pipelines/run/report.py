@@ -57,7 +57,8 @@ class Report(BaseModel):
     """The outcome of a run.
 
     rows_read + rows_added = rows_written + rows_deleted + rows_rejected + rows_dropped + rows_stale
-    in a run that is DONE, or that was CANCELLED by one Ctrl-C; `lost` is the difference. Where
+    in a run that is DONE, or that was CANCELLED by one Ctrl-C; `lost` is the difference. Of the rows
+    added, rows_replaced went on in place of rejected or dropped changes (`setting.onReject`). Where
     `counts` are attempted, a runner may have repeated some of the work, and counted it again. A run
     is RUNNING where its launcher left it, and `follow` says how to go on.
     """
@@ -72,6 +73,7 @@ class Report(BaseModel):
     rows_dropped: int
     rows_stale: int
     rows_added: int
+    rows_replaced: int = 0
     counts: Literal["committed", "attempted"]
     rejects: str | None
     rejected_by: list[RejectedBy]
@@ -159,7 +161,7 @@ def latency_of(samples: Counter[int]) -> Latency | None:
     )
 
 
-_ROW_COUNTERS = ("read", "written", "deleted", "dropped", "stale", "added")
+_ROW_COUNTERS = ("read", "written", "deleted", "dropped", "stale", "added", "replaced")
 _EMBED_COUNTERS = {
     "requests": "embed-requests",
     "inputs": "embed-inputs",
@@ -194,12 +196,17 @@ def over_limit(report: Report, record: int | None, percentage: float | None) -> 
 
 
 def nothing_written(report: Report) -> str | None:
-    """A warning where rows were read and none is in the target, since they were rejected."""
-    if report.rows_written or report.rows_deleted or not report.rejected_by:
+    """A warning where rows were read and none is in the target, since they were rejected.
+
+    What went on in place of rejected rows does not count.
+    """
+    replaced = report.rows_replaced
+    whole = report.rows_written + report.rows_deleted + (report.rows_stale if replaced else 0)
+    if whole > replaced or not report.rejected_by:
         return None
     worst = max(report.rejected_by, key=lambda r: r.rows)
     return (
-        f"WARNING: no row was written: {report.rows_rejected:,} of the {report.rows_read:,} that "
+        f"WARNING: no row was written{' whole' if replaced else ''}: {report.rows_rejected:,} of the {report.rows_read:,} that "
         f"were read were rejected, most often by {worst.step!r} as {worst.reason} "
         f"({worst.rows:,} rows); errorLimit allows it. Look at the rejects, mend the cause, and "
         "run the job again"

@@ -20,7 +20,17 @@ from apache_beam.utils.windowed_value import WindowedValue
 from vecferry.errors import PROGRAMMING_ERRORS, FatalError, JobError, own_fault
 from vecferry.rows import Change, Reject, as_change
 from vecferry.run.channel import told
-from vecferry.steps import Counts, Emitted, Operator, Source, Split, StepContext, TokenBucket, paced
+from vecferry.steps import (
+    Counts,
+    Emitted,
+    Operator,
+    Source,
+    Split,
+    StepContext,
+    TokenBucket,
+    goes_on,
+    paced,
+)
 
 REJECTED = "rejected"
 FLUSH_SECONDS = 0.25
@@ -122,6 +132,8 @@ class ReadFn(beam.DoFn):
                 if type(item) is Reject:
                     reader.counts.add("rows-rejected")
                     yield reporter.reject(item)
+                    if (instead := goes_on(item, reader.counts)) is not None:
+                        yield instead
                 else:
                     yield item
                 reporter.report(reader.counts)
@@ -186,18 +198,18 @@ class OperatorFn(beam.DoFn):
         if not self.counted:
             self._enter()
         try:
-            emitted = operator.process(row if type(row) is Change else Change(row))
+            emitted = operator.process(row if isinstance(row, Change) else Change(row))
         except Exception as e:
             self._fail(e)
             raise
         self.reporter.report(operator.counts)
-        return [self._plain(item) for item, _ in emitted] if emitted else None
+        return self._plain(emitted) if emitted else None
 
     def finish_bundle(self) -> Iterable[Any]:
         operator = self.operator
         assert operator is not None
         try:
-            late = [self._stamped(item, stamp) for item, stamp in operator.finish()]
+            late = self._stamped(operator.finish())
         except Exception as e:
             self._fail(e)
             raise
@@ -220,21 +232,41 @@ class OperatorFn(beam.DoFn):
         self.reporter.fail(error)
         self.reporter.report(self.operator.counts, now=True)
 
-    def _plain(self, item: Change | Reject) -> Any:
-        return self._rejected(item) if type(item) is Reject else item
+    def _plain(self, emitted: list[Emitted]) -> list[Any]:
+        plain: list[Any] = []
+        for item, _ in emitted:
+            if type(item) is not Reject:
+                plain.append(item)
+                continue
+            if not item.quiet:
+                plain.append(self._rejected(item))
+            if (instead := self._instead(item)) is not None:
+                plain.append(instead)
+        return plain
 
     def _rejected(self, item: Reject) -> Any:
         assert self.operator is not None
         self.operator.counts.add("rows-rejected")
         return self.reporter.reject(item)
 
-    def _stamped(self, item: Change | Reject, stamp: Any) -> Any:
-        timestamp, windows = stamp or (MIN_TIMESTAMP, _GLOBAL)
-        if type(item) is Reject:
-            tagged = self._rejected(item)
-            value = WindowedValue(tagged.value, timestamp, windows)
-            return beam.pvalue.TaggedOutput(REJECTED, value)
-        return WindowedValue(item, timestamp, windows)
+    def _instead(self, item: Reject) -> Change | None:
+        assert self.operator is not None
+        return goes_on(item, self.operator.counts)
+
+    def _stamped(self, emitted: Iterable[Emitted]) -> list[Any]:
+        stamped: list[Any] = []
+        for item, stamp in emitted:
+            timestamp, windows = stamp or (MIN_TIMESTAMP, _GLOBAL)
+            if type(item) is not Reject:
+                stamped.append(WindowedValue(item, timestamp, windows))
+                continue
+            if not item.quiet:
+                tagged = self._rejected(item)
+                value = WindowedValue(tagged.value, timestamp, windows)
+                stamped.append(beam.pvalue.TaggedOutput(REJECTED, value))
+            if (instead := self._instead(item)) is not None:
+                stamped.append(WindowedValue(instead, timestamp, windows))
+        return stamped
 
 
 class StampedOperatorFn(OperatorFn):
@@ -256,7 +288,7 @@ class StampedOperatorFn(OperatorFn):
             self._fail(e)
             raise
         self.reporter.report(operator.counts)
-        return [self._stamped(item, stamp) for item, stamp in emitted] if emitted else None
+        return self._stamped(emitted) if emitted else None
 
 
 @dataclass(kw_only=True, eq=False)

@@ -89,6 +89,23 @@ class Change(dict[str, Any], metaclass=_ChangeType):
         return _rebuild, (dict(self), self.kind, self.version, self.origin)
 
 
+class Substitute(Change):
+    """The change that goes on in place of a rejected change.
+
+    The reject has been told. A step that refuses the substitute too rejects nothing anew, but hands
+    on what goes in its place (`Reject.quiet`).
+    """
+
+    __slots__ = ()
+
+    def with_columns(self, columns: Row) -> Substitute:
+        """As `Change.with_columns`; the copy is also a substitute."""
+        return substitute({**self, **columns}, self, self.kind)
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (dict(self), self.kind, self.version, self.origin, Substitute)
+
+
 unstamped: Callable[[Row], Change] = type.__call__.__get__(Change)
 """A copy of a row as a change without kind, version and origin; for hot loops."""
 
@@ -120,8 +137,15 @@ def changes(rows: Iterable[Row], prefix: str, places: Iterable[int]) -> list[Cha
     return made
 
 
-def _rebuild(row: Row, kind: str, version: int | None, origin: str) -> Change:
-    return Change(row, kind=kind, version=version, origin=origin)
+def _rebuild(
+    row: Row, kind: str, version: int | None, origin: str, cls: type[Change] = Change
+) -> Change:
+    return cls(row, kind=kind, version=version, origin=origin)
+
+
+def substitute(row: Row, change: Change, kind: str) -> Substitute:
+    """What goes on in place of `change`: `row`, of that kind, with its version and origin."""
+    return Substitute(row, kind=kind, version=change.version, origin=change.origin)
 
 
 def as_change(row: Row) -> Change:
@@ -137,8 +161,9 @@ class Reject:
     explains the fault to a person. A reader has no row yet and gives `raw`: the record as it stands
     in the source, as bytes if it is not valid text.
 
-    `instead` is the change that goes on in its place, in a sync: the row
-    without the vector that failed, or a delete. So no old text of that key stays searchable.
+    `instead` is the change that goes on in place of the rejected change, as `setting.onReject`
+    says: the row without the vector that failed, or a delete. So no old text of that key stays
+    searchable. Whoever takes a reject hands `instead` on, and counts one row more (``rows-added``).
     """
 
     step: str
@@ -149,7 +174,12 @@ class Reject:
     raw: str | bytes | None = None
     origin: str = ""
     key: Any = None
-    instead: Change | None = None
+    instead: Substitute | None = None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the reject was told before, because its row was a `Substitute` already."""
+        return self.instead is not None and type(self.row) is Substitute
 
 
 def encode_value(value: object) -> Any:

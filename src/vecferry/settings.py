@@ -196,6 +196,17 @@ class StepSettings(Settings):
         """The columns that the step gives, or that a writer takes; None if they are unknown."""
         return {}
 
+    def made_of(self) -> dict[str, list[str]]:
+        """Column that the step gives -> the columns that its value is made of."""
+        return {name: self.inputs() for name in self.outputs() or {}}
+
+    def key_columns(self) -> list[str] | None:
+        """The columns that make a writer's id and routing; None if only the target knows them.
+
+        An empty list says that the rows have no id, so nothing can be replaced or deleted.
+        """
+        return None
+
     def column_types(self) -> dict[str, str]:
         """The type of each column that the step gives, as far as the settings tell.
 

@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vecferry.errors import JobError
+from vecferry.instead import KEEP, OnReject
 from vecferry.positions import Position
 from vecferry.positions.position import Phase
 from vecferry.process import RunScope, RunState, run_scope, run_state
-from vecferry.rows import Change, Reject, Row
+from vecferry.rows import Change, Reject, Row, Substitute
 from vecferry.settings import Maker
 from vecferry.stored import Reconciled, SourceKeys, Stored
 
@@ -72,11 +73,21 @@ class RunContext:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How much a reader reads: rows in all, and rows and bytes a second in all streams."""
+    """What a reader is told of the run and of the job behind it.
+
+    Attributes:
+      row_limit: how many rows the reader reads in all; None for all rows.
+      rows_per_second: the most rows a second in all streams.
+      bytes_per_second: the most bytes a second in all streams.
+      id_columns: the columns that make the writer's id and routing; None if they are not known.
+      mapped_columns: the columns of which something is written; None if any may be.
+    """
 
     row_limit: int | None = None
     rows_per_second: float | None = None
     bytes_per_second: float | None = None
+    id_columns: tuple[str, ...] | None = None
+    mapped_columns: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +98,15 @@ class WriteOptions:
       makers: by column, what the job's own steps make its vectors with.
       force: whether a target may be written to whose vectors another model made.
       instead_of: the job's own target, if the command line named a new one.
+      on_reject: what the writer itself sends in place of a change that it rejects.
+      vectors: the columns with vectors, as far as the job tells.
     """
 
     makers: Mapping[str, Maker] = field(default_factory=dict)
     force: bool = False
     instead_of: str | None = None
+    on_reject: OnReject = KEEP
+    vectors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +120,7 @@ class StepContext:
       read: what a reader is told.
       write: what a writer is told.
       retry_deadline: seconds for the retries of a call; None never gives up.
+      on_reject: what `reject` hands on in place of a change. A writer is told by `write`.
       stamped: False if all rows have one timestamp in the global window, which saves 4 µs a row.
     """
 
@@ -114,6 +130,7 @@ class StepContext:
     read: ReadOptions = ReadOptions()
     write: WriteOptions = WriteOptions()
     retry_deadline: float | None = 600.0
+    on_reject: OnReject = KEEP
     stamped: bool = True
 
     @property
@@ -153,8 +170,23 @@ class StepContext:
         raw: str | bytes | None = None,
         origin: str = "",
         key: object = None,
+        known: Change | None = None,
+        without: Iterable[str] = (),
     ) -> Reject:
-        """A reject of this step; without `origin`, the reject has the row's origin."""
+        """A reject of this step, with what goes on in its place as `on_reject` says.
+
+        Args:
+          reason: a short stable word.
+          message: what is wrong and the way out, for a person.
+          row: the row as the step got it; None of a reader.
+          raw: the record of a reader, as it stands in the source.
+          origin: where the row came from; by default what `known` or `row` says.
+          key: the row's key: of a writer in its target, of a reader in its source.
+          known: what is known of the change behind this step, its key among it; by default `row`.
+            A reader gives it where the key of a record that is not a row is known.
+          without: the vector columns of this step that failed, if all else is as it should be.
+        """
+        change = row if known is None else known
         return Reject(
             step=self.step,
             step_type=self.step_type,
@@ -162,8 +194,9 @@ class StepContext:
             message=message,
             row=row,
             raw=raw,
-            origin=origin or (row.origin if row is not None else ""),
+            origin=origin or ("" if change is None else change.origin),
             key=key,
+            instead=None if change is None else self.on_reject.of(change, without),
         )
 
 
@@ -191,6 +224,17 @@ class Counts:
         taken = self.values, self.samples
         self.values, self.samples = {}, {}
         return taken
+
+
+def goes_on(reject: Reject, counts: Counts) -> Substitute | None:
+    """What goes on in place of a rejected change, counted as a row more; None if nothing does.
+
+    Whoever takes a reject from a step calls this once.
+    """
+    if reject.instead is not None and not reject.quiet:
+        counts.add("rows-added")
+        counts.add("rows-replaced")
+    return reject.instead
 
 
 class Operator(Protocol):

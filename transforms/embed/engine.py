@@ -13,9 +13,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vecferry.budget import ledger_of
+from vecferry.budget import OVER_BUDGET, ledger_of
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError
 from vecferry.retry import CLOCK, Clock
 from vecferry.rows import DELETE, INSERT, Change, Reject
@@ -236,34 +236,70 @@ class Embedder(Transformer):
         """Finds the vectors of a row, or lets it wait for them."""
         try:
             texts = [(name, make(row.change)) for name, make in self._columns]
-        except TerminalError as e:
-            self._settle(row, self._context.reject(e.reason, str(e), row=row.change))
-            return
+        except TerminalError:
+            texts = self._fit(row)
+            if row.item is not None:
+                return
         if self._images is not None:
             row.held = sum(one.weight for _, one in texts if type(one) is ImageSource)
             self._images.held += row.held
         for name, text in texts:
             if not text:
-                if not self._settings.skip_empty_value:
-                    self._settle(row, self._empty(row, name))
-                    return
                 row.vectors[name] = None
+                if not self._settings.skip_empty_value:
+                    self._empty(row, name)
+                    if row.item is not None:
+                        return
         row.missing = 1  # not done before all columns were looked at
         for name, text in texts:
             if text:
                 self._want(row, name, text)
         row.missing -= 1
         if not row.missing and row.item is None:
-            self._settle(row, row.change.with_columns(row.vectors))
+            self._complete(row)
 
-    def _empty(self, row: Row, name: str) -> Reject:
+    def _fit(self, row: Row) -> list[tuple[str, Any]]:
+        """The texts and images of a row in which one is at fault, without that one."""
+        texts: list[tuple[str, Any]] = []
+        for name, make in self._columns:
+            try:
+                texts.append((name, make(row.change)))
+            except TerminalError as e:
+                self._fail(row, name, e.reason, str(e))
+        return texts
+
+    def _empty(self, row: Row, name: str) -> None:
         what = self._settings.input_type_of(name)
-        return self._context.reject(
-            f"empty-{what}",
+        message = (
             f"the {what} for {name!r} is empty, as every source column is null or empty: "
-            "skipEmptyValue lets such rows pass without a vector",
-            row=row.change,
+            "skipEmptyValue lets such rows pass without a vector"
         )
+        self._fail(row, name, f"empty-{what}", message)
+
+    def _fail(self, row: Row, name: str, reason: str, message: str) -> None:
+        """Rejects a row for the fault of one column.
+
+        A row that goes on without that vector waits for its other vectors first.
+        """
+        reject = self._context.reject(reason, message, row=row.change, without=(name,))
+        if reason == OVER_BUDGET:
+            reject.instead = None  # not a fault of the row, which comes again with budget left
+        row.vectors[name] = None
+        if reject.instead is None or reject.instead.kind == DELETE:
+            if row.item is None:
+                self._settle(row, reject)
+        elif row.fault is None:
+            row.fault = reject
+
+    def _complete(self, row: Row) -> None:
+        """Lets a row go on with the vectors that it has got."""
+        change = row.change.with_columns(row.vectors)
+        if row.fault is None:
+            self._settle(row, change)
+        else:
+            failed = [name for name, vector in row.vectors.items() if vector is None]
+            row.fault.instead = self._context.on_reject.of(change, failed)
+            self._settle(row, row.fault)
 
     def _want(self, row: Row, name: str, text: str | ImageSource) -> None:
         row.missing += 1
@@ -349,15 +385,17 @@ class Embedder(Transformer):
                 self._give(row, name, fate)
 
     def _give(self, row: Row, name: str, fate: Fate) -> None:
-        if row.item is not None:
+        if row.item is not None or name in row.vectors:  # another piece of its text has failed
             return
         if isinstance(fate, TerminalError):
-            self._settle(row, self._context.reject(fate.reason, str(fate), row=row.change))
-            return
-        row.vectors[name] = fate
+            self._fail(row, name, fate.reason, str(fate))
+            if row.item is not None:
+                return
+        else:
+            row.vectors[name] = fate
         row.missing -= 1
         if not row.missing:
-            self._settle(row, row.change.with_columns(row.vectors))
+            self._complete(row)
 
     def _settle(self, row: Row, item: Change | Reject) -> None:
         """Lets `item` leave for a row, in its turn where order is kept."""

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 
 from vecferry.errors import TerminalError
-from vecferry.rows import Change, Reject
+from vecferry.rows import DELETE, Change, Reject
 from vecferry.transforms.embed.long import estimate_tokens, inputs_of
 from vecferry.transforms.embed.settings import EmbedSettings
 from vecferry.transforms.embed.text import input_maker
@@ -35,7 +35,9 @@ class InputCounter:
         self._vectors = dict.fromkeys(c.embedding_column_name for c in settings.embedding_columns)
 
     def process(self, change: Change) -> Change | Reject | None:
-        """The row with None in place of its vectors."""
+        """The row with None in place of its vectors; a delete as it is."""
+        if change.kind == DELETE:
+            return change
         try:
             inputs = [make(change) for make in self._makers]
         except TerminalError as e:

@@ -8,13 +8,17 @@ from vecferry.transforms.embed.endpoints.base import Vector
 
 
 class Row:
-    """A row inside the engine; `item` is what will leave for it, once that is known."""
+    """A row inside the engine; `item` is what will leave for it, once that is known.
 
-    __slots__ = ("change", "held", "item", "missing", "stamp", "vectors")
+    `fault` is the reject of a row that goes on without a vector, and waits for its other vectors.
+    """
+
+    __slots__ = ("change", "fault", "held", "item", "missing", "stamp", "vectors")
 
     def __init__(self, change: Change, stamp: Stamp) -> None:
         self.change, self.stamp = change, stamp
         self.item: Change | Reject | None = None
+        self.fault: Reject | None = None
         self.vectors: dict[str, Vector | None] = {}
         self.missing = 0
         self.held = 0  # bytes of its images

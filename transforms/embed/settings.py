@@ -406,6 +406,12 @@ class EmbedSettings(StepSettings):
         """The vector columns that are added, with their dimension."""
         return {c.embedding_column_name: self.dimension for c in self.embedding_columns}
 
+    def made_of(self) -> dict[str, list[str]]:
+        """Each vector column that is added, with the columns of its text or image."""
+        return {
+            c.embedding_column_name: list(c.source_column_names) for c in self.embedding_columns
+        }
+
     def with_deadline(self, seconds: float) -> Self:
         """A deadline of the step's own, shortened to `seconds`."""
         own = self.retry_deadline_seconds

@@ -105,7 +105,8 @@ def finder(path: str, as_list: bool) -> Find:
 class JsonExtractor(Transformer):
     """The operator of ``json-extracting``: adds a column for each value asked for.
 
-    The row keeps its columns, the source column included. A delete passes with what could be
+    The row keeps its columns, the source column included. In place of a change that is dropped, a
+    delete goes on (`StepContext.on_reject`). A delete passes with what could be
     extracted: it needs its key only, and must not be lost for the sake of a text.
     """
 
@@ -140,10 +141,9 @@ class JsonExtractor(Transformer):
             elif change.kind == DELETE:
                 continue
             elif found is SEVERAL or column.null_or_invalid_data_action == "DIRTY_DATA":
-                return [(self._reject(change, column), stamp)]
+                return [(self._reject(change, column, self._known(change, documents)), stamp)]
             elif column.null_or_invalid_data_action == "DROP_ROW":
-                self.counts.add("rows-dropped")
-                return []
+                return self._drop(self._known(change, documents), stamp)
             else:
                 self.counts.add("values-nulled")
                 added[name] = None
@@ -156,7 +156,28 @@ class JsonExtractor(Transformer):
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _reject(self, change: Change, column: JsonColumn) -> Reject:
+    def _known(self, change: Change, documents: list[Any]) -> Change:
+        """The row with all columns that it has a value for, its key among them."""
+        if not self.context.on_reject.concerns(change):
+            return change
+        added: Row = {}
+        for source, name, find, convert, _ in self._columns:
+            found = None if documents[source] is None else find(documents[source])
+            if found is not None and found is not SEVERAL:
+                added[name] = convert(found)
+        return change.with_columns(added)
+
+    def _drop(self, known: Change, stamp: Stamp) -> list[Emitted]:
+        """Nothing; in place of a change a delete, for an older row of its key would stay."""
+        self.counts.add("rows-dropped")
+        instead = self.context.on_reject.of(known)
+        if instead is None:
+            return []
+        self.counts.add("rows-added")
+        self.counts.add("rows-replaced")
+        return [(instead, stamp)]
+
+    def _reject(self, change: Change, column: JsonColumn, known: Change) -> Reject:
         reason, why = explain(change, column)
         message = (
             f"column {column.name!r}: {why}; mend the data, or set nullOrInvalidDataAction "
@@ -164,7 +185,7 @@ class JsonExtractor(Transformer):
         )
         if reason == "several-matches":
             message = f"column {column.name!r}: {why}"
-        return self.context.reject(reason, message, row=change)
+        return self.context.reject(reason, message, row=change, known=known)
 
 
 def parse(value: Any) -> Any:

@@ -138,6 +138,10 @@ class JsonExtractSettings(StepSettings):
         """The columns that are added; none of them is a vector."""
         return {c.name: None for c in self.column}
 
+    def made_of(self) -> dict[str, list[str]]:
+        """Each column that is added, with the column whose JSON text it comes from."""
+        return {c.name: [c.from_column] for c in self.column}
+
     def column_types(self) -> dict[str, str]:
         """The types of the columns that are added."""
         return {c.name: c.type.lower() for c in self.column}
