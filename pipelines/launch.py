@@ -12,8 +12,10 @@ from vecferry.pipelines.job.resolve import ResolvedJob
 from vecferry.pipelines.run.base import JobRun
 from vecferry.pipelines.run.launch import OnProgress, launch
 from vecferry.pipelines.run.local import LocalRun
-from vecferry.pipelines.run.options import RunOptions
+from vecferry.pipelines.run.options import RunOptions, is_sync
+from vecferry.pipelines.run.positions import positions_of
 from vecferry.pipelines.run.report import Report
+from vecferry.pipelines.run.sync import follow
 
 
 def run_job(
@@ -29,6 +31,15 @@ def run_job(
     """
     if resolved.unable():
         raise JobError(resolved.unable())
+    if is_sync(resolved, options):
+        if resolved.job.setting.positions is None:
+            raise JobError(
+                f"setting.positions is missing: {resolved.reader.name!r} follows its source, and "
+                "a sync stores there how far it has read; name a folder, such as positions/JOB, or "
+                "the URI of an object store or of Redis"
+            )
+        return follow(open_run(resolved, options), positions_of(resolved), on_progress)
+    _refuse_rounds(options)
     return launch(open_run(resolved, options), on_progress)
 
 
@@ -38,3 +49,16 @@ def open_run(resolved: ResolvedJob, options: RunOptions) -> JobRun:
     if where.local:
         return LocalRun(resolved, options, where.options)
     return (ClusterRun if where.apart else PortableRun)(resolved, options, where)
+
+
+def _refuse_rounds(options: RunOptions) -> None:
+    """Raises JobError for options of a sync in a run that reads once."""
+    given = {"--continuous": options.continuous, "--until": options.until is not None}
+    problems = [
+        f"{option}: this run reads its source once: leave the option out, or use a reader that "
+        "follows its source, without --limit, --replay and --into"
+        for option, there in given.items()
+        if there
+    ]
+    if problems:
+        raise JobError(problems)

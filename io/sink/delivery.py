@@ -35,8 +35,8 @@ Answer = tuple[list[Outcome] | None, Exception | None]
 class Entry:
     """A change on its way, and the earlier change of the same key that it supersedes.
 
-    Of an entry in place of a refused one, `refused` is the change that was refused and why, and
-    `more` gives what is sent if this entry is refused as well.
+    An entry may stand in place of a refused one. Then `refused` is the change that was refused, and
+    why. `more` gives what is sent if this entry is refused as well.
     """
 
     __slots__ = ("change", "earlier", "more", "record", "refused", "stamp")

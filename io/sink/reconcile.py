@@ -15,8 +15,10 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from vecferry.errors import JobError, TerminalError, shorten
+from vecferry.instead import KEEP
 from vecferry.io.sink.delivery import Courier, Delivery, Entry
 from vecferry.io.sink.store import REJECTED_STATE, STALE_STATE, Record, Store
+from vecferry.io.sink.substitutes import Substitutes
 from vecferry.rows import DELETE, Change, Reject
 from vecferry.spill import Spill
 from vecferry.steps import StepContext
@@ -56,7 +58,8 @@ class Remover:
     def __init__(self, holdings: Holdings, store: Store, context: StepContext, epoch: int) -> None:
         self._holdings, self._epoch = holdings, epoch
         what = f"step {context.step!r}"
-        self._courier = Courier(store, what, context.retry_deadline, threading.Event())
+        none = Substitutes(store, KEEP, ())  # a delete has no other change in its place
+        self._courier = Courier(store, what, context.retry_deadline, threading.Event(), none)
         self.deleted = self.newer = self.refused = 0
         self._why = ""
 

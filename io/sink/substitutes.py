@@ -1,6 +1,6 @@
 """What a writer sends in place of a change that it can't write, or that its store refuses.
 
-Stands apart from `delivery` because the writer asks it, too, before anything is sent.
+Stands apart from `delivery` because the writer asks it as well, before anything is sent.
 """
 
 from __future__ import annotations

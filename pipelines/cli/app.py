@@ -63,6 +63,8 @@ def app(ctx: click.Context, verbose: int) -> None:
 @click.option("--report", type=click.Path(dir_okay=False), help="Write the report to this file.")
 @click.option("--rejects", default="rejects", show_default=True, help="Folder for rejected rows.")
 @click.option("--replay", help="Run the rejects in this folder again.")
+@click.option("--continuous", is_flag=True, help="Follow the source for ever, round by round.")
+@click.option("--until", metavar="now|TIME|PLACE", help="Follow the source up to there, and end.")
 @click.option("--no-preflight", is_flag=True, help="Do not try source, endpoint and target first.")
 @click.option("--runner", default="DirectRunner", show_default=True, help="Beam's runner.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -76,6 +78,8 @@ def run(
     report: str | None,
     rejects: str,
     replay: str | None,
+    continuous: bool,
+    until: str | None,
     no_preflight: bool,
     runner: str,
     as_json: bool,
@@ -91,6 +95,8 @@ def run(
             report=report,
             rejects=rejects,
             replay=replay,
+            continuous=continuous,
+            until=until,
             preflight=not no_preflight,
             runner=runner,
             cluster=cluster,

@@ -27,6 +27,8 @@ def run(
     limit: int | None,
     rejects: str,
     replay: str | None,
+    continuous: bool,
+    until: str | None,
     preflight: bool,
     runner: str,
     cluster: ClusterOptions,
@@ -39,6 +41,7 @@ def run(
     from vecferry.pipelines.launch import run_job
     from vecferry.pipelines.run.options import RunOptions
     from vecferry.pipelines.run.progress import ProgressLine
+    from vecferry.pipelines.run.report import STATUS
     from vecferry.pipelines.run.summary import describe
 
     _require_writable("--report", report)
@@ -50,6 +53,8 @@ def run(
         rejects=rejects,
         replay=replay,
         limit=limit,
+        continuous=continuous,
+        until=until,
         preflight=preflight,
         cluster=cluster,
     )
@@ -61,7 +66,7 @@ def run(
         say_json(outcome.model_dump())
     else:
         say(describe(outcome))
-    return {"DONE": 0, "RUNNING": 0, "FAILED": 1, "CANCELLED": 130}[outcome.state]
+    return STATUS[outcome.state]
 
 
 def _require_writable(option: str, path: str | None) -> None:

@@ -23,6 +23,7 @@ from vecferry.pipelines.run.base import JobRun, RunResult
 from vecferry.pipelines.run.options import RunOptions
 from vecferry.pipelines.run.rejects import count_rejects, tidy_rejects
 from vecferry.pipelines.run.splits import elsewhere, remove_splits
+from vecferry.process import end_run
 from vecferry.run.channel import LAUNCHER, ClusterState
 from vecferry.steps import Split, Target
 
@@ -32,9 +33,15 @@ log = logging.getLogger(__name__)
 class PortableRun(JobRun):
     """A run on a portable runner whose workers are threads of this process, such as Prism's."""
 
-    def __init__(self, resolved: ResolvedJob, options: RunOptions, where: RunnerConfig) -> None:
+    def __init__(
+        self,
+        resolved: ResolvedJob,
+        options: RunOptions,
+        where: RunnerConfig,
+        part_of: tuple[JobRun, int] | None = None,
+    ) -> None:
         self.where = where
-        super().__init__(resolved, options)
+        super().__init__(resolved, options, part_of)
         self.parallelism = self.streams = 1 if self.one_stream else where.parallelism
         self._needs: dict[str, Any] | None = None
 
@@ -53,6 +60,27 @@ class PortableRun(JobRun):
 
             log.info("asking the workers what they have")
             probe(self.where, f"{self.name}-probe", {**self.needs, "reports": ""})
+
+    def accept_rounds(self) -> None:
+        """JobError where the launcher would leave: it stores the position after each round."""
+        if self.options.cluster.detach:
+            raise JobError(
+                "--detach: a sync stores its position after each round, which this process does: "
+                "leave the option out, and let this process run on"
+            )
+
+    def begin_round(self, number: int) -> PortableRun:
+        """A job of its own on the runner, with a folder of rejects within that of the sync."""
+        return type(self)(self.resolved, self.options, self.where, (self, number))
+
+    def end_round(self) -> None:
+        """Removes what launcher and workers have told each other, and the scope of the round."""
+        self.abandon()
+        end_run(self.id)
+
+    def give_up(self) -> None:
+        """Cancels the job."""
+        self._watcher.cancel()
 
     def hand_over(self, splits: list[Split]) -> ListSplits:
         """As many streams as can work, and the splits for them."""
@@ -106,8 +134,14 @@ class ClusterRun(PortableRun):
 
     state: ClusterState
 
-    def __init__(self, resolved: ResolvedJob, options: RunOptions, where: RunnerConfig) -> None:
-        super().__init__(resolved, options, where)
+    def __init__(
+        self,
+        resolved: ResolvedJob,
+        options: RunOptions,
+        where: RunnerConfig,
+        part_of: tuple[JobRun, int] | None = None,
+    ) -> None:
+        super().__init__(resolved, options, where, part_of)
         self.reports = self.rejects
 
     def folder(self, folder: str) -> str:

@@ -86,6 +86,12 @@ class Setting(Settings):
     trusted_endpoints: list[str] | None = None
     budget: Budget | None = None
     positions: str | None = None
+    poll_seconds: float | None = Field(
+        default=None, gt=0, description="how often a sync asks its source for news, in seconds"
+    )
+    pause_seconds: float = Field(
+        default=0.1, ge=0, description="the least time between two rounds of a sync, in seconds"
+    )
     on_reject: Mode | None = Field(
         default=None, description="what the target gets in place of a change that a step rejects"
     )

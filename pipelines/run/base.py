@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from vecferry.beam import ListSplits
+from vecferry.errors import JobError
 from vecferry.pipelines.job.model import as_file_name
 from vecferry.pipelines.job.resolve import ResolvedJob
-from vecferry.pipelines.run.options import RunOptions
+from vecferry.pipelines.run.options import RunOptions, is_sync
 from vecferry.pipelines.run.splits import here
 from vecferry.process import RunStatus, run_state
-from vecferry.steps import Split, Target
+from vecferry.steps import RETRY_SECONDS, Split, Target
 
 
 @dataclass
@@ -29,11 +30,19 @@ class RunResult:
     committed: bool = False
 
 
+SYNC_RETRY_SECONDS = 300.0
+"""How long a step of a sync waits for a server that is away: then the round is begun again."""
+
+
 class JobRun(ABC):
     """One run of a job. `LocalRun`, `PortableRun` and `ClusterRun` say what each runner needs.
 
     A launcher calls, in this order: `check_workers`, `accept`, `hand_over`, `pipeline`, `submit`,
     `left`, `watch`, `settle`. Where the job is refused before it was submitted, it calls `abandon`.
+
+    A sync calls `check_workers`, `accept_rounds`, and for each round `begin_round`. It calls
+    `hand_over`, `pipeline`, `submit`, `watch` and `settle` of what `begin_round` gives. Where a
+    round's graph is kept, `submit_again` takes the place of `pipeline` and `submit`.
 
     Attributes:
       id: the name of this run in its report and its rejects.
@@ -44,13 +53,35 @@ class JobRun(ABC):
       parallelism: the number of streams that the runner works with.
       streams: the most bundles that may read at a time; None where there is nothing to bound.
       reports: the folder through which workers and launcher speak; None in one process.
+      rounds: whether the run is a sync, a chain of rounds.
+      spread: whether several streams may read, so that the graph spreads the splits.
+      retry_deadline: how many seconds a step waits for a server that is away.
+
+    Args:
+      resolved: the job.
+      options: what the command line says.
+      part_of: the sync whose round this is, and the number of the round.
     """
 
-    def __init__(self, resolved: ResolvedJob, options: RunOptions) -> None:
+    spread = True
+
+    def __init__(
+        self,
+        resolved: ResolvedJob,
+        options: RunOptions,
+        part_of: tuple[JobRun, int] | None = None,
+    ) -> None:
         self.resolved, self.options = resolved, options
-        self.id = f"{datetime.datetime.now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        if part_of is None:
+            self.id = f"{datetime.datetime.now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+            folder = self.folder(options.rejects)
+        else:
+            whole, number = part_of
+            self.id, folder = f"{whole.id}-{number}", whole.rejects
         self.name = f"{as_file_name(resolved.job.name)}-{self.id}"
-        self.rejects = os.path.join(self.folder(options.rejects), self.name)
+        self.rejects: str = os.path.join(folder, self.name)
+        self.rounds = is_sync(resolved, options)
+        self.retry_deadline = SYNC_RETRY_SECONDS if self.rounds else RETRY_SECONDS
         self.replay = options.replay and self.folder(options.replay)
         self.parallelism = 1
         self.streams: int | None = None
@@ -78,6 +109,18 @@ class JobRun(ABC):
         """Raises JobError where the run can't do what the target asks for at the end of a job."""
         return
 
+    def accept_rounds(self) -> None:
+        """Raises JobError where a sync can't be run here as asked."""
+        return
+
+    def begin_round(self, number: int) -> JobRun:
+        """The run of one round of this sync, with counts of its own."""
+        raise JobError(f"a job whose source is followed can't be run by {type(self).__name__}")
+
+    def end_round(self) -> None:
+        """Lets go of what belongs to this round, once all is known of it."""
+        return
+
     def hand_over(self, splits: list[Split]) -> ListSplits:
         """How the workers get the splits that were listed; also chooses the number of streams."""
         return here(self.id, splits)
@@ -89,6 +132,14 @@ class JobRun(ABC):
     @abstractmethod
     def submit(self, pipeline: beam.Pipeline) -> None:
         """Starts the job."""
+
+    def submit_again(self) -> bool:
+        """Starts the graph that was submitted before; False where a round needs one of its own."""
+        return False
+
+    def give_up(self) -> None:
+        """Ends a job that has been interrupted and does not move any more."""
+        return
 
     def left(self) -> list[str] | None:
         """How to follow a job that the launcher leaves, a line each; None where it stays."""

@@ -3,7 +3,8 @@
 Apart from `vecferry.pipelines.run.launch` because a graph is all that is submitted.
 
 From the splits to the sink, the graph has neither shuffle, Flatten, side input nor state. So one
-graph runs on every runner, and everything after the splits is one fused stage.
+graph runs on every runner, and everything after the splits is one fused stage. A round of a sync in
+this process has one stream, and not even the shuffle after the splits.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from vecferry.pipelines.registry import load
 from vecferry.pipelines.run.rejects import Replayed, WriteRejects, read_rejects
 from vecferry.rows import Reject
 from vecferry.secrets import secrets_in
-from vecferry.steps import StepContext
+from vecferry.steps import RETRY_SECONDS, StepContext
 
 _VERBS = {"reader": "Read", "transformer": "Transform", "writer": "Write"}
 
@@ -37,7 +38,8 @@ class RunPlan:
 
     On a cluster `parallelism` is the number of streams, and `reports` the folder through which
     workers and launcher speak. `splits` gives what the launcher has listed; where it is None, the
-    source is listed by a worker.
+    source is listed by a worker. Without `spread` one stream reads them all, and the graph has no
+    shuffle. `retry_deadline` is how many seconds a step waits for a server.
     """
 
     run: str
@@ -48,6 +50,8 @@ class RunPlan:
     reports: str | None = None
     streams: int | None = None
     splits: ListSplits | None = None
+    spread: bool = True
+    retry_deadline: float | None = RETRY_SECONDS
 
 
 def build(pipeline: beam.Pipeline, resolved: ResolvedJob, plan: RunPlan) -> None:
@@ -111,7 +115,9 @@ def _context(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> StepCo
     )
     limit = plan.row_limit if reads else None
     read = dataclasses.replace(context.read, row_limit=limit)
-    return dataclasses.replace(context, shared=shared, read=read)
+    return dataclasses.replace(
+        context, shared=shared, read=read, retry_deadline=plan.retry_deadline
+    )
 
 
 def _transform(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> beam.PTransform:
@@ -124,7 +130,7 @@ def _transform(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> beam
         fields["prepared"] = True
     transform: beam.PTransform = load(step.kind.transform)(**fields)
     if isinstance(transform, ReaderTransform):
-        transform.splits = plan.splits
+        transform.splits, transform.spread = plan.splits, plan.spread
     return transform
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
+from vecferry.beam import ListSplits
 from vecferry.budget import Ledger, ledger_of
 from vecferry.errors import VecferryError, redact, shorten
 from vecferry.pipelines.job.resolve import context_of
@@ -60,8 +61,8 @@ def launch(run: JobRun, on_progress: OnProgress) -> Report:
         follow = run.left()
         if follow is not None:
             return _left(run, follow)
-        ended = _settled(run, run.watch(lambda: on_progress(run.state, prepared.size)))
-        return conclude(prepared.target, _judge(run, ended))
+        ended = settled(run, run.watch(lambda: on_progress(run.state, prepared.size)))
+        return conclude(prepared.target, judge(run, ended))
     except Exception:
         run.abandon()
         raise
@@ -69,8 +70,8 @@ def launch(run: JobRun, on_progress: OnProgress) -> Report:
         end_run(run.id)
 
 
-def _settled(run: JobRun, ended: RunResult) -> RunResult:
-    """How a run ended; one whose rejects can't be counted has failed, and still has a report."""
+def settled(run: JobRun, ended: RunResult) -> RunResult:
+    """How a run, or a round, ended; if its rejects can't be counted, it failed, with a report."""
     try:
         run.settle()
     except (OSError, VecferryError) as e:
@@ -93,32 +94,47 @@ def _prepare(run: JobRun) -> _Prepared:
             run.check_workers()
         run.accept(logic.target)
         plan = logic.source.plan() if reads else Plan(splits=[])
-        by_workers = options.cluster.secrets == "worker"
-        listed = resolved.referenced(plan.splits, run.id) if by_workers else plan.splits
-        splits = run.hand_over(listed) if reads else None
-        pipeline = run.pipeline()
-        build(
-            pipeline,
-            resolved.with_references(run.id) if by_workers else resolved,
-            RunPlan(
-                run=run.id,
-                rejects=run.rejects,
-                row_limit=options.limit,
-                replay=run.replay,
-                parallelism=run.parallelism,
-                reports=run.reports,
-                streams=run.streams,
-                splits=splits,
-            ),
-        )
-        if by_workers:
-            require_no_secret(pipeline, resolved)
+        pipeline = graph_of(run, hand_over(run, plan) if reads else None)
         log.info("run %s: making the target ready", run.id)
         logic.target.prepare()
     finally:
         logic.close()
     log.info("run %s: %s bytes to read; rejects go to %s", run.id, plan.size.bytes, run.rejects)
     return _Prepared(pipeline, logic.target, plan.size)
+
+
+def hand_over(run: JobRun, plan: Plan) -> ListSplits:
+    """How the workers of a run get the splits of a plan; none holds a secret that they fill in."""
+    by_workers = run.options.cluster.secrets == "worker"
+    return run.hand_over(
+        run.resolved.referenced(plan.splits, run.id) if by_workers else plan.splits
+    )
+
+
+def graph_of(run: JobRun, splits: ListSplits | None) -> beam.Pipeline:
+    """The graph of a run, which reads the splits that were handed over; None in a replay."""
+    resolved = run.resolved
+    by_workers = run.options.cluster.secrets == "worker"
+    pipeline = run.pipeline()
+    build(
+        pipeline,
+        resolved.with_references(run.id) if by_workers else resolved,
+        RunPlan(
+            run=run.id,
+            rejects=run.rejects,
+            row_limit=run.options.limit,
+            replay=run.replay,
+            parallelism=run.parallelism,
+            reports=run.reports,
+            streams=run.streams,
+            splits=splits,
+            spread=run.spread,
+            retry_deadline=run.retry_deadline,
+        ),
+    )
+    if by_workers:
+        require_no_secret(pipeline, resolved)
+    return pipeline
 
 
 def conclude(target: Target, report: Report) -> Report:
@@ -157,8 +173,8 @@ def _left(run: JobRun, follow: list[str]) -> Report:
     return report.model_copy(update={"follow": follow})
 
 
-def _judge(run: JobRun, ended: RunResult) -> Report:
-    """The report of a job that has ended, and whether it is DONE."""
+def judge(run: JobRun, ended: RunResult) -> Report:
+    """The report of a job, or of a round, that has ended, and whether it is DONE."""
     resolved, state = run.resolved, run.state
     seconds = time.monotonic() - state.started
     context = context_of(resolved, resolved.reader, run.id)

@@ -6,12 +6,13 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from vecferry.errors import JobError, keep_secret
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep, context_of
-from vecferry.steps import Source, StepContext, Target, Transformer
+from vecferry.rows import Change, Reject
+from vecferry.steps import ChangeSource, Source, StepContext, Target, Transformer
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
@@ -56,6 +57,7 @@ class JobLogic:
       row_limit: how many rows are to be read at most.
       retry_deadline: how many seconds source and transformers wait for a server that is away; by
         default as long as in a run.
+      resumed: whether the target holds what an earlier run of the same sync has written.
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class JobLogic:
         *,
         row_limit: int | None = None,
         retry_deadline: float | None = None,
+        resumed: bool = False,
     ) -> None:
         require_proxies(os.environ)
         self._resolved, self.run = resolved, run
         self._row_limit, self._retry_deadline = row_limit, retry_deadline
+        self._resumed = resumed
         self._transformers: dict[str, Transformer] = {}
 
     @functools.cached_property
@@ -94,8 +98,25 @@ class JobLogic:
     def target(self) -> Target:
         """What the job's writer writes to."""
         step = self._resolved.writer
-        target: Target = step.logic(context_of(self._resolved, step, self.run))
+        context = context_of(self._resolved, step, self.run)
+        write = dataclasses.replace(context.write, resumed=self._resumed)
+        target: Target = step.logic(dataclasses.replace(context, write=write))
         return target
+
+    @property
+    def change_source(self) -> ChangeSource:
+        """The source of a job whose reader can be followed (`StepSettings.follows`)."""
+        source: ChangeSource = self.source  # type: ignore[assignment]
+        return source
+
+    def keys(self) -> Iterator[Change | Reject]:
+        """Each row that the source holds now, as the writer is given it but for its vectors."""
+        source = self.source
+        items = (item for split in source.plan().splits for item in source.read(split))
+        for step in self._resolved.transformers:
+            if not step.settings.makers():
+                items = _through(self.transformer(step), items)
+        return items
 
     def _impatient(self, step: ResolvedStep) -> StepContext:
         context = context_of(self._resolved, step, self.run)
@@ -107,3 +128,12 @@ class JobLogic:
         """Lets go of what the transformers hold."""
         for transformer in self._transformers.values():
             transformer.close()
+
+
+def _through(operator: Transformer, items: Iterator[Change | Reject]) -> Generator[Change | Reject]:
+    for item in items:
+        if isinstance(item, Reject):
+            yield item
+        else:
+            yield from (emitted for emitted, _ in operator.process(item))
+    yield from (emitted for emitted, _ in operator.finish())

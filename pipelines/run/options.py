@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vecferry.pipelines.job.resolve import ResolvedJob
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterOptions:
@@ -30,6 +32,8 @@ class RunOptions:
       limit: how many rows are read at most.
       preflight: whether source, endpoints and target are tried first.
       poll_seconds: how often progress is told.
+      continuous: whether a sync goes on for ever, or ends once nothing is left to read.
+      until: ``now``, a time or a place of the source where a sync ends; None without a bound.
     """
 
     runner: str = "DirectRunner"
@@ -39,4 +43,15 @@ class RunOptions:
     limit: int | None = None
     preflight: bool = True
     poll_seconds: float = 0.1
+    continuous: bool = False
+    until: str | None = None
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
+
+
+def is_sync(resolved: ResolvedJob, options: RunOptions) -> bool:
+    """Whether a run is a sync: a chain of rounds that stores how far its source was read.
+
+    A run of some rows, of rejects, or into a new target reads once and stores no position.
+    """
+    once = options.limit is not None or options.replay is not None
+    return resolved.reader.settings.follows and not once and resolved.instead_of is None

@@ -1,4 +1,7 @@
-"""The store of positions of a job: where `setting.positions` says, else in ``./positions/JOB``."""
+"""The store of positions of a job: where `setting.positions` says, else in ``./positions/JOB``.
+
+Apart from `vecferry.pipelines.launch` because commands that show or set a position ask as well.
+"""
 
 from __future__ import annotations
 

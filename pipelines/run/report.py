@@ -12,6 +12,9 @@ from vecferry.steps import Budget
 
 State = Literal["DONE", "FAILED", "CANCELLED", "RUNNING"]
 
+STATUS: dict[State, int] = {"DONE": 0, "RUNNING": 0, "FAILED": 1, "CANCELLED": 130}
+"""The exit status of a run, by the state that its report tells."""
+
 
 class RejectedBy(BaseModel):
     """Rows that one step rejected for one reason."""
@@ -56,11 +59,14 @@ class EmbedCounts(BaseModel):
 class Report(BaseModel):
     """The outcome of a run.
 
-    rows_read + rows_added = rows_written + rows_deleted + rows_rejected + rows_dropped + rows_stale
-    in a run that is DONE, or that was CANCELLED by one Ctrl-C; `lost` is the difference. Of the rows
-    added, rows_replaced went on in place of rejected or dropped changes (`setting.onReject`). Where
-    `counts` are attempted, a runner may have repeated some of the work, and counted it again. A run
-    is RUNNING where its launcher left it, and `follow` says how to go on.
+    rows_read + rows_added = rows_written + rows_deleted + rows_rejected + rows_dropped +
+    rows_stale in a run that is DONE, or that was CANCELLED by one Ctrl-C; `lost` is the
+    difference. Of the rows added, rows_replaced went on in place of rejected or dropped changes
+    (`setting.onReject`). Where `counts` are attempted, a runner may have repeated some of the
+    work, and counted it again. A run is RUNNING where its launcher left it, and `follow` says
+    how to go on. The counts of a sync are those of its `rounds` that were DONE. `span` is what
+    the last round read, `position` how far the source is read. All three are None of a run that
+    is not a sync.
     """
 
     job: str
@@ -82,6 +88,9 @@ class Report(BaseModel):
     error: str | None
     notes: list[str] = []
     follow: list[str] = []
+    rounds: int | None = None
+    span: dict[str, Any] | None = None
+    position: dict[str, Any] | None = None
 
     @property
     def lost(self) -> int:
@@ -206,8 +215,9 @@ def nothing_written(report: Report) -> str | None:
         return None
     worst = max(report.rejected_by, key=lambda r: r.rows)
     return (
-        f"WARNING: no row was written{' whole' if replaced else ''}: {report.rows_rejected:,} of the {report.rows_read:,} that "
-        f"were read were rejected, most often by {worst.step!r} as {worst.reason} "
+        f"WARNING: no row was written{' whole' if replaced else ''}: {report.rows_rejected:,} of "
+        f"the {report.rows_read:,} that were read were rejected, most often by {worst.step!r} as "
+        f"{worst.reason} "
         f"({worst.rows:,} rows); errorLimit allows it. Look at the rejects, mend the cause, and "
         "run the job again"
     )

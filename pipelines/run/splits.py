@@ -34,7 +34,12 @@ def here(run: str, splits: list[Split]) -> ListSplits:
     """Hands splits to workers that are threads of this process."""
     if _small(splits):
         return functools.partial(list, splits)
-    run_scope(run).get("splits", lambda: splits)
+    return round_by_round(run, splits)
+
+
+def round_by_round(run: str, splits: list[Split]) -> ListSplits:
+    """Hands splits over by the scope of the run, so that the next round has the same graph."""
+    run_scope(run).round.get("splits", lambda: splits)
     return functools.partial(_from_scope, run)
 
 
@@ -95,7 +100,7 @@ def _from_scope(run: str) -> list[Any]:
             "the list of what to read is in another process: leave out --direct_running_mode"
         )
 
-    return run_scope(run).get("splits", absent)
+    return run_scope(run).round.get("splits", absent)
 
 
 def _small(splits: list[Split]) -> bool:

@@ -5,6 +5,8 @@ Stands apart from `vecferry.pipelines.cli.commands` because it knows reports, an
 
 from __future__ import annotations
 
+import json
+
 from vecferry.pipelines.run.report import Report
 
 
@@ -43,6 +45,9 @@ def describe(report: Report) -> str:
         "images scaled down or encoded anew": embed.images_scaled,
     }
     lines += [f"  {n:,} {name}" for name, n in changed.items() if n]
+    if report.rounds is not None:
+        at = report.position and report.position["at"]
+        lines.append(f"  {report.rounds:,} rounds; position: {json.dumps(at)}")
     lines += [f"  {r.rows:,} rejected by {r.step}: {r.reason}" for r in report.rejected_by]
     if report.rejects:
         lines.append(f"  rejects: {report.rejects}")

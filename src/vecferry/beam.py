@@ -17,7 +17,13 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from vecferry.errors import PROGRAMMING_ERRORS, FatalError, JobError, own_fault
+from vecferry.errors import (
+    PROGRAMMING_ERRORS,
+    FatalError,
+    JobError,
+    TransientError,
+    own_fault,
+)
 from vecferry.rows import Change, Reject, as_change
 from vecferry.run.channel import told
 from vecferry.steps import (
@@ -33,6 +39,8 @@ from vecferry.steps import (
 )
 
 REJECTED = "rejected"
+SPLITS_READ = "splits-read"
+"""The counter of the splits that were read to their ends, not stopped before."""
 FLUSH_SECONDS = 0.25
 _GLOBAL = (GlobalWindow(),)
 
@@ -81,7 +89,11 @@ class _Reporter:
             error = own_fault(self._step, error)
         text = str(error) or type(error).__name__
         words = text if self._step in text else f"{self._step}: {text}"
-        self.state.fail(words, fatal=isinstance(error, FatalError | JobError))
+        self.state.fail(
+            words,
+            fatal=isinstance(error, FatalError | JobError),
+            passing=isinstance(error, TransientError),
+        )
         self.tell()
 
     def reject(self, reject: Reject) -> beam.pvalue.TaggedOutput:
@@ -115,8 +127,12 @@ class ReadFn(beam.DoFn):
         self.make, self.context = make, context
 
     def setup(self) -> None:
-        self.reader = self.make()
         self.reporter = _Reporter(self.context)
+        try:
+            self.reader = self.make()
+        except Exception as e:
+            self.reporter.fail(e)
+            raise
         self.buckets = _buckets(self.context)
 
     def process(self, part: Any) -> Iterator[Any]:
@@ -137,6 +153,8 @@ class ReadFn(beam.DoFn):
                 else:
                     yield item
                 reporter.report(reader.counts)
+            if not reporter.state.stop.is_set():
+                reader.counts.add(SPLITS_READ)
         except Exception as e:
             reporter.fail(e)
             raise
@@ -178,7 +196,11 @@ class OperatorFn(beam.DoFn):
         if self.operator is not None:
             self.operator.close()
             self._leave()
-        self.operator = self.make()
+        try:
+            self.operator = self.make()
+        except Exception as e:
+            self.reporter.fail(e)
+            raise
         self.counted = (
             self.context.shared.streams is None
         )  # else it shares quotas with other processes
@@ -327,11 +349,13 @@ class ReaderTransform(beam.PTransform):
     """The base of readers: lists, spreads and reads splits, with the output ``rejected``.
 
     A launcher that has listed the source hands the splits over by `splits`. In any other pipeline,
-    a worker lists the source.
+    a worker lists the source. Without `spread` one stream reads all splits in order, and the graph
+    needs no shuffle.
     """
 
     context: StepContext | None = None
     splits: ListSplits | None = None
+    spread: bool = True
 
     main = "rows"
     step_type = ""
@@ -344,11 +368,12 @@ class ReaderTransform(beam.PTransform):
         context = self.context or StepContext(step="Read", step_type=self.step_type)
         make = self.reader(context)
         streams, listed = context.shared.streams, self.splits or _Listing(make)
-        return (
+        splits = (
             begin
             | "Start" >> beam.Impulse()
             | "List splits" >> beam.FlatMap(lambda _: deal(listed(), streams))
-            | "Spread splits" >> beam.Reshuffle()
-            | "Read splits"
-            >> beam.ParDo(ReadFn(make, context)).with_outputs(REJECTED, main=self.main)
         )
+        if self.spread:
+            splits = splits | "Spread splits" >> beam.Reshuffle()
+        reading = beam.ParDo(ReadFn(make, context)).with_outputs(REJECTED, main=self.main)
+        return splits | "Read splits" >> reading

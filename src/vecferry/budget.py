@@ -134,10 +134,10 @@ class Booking:
 
 
 def ledger_of(context: StepContext) -> Ledger:
-    """The ledger of a run in this process; of a budget it holds this process's share."""
+    """The ledger of a run, or of a round, in this process; it holds this process's share."""
 
     def make() -> Ledger:
         budget = context.shared.budget
         return Ledger(context.state, budget.requests, budget.tokens, context.share)
 
-    return context.scope.get("ledger", make)
+    return context.scope.round.get("ledger", make)

@@ -184,6 +184,11 @@ class StepSettings(Settings):
         return False
 
     @property
+    def poll_seconds(self) -> float:
+        """How often a source that is followed is asked for news, unless the job says."""
+        return 10.0
+
+    @property
     def takes_other_columns(self) -> bool:
         """Whether a writer also writes columns that it does not name."""
         return False

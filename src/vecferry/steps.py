@@ -37,6 +37,9 @@ Vector = npt.NDArray[np.float32]
 Split = Any
 """A part of a source, opaque to everyone but its source; it can be pickled."""
 
+RETRY_SECONDS = 600.0
+"""How long a step waits for a server that is away, unless the run says."""
+
 Emitted = tuple[Change | Reject, Stamp]
 
 
@@ -100,6 +103,7 @@ class WriteOptions:
       instead_of: the job's own target, if the command line named a new one.
       on_reject: what the writer itself sends in place of a change that it rejects.
       vectors: the columns with vectors, as far as the job tells.
+      resumed: whether the target holds what the sync wrote up to its position: nothing is dropped.
     """
 
     makers: Mapping[str, Maker] = field(default_factory=dict)
@@ -107,6 +111,7 @@ class WriteOptions:
     instead_of: str | None = None
     on_reject: OnReject = KEEP
     vectors: tuple[str, ...] = ()
+    resumed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +134,8 @@ class StepContext:
     shared: RunContext = field(default_factory=RunContext)
     read: ReadOptions = ReadOptions()
     write: WriteOptions = WriteOptions()
-    retry_deadline: float | None = 600.0
     on_reject: OnReject = KEEP
+    retry_deadline: float | None = RETRY_SECONDS
     stamped: bool = True
 
     @property

@@ -218,7 +218,11 @@ def test_a_reader_gives_rows_and_rejects() -> None:
     done = pipeline.run()
     done.wait_until_finish()
     assert counters(done)["vecferry.numbers", "rows-read"] == 12
-    assert run_state(own.run).counts() == {"rows-read": 12, "rows-rejected": 4}
+    assert run_state(own.run).counts() == {
+        "rows-read": 12,
+        "rows-rejected": 4,
+        "splits-read": 2,
+    }
 
 
 def test_a_stopped_reader_hands_out_no_more(monkeypatch) -> None:

@@ -175,7 +175,8 @@ class ClusterState(RunStatus):
         self._tallies.update(found)
         for tally in self._tallies.values():
             if tally.get("failure"):
-                self.fail(tally["failure"], fatal=bool(tally.get("fatal")))
+                fatal, passing = bool(tally.get("fatal")), bool(tally.get("passing"))
+                self.fail(tally["failure"], fatal=fatal, passing=passing)
             if tally.get("stopped_by"):
                 self.stopped_by = self.stopped_by or tally["stopped_by"]
         rejected = sum(self.rejects().values())

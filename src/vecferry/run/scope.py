@@ -44,6 +44,10 @@ class Scope:
             keys = [k for k in self._made if wanted(k)]
             return [self._made.pop(k)[1][0] for k in keys if self._made[k][1]]
 
+    def _all(self) -> list[Any]:
+        """Removes all objects, and returns them."""
+        return self.take()
+
     def close(self) -> None:
         """Removes all objects, and closes those that can be closed.
 
@@ -51,7 +55,7 @@ class Scope:
         are raised: one alone, several as an ExceptionGroup.
         """
         errors: list[Exception] = []
-        for made in self.take():
+        for made in self._all():
             if isinstance(made, _Closable):
                 try:
                     made.close()
@@ -75,11 +79,21 @@ _RUNS = Scope()
 
 
 class RunScope(Scope):
-    """Objects of one run in this process: clients, stores, caches; closed when the run ends."""
+    """Objects of one run in this process: clients, stores, caches; closed when the run ends.
+
+    A sync is a run of many rounds. What belongs to one round, such as its counts, is in `round`,
+    and gone with the next round; all else stays.
+    """
 
     def __init__(self, run: str) -> None:
         super().__init__()
         self.run = run
+        self.round = Scope()
+
+    def next_round(self) -> None:
+        """Begins a round: what belonged to the last one is closed and forgotten."""
+        last, self.round = self.round, Scope()
+        last.close()
 
     def note_once(self, logger: logging.Logger, step: str, text: str) -> bool:
         """Logs a warning about a step, the first time only; returns True if it was logged."""
@@ -93,6 +107,9 @@ class RunScope(Scope):
 
         self.get(("note", step, text), note)
         return noted
+
+    def _all(self) -> list[Any]:
+        return [*self.round.take(), *self.take()]
 
 
 def run_scope(run: str) -> RunScope:

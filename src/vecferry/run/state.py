@@ -25,6 +25,7 @@ class RunStatus(ABC):
       stopped_by: who asked the readers to stop first, such as ``interrupt``; else empty.
       failure: what a step failed with, in its own words; else empty.
       fatal: whether a second attempt would fail as well.
+      passing: whether a later attempt may well pass, as a server was away.
       over_limit: whether more rejects were counted than `reject_limit` allows.
     """
 
@@ -35,6 +36,7 @@ class RunStatus(ABC):
         self.stopped_by = ""
         self.failure = ""
         self.fatal = False
+        self.passing = False
         self.over_limit = False
         self._lock = threading.Lock()
         self._settled: dict[str, int] = {}
@@ -74,13 +76,14 @@ class RunStatus(ABC):
         self.stopped_by = self.stopped_by or why
         self.stop.set()
 
-    def fail(self, message: str, *, fatal: bool = False) -> None:
+    def fail(self, message: str, *, fatal: bool = False, passing: bool = False) -> None:
         """Keeps the first error of a step, whose own words a runner may bury.
 
-        After a `fatal` error, another try is useless.
+        After a `fatal` error, another try is useless. After a `passing` error, one may pass.
         """
         if not self.failure or (fatal and not self.fatal):
             self.failure = redact(message)
+            self.passing = passing
         self.fatal = self.fatal or fatal
 
     def counts(self) -> dict[str, int]:
@@ -199,10 +202,14 @@ class RunState(RunStatus):
                 },
                 "failure": self.failure,
                 "fatal": self.fatal,
+                "passing": self.passing,
                 "stopped_by": self.stopped_by,
             }
 
 
 def run_state(run: str, reject_limit: int | None = None) -> RunState:
-    """The state of `run` in this process, made on first use with `reject_limit`."""
-    return run_scope(run).get("state", lambda: RunState(reject_limit))
+    """The state of `run` in this process, made on first use with `reject_limit`.
+
+    In a sync, the state of the round that is under way.
+    """
+    return run_scope(run).round.get("state", lambda: RunState(reject_limit))

@@ -1,0 +1,547 @@
+"""Follows a source: a chain of rounds under one lease. Each round runs the graph over one span.
+
+The launcher asks the source for a span, whose end is fixed before the round begins. Once the round
+is DONE, nothing has asked it to stop, and all of the span was read, its end is stored as the
+position. A round that failed is begun again from the position: what it wrote is written again.
+
+Apart from `vecferry.pipelines.run.launch` because a bounded run has neither positions nor rounds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import logging
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from vecferry.beam import SPLITS_READ
+from vecferry.errors import FatalError, JobError, TransientError, VecferryError, redact, shorten
+from vecferry.pipelines.run.base import JobRun
+from vecferry.pipelines.run.interrupts import on_interrupt
+from vecferry.pipelines.run.launch import OnProgress, graph_of, hand_over, judge, settled
+from vecferry.pipelines.run.logic import JobLogic
+from vecferry.pipelines.run.preflight import preflight
+from vecferry.pipelines.run.rejects import require_folder, tidy_rejects
+from vecferry.pipelines.run.report import STATUS, Report, State, make_report
+from vecferry.pipelines.run.rounds import SyncStatus
+from vecferry.positions import Position
+from vecferry.positions.entries import Outcome, Progress
+from vecferry.positions.holder import Holder
+from vecferry.positions.lease import Lease
+from vecferry.positions.store import Positions
+from vecferry.process import RunStatus, end_run
+from vecferry.retry import Backoff, call_with_retries
+from vecferry.steps import ChangeSource, Lag, Plan, Size, Span
+
+ASK_SECONDS = 10.0
+"""How long the launcher's own questions wait for a server: a failed one is asked again."""
+MOST_WAIT_SECONDS = 2.0
+"""The longest wait before a round is begun again: an outage costs little more than it lasts."""
+PATIENCE_SECONDS = 300.0
+"""How long a sync that is to end begins a round again before it fails."""
+STILL_SECONDS = 5.0
+"""An interrupted round that counts nothing for so long only waits, and is given up."""
+SHORT_ROUNDS = 3
+"""So many rounds in a row may read less than their span before the sync fails."""
+TELL_SECONDS = 1.0
+LAG_SECONDS = 3.0
+"""How often the progress is told with the lease, and how often the source is asked for the lag."""
+
+Step = Literal["span", "plan", "epoch", "round", "done", "reconcile", "store", "stored", "conclude"]
+"""The places between two actions of the loop, in their order."""
+
+OnStep = Callable[[Step], None]
+
+log = logging.getLogger(__name__)
+
+
+def follow(
+    run: JobRun,
+    positions: Positions,
+    on_progress: OnProgress,
+    on_step: OnStep = lambda step: None,
+) -> Report:
+    """Carries out a sync to its end, and tells how it went.
+
+    Without `RunOptions.continuous` a sync ends where nothing is left to read, or at
+    `RunOptions.until`. `on_step` is called between the actions of the loop; what it raises breaks
+    the sync off there, and a `TransientError` lets the sync begin again.
+
+    Raises:
+      JobError: the sync can't run at all; nothing was written.
+    """
+    try:
+        require_folder(run.rejects)
+        run.accept_rounds()
+        with positions.take(Holder(run=run.id)) as lease:
+            return _Sync(run, positions, lease, on_progress, on_step).carried_out()
+    finally:
+        run.abandon()
+        end_run(run.id)
+        if "://" not in run.rejects:
+            tidy_rejects(run.rejects)  # a round that was begun again has rejected rows twice
+
+
+class _Sync:
+    """One sync under its lease. Used by the thread of the launcher only."""
+
+    def __init__(
+        self,
+        run: JobRun,
+        positions: Positions,
+        lease: Lease,
+        on_progress: OnProgress,
+        on_step: OnStep,
+    ) -> None:
+        self._run, self._positions, self._lease = run, positions, lease
+        self._on_progress, self._on_step = on_progress, on_step
+        self._options, self._setting = run.options, run.resolved.job.setting
+        self._status = SyncStatus()
+        self._before = Counter(lease.stored.counters)
+        self._position = lease.stored.position
+        self._epoch = lease.epoch
+        self._logic = JobLogic(
+            run.resolved,
+            run.id,
+            retry_deadline=ASK_SECONDS,
+            resumed=self._position is not None,
+        )
+        self._identity = ""
+        self._why: str | None = None  # why all is to be read anew; None where it need not
+        self._fresh: Span | None = None  # the span that begins a full load, until it is DONE
+        self._until: Any = None  # what the user asked for
+        self._caught_up: Any = None  # where the source ended once the full load was in
+        self._concluded = False
+        self._rounds = self._short_rounds = 0
+        self._committed = False  # whether the counts of the round under way are
+        self._under_way: tuple[JobRun, Span] | None = None
+        self._span: Span | None = None  # of the last round that was DONE
+        self._backoff: Backoff | None = None
+        self._notes: list[str] = []
+        self._last_error = ""
+        self._lag = Lag()
+        self._lag_due = self._tell_due = 0.0
+        self._told = (time.monotonic(), 0)
+        self._speed = 0.0
+        self._interrupted = self._given_up = self._asked_to_stop = False
+        self._still: tuple[float, dict[str, int]] = (0.0, {})
+        # A signal may come while the main thread waits: putting into this queue is safe there.
+        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def carried_out(self) -> Report:
+        """The report of the sync; JobError where nothing was written."""
+        try:
+            with on_interrupt(self._interrupt), _frozen():
+                report = self._gone_on()
+        except Exception as e:
+            self._release(2 if isinstance(e, JobError) else 1, str(e) or type(e).__name__)
+            raise
+        finally:
+            self._logic.close()
+        self._release(STATUS[report.state], report.error or "")
+        return report
+
+    def _gone_on(self) -> Report:
+        try:
+            self._begin()
+            self._loop()
+            if self._interrupted:
+                call_with_retries(self._lease.flush, deadline=ASK_SECONDS, what="the position")
+        except JobError as e:
+            if not self._rounds:
+                raise
+            return self._report("FAILED", "; ".join(e.problems))
+        except VecferryError as e:
+            return self._report("FAILED", str(e))
+        if not self._interrupted:
+            return self._report("DONE", None)
+        if self._options.continuous:
+            self._note("interrupted; the position is the end of the last round that was DONE")
+            return self._report("DONE", None)
+        return self._report(
+            "CANCELLED", "interrupted; the position is the end of the last round that was DONE"
+        )
+
+    def _release(self, status: int, words: str) -> None:
+        try:
+            self._lease.release(Outcome(run=self._run.id, status=status, words=redact(words)))
+        except VecferryError as e:
+            log.warning("the lease could not be released, it ends by itself: %s", shorten(e))
+
+    # The beginning
+
+    def _begin(self) -> None:
+        """All that can fail without a trace in the target, then the target."""
+        run, logic = self._run, self._logic
+        if self._options.preflight:
+            log.info("run %s: trying source, endpoint and target", run.id)
+            preflight(run.resolved, logic)
+            run.check_workers()
+        asked = self._options.until
+        if asked is not None:
+            source = self._source
+            self._until = source.end() if asked == "now" else source.parse_until(asked)
+        self._why = self._why_anew()
+        log.info("run %s: making the target ready", run.id)
+        logic.target.prepare()
+        lost = logic.target.unversioned()
+        if lost is not None:
+            self._note(lost)
+        if self._position is not None and self._position.phase == "changes":
+            self._caught_up = self._source.end()
+
+    @property
+    def _source(self) -> ChangeSource:
+        return self._logic.change_source
+
+    def _why_anew(self) -> str | None:
+        """Why the position does not lead to what the target holds; None where it does."""
+        position, found = self._position, self._logic.target.epoch()
+        self._epoch = max(self._epoch, found or 0)
+        if position is None:
+            where = self._positions.where
+            there = f"{where} has no position, and the target was filled in epoch {found}"
+            return there if found else None
+        if found is None:
+            return "there is a position, and the target is empty" if self._is_empty() else None
+        if found == position.epoch:
+            return None
+        return (
+            f"the position is of epoch {position.epoch}, and the target was filled in epoch "
+            f"{found}: it was made anew, or another sync filled it"
+        )
+
+    def _is_empty(self) -> bool:
+        try:
+            return self._logic.target.row_count() == 0
+        except JobError:  # it is yet to be made
+            return True
+
+    # The loop
+
+    def _loop(self) -> None:
+        """Rounds until nothing is left, or for ever."""
+        while not self._interrupted:
+            try:
+                self._carry_out_requests()
+                span = self._next_span()
+                if span.kind != "nothing":
+                    self._round(span)
+                elif not self._concluded:
+                    self._conclude()
+                elif self._until is not None or not self._options.continuous:
+                    self._lease.flush()
+                    return
+                else:
+                    self._tell("waiting")
+                    self._wait(self._poll_seconds)
+            except TransientError as e:
+                self._begin_again(e)
+            except JobError as e:
+                if not isinstance(e.__cause__, TransientError):
+                    raise
+                self._begin_again(e.__cause__)  # of a target, asked by the launcher
+
+    @property
+    def _poll_seconds(self) -> float:
+        asked = self._setting.poll_seconds
+        return self._run.resolved.reader.settings.poll_seconds if asked is None else asked
+
+    def _carry_out_requests(self) -> None:
+        """The place for what commands ask of the holder of the lease: between two rounds."""
+
+    def _next_span(self) -> Span:
+        """What to read next, and in which epoch."""
+        self._on_step("span")
+        source, position, why = self._source, self._position, self._why
+        identity = source.identity()
+        if self._fresh is not None and identity == self._identity:
+            # Begun again with the same end: what changed since the first try is read afterwards.
+            return self._fresh
+        self._identity, self._fresh = identity, None
+        if position is not None and position.identity != identity:
+            why = f"the source is {identity!r} now, and the position is of {position.identity!r}"
+        anew = position is None or why is not None
+        until = self._until if self._until is not None or self._concluded else self._caught_up
+        span = source.span(None if anew else position, until)
+        if position is not None and not anew and not span.fresh:
+            return dataclasses.replace(span, epoch=position.epoch)
+        if position is not None or why is not None:
+            self._note(f"everything is read anew, in epoch {self._epoch + 1}: {why or span.why}")
+        return dataclasses.replace(span, fresh=True, why=why or span.why, epoch=self._epoch + 1)
+
+    def _round(self, span: Span) -> None:
+        """Reads one span. Raises TransientError where the round is to be begun again."""
+        self._on_step("plan")
+        plan = self._source.plan(span)
+        if span.fresh and self._fresh is None:
+            self._on_step("epoch")
+            log.info("run %s: a full load in epoch %d: %s", self._run.id, span.epoch, span.why)
+            self._notes += self._logic.target.remember_epoch(span.epoch)
+            self._epoch, self._fresh = span.epoch, span
+        self._on_step("round")
+        self._rounds += 1
+        run = self._run.begin_round(self._rounds)
+        try:
+            if self._is_done(run, span, plan):
+                self._keep(span)
+        finally:
+            self._under_way = self._status.current = None
+            run.end_round()
+        self._settle_down()
+
+    def _keep(self, span: Span) -> None:
+        """Stores the end of a span whose round is DONE as the position."""
+        self._on_step("done")
+        loaded = span.kind == "full" and span.phase == "changes"
+        if loaded:
+            self._on_step("reconcile")
+            self._reconcile(span.epoch)
+            self._caught_up, self._concluded = self._source.end(), False
+        self._on_step("store")
+        assert self._under_way is not None
+        self._status.add(self._under_way[0].state, committed=self._committed)
+        self._position = Position(
+            epoch=span.epoch, identity=self._identity, phase=span.phase, at=span.until
+        )
+        self._span, self._why, self._fresh = span, None, None
+        # The parts of a full load are stored at once: a kill is to cost one of them at most.
+        self._lease.store(
+            self._position, counters=self._sums(), last=span.kind == "full" or self._interrupted
+        )
+        self._on_step("stored")
+        self._tell(span.phase)
+
+    def _is_done(self, run: JobRun, span: Span, plan: Plan) -> bool:
+        """Runs a round; False where it was stopped. Raises what else it came to."""
+        self._under_way, self._status.current = (run, span), run.state
+        self._still = (time.monotonic(), {})
+        if self._interrupted:
+            return False
+        splits = hand_over(run, plan)
+        if not run.submit_again():
+            run.submit(graph_of(run, splits))
+        ended = settled(run, run.watch(self._look))
+        if self._lease.lost.is_set():
+            self._lease.flush()  # raises, and says who took it
+        report = judge(run, ended)
+        if self._given_up or report.state == "CANCELLED":
+            return False
+        if report.state == "FAILED":
+            raise _error_of(run, report)
+        self._committed = report.counts == "committed"
+        self._require_whole(run.state, plan)
+        return True
+
+    def _require_whole(self, state: RunStatus, plan: Plan) -> None:
+        """Raises unless all of a span was read; a runner may repeat work, and count it again."""
+        counts = state.counts()
+        read = [("splits", counts.get(SPLITS_READ, 0), len(plan.splits))]
+        if plan.size.rows is not None:
+            read.append(("rows", counts.get("rows-read", 0), plan.size.rows))
+        for unit, found, wanted in read:
+            if found == wanted or (found > wanted and not self._committed):
+                continue
+            self._short_rounds += 1
+            text = f"the round read {found:,} of the {wanted:,} {unit} of its span"
+            if self._short_rounds < SHORT_ROUNDS:
+                raise TransientError(text)
+            raise FatalError(
+                f"{text}, {SHORT_ROUNDS} times in a row, so no position was stored: look into the "
+                "source, which gives less or more than it told"
+            )
+        self._short_rounds = 0
+
+    def _look(self) -> None:
+        """Called while a round is under way: shows it, and ends it where that is asked for."""
+        assert self._under_way is not None
+        run, span = self._under_way
+        self._on_progress(self._status, Size())
+        self._tell(span.phase)
+        if self._lease.lost.is_set():
+            self._ask_to_stop(run, "lease")
+        if not self._interrupted:
+            return
+        moment, counts = time.monotonic(), run.state.counts()
+        if counts != self._still[1]:
+            self._still = (moment, counts)
+        elif moment - self._still[0] > STILL_SECONDS and not self._given_up:
+            log.warning("the round under way only waits, and is given up")
+            self._given_up = True
+            run.give_up()
+
+    def _reconcile(self, epoch: int) -> None:
+        """Deletes what the source no longer has, once a full load is in."""
+        done = self._logic.target.reconcile(epoch, self._logic.keys)
+        if done.deleted:
+            self._note(f"{done.deleted:,} rows that the source no longer has were deleted")
+        if done.note:
+            self._note(done.note)
+
+    def _conclude(self) -> None:
+        """The target's last step, such as moving an alias: the full load is in and caught up."""
+        self._on_step("conclude")
+        target = self._logic.target
+        if target.concludes:
+            for text in target.conclude():
+                self._note(text, level=logging.INFO)
+        self._concluded = True
+
+    def _settle_down(self) -> None:
+        """After a round that is DONE."""
+        self._backoff, self._last_error = None, ""
+        if self._status.rounds == 1:
+            # What the first round has made stays: the collector need not look at it each time.
+            gc.collect()
+            gc.freeze()
+        self._wait(self._setting.pause_seconds)
+
+    def _begin_again(self, error: TransientError) -> None:
+        """Waits before a round is begun again; raises the error once the patience is spent."""
+        deadline = None if self._options.continuous else PATIENCE_SECONDS
+        self._backoff = self._backoff or Backoff(deadline=deadline, cap=MOST_WAIT_SECONDS)
+        wait = self._backoff.next_wait()
+        self._last_error = str(error)
+        if wait is None:
+            raise error
+        self._status.restarts += 1
+        log.warning(
+            "run %s: begins again from the position in %.1f s: %s",
+            self._run.id,
+            wait,
+            shorten(redact(str(error)), 300),
+        )
+        self._tell("waiting")
+        self._wait(wait)
+
+    # Signals and waits
+
+    def _interrupt(self) -> None:
+        """The first signal: no further round; a part of a full load is stopped."""
+        if self._interrupted:
+            self._interrupt_again()
+        self._interrupted = True
+        self._status.stop.set()
+        self._still = (time.monotonic(), {})
+        if self._under_way is not None and self._under_way[1].kind == "full":
+            self._ask_to_stop(self._under_way[0], "interrupt")
+        log.warning("interrupted: the round under way is finished; a second time ends at once")
+        self._woken.put(None)
+
+    def _interrupt_again(self) -> None:
+        """The second signal: nothing is waited for."""
+        if self._under_way is not None:
+            self._under_way[0].give_up()
+        raise KeyboardInterrupt
+
+    def _ask_to_stop(self, run: JobRun, why: str) -> None:
+        """Asks the readers of a round to stop; workers elsewhere may take a while to be asked."""
+        if not self._asked_to_stop:
+            self._asked_to_stop = True
+            threading.Thread(target=run.state.request_stop, args=(why,), daemon=True).start()
+
+    def _wait(self, seconds: float) -> None:
+        """Waits, unless a signal comes."""
+        if self._interrupted or seconds <= 0:
+            return
+        try:
+            self._woken.get(timeout=seconds)
+        except queue.Empty:
+            return
+
+    # What is told
+
+    def _note(self, text: str, level: int = logging.WARNING) -> None:
+        if text not in self._notes:
+            log.log(level, "run %s: %s", self._run.id, text)
+            self._notes.append(text)
+
+    def _sums(self) -> dict[str, int]:
+        """The counters of this sync over all its runs, of rounds that were DONE."""
+        return dict(self._before + Counter(self._status.counts()))
+
+    def _tell(self, phase: str) -> None:
+        """Tells others, with the lease, how the sync stands."""
+        moment = time.monotonic()
+        if moment < self._tell_due:
+            return
+        self._tell_due = moment + TELL_SECONDS
+        status = self._status
+        if status.current is None and self._position is not None and moment >= self._lag_due:
+            self._lag_due = moment + LAG_SECONDS
+            try:
+                self._lag = self._source.lag(self._position)
+            except VecferryError as e:
+                log.debug("the lag is not known: %s", shorten(e))
+        rows = status.counts().get("rows-read", 0)
+        before, told = self._told
+        if moment > before:
+            self._speed = max(0.0, (rows - told) / (moment - before))
+            self._told = (moment, rows)
+        self._lease.tell(
+            Progress(
+                phase=phase,
+                behind=self._lag.amount,
+                unit=self._lag.unit,
+                behind_seconds=self._lag.seconds,
+                rows=rows,
+                rows_per_second=self._speed,
+                rejects=sum(status.rejects().values()),
+                rounds=status.rounds,
+                restarts=status.restarts,
+                last_error=self._last_error,
+            )
+        )
+
+    def _report(self, state: State, error: str | None) -> Report:
+        status, span = self._status, self._span
+        status.current = None
+        report = make_report(
+            job=self._run.resolved.job.name,
+            run=self._run.id,
+            state=state,
+            run_state=status,
+            rejects=self._run.rejects,
+            seconds=time.monotonic() - status.started,
+            error=redact(error) if error else None,
+            committed=status.committed,
+        )
+        unfinished = None if self._concluded else self._logic.target.unfinished()
+        notes = [*self._notes, *([unfinished] if unfinished else [])]
+        return report.model_copy(
+            update={
+                "notes": notes,
+                "rounds": status.rounds,
+                "span": span
+                and {
+                    "kind": span.kind,
+                    "since": span.since,
+                    "until": span.until,
+                    "part": span.part,
+                },
+                "position": self._position and dataclasses.asdict(self._position),
+            }
+        )
+
+
+def _error_of(run: JobRun, report: Report) -> VecferryError:
+    """The error of a round that failed: one that may pass if a server or a worker was away."""
+    state, told = run.state, report.error or "the round failed without a word"
+    without_words = not state.failure and run.reports is not None  # a worker was lost, say
+    may_pass = (state.passing or without_words) and not state.fatal and not state.stopped_by
+    return TransientError(told) if may_pass else FatalError(told)
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Lets the collector look again at what was frozen within."""
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -1,0 +1,19 @@
+"""A sync of a scripted source: what every source that is followed must show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.sync import Broken, Script, Scripted
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """An empty table."""
+    return Scripted(tmp_path / "table")
+
+
+class TestBroken(Broken):
+    """Broken off in this process."""
