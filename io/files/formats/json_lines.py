@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from itertools import accumulate
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -26,12 +27,14 @@ from vecferry.io.files.formats.records import (
 from vecferry.nesting import MOST_DEPTH, TOO_DEEP, too_deep
 from vecferry.rows import Change, Reject, Row, changes
 
-SHORT_BYTES = 5 * MOST_DEPTH
-"""A line without lists must be longer to be nested too deep: ``{"":}`` is five bytes a level."""
-
 _VALUE = msgspec.json.Decoder()
-_OBJECT = msgspec.json.Decoder(dict)
+_Decoder = msgspec.json.Decoder[dict[str, Any]]
+_OBJECT: _Decoder = msgspec.json.Decoder(dict)
+_FLAT: _Decoder = msgspec.json.Decoder(dict[str, str | int | float | bool | None])
 _LF, _CR, _OPEN, _CLOSE = b"\n\r{}"
+_OPENS = 0x5B
+"""``[``, and ``{`` too once its bit `_CASE` is cleared; no other byte becomes it."""
+_CASE = np.uint8(0x20)
 
 
 class JsonLines(AtOnce):
@@ -43,6 +46,7 @@ class JsonLines(AtOnce):
         self._to_row = to_row
         self._mark = byte_order_mark(rejects.encoding)
         self._patience = RetryGate()
+        self._flat = True
 
     def rows(self, lines: bytes, at: int) -> Items:
         """The rows of `lines`; the hot loop of the file reader."""
@@ -59,17 +63,9 @@ class JsonLines(AtOnce):
         """The rows of lines that are all good; ValueError where any is not."""
         if lines.find(b"\n", 0, LONG_LINE) < 0:
             return self._each(lines, at)
-        encoding = self._encoding
-        data = lines if encoding is None else lines.decode(encoding).encode()
-        rows: list[Row] = _OBJECT.decode_lines(data)
+        data = self._utf8(lines)
+        rows = self._parsed(data, lambda decoder: decoder.decode_lines(data))
         ends = _ends(lines)
-        # Where no line is long enough to be deep, none is looked at.
-        longest = len(lines)
-        if len(ends) > 1:
-            tail = longest - int(ends[-1])
-            longest = max(int((ends[1:] - ends[:-1]).max()), int(ends[0]), tail)
-        if longest >= (MOST_DEPTH if b"[" in lines else SHORT_BYTES):
-            self._require_flat(lines)
         _require_one_a_line(data, ends if data is lines else _ends(data), len(rows))
         if self._to_row is not None:
             rows = list(map(self._to_row, rows))
@@ -77,27 +73,39 @@ class JsonLines(AtOnce):
 
     def _each(self, lines: bytes, at: int) -> list[Change]:
         """The rows of long lines, each finished while its memory is hot."""
-        if b"[" in lines or _many_objects(lines):
-            self._require_flat(lines)
-        plain = self._encoding is None and self._to_row is None
-        loads = _OBJECT.decode if plain else self._row
-        split = io.BytesIO(lines).readlines()
-        places = accumulate(map(len, split), initial=at)
-        return changes(list(map(loads, split)), self._prefix, places)
+        data, to_row = self._utf8(lines), self._to_row
+        texts = io.BytesIO(data).readlines()
+        split = texts if data is lines else io.BytesIO(lines).readlines()
 
-    def _require_flat(self, lines: bytes) -> None:
-        """Raises UnfitValue where a line is nested too deep."""
-        for line in io.BytesIO(lines):
-            if not (line.rfind(b"{") or b"[" in line):
-                continue
-            if too_deep(line if self._encoding is None else line.decode(self._encoding)):
-                raise UnfitValue(TOO_DEEP, "too-deep")
+        def parse(decoder: _Decoder) -> list[Row]:
+            values = map(decoder.decode, texts)
+            return list(values if to_row is None else map(to_row, values))
+
+        rows = self._parsed(data, parse)
+        return changes(rows, self._prefix, accumulate(map(len, split), initial=at))
+
+    def _utf8(self, lines: bytes) -> bytes:
+        return lines if self._encoding is None else lines.decode(self._encoding).encode()
+
+    def _parsed(self, data: bytes, parse: Callable[[_Decoder], list[Row]]) -> list[Row]:
+        """What `parse` gives of `data` with the quickest decoder that takes all of it.
+
+        Most files hold neither lists nor objects within a row. Their decoder refuses both, so no
+        line of them is too deep, and nobody needs to look.
+        """
+        if self._flat:
+            try:
+                return parse(_FLAT)
+            except msgspec.ValidationError:
+                self._flat = False
+        _require_shallow(data)
+        return parse(_OBJECT)
 
     def _one_by_one(self, lines: bytes, at: int) -> Items:
         items: Items = []
         for line in io.BytesIO(lines):
             try:
-                self._require_flat(line)
+                _require_shallow(self._utf8(line))
                 items.append(Change(self._row(line), origin=f"{self._prefix}{at}"))
             except (ValueError, RecursionError) as e:
                 if line.strip():
@@ -124,17 +132,24 @@ class JsonLines(AtOnce):
         return self._rejects.make("invalid-json", message, line, at)
 
 
-def _many_objects(lines: bytes) -> bool:
-    """Whether there are so many braces that a line may be nested too deep.
+def _require_shallow(lines: bytes) -> None:
+    """Raises UnfitValue where a line of UTF-8 is nested too deep.
 
-    `bytes.find` takes a tenth of the time of `bytes.count`, where braces are few.
+    A line is looked at closely only where it opens so many lists and objects.
     """
-    at = -1
-    for _ in range(MOST_DEPTH):
-        at = lines.find(b"{", at + 1)
-        if at < 0:
-            return False
-    return True
+    if len(lines) <= MOST_DEPTH:
+        return
+    codes = np.frombuffer(lines, np.uint8)
+    opened = np.flatnonzero((codes & ~_CASE) == _OPENS)
+    if len(opened) <= MOST_DEPTH:
+        return
+    number = np.searchsorted(_ends(lines), opened)
+    full = number[MOST_DEPTH:][number[MOST_DEPTH:] == number[:-MOST_DEPTH]]
+    if not len(full):
+        return
+    split = io.BytesIO(lines).readlines()
+    if any(too_deep(split[n]) for n in set(full.tolist())):
+        raise UnfitValue(TOO_DEEP, "too-deep")
 
 
 def _ends(lines: bytes) -> np.ndarray:

@@ -59,6 +59,27 @@ def test_what_is_just_within_the_bound_is_a_row(tmp_path: Path, kind: str) -> No
     orjson.dumps(dict(items[-1]))  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize("beside", [0, 400])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("[]", "{}", '["a", "b"]', '{"b": {"c": [1, 2.5, null]}}', '"[[{{"', '"é"', "-0", "-0.0"),
+        *("18446744073709551616", "-9223372036854775809", "1e5", "1.0", "0.1", "true", "null"),
+        "[" + ", ".join(['{"x": [1]}'] * 300) + "]",
+    ],
+)
+def test_lists_and_objects_change_nothing_for_the_lines_around(
+    tmp_path: Path, value: str, beside: int
+) -> None:
+    """Rows with and without them are read by different decoders, and come out alike."""
+    plain = json.dumps({"id": 7, "t": "x" * beside})
+    with_value = plain[:-1] + f', "v": {value}}}'
+    (tmp_path / "a.jsonl").write_text("\n".join([plain, with_value, plain, with_value] * 40))
+    rows = [dict(i) for i in read(reader(tmp_path)) if isinstance(i, Change)]
+    expected = [json.loads(plain), json.loads(with_value)] * 80
+    assert [repr(row) for row in rows] == [repr(row) for row in expected]
+
+
 @pytest.mark.parametrize(
     ("text", "deep"),
     [
