@@ -356,7 +356,9 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
         return out
 
     def make_ready(self, catalog: TableCatalog, info: TableInfo) -> None:
-        """Runs `preSql`."""
+        """Runs `preSql`, which may empty the table: not where a sync goes on from a position."""
+        if self.context.write.resumed:
+            return
         catalog.run(self.settings.pre_sql, "preSql")
 
     @property

@@ -190,7 +190,7 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
         name, problems = self.settings.index, outdated(catalog)
         if info is not None and self.context.write.instead_of and catalog.is_alias():
             problems.append(f"--into {name}: this is an alias of {info.name!r}: name a new index")
-        if info is None or not self.recreates:
+        if info is None or not self.drops:
             problems += blocks(catalog.client, catalog.path)
         return [*problems, *misnamed(self.settings, catalog)]
 

@@ -130,6 +130,11 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         """Whether the job drops what stands there, and creates it anew."""
         return False
 
+    @property
+    def drops(self) -> bool:
+        """Whether this run does so: a sync that goes on from a position drops nothing."""
+        return self.recreates and not self.context.write.resumed
+
     def sources(self) -> Mapping[str, str]:
         """Field of the target -> column of the row, for what the job lists."""
         return {}
@@ -199,7 +204,7 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
             info: I | None = catalog.describe()
             self.refuse(self._unready(catalog, info))
             notes = self.note(self.notes(catalog, info))
-            if info is None or self.recreates:
+            if info is None or self.drops:
                 return notes
             return [*notes, *self.note(self._marking(catalog, info, unknown=True).remarks())]
 
@@ -214,7 +219,7 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         with self.catalog() as catalog:
             info: I | None = catalog.describe()
             self.refuse(self._unready(catalog, info))
-            if info is not None and not self.recreates:
+            if info is not None and not self.drops:
                 self.make_ready(catalog, info)
                 self._remember(catalog, info)
                 return
@@ -439,7 +444,7 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         """Why the job can't write there."""
         if info is None:
             problems = self.missing(catalog)
-        elif self.recreates:
+        elif self.drops:
             problems = self.irreplaceable(catalog, info)
         else:
             marks = self._marking(catalog, info, unknown=True).refusals()

@@ -12,7 +12,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.portability.api.beam_runner_api_pb2 import Pipeline as PipelineProto
+from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import RunnerResult
 
@@ -117,7 +117,7 @@ class _KeepingRunner(FnApiRunner):
     kept = False
 
     def run_via_runner_api(
-        self, pipeline_proto: PipelineProto, options: PipelineOptions
+        self, pipeline_proto: beam_runner_api_pb2.Pipeline, options: PipelineOptions
     ) -> RunnerResult:
         """As the runner does; called by it when a pipeline is run."""
         self._proto, self._options, self.kept = pipeline_proto, options, True

@@ -257,6 +257,13 @@ def test_statements_of_the_job_run_once_before_and_after(tables):
         tables.target(preSql=["TRUNCATE nowhere"])
 
 
+def test_a_sync_that_goes_on_from_a_position_runs_no_statement_before(tables):
+    """Such a statement may well empty the table."""
+    target = tables.target(preSql=["INSERT INTO @table (id) VALUES ('before')"], resumed=True)
+    write(target, rows(1))
+    assert tables.ask("SELECT id FROM @t ORDER BY id") == [("k000000",)]
+
+
 def test_a_created_table_has_an_index_on_its_vectors(tables):
     """With the metric of the job; none beyond what pgvector can index, which is told."""
     vectors = [

@@ -220,6 +220,18 @@ def test_a_target_that_is_recreated_is_dropped_once_by_prepare() -> None:
     assert depot.shelves["s"].mark == Mark({"v": OTHER})
 
 
+def test_a_sync_that_goes_on_from_a_position_drops_nothing() -> None:
+    """Though the job says that its first run shall."""
+    depot = Depot()
+    target(depot).prepare()
+    write(target(depot), "a")
+    again = target(depot, resumed=True)
+    again.recreates = True
+    again.check()
+    again.prepare()
+    assert again.row_count() == 1
+
+
 def test_notes_are_given_by_each_call_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """By the check, and by the store of a bundle behind it."""
     told = target(Depot())

@@ -1,0 +1,491 @@
+"""The loop of a sync: what is stored when, what is begun again, what ends it, what is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contracts import sync_memory
+from tests.contracts.sync import Scripted, differences, embedded, run_here, write_job
+from tests.contracts.sync_memory import Held, held
+from tests.transforms.embed.endpoints.server import EndpointServer, first
+from vecferry.errors import JobError, TransientError
+from vecferry.pipelines.run import sync
+from vecferry.pipelines.run.report import Report
+from vecferry.pipelines.run.sync import Step
+from vecferry.positions.folder import FolderPlace
+from vecferry.positions.holder import Holder
+from vecferry.positions.store import Positions
+from vecferry.versions import MAX_EPOCH
+
+
+class Place:
+    """A job of a scripted table into a target in memory, in a folder of its own."""
+
+    def __init__(self, folder: Path, endpoint: EndpointServer) -> None:
+        self.folder, self.endpoint = folder, endpoint
+        self.script = Scripted(folder / "table")
+        self.name = uuid.uuid4().hex
+        self.writer: dict[str, Any] = {"column": ["id", "text", "vector"], "name": self.name}
+        self.reader: dict[str, Any] = {"parts": 1, "roundRows": 100, "streams": 1}
+        self.setting: dict[str, Any] = {}
+
+    @property
+    def held(self) -> Held:
+        """What the target holds."""
+        return held(self.name)
+
+    def insert(self, *keys: str) -> None:
+        """New rows."""
+        for key in keys:
+            self.script.insert(key, f"text of {key}")
+
+    def job(self) -> Path:
+        """The job's file."""
+        writer = {
+            "stepType": "held",
+            "category": "writer",
+            "name": "Write",
+            "parameter": self.writer,
+        }
+        path = write_job(
+            self.folder,
+            self.script,
+            writer,
+            self.endpoint.url,
+            random.Random(1),
+            **self.setting,
+        )
+        job = json.loads(path.read_text())
+        job["steps"][0]["parameter"] |= self.reader
+        path.write_text(json.dumps(job))
+        return path
+
+    def run(self, on_step: Any = lambda step: None, **options: Any) -> Report:
+        """Carries out the sync."""
+        kinds = (*self.script.kinds(), *sync_memory.KINDS)
+        return run_here(self.job(), kinds, on_step, **options)
+
+    def differences(self) -> list[str]:
+        """How the target differs from the table."""
+        found = {k: (row["text"], row["vector"]) for k, row in self.held.there().items()}
+        return differences(self.script.rows(), found)
+
+    @property
+    def positions(self) -> Positions:
+        """What is stored."""
+        return Positions(FolderPlace(self.folder / "positions"), "kept")
+
+    def position(self) -> dict[str, Any] | None:
+        """The place of the newest position."""
+        stored = self.positions.load()
+        return stored and stored.position and stored.position.at
+
+
+@pytest.fixture
+def endpoint() -> Iterator[EndpointServer]:
+    """A server of vectors without latency."""
+    with EndpointServer() as server:
+        yield server
+
+
+@pytest.fixture
+def place(tmp_path: Path, endpoint: EndpointServer) -> Place:
+    """A job with an empty table."""
+    return Place(tmp_path, endpoint)
+
+
+def adds_up(report: Report) -> bool:
+    return report.lost == 0
+
+
+def test_a_sync_loads_all_follows_the_changes_and_ends_where_nothing_is_left(
+    place: Place,
+) -> None:
+    """A later run goes on from the position, and does not read what was read."""
+    place.insert(*(f"r{n}" for n in range(30)))
+    place.reader["parts"] = 3
+    report = place.run()
+    assert (report.state, report.rounds, report.rows_read) == ("DONE", 3, 30)
+    assert place.differences() == []
+    place.insert("new")
+    place.script.update("r1", "changed")
+    place.script.delete("r2")
+    again = place.run()
+    assert (again.state, again.rounds, again.rows_read, again.rows_deleted) == ("DONE", 1, 3, 1)
+    assert place.differences() == []
+    assert again.position is not None
+    assert again.position["at"] == place.position() == {"offset": place.script.table.end()}
+    assert again.span == {
+        "kind": "changes",
+        "since": report.position and report.position["at"],
+        "until": place.position(),
+        "part": None,
+    }
+    idle = place.run()
+    assert (idle.state, idle.rounds, idle.rows_read) == ("DONE", 0, 0)
+
+
+def test_a_target_is_dropped_by_the_first_run_only_and_concluded_once_all_is_in(
+    place: Place,
+) -> None:
+    """`recreate` would drop what the position says is there."""
+    place.insert("a")
+    place.writer["recreate"] = True
+    seen: list[tuple[Step, int]] = []
+    place.run(lambda step: seen.append((step, place.held.concluded)))
+    assert place.held.dropped == 1
+    assert {n for step, n in seen if step != "conclude"} == {0, 1}
+    assert [n for step, n in seen if step == "stored"] == [0]
+    place.insert("b")
+    place.run()
+    assert place.held.dropped == 1
+    assert place.differences() == []
+
+
+def test_an_alias_moves_though_the_source_is_never_at_its_end(place: Place) -> None:
+    """It moves where the source ended when the full load was in; `--until now` ends as well."""
+    place.insert("a")
+    counter = iter(range(10**9))
+
+    def writing(step: Step) -> None:
+        if step == "span":
+            place.insert(f"w{next(counter)}")
+
+    report = place.run(writing, until="now")
+    assert report.state == "DONE"
+    assert place.held.concluded == 1
+    rounds = [0]
+
+    def stop_after(step: Step) -> None:
+        writing(step)
+        rounds[0] += step == "stored"
+        if rounds[0] == 5 and step == "stored":
+            place.script.table.tell(fatal="enough")
+
+    report = place.run(stop_after, continuous=True)
+    assert (report.state, place.held.concluded) == ("FAILED", 2)
+
+
+@pytest.mark.parametrize("step", ["span", "plan", "epoch", "round", "done", "store", "conclude"])
+def test_what_may_pass_is_begun_again_and_told_in_a_line(
+    place: Place, step: Step, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The report has each row once, though a round was begun twice."""
+    place.insert(*(f"r{n}" for n in range(5)))
+    fails = [2]
+
+    def on_step(now: Step) -> None:
+        if now == step and fails[0]:
+            fails[0] -= 1
+            raise TransientError("the network is away")
+
+    with caplog.at_level(logging.WARNING):
+        report = place.run(on_step)
+    assert (report.state, report.rows_read, report.rows_written) == ("DONE", 5, 5)
+    assert adds_up(report)
+    told = [r.getMessage() for r in caplog.records if "begins again" in r.getMessage()]
+    assert len(told) == 2
+    assert all("the network is away" in line for line in told)
+    assert place.differences() == []
+
+
+def test_a_round_that_fails_in_a_step_leaves_no_trace_in_the_counts(place: Place) -> None:
+    """Neither of its rows nor of what it failed with: the next round counts from nothing."""
+    place.insert(*(f"r{n}" for n in range(60)))
+    place.script.table.tell(breaks_after=50)
+    rounds = [0]
+
+    def on_step(step: Step) -> None:
+        rounds[0] += step == "round"
+        if rounds[0] == 2:
+            place.script.table.tell(breaks_after=None)
+
+    report = place.run(on_step)
+    assert (report.state, report.error) == ("DONE", None)
+    assert (report.rows_read, report.rows_written, report.rounds) == (60, 60, 1)
+    assert rounds[0] == 2
+    inputs = embedded(place.endpoint)
+    assert len(inputs) == len(set(inputs)), "what the failed round embedded is in the cache"
+
+
+def test_an_endpoint_that_is_away_for_longer_than_a_step_waits_costs_a_round(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The round is begun again, and no row is rejected."""
+    place.insert(*(f"r{n}" for n in range(20)))
+    place.endpoint.fault = first(6, "503")
+    monkeypatch.setattr("vecferry.pipelines.run.base.SYNC_RETRY_SECONDS", 0.05)
+    report = place.run()
+    assert (report.state, report.rows_written, report.rows_rejected) == ("DONE", 20, 0)
+    assert place.differences() == []
+
+
+def test_what_cannot_pass_ends_the_sync_at_the_last_position(place: Place) -> None:
+    """With its own words, and status 1 in what is stored."""
+    place.insert("a", "b")
+    place.run()
+    before = place.position()
+    place.insert("c")
+    place.endpoint.key = "another key"
+    report = place.run()
+    assert report.state == "FAILED"
+    assert "401" in (report.error or "")
+    assert "fault of vecferry" not in (report.error or "")
+    assert place.position() == before
+    stored = place.positions.load()
+    assert stored is not None
+    assert stored.outcome is not None
+    assert stored.outcome.status == 1
+    assert place.positions.standing().state == "Run Failed"
+    place.endpoint.key = "sk-test"
+    assert place.run().state == "DONE"
+    assert place.differences() == []
+    assert place.positions.standing().state == "Scheduled"
+
+
+def test_the_patience_of_a_sync_that_ends_is_bounded(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails with what it waited for; what was stored stays."""
+    monkeypatch.setattr(sync, "PATIENCE_SECONDS", 0.5)
+    place.insert("a")
+    place.script.table.tell(away=True)
+    report = place.run()
+    assert report.state == "FAILED"
+    assert "the table is away" in (report.error or "")
+
+
+def test_a_span_that_was_not_read_whole_is_not_stored(place: Place) -> None:
+    """A source that gives less than it told is tried again, and then told."""
+    place.insert("a")
+    place.run()
+    before = place.position()
+    place.insert("b", "c")
+    place.script.table.tell(leaves_out=1)
+    report = place.run()
+    assert report.state == "FAILED"
+    assert "read 1 of the 2 rows of its span, 3 times in a row" in (report.error or "")
+    assert place.position() == before
+    place.script.table.tell(leaves_out=None)
+    assert place.run().state == "DONE"
+    assert place.differences() == []
+
+
+def test_error_limit_and_budget_are_of_a_round(place: Place) -> None:
+    """One reject a round is within the limit for ever; two in one round are not."""
+    place.setting["errorLimit"] = {"record": 1}
+    place.setting["budget"] = {"requests": 4}
+    place.reader["roundRows"] = 3
+    place.run()
+    for n in range(4):
+        place.insert(f"good{n}", f"fine{n}")
+        place.script.insert(f"bad{n}", f"POISON {n}")
+    report = place.run()
+    assert (report.state, report.rounds, report.rows_rejected) == ("DONE", 4, 4)
+    assert report.embed.requests > 4
+    before = place.position()
+    place.script.insert("bad8", "POISON 8")
+    place.script.insert("bad9", "POISON 9")
+    report = place.run()
+    assert report.state == "FAILED"
+    assert "errorLimit: 2 rows rejected" in (report.error or "")
+    assert place.position() == before
+
+
+def test_a_round_over_its_budget_ends_the_sync(place: Place) -> None:
+    """What was left without a vector is read again next time."""
+    place.setting["budget"] = {"requests": 1}
+    place.run()
+    place.insert(*(f"r{n}" for n in range(40)))
+    report = place.run()
+    assert report.state == "FAILED"
+    assert "setting.budget allows 1 requests" in (report.error or "")
+    del place.setting["budget"]
+    assert place.run().state == "DONE"
+    assert place.differences() == []
+
+
+def test_the_graph_is_built_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rounds run what the first has built, over other splits."""
+    built: list[Any] = []
+    graph_of = sync.graph_of
+    monkeypatch.setattr(sync, "graph_of", lambda *a: built.append(1) or graph_of(*a))
+    place.insert(*(f"r{n}" for n in range(20)))
+    place.reader |= {"parts": 5, "roundRows": 2}
+    report = place.run()
+    assert (report.rounds, len(built)) == (5, 1)
+
+
+def test_a_second_run_is_refused_and_told_who_holds_the_lease(place: Place) -> None:
+    """Before it asks anything of source or target."""
+    refused = pytest.raises(JobError, match=r"run the-first \(process")
+    with place.positions.take(Holder(run="the-first")), refused:
+        place.run()
+    assert place.held.prepared == 0
+    assert place.run().state == "DONE"
+
+
+def test_a_run_that_lost_its_lease_stores_nothing_more(place: Place) -> None:
+    """It fails, and names who took it."""
+    place.insert("a")
+    others: list[Any] = []
+
+    def on_step(step: Step) -> None:
+        if step == "store":
+            for path in (place.folder / "positions").iterdir():
+                path.unlink()
+            others.append(place.positions.take(Holder(run="the-other")))
+
+    report = place.run(on_step)
+    others[0].release()
+    assert report.state == "FAILED"
+    assert "the-other" in (report.error or "")
+    assert place.position() is None
+
+
+def test_lost_positions_lead_to_a_full_load_in_a_new_epoch(place: Place) -> None:
+    """What was deleted meanwhile goes, and no change is stale."""
+    place.insert("a", "b", "c")
+    place.run()
+    for path in (place.folder / "positions").iterdir():
+        path.unlink()
+    place.script.delete("b")
+    place.script.update("a", "changed")
+    report = place.run()
+    assert (report.state, report.rows_stale, place.held.epoch) == ("DONE", 0, 2)
+    assert any("has no position, and the target was filled in epoch 1" in n for n in report.notes)
+    assert any("1 rows that the source no longer has were deleted" in n for n in report.notes)
+    assert place.differences() == []
+
+
+@pytest.mark.parametrize("versions", [True, False])
+def test_a_lost_index_is_filled_anew_though_there_is_a_position(
+    place: Place, versions: bool
+) -> None:
+    """Whatever became of the mark."""
+    place.writer["versions"] = versions
+    place.insert("a", "b")
+    place.run()
+    sync_memory.HELD[place.name] = Held()
+    place.insert("c")
+    report = place.run()
+    assert (report.state, report.rows_read) == ("DONE", 3)
+    assert any("there is a position, and the target is empty" in note for note in report.notes)
+    assert place.differences() == []
+
+
+def test_a_target_that_another_sync_filled_is_filled_anew(place: Place) -> None:
+    """Its epoch is greater: every change of the old epoch would be stale."""
+    place.insert("a")
+    place.run()
+    place.held.epoch = 9
+    report = place.run()
+    assert place.held.epoch == 10
+    assert any("the target was filled in epoch 9" in note for note in report.notes)
+    assert place.differences() == []
+
+
+def test_another_table_is_read_anew_in_a_new_epoch(place: Place) -> None:
+    """Also while the sync runs; rows of the old one go."""
+    place.insert("a", "b")
+    place.run()
+    place.script.table.tell(identity="another")
+    place.script.truncate()
+    place.insert("c")
+    report = place.run()
+    assert (report.state, place.held.epoch) == ("DONE", 2)
+    assert any("'another' now, and the position is of 'scripted'" in n for n in report.notes)
+    assert place.differences() == []
+    assert report.position is not None
+    assert report.position["identity"] == "another"
+
+
+def test_rows_of_others_stay_where_the_job_does_not_own_the_target(place: Place) -> None:
+    """And the report says so."""
+    place.writer["ownsTarget"] = False
+    place.insert("a")
+    place.held.rows["foreign"] = {"text": "x", "vector": None}
+    place.held.versions["foreign"] = 1
+    report = place.run()
+    assert "foreign" in place.held.there()
+    assert "rows that the source no longer has stay there" in report.notes
+
+
+def test_an_epoch_that_versions_have_no_room_for_is_refused_with_a_cure(place: Place) -> None:
+    """Nothing is written, as it would be stale for ever."""
+    place.insert("a")
+    place.held.epoch = MAX_EPOCH
+    with pytest.raises(JobError, match="epoch 2048"):
+        place.run()
+    assert place.held.there() == {}
+
+
+def test_a_full_load_that_is_begun_again_takes_no_further_epoch(place: Place) -> None:
+    """An outage of a day would use them up."""
+    place.insert("a", "b")
+    fails = [5]
+
+    def on_step(step: Step) -> None:
+        if step == "done" and fails[0]:
+            fails[0] -= 1
+            if "a" in place.script.rows():
+                place.script.delete("a")
+            raise TransientError("away")
+
+    assert place.run(on_step).state == "DONE"
+    assert place.held.epoch == 1
+    assert place.differences() == []
+
+
+def test_only_what_a_user_asked_for_is_read(place: Place) -> None:
+    """Up to a place of the source, and no further."""
+    place.insert("a", "b")
+    place.run()
+    place.insert("c")
+    asked = place.script.table.end()
+    place.insert("d")
+    report = place.run(until=str(asked))
+    assert (report.state, report.rows_read) == ("DONE", 1)
+    assert sorted(place.held.there()) == ["a", "b", "c"]
+    assert place.run(until="now").rows_read == 1
+
+
+def test_a_sync_goes_on_until_it_is_told_to_end(place: Place) -> None:
+    """With `--continuous`, what is written meanwhile arrives."""
+    place.insert("a")
+    arrived = threading.Event()
+
+    def on_step(step: Step) -> None:
+        if step == "conclude":
+            threading.Timer(0.5, lambda: place.insert("later")).start()
+        if "later" in place.held.there() and step == "stored":
+            arrived.set()
+            place.script.table.tell(fatal="told to end")
+
+    report = place.run(on_step, continuous=True)
+    assert arrived.is_set()
+    assert "told to end" in (report.error or "")
+    assert report.rounds == 2
+
+
+def test_what_a_round_embeds_stays_for_the_next(place: Place) -> None:
+    """The caches of a run are of all its rounds."""
+    place.setting["vectorCache"] = None
+    place.reader["roundRows"] = 1
+    place.insert("a")
+    texts = ["one", "two", "one", "two", "one"]
+    place.run()
+    for n, text in enumerate(texts):
+        place.script.insert(f"k{n}", text)
+    report = place.run()
+    assert report.rounds == 5
+    assert sorted(embedded(place.endpoint)) == ["one", "text of a", "two"]
