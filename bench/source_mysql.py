@@ -93,7 +93,7 @@ def reader(source: dict[str, Any]) -> int:
     connection = load(connections()[source["type"]].settings).model_validate(source)
     context = StepContext(step="Reader", step_type=source["type"])
     made = load(str(kind.logic))(settings, connection, context)
-    return sum(1 for split in made.splits() for _ in made.read(split))
+    return sum(1 for split in made.plan().splits for _ in made.read(split))
 
 
 def run(what: str, source: dict[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def ours(endpoint: str) -> int:
         StepContext(step="Reader", step_type="odps"),
     )  # fmt: skip
     n = 0
-    for split in reader.splits():
+    for split in reader.plan().splits:
         for _row in reader.read(split):
             n += 1
     return n

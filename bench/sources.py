@@ -102,7 +102,7 @@ def ours(path: Path) -> Iterator[Any]:
         LocalConnection(path=str(path.parent)),
         StepContext(step="Reader", step_type="file"),
     )
-    return itertools.chain.from_iterable(map(reader.read, reader.splits()))
+    return itertools.chain.from_iterable(map(reader.read, reader.plan().splits))
 
 
 def seconds(read: Callable[[Path], Iterator[Any]], path: Path, count: int) -> tuple[float, float]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 from vecferry.io.elasticsearch.settings import ElasticsearchConnection, ElasticsearchSettings
 from vecferry.io.elasticsearch.target import ElasticsearchTarget
-from vecferry.io.sink.transform import MakeTarget, WriteTransform
+from vecferry.io.sink.transform import WriteTransform
 
 
 @dataclass(kw_only=True, eq=False)
@@ -34,7 +33,4 @@ class WriteToElasticsearch(WriteTransform):
     connection: ElasticsearchConnection
 
     step_type = "elasticsearch"
-
-    def make_target(self) -> MakeTarget:
-        """See `WriteTransform`."""
-        return functools.partial(ElasticsearchTarget, self.settings, self.connection)
+    target = ElasticsearchTarget

@@ -69,14 +69,6 @@ class FileSource:
         splits = [split for file in files for split in self._cut(file)]
         return Plan(splits=splits, size=Size(bytes=sum(f.size for f in files)))
 
-    def size(self) -> Size:
-        """The bytes of all files as they are stored; rows are unknown."""
-        return self.plan().size
-
-    def splits(self) -> list[FileSplit]:
-        """The parts of all files; see `plan`."""
-        return self.plan().splits
-
     def read(self, split: FileSplit) -> Iterator[Change | Reject]:
         """The rows of one split, in order.
 

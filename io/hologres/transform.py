@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from vecferry.io.hologres.settings import HologresSettings
 from vecferry.io.hologres.target import HologresTarget
-from vecferry.io.postgresql.target import PostgresTarget
-from vecferry.io.postgresql.transform import WriteToTable
+from vecferry.io.sink.transform import WriteTransform
+from vecferry.io.tables.connection import TableConnection
 
 
 @dataclass(kw_only=True, eq=False)
-class WriteToHologres(WriteToTable):
+class WriteToHologres(WriteTransform):
     """Write each row into a table of Hologres, or of PostgreSQL in its place.
 
     Takes dicts or `Change`s. Gives each on the output `written`, as it came in, once the server has
@@ -27,11 +26,11 @@ class WriteToHologres(WriteToTable):
 
     Raises:
       ValueError: `recreate`, `preSql` or `postSql` without `prepared`.
-      JobError: at run time, where the rows can't fit the table.
+      JobError: nothing says where the table is; at run time, where the rows can't fit the table.
     """
 
     settings: HologresSettings
-
-    target: ClassVar[type[PostgresTarget]] = HologresTarget
+    connection: TableConnection | None = None
 
     step_type = "hologres"
+    target = HologresTarget

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 from vecferry.io.milvus.settings import MilvusConnection, MilvusSettings
 from vecferry.io.milvus.target import MilvusTarget
-from vecferry.io.sink.transform import MakeTarget, WriteTransform
+from vecferry.io.sink.transform import WriteTransform
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,7 +36,4 @@ class WriteToMilvus(WriteTransform):
     connection: MilvusConnection
 
     step_type = "milvus"
-
-    def make_target(self) -> MakeTarget:
-        """See `WriteTransform`."""
-        return functools.partial(MilvusTarget, self.settings, self.connection)
+    target = MilvusTarget

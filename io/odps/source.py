@@ -239,14 +239,6 @@ class OdpsSource:
         splits = cut(self._plan(), sessions, self.context.shared.concurrent)
         return Plan(splits=splits, size=Size(rows=sum(s.rows for s in sessions)))
 
-    def size(self) -> Size:
-        """The rows of all sessions; see `plan`."""
-        return self.plan().size
-
-    def splits(self) -> list[OdpsSplit]:
-        """The ranges of rows; see `plan`."""
-        return self.plan().splits
-
     def read(self, split: OdpsSplit) -> Iterator[Change | Reject]:
         """The rows of one split, in order.
 

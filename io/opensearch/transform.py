@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 from vecferry.io.opensearch.settings import OpenSearchConnection, OpenSearchSettings
 from vecferry.io.opensearch.target import OpenSearchTarget
-from vecferry.io.sink.transform import MakeTarget, WriteTransform
+from vecferry.io.sink.transform import WriteTransform
 
 
 @dataclass(kw_only=True, eq=False)
@@ -34,7 +33,4 @@ class WriteToOpenSearch(WriteTransform):
     connection: OpenSearchConnection
 
     step_type = "opensearch"
-
-    def make_target(self) -> MakeTarget:
-        """See `WriteTransform`."""
-        return functools.partial(OpenSearchTarget, self.settings, self.connection)
+    target = OpenSearchTarget

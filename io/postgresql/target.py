@@ -298,6 +298,12 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
         """See `TargetBase`."""
         return self.settings.schema_create_mode == "recreate"
 
+    def unrepeatable(self) -> str | None:
+        """See `TargetBase`."""
+        if self.settings.pre_sql or self.settings.post_sql:
+            return "preSql and postSql run once in a job; run them before and after the pipeline"
+        return super().unrepeatable()
+
     def sources(self) -> dict[str, str]:
         """See `TargetBase`."""
         return self.settings.sources()

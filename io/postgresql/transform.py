@@ -2,86 +2,39 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
-from typing import ClassVar
 
-from vecferry.beam import MakeOperator, MakeSource, OperatorTransform, ReaderTransform
 from vecferry.io.postgresql.settings import (
     PostgresConnection,
     PostgresSettings,
     PostgresWriterSettings,
-    WriterSettings,
 )
 from vecferry.io.postgresql.source import PostgresSource
 from vecferry.io.postgresql.target import PostgresTarget
-from vecferry.io.sink.target import make_writer
+from vecferry.io.sink.transform import WriteTransform
 from vecferry.io.tables.connection import TableConnection
-from vecferry.steps import StepContext
+from vecferry.io.tables.transform import ReadTables
 
 
 @dataclass(kw_only=True, eq=False)
-class ReadFromPostgres(ReaderTransform):
+class ReadFromPostgres(ReadTables):
     """Reads tables of PostgreSQL as rows, in parallel by ranges of a key.
 
     Takes the beginning of a pipeline; gives `rows` (dicts that know their origin) and `rejected`
     (`vecferry.rows.Reject`, rows with a value that Python can't hold).
 
-    Args:
-      settings: the tables or queries, and their columns.
-      connection: the database; None where `settings.connection` says where the tables are.
-      context: the run that this step is part of; needed for throttling only.
+    See `ReadTables` for the arguments and the errors.
     """
 
     settings: PostgresSettings
     connection: PostgresConnection | None = None
 
     step_type = "postgresql"
-
-    def __post_init__(self) -> None:
-        context = self.context or StepContext(step="Read", step_type=self.step_type)
-        PostgresSource(self.settings, self.connection, context)
-
-    def reader(self, context: StepContext) -> MakeSource:
-        """Makes a `PostgresSource`."""
-        return functools.partial(PostgresSource, self.settings, self.connection, context)
+    source = PostgresSource
 
 
 @dataclass(kw_only=True, eq=False)
-class WriteToTable(OperatorTransform):
-    """The base of writers into tables: one row for each primary key."""
-
-    settings: WriterSettings
-    connection: TableConnection | None = None
-    prepared: bool = False
-
-    target: ClassVar[type[PostgresTarget]] = PostgresTarget
-    main = "written"
-    verb = "Write"
-
-    def __post_init__(self) -> None:
-        # No super().__init__(): the base is a dataclass, whose __init__ would clear the context.
-        settings = self.settings
-        if self.prepared:
-            return
-        if settings.schema_create_mode == "recreate":
-            raise ValueError(
-                "schemaCreateMode 'recreate' would drop the table again with each bundle that is "
-                "repeated; drop it before the pipeline and use 'createIfNotExist'"
-            )
-        if settings.pre_sql or settings.post_sql:
-            raise ValueError(
-                "preSql and postSql run once in a job; run them before and after the pipeline"
-            )
-
-    def operator(self, context: StepContext) -> MakeOperator:
-        """A picklable function that makes the writer."""
-        make_target = functools.partial(self.target, self.settings, self.connection)
-        return functools.partial(make_writer, make_target, self.prepared, context)
-
-
-@dataclass(kw_only=True, eq=False)
-class WriteToPostgres(WriteToTable):
+class WriteToPostgres(WriteTransform):
     """Write each row into a table of PostgreSQL.
 
     Takes dicts or `Change`s. Gives each on the output `written`, as it came in, once the server has
@@ -99,9 +52,11 @@ class WriteToPostgres(WriteToTable):
 
     Raises:
       ValueError: `recreate`, `preSql` or `postSql` without `prepared`.
-      JobError: at run time, where the rows can't fit the table.
+      JobError: nothing says where the table is; at run time, where the rows can't fit the table.
     """
 
     settings: PostgresWriterSettings
+    connection: TableConnection | None = None
 
     step_type = "postgresql"
+    target = PostgresTarget

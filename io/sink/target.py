@@ -135,6 +135,18 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         """Whether this run does so: a sync that goes on from a position drops nothing."""
         return self.recreates and not self.context.write.resumed
 
+    def unrepeatable(self) -> str | None:
+        """What the settings ask for that is done once in a job, and what to do instead.
+
+        The bundles of a pipeline without a launcher are repeated, so that the pipeline refuses.
+        """
+        if not self.recreates:
+            return None
+        return (
+            f"schemaCreateMode 'recreate' (or cleanup) would drop the {self.noun} again with each "
+            "bundle that is repeated; drop it before the pipeline and use 'createIfNotExist'"
+        )
+
     def sources(self) -> Mapping[str, str]:
         """Field of the target -> column of the row, for what the job lists."""
         return {}

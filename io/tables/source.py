@@ -178,17 +178,20 @@ class TableSource:
         """The ranges of all tables, and all queries, with the number of their rows.
 
         The number is the server's estimate; a small table, and one with `where`, is counted. The
-        number is None for queries, and if counting takes longer than 10 seconds.
+        number is None for queries, where fewer rows are read than there are, and if counting takes
+        longer than 10 seconds.
         """
-        return self._planned(cut=True, count=True)
-
-    def splits(self) -> list[TableSplit]:
-        """The splits of `plan`, without their size."""
-        return self._planned(cut=True, count=False).splits
-
-    def size(self) -> Size:
-        """The size of `plan`, without its splits."""
-        return self._planned(cut=False, count=True).size
+        groups = self.settings.groups
+        queried = any(queries for _, _, queries in groups)
+        rows = None if queried or self.context.read.row_limit is not None else 0
+        found: list[TableSplit] = []
+        for group, tables, queries in groups:
+            found += query_splits(self.settings, group, queries)
+            if tables:
+                plan = self._patiently(partial(self._plan_group, group, tables, rows is not None))
+                found += plan.splits
+                rows = None if rows is None or plan.size.rows is None else rows + plan.size.rows
+        return Plan(splits=found, size=Size(rows=rows))
 
     def read(self, split: TableSplit) -> Iterator[Change | Reject]:
         """The rows of one split, in order.
@@ -293,34 +296,18 @@ class TableSource:
         made: Pool[Database] = self.context.scope.get(key, Pool)
         return made
 
-    def _planned(self, *, cut: bool, count: bool) -> Plan:
-        groups = self.settings.groups
-        found: list[TableSplit] = []
-        rows = 0 if count and not any(queries for _, _, queries in groups) else None
-        for group, tables, queries in groups:
-            found += query_splits(self.settings, group, queries)
-            if tables and (cut or rows is not None):
-                parts, counted = self._patiently(
-                    partial(self._plan_group, group, tables, cut, rows is not None)
-                )
-                found += parts
-                rows = None if rows is None or counted is None else rows + counted
-        return Plan(splits=found, size=Size(rows=rows))
-
-    def _plan_group(
-        self, group: int, names: tuple[str, ...], cut: bool, count: bool
-    ) -> tuple[list[TableSplit], int | None]:
+    def _plan_group(self, group: int, names: tuple[str, ...], count: bool) -> Plan:
         """The splits of the tables of one database, and how many rows they have."""
         few = 1 if self.context.read.row_limit is not None else self._splits
         splits: list[TableSplit] = []
         database = self.open_group(group)
         try:
             tables = [self._described(database, group, name) for name in names]
-            if cut:
-                for table in tables:
-                    planner = TablePlanner(database, self.settings, group, table)
-                    splits += planner.splits(borders, few, self.context.shared.concurrent)
-            return splits, self._counted_rows(database, tables) if count else None
+            for table in tables:
+                planner = TablePlanner(database, self.settings, group, table)
+                splits += planner.splits(borders, few, self.context.shared.concurrent)
+            rows = self._counted_rows(database, tables) if count else None
+            return Plan(splits=splits, size=Size(rows=rows))
         finally:
             database.close()
 

@@ -34,7 +34,7 @@ class StepPreview:
 
 def read_rows(source: Source) -> Iterator[Change | Reject]:
     """All rows of a source, read one after the other."""
-    for split in source.splits():
+    for split in source.plan().splits:
         yield from source.read(split)
 
 

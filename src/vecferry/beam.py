@@ -341,7 +341,7 @@ class _Listing:
     make: MakeSource
 
     def __call__(self) -> list[Any]:
-        return self.make().splits()
+        return self.make().plan().splits
 
 
 @dataclass(kw_only=True, eq=False)

@@ -327,17 +327,11 @@ class Source(Protocol):
         What `check` has listed is not listed again. Raises JobError if the source is empty.
         """
 
-    def splits(self) -> list[Split]:
-        """The splits to read in parallel; raises JobError if there is nothing to read."""
-
     def read(self, split: Split) -> Iterator[Change | Reject]:
         """The rows of one split, in order; memory does not grow with the split."""
 
     def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
         """The row of an earlier rejected record `raw`, for a replay."""
-
-    def size(self) -> Size:
-        """How much there is to read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -176,7 +176,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 
 def items_of(source: FileSource) -> list[Change | Reject]:
     """All that the splits of a reader give."""
-    return [item for split in source.splits() for item in source.read(split)]
+    return [item for split in source.plan().splits for item in source.read(split)]
 
 
 def shown(items: list[Change | Reject]) -> list[tuple[Any, ...]]:
@@ -218,7 +218,7 @@ class FormatCases:
             source = place.reader(path, -(-len(data) // pieces), **case.parameters)
             items = items_of(source)
             expect_table(items)
-            assert source.size().bytes == len(data)
+            assert source.plan().size.bytes == len(data)
             assert source.counts.values == {"rows-read": ROWS, "bytes-read": len(data)}
             assert all(i.origin.startswith(f"{path}:") for i in items)
             seen.append(shown(items))
@@ -276,14 +276,14 @@ class FormatCases:
         """The pattern is named."""
         source = place.reader(f"{place.folder()}/*.jsonl", fileFormat="jsonl")
         with pytest.raises(JobError, match=r"no file matches"):
-            source.splits()
+            source.plan()
 
     def test_no_file_is_no_error_where_the_job_says_so(self, place: Place) -> None:
         """With successOnNoFile there are no rows; a file that is there is read."""
         folder = place.folder()
         source = place.reader(f"{folder}/*", fileFormat="jsonl", successOnNoFile=True)
         source.check()
-        assert (source.splits(), source.size().bytes) == ([], 0)
+        assert (source.plan().splits, source.plan().size.bytes) == ([], 0)
         place.put(f"{folder}/a.jsonl", b"{}")
         source = place.reader(f"{folder}/*", fileFormat="jsonl", successOnNoFile=True)
         assert items_of(source) == [{}]
@@ -292,7 +292,7 @@ class FormatCases:
         """`../` never leaves the data source's folder."""
         source = place.reader("a/../../b.jsonl", fileFormat="jsonl")
         with pytest.raises(JobError, match="leads out of"):
-            source.splits()
+            source.plan()
 
     @pytest.mark.parametrize("case", FORMATS, ids=_by_name)
     def test_a_file_that_vanishes_or_changes_fails_the_job(self, place: Place, case: Case) -> None:
@@ -300,7 +300,7 @@ class FormatCases:
         path, data = f"{place.folder()}/{case.name}", case.make()
         place.put(path, data)
         source = place.reader(path, **case.parameters)
-        (split,) = source.splits()
+        (split,) = source.plan().splits
         place.put(path, data + b" ")
         with pytest.raises(FatalError, match=f"{case.name} changed since it was listed"):
             list(source.read(split))
@@ -330,7 +330,7 @@ class FormatCases:
         path = f"{place.folder()}/a.jsonl"
         place.put(path, b'{"t":"%s"}\n' % (b"x" * 1000) * 3000)
         source = place.reader(path, fileFormat="jsonl")
-        stream = source.read(source.splits()[0])
+        stream = source.read(source.plan().splits[0])
         assert len(next(stream)) == 1
         stream.close()  # type: ignore[attr-defined]
         assert source.counts.values["bytes-read"] < 1 << 20

@@ -43,16 +43,12 @@ class CountedSource:
         """It is always there."""
 
     def plan(self) -> Plan:
-        """The splits and how many rows they have."""
-        return Plan(splits=self.splits(), size=Size(rows=self._settings.splits))
-
-    def splits(self) -> list[Any]:
         """Numbers with some ballast, as paths have it."""
         with Path(self._settings.listings).open("a") as listings:
             listings.write("listed\n")
-        return [
-            (i, f"a/path/as/long/as/those/of/files-{i:07}") for i in range(self._settings.splits)
-        ]
+        count = self._settings.splits
+        splits = [(i, f"a/path/as/long/as/those/of/files-{i:07}") for i in range(count)]
+        return Plan(splits=splits, size=Size(rows=count))
 
     def read(self, split: Any) -> Iterator[Change | Reject]:
         """The one row of a split."""

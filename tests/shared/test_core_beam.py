@@ -16,7 +16,7 @@ from tests.shared.contexts import step_context
 from vecferry.beam import OperatorTransform, ReaderTransform
 from vecferry.process import end_run, run_state
 from vecferry.rows import Change, Reject
-from vecferry.steps import Counts, Emitted, ReadOptions, RunContext, Size, Stamp, StepContext
+from vecferry.steps import Counts, Emitted, Plan, ReadOptions, RunContext, Size, Stamp, StepContext
 
 
 class Hold:
@@ -65,8 +65,8 @@ class Numbers:
         self.context = context
         self.counts = Counts()
 
-    def splits(self) -> list[Any]:
-        return [(0, 6), (6, 12)]
+    def plan(self) -> Plan:
+        return Plan(splits=[(0, 6), (6, 12)], size=Size(rows=12))
 
     def read(self, split: Any) -> Iterator[Change | Reject]:
         for n in range(*split):
@@ -78,9 +78,6 @@ class Numbers:
         if n % 3 == 2:
             return self.context.reject("third", "no row", raw=raw, origin=origin)
         return Change({"n": n}, origin=origin)
-
-    def size(self) -> Size:
-        return Size(rows=12)
 
 
 class ReadNumbers(ReaderTransform):

@@ -54,7 +54,7 @@ def parquet(folder: Path, column: pa.Array) -> list[Change | Reject]:
         {"object": ["in.parquet"], "fileFormat": "parquet", "column": ["*"]}
     )
     source = FileSource(settings, LocalConnection(path=str(folder)), step_context("Reader", "file"))
-    return [item for split in source.splits() for item in source.read(split)]
+    return [item for split in source.plan().splits for item in source.read(split)]
 
 
 def test_of_a_reader_of_files(

@@ -103,11 +103,10 @@ class SourceContract:
         assert source.counts.values["rows-read"] == len(items)
 
     def test_the_plan_tells_what_is_read(self, place: SourcePlace) -> None:
-        """The splits are those that `splits` gives. A size that is told is the size of the data."""
-        source = place.source(7)
-        plan = source.plan()
-        assert len(plan.splits) == len(place.source(7).splits())
-        assert plan.size == place.source(7).size()
+        """Another source makes the same plan. A size that is told is the size of the data."""
+        plan, other = place.source(7).plan(), place.source(7).plan()
+        assert len(plan.splits) == len(other.splits)
+        assert plan.size == other.size
         assert plan.size.rows in (None, len(place.rows()) + len(place.reasons()))
 
     def test_a_source_that_is_there_passes_the_check(self, place: SourcePlace) -> None:

@@ -103,7 +103,7 @@ def test_an_open_quote_costs_neither_memory_nor_rows(tmp_path: Path) -> None:
     source = reader(tmp_path, fileFormat="csv", skipHeader=True)
     tracemalloc.start()
     try:
-        found = sum(1 if isinstance(item, Change) else 1000 for s in source.splits()
+        found = sum(1 if isinstance(item, Change) else 1000 for s in source.plan().splits
                     for item in source.read(s))  # fmt: skip
         peak = tracemalloc.get_traced_memory()[1]
     finally:

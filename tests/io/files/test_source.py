@@ -37,7 +37,7 @@ def reader(
 
 def read(source: FileSource) -> list[Change | Reject]:
     """All that the splits of a reader give."""
-    return [item for split in source.splits() for item in source.read(split)]
+    return [item for split in source.plan().splits for item in source.read(split)]
 
 
 def rows(source: FileSource) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ class TestJsonLines:
             ({"id": 2}, "a.jsonl:18"),
         ]
         assert source.counts.values == {"rows-read": 2, "bytes-read": 28}
-        assert source.size().bytes == 28
+        assert source.plan().size.bytes == 28
 
     @pytest.mark.parametrize(
         ("line", "reason", "raw"),
@@ -169,7 +169,7 @@ class TestCsvAndText:
         job |= {"column": ["text"], "csvReaderConfig": {"multiline": False}}
         source = reader(tmp_path, split_bytes=4, **job)
         assert rows(source) == [{"text": "x"}, {"text": "y"}]
-        assert source.counts.values["bytes-read"] == source.size().bytes
+        assert source.counts.values["bytes-read"] == source.plan().size.bytes
 
     def test_a_header_without_the_column_fails_the_check_and_the_run(self, tmp_path: Path) -> None:
         """The error names file, column and header."""
@@ -360,7 +360,7 @@ class TestLongLines:
         """20 MB of short lines are read in less than 2 MB."""
         (tmp_path / "a.jsonl").write_bytes(b'{"t":"%s"}\n' % (b"x" * 200) * 100_000)
         source = reader(tmp_path)
-        (split,) = source.splits()
+        (split,) = source.plan().splits
         tracemalloc.start()
         try:
             n = sum(1 for _ in source.read(split))
@@ -387,11 +387,11 @@ class TestGzip:
             gzip.compress(b"".join(lines[:10])) + gzip.compress(b"".join(lines[10:]))
         )
         source = reader(tmp_path, split_bytes=100)
-        assert len(source.splits()) == 1
+        assert len(source.plan().splits) == 1
         items = read(source)
         assert [dict(i)["id"] for i in items if isinstance(i, Change)] == list(range(5000))
         assert items[4999].origin == f"a.jsonl.gz:{len(b''.join(lines)) - len(lines[-1])}"
-        assert source.counts.values["bytes-read"] == source.size().bytes
+        assert source.counts.values["bytes-read"] == source.plan().size.bytes
 
     def test_a_header_in_a_gzip_file(self, tmp_path: Path) -> None:
         """skipHeader works in compressed files, too."""
@@ -409,7 +409,7 @@ class TestGzip:
         found: list[Any] = []
 
         def collect() -> None:
-            for split in source.splits():
+            for split in source.plan().splits:
                 found.extend(source.read(split))
 
         with pytest.raises(FatalError, match=r"a\.jsonl\.gz ends in the middle of its gzip"):
@@ -429,7 +429,7 @@ class TestFailures:
         """The error names the file and what to do."""
         (tmp_path / "a.jsonl").write_bytes(b'{"id":1}\n')
         source = reader(tmp_path)
-        (split,) = source.splits()
+        (split,) = source.plan().splits
         (tmp_path / "a.jsonl").unlink()
         with pytest.raises(FatalError, match=r"a\.jsonl vanished since it was listed"):
             list(source.read(split))
@@ -440,7 +440,7 @@ class TestFailures:
         path = tmp_path / "a.jsonl"
         path.write_bytes(b'{"id":1}\n' * 10)
         source = reader(tmp_path)
-        (split,) = source.splits()
+        (split,) = source.plan().splits
         if when == "before":
             path.write_bytes(b'{"id":1}\n' * 11)
         stream = source.read(split)
@@ -454,7 +454,7 @@ class TestFailures:
         """rows-read is what was handed out."""
         (tmp_path / "a.jsonl").write_bytes(b'{"id":1}\n' * 1000)
         source = reader(tmp_path)
-        stream = source.read(source.splits()[0])
+        stream = source.read(source.plan().splits[0])
         for _ in range(300):
             next(stream)
         stream.close()  # type: ignore[attr-defined]

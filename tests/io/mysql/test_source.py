@@ -198,7 +198,7 @@ def test_what_a_preview_does_not_show_stays_at_the_server(mysql: Place) -> None:
             return int(cursor.fetchone()[1])
 
     before = sent()
-    (split,) = reader.splits()
+    (split,) = reader.plan().splits
     rows = reader.read(split)
     first = [next(rows) for _ in range(3)]
     rows.close()

@@ -44,7 +44,7 @@ def reader(
 
 def read_all(of: OdpsSource) -> list[Change | Reject]:
     """What all splits give, one after the other."""
-    return [item for split in of.splits() for item in of.read(split)]
+    return [item for split in of.plan().splits for item in of.read(split)]
 
 
 def ids(items: list[Any]) -> list[Any]:

@@ -57,7 +57,7 @@ def test_a_session_lost_again_as_it_is_opened_anew_fails_the_run_in_words(
 ) -> None:
     """The step is named, as in every error of a run."""
     of = reader(server)
-    splits = of.splits()
+    splits = of.plan().splits
     server.lose_sessions()
     server.fail("session", "lost", times=99)
     with pytest.raises(FatalError, match=r"step 'Reader': the download session was lost, and so"):
@@ -113,7 +113,7 @@ def test_a_querys_requests_are_repeated_too(server: OdpsServer, kind: str) -> No
 def test_a_server_that_stays_away_ends_the_run_and_rejects_no_row(server: OdpsServer) -> None:
     """Within the deadline, which counts from the last row that came."""
     of = reader(server, context={"retry_deadline": 0.3})
-    (split,) = of.splits()
+    (split,) = of.plan().splits
     server.fail("data", "reset")
     server.fail("data", "503", times=float("inf"))
     started = time.monotonic()
@@ -125,7 +125,7 @@ def test_a_server_that_stays_away_ends_the_run_and_rejects_no_row(server: OdpsSe
 def test_the_rows_before_a_fatal_fault_have_been_given(server: OdpsServer) -> None:
     """In order, from the first."""
     of = reader(server, context={"retry_deadline": 0.3})
-    (split,) = of.splits()
+    (split,) = of.plan().splits
     server.fail("data", "short")
     server.fail("data", "503", times=float("inf"))
     given: list[int] = []
@@ -138,7 +138,7 @@ def test_the_rows_before_a_fatal_fault_have_been_given(server: OdpsServer) -> No
 def test_a_run_that_is_asked_to_stop_does_not_wait_for_a_server(server: OdpsServer) -> None:
     """The first Ctrl-C ends the reading where it stands."""
     of = reader(server, context={"retry_deadline": 600.0})
-    (split,) = of.splits()
+    (split,) = of.plan().splits
     server.fail("data", "short")
     server.fail("data", "503", times=float("inf"))
     stop = run_state(of.context.run).stop
@@ -153,7 +153,7 @@ def test_a_run_that_is_asked_to_stop_does_not_wait_for_a_server(server: OdpsServ
 def test_a_lost_session_is_opened_again_once_for_all_its_splits(server: OdpsServer) -> None:
     """Where the table is as it was, the rows are the same."""
     of = reader(server, maxSplitRows=300)
-    splits = of.splits()
+    splits = of.plan().splits
     first = list(of.read(splits[0]))
     server.lose_sessions()
     rest = [item for split in splits[1:] for item in of.read(split)]
@@ -174,7 +174,7 @@ def test_a_table_that_changed_behind_a_lost_session_ends_the_run(
 ) -> None:
     """Rows would be lost or come twice, and nobody could tell."""
     of = reader(server, maxSplitRows=1500)
-    splits = of.splits()
+    splits = of.plan().splits
     list(of.read(splits[0]))
     new = [{"id": -i, "sentence": "new"} for i in range(rows)]
     server.replace("talks", "split=dev", new)
@@ -187,7 +187,7 @@ def test_a_table_that_changed_behind_a_lost_session_ends_the_run(
 def test_a_lost_session_of_a_query_gives_the_same_result_again(server: OdpsServer) -> None:
     """The query is not run a second time."""
     of = reader(server, maxSplitRows=1500, **WHERE)
-    splits = of.splits()
+    splits = of.plan().splits
     server.replace("talks", "split=dev", [{"id": -1, "sentence": "new"}])
     server.lose_sessions()
     assert ids([i for s in splits for i in of.read(s)]) == ALL
@@ -235,7 +235,7 @@ def test_a_query_that_fails_is_told_with_its_text(server: OdpsServer) -> None:
     server.add(Table("v", {"id": "bigint"}, {"": [{"id": 1}]}))
     of = reader(server, table="v", partition=[], column=["id"], where="nope > 1", enableWhere=True)
     with pytest.raises(FatalError, match="no such column: nope") as caught:
-        of.splits()
+        of.plan()
     assert "nope > 1" in str(caught.value)
 
 
@@ -246,7 +246,7 @@ def test_a_query_that_nobody_waits_for_any_more_is_stopped(server: OdpsServer) -
     stop = run_state(of.context.run).stop
     server.on_request = lambda kind: stop.set() if kind == "state" else None
     with pytest.raises(FatalError, match="step 'Reader': the run was asked to stop"):
-        of.splits()
+        of.plan()
     assert [i.stopped for i in server.instances.values()] == [True]
 
 

@@ -41,7 +41,7 @@ def test_a_real_table_can_be_read() -> None:
     reader = _reader(maxSplitRows=20_000)
     reader.check()
     origins: set[str] = set()
-    split = reader.splits()[0]
+    split = reader.plan().splits[0]
     for item in reader.read(split):
         origins.add(item.origin)
     assert len(origins) == split.count
@@ -49,7 +49,7 @@ def test_a_real_table_can_be_read() -> None:
 
 def test_a_real_query_gives_rows_of_the_same_columns() -> None:
     """Through SQL and the instance tunnel."""
-    plain = next(iter(_reader().read(_reader().splits()[0])))
+    plain = next(iter(_reader().read(_reader().plan().splits[0])))
     reader = _reader(enableWhere=True, where="1 = 1")
     reader.check()
-    assert list(next(iter(reader.read(reader.splits()[0])))) == list(plain)
+    assert list(next(iter(reader.read(reader.plan().splits[0])))) == list(plain)

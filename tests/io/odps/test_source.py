@@ -74,7 +74,7 @@ def test_any_split_gives_the_same_rows_with_the_same_origins(
 ) -> None:
     """None lost, none doubled, in order."""
     of = reader(shared)
-    (whole,) = of.splits()
+    (whole,) = of.plan().splits
     items = [item for split in recut(whole, ends) for item in of.read(split)]
     assert ids(items) == list(range(ROWS))
     assert [i.origin for i in items] == [f"shop.talks/split=dev:{n}" for n in range(ROWS)]
@@ -84,15 +84,15 @@ def test_any_split_gives_the_same_rows_with_the_same_origins(
 def test_splits_follow_the_streams_and_are_bounded(shared: OdpsServer) -> None:
     """Some for each stream, of 10,000 rows at least and maxSplitRows at most; or a partition."""
     of = reader(shared, maxSplitRows=800, context={"concurrent": 2})
-    assert [(s.start, s.count) for s in of.splits()] == [(0, 800), (800, 800), (1600, 400)]
-    assert [s.count for s in reader(shared).splits()] == [ROWS]
+    assert [(s.start, s.count) for s in of.plan().splits] == [(0, 800), (800, 800), (1600, 400)]
+    assert [s.count for s in reader(shared).plan().splits] == [ROWS]
     whole = reader(shared, maxSplitRows=800, splitMode="partition", partition=["split=*"])
-    assert [s.count for s in whole.splits()] == [ROWS, 1]
+    assert [s.count for s in whole.plan().splits] == [ROWS, 1]
 
 
 def test_splits_can_be_read_in_another_process(shared: OdpsServer) -> None:
     """A worker takes up the session by its id; it opens none."""
-    splits = pickle.loads(pickle.dumps(reader(shared, maxSplitRows=1200).splits()))
+    splits = pickle.loads(pickle.dumps(reader(shared, maxSplitRows=1200).plan().splits))
     sessions = shared.count("session")
     worker = pickle.loads(pickle.dumps(reader(shared)))
     assert sum(1 for split in splits for _ in worker.read(split)) == ROWS
@@ -102,8 +102,8 @@ def test_splits_can_be_read_in_another_process(shared: OdpsServer) -> None:
 def test_size_and_splits_are_of_the_same_sessions(server: OdpsServer) -> None:
     """Of all partitions that are meant, opened once."""
     of = reader(server, partition=["split=*"])
-    assert of.size().rows == ROWS + 1
-    assert sum(s.count for s in of.splits()) == ROWS + 1
+    assert of.plan().size.rows == ROWS + 1
+    assert sum(s.count for s in of.plan().splits) == ROWS + 1
     assert server.count("session") == 2
 
 
@@ -114,7 +114,7 @@ def test_what_a_check_asked_for_is_not_asked_for_again(server: OdpsServer) -> No
     pages = Counter(kind for kind, _, _ in server.seen)["partitions"]
     plan = of.plan()
     assert plan.size.rows == sum(s.count for s in plan.splits) == ROWS + 1
-    assert (of.splits(), of.size()) == (plan.splits, plan.size)
+    assert of.plan() == plan
     asked = Counter(kind for kind, _, _ in server.seen)
     assert (asked["partitions"], asked["session"]) == (pages, 2)
 
@@ -122,7 +122,7 @@ def test_what_a_check_asked_for_is_not_asked_for_again(server: OdpsServer) -> No
 def test_rows_are_those_of_the_moment_when_the_session_was_opened(server: OdpsServer) -> None:
     """What is written meanwhile is not seen, in no part of the read."""
     of = reader(server, maxSplitRows=1000)
-    splits = of.splits()
+    splits = of.plan().splits
     first = list(of.read(splits[0]))
     server.replace("talks", "split=dev", [{"id": -5, "sentence": "new"}] * 9)
     rest = [item for split in splits[1:] for item in of.read(split)]
@@ -169,7 +169,7 @@ def test_a_table_without_partitions_has_origins_without_one(server: OdpsServer) 
     items = read_all(reader(server, table="plain", partition=[], column=["id"]))
     assert [i.origin for i in items] == ["shop.plain:0", "shop.plain:1"]
     with pytest.raises(JobError, match="'plain' has no partitions; leave `partition` out"):
-        reader(server, table="plain", partition=["a=1"], column=["id"]).splits()
+        reader(server, table="plain", partition=["a=1"], column=["id"]).plan()
 
 
 def test_an_empty_table_has_no_splits(server: OdpsServer) -> None:
@@ -177,7 +177,7 @@ def test_an_empty_table_has_no_splits(server: OdpsServer) -> None:
     server.add(Table("void", {"id": "bigint"}, {"": []}))
     of = reader(server, table="void", partition=[], column=["id"])
     of.check()
-    assert (of.splits(), of.size().rows) == ([], 0)
+    assert (of.plan().splits, of.plan().size.rows) == ([], 0)
 
 
 def test_who_wants_more_than_was_announced_gets_it_without_a_pause(server: OdpsServer) -> None:
@@ -214,14 +214,14 @@ def test_a_missing_partition_is_an_error_or_none_at_all(
     lenient = reader(server, partition=["split=devv"], successOnNoPartition=True)
     with caplog.at_level(logging.WARNING):
         lenient.check()
-        assert (lenient.splits(), lenient.size().rows) == ([], 0)
+        assert (lenient.plan().splits, lenient.plan().size.rows) == ([], 0)
     assert "split=devv" in caplog.text
 
 
 def test_a_partitioned_table_is_never_read_whole_by_omission(shared: OdpsServer) -> None:
     """The error says how to mean all partitions."""
     with pytest.raises(JobError, match=re.escape("all of them with 'split=*'")):
-        reader(shared, partition=[]).splits()
+        reader(shared, partition=[]).plan()
 
 
 def test_keys_of_numbers_are_numbers_in_rows(server: OdpsServer) -> None:
@@ -397,7 +397,7 @@ def test_a_condition_filters_the_partitions_rows(server: OdpsServer) -> None:
     assert ids(items) == list(range(1, ROWS, 2))
     assert {i["split"] for i in items} == {"dev"}
     assert items[1].origin == "shop.talks/sql:1"
-    assert of.size().rows == ROWS // 2
+    assert of.plan().size.rows == ROWS // 2
     assert server.count("query") == 1
 
 
@@ -435,7 +435,7 @@ def test_a_wrong_condition_is_found_by_the_check(server: OdpsServer) -> None:
         of.check()
     assert all(i.query.startswith("EXPLAIN") for i in server.instances.values())
     with pytest.raises(Exception, match="no such column: idd"):
-        of.splits()
+        of.plan()
 
 
 # --- preview, limits, commands

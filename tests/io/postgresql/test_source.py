@@ -95,7 +95,7 @@ def test_rows_of_tables_that_inherit_have_origins_of_their_own(db: Place) -> Non
         f"INSERT INTO {table}_heir VALUES (1, 'heir')",
     )
     assert [row["v"] for row in by_origin(db.read(table=table)).values()] == ["parent", "heir"]
-    (split,) = db.reader({"table": table}).splits()
+    (split,) = db.reader({"table": table}).plan().splits
     assert not split.resumable
 
 
@@ -103,7 +103,7 @@ def test_a_column_that_is_computed_may_be_long(db: Place) -> None:
     """So rows of it are not fetched a thousand at a time."""
     table = db.table("id INT PRIMARY KEY, v TEXT", "1, 'x'")
     for column, narrow in ((["*"], True), (["id", "repeat(v, 9000000) AS long"], False)):
-        (split,) = db.reader({"table": table, "column": column}).splits()
+        (split,) = db.reader({"table": table, "column": column}).plan().splits
         assert split.narrow is narrow
 
 
@@ -127,7 +127,7 @@ def test_the_rows_of_a_query_come_in_order_and_long_ones_a_few_at_a_time(
 ) -> None:
     """Nobody knows beforehand how long they are: at most eight more than 4 MiB are held."""
     reader = db.reader({"querySql": sql})
-    (split,) = reader.splits()
+    (split,) = reader.plan().splits
     database = reader.open_group(0)
     try:
         batches = list(database.stream(split.sql(), narrow=split.narrow).batches())
@@ -150,7 +150,7 @@ def test_sql_of_a_job_is_one_statement_in_a_check_and_a_count_too(db: Place, whe
     reader = db.reader(given)
     with pytest.raises(JobError, match="multiple commands"):
         reader.check()
-    assert reader.size().rows is None
+    assert reader.plan().size.rows is None
     assert len(db.read(table=table)) == 1
 
 
@@ -168,7 +168,7 @@ def test_a_backend_that_stops_while_it_is_read_costs_no_row(db: Place) -> None:
     db.server.execute(f"INSERT INTO {table} SELECT generate_series(0, 4999)")
     reader = db.reader({"table": table})
     reader.read_seconds = 0.5
-    (split,) = reader.splits()
+    (split,) = reader.plan().splits
     items = reader.read(split)
     ids = [next(items)["id"]]
     with stopped(backends(db.server)):

@@ -85,7 +85,7 @@ def place(kind: type[Server]) -> Place:
 
 def read_all(reader: Any) -> list[Change | Reject]:
     """The rows and rejects of all splits, each read by itself."""
-    return [item for split in reader.splits() for item in reader.read(split)]
+    return [item for split in reader.plan().splits for item in reader.read(split)]
 
 
 def by_origin(items: list[Change | Reject]) -> dict[str, Any]:

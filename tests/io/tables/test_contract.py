@@ -141,7 +141,7 @@ def test_ranges_hold_about_as_many_rows_each(db: Place, name: str) -> None:
     else:
         db.server.execute(f"ANALYZE {table}")
     reader = db.reader({"table": table, **parameter}, 7)
-    lengths = [sum(1 for _ in reader.read(split)) for split in reader.splits()]
+    lengths = [sum(1 for _ in reader.read(split)) for split in reader.plan().splits]
     assert 4 <= len(lengths) <= 8  # one may be for rows without a key
     assert max(lengths) <= 0.45 * sum(lengths)
 
@@ -293,9 +293,9 @@ def test_a_table_is_as_long_as_it_is(db: Place) -> None:
     """Small ones are counted, also with a where; of queries nothing is known."""
     table = db.table("id INT PRIMARY KEY", *(str(i) for i in range(40)))
     other = db.table("id INT PRIMARY KEY", *(str(i) for i in range(40)))
-    assert db.reader({"table": [table, other]}).size().rows == 80
-    assert db.reader({"table": table, "where": "id < 10"}).size().rows == 10
-    assert db.reader({"querySql": "SELECT 1 AS a"}).size().rows is None
+    assert db.reader({"table": [table, other]}).plan().size.rows == 80
+    assert db.reader({"table": table, "where": "id < 10"}).plan().size.rows == 10
+    assert db.reader({"querySql": "SELECT 1 AS a"}).plan().size.rows is None
 
 
 def test_a_table_is_described_once_however_often_it_is_asked_for(
@@ -325,8 +325,7 @@ def test_a_table_is_described_once_however_often_it_is_asked_for(
     assert (len(plan.splits), plan.size.rows) == (4, 80)
     assert described == tables
     assert len(opened) == 2
-    assert plan.splits == reader.splits()
-    assert plan.size == reader.size()
+    assert reader.plan() == plan
     assert described == tables
 
 
@@ -334,7 +333,7 @@ def test_a_preview_leaves_the_rest_at_the_server(db: Place) -> None:
     """With a limit for rows no more are asked for, in one statement."""
     table = db.table("id INT PRIMARY KEY", *(str(i) for i in range(500)))
     reader = db.reader({"table": table}, 64, row_limit=3)
-    (split,) = reader.splits()
+    (split,) = reader.plan().splits
     assert [r["id"] for r in reader.read(split)] == [0, 1, 2]
     assert reader.counts.values["rows-read"] == 3
 
@@ -352,7 +351,7 @@ def test_long_values_come_a_few_at_a_time(db: Place, form: str) -> None:
     for i in range(12):
         db.server.execute(f"INSERT INTO {table} VALUES ({i}, {chunk})")
     reader = db.reader({"table": table})
-    (split,) = reader.splits()
+    (split,) = reader.plan().splits
     database = reader.open_group(0)
     try:
         stream = database.stream(split.sql(), narrow=split.narrow)
@@ -366,7 +365,7 @@ def test_long_values_come_a_few_at_a_time(db: Place, form: str) -> None:
 def killing(db: Place, reader: Any, at: int) -> list[Change | Reject]:
     """All rows of a reader's splits; the server is killed and started again at row `at`."""
     items: list[Change | Reject] = []
-    for split in reader.splits():
+    for split in reader.plan().splits:
         for item in reader.read(split):
             items.append(item)
             if len(items) == at:
@@ -416,7 +415,7 @@ def test_a_query_that_breaks_says_that_it_cannot_go_on(db: Place) -> None:
 def test_a_server_that_stays_away_is_waited_for_within_the_deadline(db: Place) -> None:
     """No row is rejected because a server was away: past the deadline the run fails."""
     table = db.table("id INT PRIMARY KEY", "1")
-    split = db.reader({"table": table}).splits()[0]
+    split = db.reader({"table": table}).plan().splits[0]
     away = db.reader({"table": table}, connection=db.connection(port=1), retry_deadline=0.5)
     with pytest.raises(Exception, match=r"gave up after \d+ tries"):
         list(away.read(split))

@@ -80,7 +80,7 @@ def test_a_connection_that_the_server_ends_is_made_anew(db: Place) -> None:
     """Also one that waited between two splits."""
     table = db.table("id INT PRIMARY KEY", *(str(i) for i in range(40)))
     reader = db.reader({"table": table}, 2)
-    first, second = reader.splits()
+    first, second = reader.plan().splits
     ids = [row["id"] for row in reader.read(first)]
     with db.server.client() as connection, connection.cursor() as cursor:
         if db.dialect == "mysql":

@@ -207,7 +207,7 @@ def test_the_first_rows_of_csv_wait_for_two_blocks_at_most(tmp_path: Path) -> No
         LocalConnection(path=str(tmp_path)),
         StepContext(step="Reader", step_type="file"),
     )
-    stream = reader.read(reader.splits()[0])
+    stream = reader.read(reader.plan().splits[0])
     assert isinstance(next(stream), Change)
     stream.close()  # type: ignore[attr-defined]
     assert reader.counts.values["bytes-read"] <= 2 * BLOCK_BYTES

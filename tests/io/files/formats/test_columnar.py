@@ -206,7 +206,7 @@ def test_columns_by_index_name_value_place_and_none_at_all(tmp_path: Path, kind:
         {"name": "n", "from": "lineNumber"},
     ]
     source = reader(tmp_path, kind, 10, column=column)
-    assert len(source.splits()) == 1
+    assert len(source.plan().splits) == 1
     found = rows(source)
     assert found[0] == {"second": "x", "lang": "en", "file": f"t.{kind}", "n": 1}
     assert [row["n"] for row in found] == list(range(1, 31))
@@ -273,7 +273,7 @@ def test_an_empty_table_has_no_rows_and_all_its_bytes(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": pa.array([], pa.int64())}), tmp_path / "a.parquet")
     source = reader(tmp_path, split_bytes=100)
     assert rows(source) == []
-    assert source.counts.values["bytes-read"] == source.size().bytes
+    assert source.counts.values["bytes-read"] == source.plan().size.bytes
 
 
 def test_the_first_row_takes_a_few_pages_not_a_row_group(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_the_first_row_takes_a_few_pages_not_a_row_group(tmp_path: Path) -> None
     opened: list[Any] = []
     store_open = source._store.open
     source._store.open = lambda *a: _Counted(store_open(*a), opened)  # type: ignore[assignment]
-    stream = source.read(source.splits()[0])
+    stream = source.read(source.plan().splits[0])
     assert next(stream)["id"] == 0  # type: ignore[index]
     stream.close()  # type: ignore[attr-defined]
     assert 0 < sum(opened) < 5_000_000
@@ -410,7 +410,7 @@ class TestJson:
         found = rows(source)
         assert found == [{"id": 1}, {"id": 2.5}, {"id": [{"x": 1}]}]
         assert [i.origin for i in found] == ["a.json:0", "a.json:1", "b.json:0"]
-        assert source.counts.values == {"rows-read": 3, "bytes-read": source.size().bytes}
+        assert source.counts.values == {"rows-read": 3, "bytes-read": source.plan().size.bytes}
 
     def test_elements_that_are_no_rows_are_rejected(self, tmp_path: Path) -> None:
         """A number, a wrong type, a number out of range; the others are read."""

@@ -120,7 +120,7 @@ def test_a_small_file_that_unpacks_to_a_large_one_costs_no_memory(
     data = line * 12_000 + b"y" * (12 << 20) + b"\n" + line
     (tmp_path / "f").write_bytes(_PACK[packing](data))
     source = reader(tmp_path, compress=packing, maxLineBytes=100_000)
-    (split,) = source.splits()
+    (split,) = source.plan().splits
     n = rejected = 0
     before = pa.total_allocated_bytes()
     tracemalloc.start()
@@ -185,7 +185,7 @@ def test_file_name_and_line_number_as_columns(
     name = "f.gz" if pack else "f"
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if pack else text.encode())
     source = reader(tmp_path, 3, **job, column=["a", *PLACES])
-    assert len(source.splits()) == 1
+    assert len(source.plan().splits) == 1
     found = [i for i in items_of(source) if not isinstance(i, Reject)]
     assert [i["n"] for i in found] == numbers
     assert {i["file"] for i in found} == {name}
@@ -204,5 +204,5 @@ def test_the_file_name_alone_does_not_keep_a_file_whole(tmp_path: Path) -> None:
     """Only numbers of lines need all that comes before."""
     (tmp_path / "f").write_text('{"a":1}\n' * 10)
     source = reader(tmp_path, 16, column=["a", PLACES[0]])
-    assert len(source.splits()) == 5
+    assert len(source.plan().splits) == 5
     assert items_of(source) == [{"a": 1, "file": "f"}] * 10

@@ -75,7 +75,7 @@ def test_a_fault_that_passes_costs_no_row(proxied: tuple[Place, Proxy], fault: s
     path = f"{place.folder()}/a.jsonl"
     place.put(path, b"".join(LINES))
     source = place.reader(path, fileFormat="jsonl", column=[{"name": "n", "type": "long"}])
-    rows = source.read(source.splits()[0])
+    rows = source.read(source.plan().splits[0])
     got = [next(rows)["n"]]
     proxy.faults = [FAULTS[fault]] * 3
     got += [row["n"] for row in rows]  # type: ignore[index]
@@ -95,7 +95,7 @@ def test_a_service_that_is_silent_is_asked_again(
     path = f"{place.folder()}/a.jsonl"
     place.put(path, LINES[0])
     source = place.reader(path, fileFormat="jsonl")
-    (split,) = source.splits()
+    (split,) = source.plan().splits
     proxy.faults = [hang]
     assert len(list(source.read(split))) == 1
     assert proxy.met == 1
@@ -128,7 +128,7 @@ def test_a_fault_below_arrow_keeps_its_kind(name: str) -> None:
         path = f"{place.folder()}/{name}"
         place.put(path, case.make())
         source = away.reader(path, **case.parameters)
-        (split,) = source.splits()
+        (split,) = source.plan().splits
         denied = b"<Error><Code>ExpiredToken</Code><Message>it has expired</Message></Error>"
         proxy.faults = [status(403, denied)]
         with pytest.raises(FatalError, match=rf"{name}: the security token has expired"):
@@ -147,7 +147,7 @@ def test_a_server_killed_and_started_again_costs_no_row() -> None:
         given = s3_source(endpoint=server.url)
         place = replace(s3_place(), connection=connection({**given, "path": ""}))
         source = place.reader("a.jsonl", fileFormat="jsonl", column=[{"name": "n"}])
-        rows = source.read(source.splits()[0])
+        rows = source.read(source.plan().splits[0])
         got = [next(rows)["n"]]
         server.kill()
         reading = threading.Thread(target=lambda: got.extend(row["n"] for row in rows))
