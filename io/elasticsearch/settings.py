@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+import base64
+from typing import Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
-from vecferry.errors import near
-from vecferry.io.search.settings import SearchColumn, SearchConnection, SearchSettings
+from vecferry.io.search.settings import ELASTICSEARCH, SearchConnection, SearchSettings
 from vecferry.settings import SecretText
-
-SIMILARITIES = ("cosine", "dot_product", "l2_norm", "max_inner_product")
-MOST_DIMENSIONS = 4096
 
 
 class ElasticsearchConnection(SearchConnection):
@@ -26,31 +23,18 @@ class ElasticsearchConnection(SearchConnection):
             raise ValueError("apiKey and username are both given: leave one of them out")
         return self
 
+    @property
+    def login(self) -> dict[str, str]:
+        """The header of the API key, or of the password."""
+        if self.api_key is None:
+            return super().login
+        key = str.__str__(self.api_key)
+        if ":" in key:  # `id:key`; what is encoded already stays
+            key = base64.b64encode(key.encode()).decode()
+        return {"authorization": f"ApiKey {key}"}
+
 
 class ElasticsearchSettings(SearchSettings):
     """The writer `elasticsearch`, with the parameters of DataWorks and DataX."""
 
-    @field_validator("column")
-    @classmethod
-    def _vectors(cls, columns: list[SearchColumn]) -> list[SearchColumn]:
-        for column in columns:
-            if column.type == "knn_vector":
-                raise ValueError(
-                    f"column {column.name!r}: knn_vector is OpenSearch's: dense_vector"
-                )
-            if column.is_vector:
-                _check_vector(column, column.model_extra or {})
-        return columns
-
-
-def _check_vector(column: SearchColumn, more: dict[str, Any]) -> None:
-    similarity = more.get("similarity")
-    if similarity is not None and similarity not in SIMILARITIES:
-        raise ValueError(
-            f"column {column.name!r}: similarity {similarity!r} is unknown"
-            f"{near(str(similarity), SIMILARITIES)}; known are {', '.join(SIMILARITIES)}"
-        )
-    if column.dimension is not None and column.dimension > MOST_DIMENSIONS:
-        raise ValueError(
-            f"column {column.name!r}: {column.dimension} dimensions, {MOST_DIMENSIONS} at most"
-        )
+    vectors = ELASTICSEARCH

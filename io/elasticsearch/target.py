@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from vecferry.errors import JobError
-from vecferry.io.elasticsearch.client import client_of
+from vecferry.io.elasticsearch.client import ElasticsearchClient
 from vecferry.io.elasticsearch.settings import ElasticsearchConnection, ElasticsearchSettings
-from vecferry.io.search.client import SearchClient
 from vecferry.io.search.dialect import Field, metric_of
 from vecferry.io.search.settings import SearchColumn
 from vecferry.io.search.target import SearchTarget
@@ -70,7 +69,4 @@ class ElasticsearchTarget(SearchTarget):
     settings: ElasticsearchSettings
     connection: ElasticsearchConnection
     dialect = ElasticsearchDialect()
-
-    def client(self) -> SearchClient:
-        """See `SearchTarget`."""
-        return client_of(self.connection, self.settings, self.context.run)
+    client = ElasticsearchClient

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from vecferry.io.opensearch.client import client_of
+from vecferry.io.opensearch.client import OpenSearchClient
 from vecferry.io.opensearch.settings import OpenSearchConnection, OpenSearchSettings
 from vecferry.io.search.catalog import IndexInfo
-from vecferry.io.search.client import SearchClient
 from vecferry.io.search.dialect import Field, metric_of
 from vecferry.io.search.settings import SearchColumn
 from vecferry.io.search.target import SearchTarget
@@ -59,10 +58,7 @@ class OpenSearchTarget(SearchTarget):
     settings: OpenSearchSettings
     connection: OpenSearchConnection
     dialect = OpenSearchDialect()
-
-    def client(self) -> SearchClient:
-        """See `SearchTarget`."""
-        return client_of(self.connection, self.settings, self.context.run)
+    client = OpenSearchClient
 
     def pipeline(self, info: IndexInfo) -> str | None:
         """The job's own; without one `_none`, where the job writes vectors.

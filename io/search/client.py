@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import base64
+import abc
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError, redact, shorten
-from vecferry.io.common.reach import fault_of, way_out, words
+from vecferry.io.common.reach import fault_of, readable_ca, way_out, words
+from vecferry.io.search.settings import SearchConnection, SearchSettings
 from vecferry.io.sink.store import TooLargeError
+from vecferry.process import run_scope
 from vecferry.retry import parse_retry_after
 
 T = TypeVar("T")
@@ -49,19 +52,6 @@ class SearchClient(Protocol):
 
     def close(self) -> None:
         """Closes its connections."""
-
-
-def login_header(username: str | None, password: str | None) -> dict[str, str]:
-    """HTTP's basic login in UTF-8 (RFC 7617), which neither client can write beyond ASCII."""
-    if username is None:
-        return {}
-    pair = f"{username}:{str.__str__(password or '')}".encode()
-    return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
-
-
-def encoded_key(api_key: str) -> str:
-    """An API key as the header has it: `id:key` is encoded, what is encoded already stays."""
-    return base64.b64encode(api_key.encode()).decode() if ":" in api_key else api_key
 
 
 def status_error(status: int, body: object, headers: Mapping[str, str]) -> StatusError:
@@ -163,3 +153,78 @@ def undiscovered(client: SearchClient, error: BaseException) -> Exception:
     except JobError as e:
         return e
     return TransientError(f"{what}: {redact(shorten(error))}")
+
+
+class LibraryClient(abc.ABC):
+    """The client of a store's own library without its retries, which would hide a row's fate.
+
+    Raises JobError where the library is absent or refuses the connection.
+    """
+
+    store: ClassVar[str]
+    """The store, as messages name it."""
+    extra: ClassVar[str]
+    """What installs the library: ``pip install 'vecferry[extra]'``."""
+    logger: ClassVar[str]
+    """Where the library would log each answer but 200; our errors tell of them already."""
+    threads: ClassVar[int] = 16
+    """The most connections to a node."""
+
+    @classmethod
+    def shared(cls, connection: SearchConnection, settings: SearchSettings, run: str) -> Self:
+        """The client that everything of one run in this process shares."""
+        login = tuple(connection.login.items())
+        options = (settings.timeout, settings.compress, settings.discovery, connection.ca_cert)
+        key = (cls.extra, *connection.hosts, login, options)
+        return run_scope(run).get(key, lambda: cls(connection, settings))
+
+    def __init__(self, connection: SearchConnection, settings: SearchSettings) -> None:
+        self.where, self.hosts = f"{self.store} at {connection.shown}", connection.hosts
+        try:
+            self._errors = self.errors()
+        except ImportError as e:
+            raise JobError(
+                f"the {self.store} writer needs its client: pip install 'vecferry[{self.extra}]'"
+            ) from e
+        options: dict[str, Any] = {}
+        if connection.ca_cert is not None:
+            options["ca_certs"] = readable_ca(connection.ca_cert, self.where)
+        logging.getLogger(self.logger).setLevel(logging.CRITICAL)
+        try:
+            self.client = self.opened(connection, settings, options)
+        except (OSError, ValueError) as e:
+            raise JobError(f"{self.where}: {redact(shorten(e))}") from None
+        except self._errors as e:
+            plain = settings.model_copy(update={"discovery": False})
+            raise undiscovered(type(self)(connection, plain), e) from None
+
+    def request(
+        self, method: str, path: str, body: Body = None, params: Mapping[str, str] | None = None
+    ) -> Any:
+        """See `SearchClient`."""
+        try:
+            return self.answer(method, path, body, params)
+        except self._errors as e:
+            raise self.classify(e) from None
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self.client.close()
+
+    @abc.abstractmethod
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What the library raises; raises ImportError where the library is absent."""
+
+    @abc.abstractmethod
+    def opened(
+        self, connection: SearchConnection, settings: SearchSettings, options: dict[str, Any]
+    ) -> Any:
+        """The library's client, without retries; `options` go to it as they are."""
+
+    @abc.abstractmethod
+    def answer(self, method: str, path: str, body: Body, params: Mapping[str, str] | None) -> Any:
+        """The answer of one call, from JSON; raises the library's `errors`."""
+
+    @abc.abstractmethod
+    def classify(self, error: Exception) -> Exception:
+        """What an error of the library means; the errors of `SearchClient.request`."""

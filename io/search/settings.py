@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic.alias_generators import to_snake
 
+from vecferry.errors import near
 from vecferry.io.sink.settings import ColumnMapping, CreateMode, OwnsTarget, name_problems
 from vecferry.settings import Connection, SecretText, Settings, StepSettings, pick
 
-VECTOR_TYPES = ("dense_vector", "knn_vector")
+
+@dataclass(frozen=True)
+class VectorRules:
+    """What a store says of its vectors.
+
+    Attributes:
+      store: the store.
+      type: its word for a vector field.
+      most_dimensions: the most that a vector of its may have.
+      words: what a column may say of its vectors, and what the store knows of that.
+    """
+
+    store: str
+    type: str
+    most_dimensions: int
+    words: Mapping[str, tuple[str, ...]]
+
+
+ELASTICSEARCH = VectorRules(
+    "Elasticsearch",
+    "dense_vector",
+    4096,
+    {"similarity": ("cosine", "dot_product", "l2_norm", "max_inner_product")},
+)
+OPENSEARCH = VectorRules(
+    "OpenSearch",
+    "knn_vector",
+    16_000,
+    {
+        "engine": ("faiss", "lucene", "nmslib"),
+        "spaceType": ("l2", "cosinesimil", "innerproduct", "l1", "linf", "hamming"),
+    },
+)
+STORE_OF = {rules.type: rules.store for rules in (ELASTICSEARCH, OPENSEARCH)}
+VECTOR_TYPES = tuple(STORE_OF)
 META_TYPES = ("id", "routing", "version")
 """DataX's words for columns that are not fields of the document: its id, what routes it, and what
 orders the rows of one id."""
@@ -76,6 +114,13 @@ class SearchColumn(Settings):
         if "dstFormat" in extra:
             out["format"] = extra["dstFormat"]
         return out | (extra.get("other_params") or extra.get("otherParams") or {})
+
+    def said(self, key: str) -> Any:
+        """What the column says under this key, in either spelling, or in its `method`."""
+        extra = self.model_extra or {}
+        spelt = to_snake(key)
+        given = (extra.get(key), extra.get(spelt), (extra.get("method") or {}).get(spelt))
+        return next((value for value in given if value is not None), None)
 
     def problem(self) -> str | None:
         """What DataX knows of columns, and we can't do; passing it over would change values."""
@@ -144,6 +189,14 @@ class SearchConnection(Connection):
         return [_with_port(urlsplit(one)) for one in self.endpoint]
 
     @property
+    def login(self) -> dict[str, str]:
+        """HTTP's basic login in UTF-8 (RFC 7617), which neither client can write beyond ASCII."""
+        if self.username is None:
+            return {}
+        pair = f"{self.username}:{str.__str__(self.password or '')}".encode()
+        return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
+
+    @property
     def shown(self) -> str:
         """The addresses, as a message names them."""
         return ", ".join(self.endpoint)
@@ -178,8 +231,9 @@ _NOT_IN_NAMES = set(' "*\\<|,>/?#:')
 
 
 class SearchSettings(StepSettings):
-    """What both writers may say."""
+    """What both writers may say; each says what its vectors are."""
 
+    vectors: ClassVar[VectorRules]
     vector_types: ClassVar[tuple[str, ...]] = VECTOR_TYPES
 
     ignored: ClassVar[frozenset[str]] = frozenset(
@@ -240,6 +294,14 @@ class SearchSettings(StepSettings):
         if len(value.encode()) > MOST_NAME_BYTES:
             raise ValueError(f"index {value[:40]!r}… is longer than {MOST_NAME_BYTES} bytes")
         return value
+
+    @field_validator("column")
+    @classmethod
+    def _vectors(cls, columns: list[SearchColumn]) -> list[SearchColumn]:
+        for column in columns:
+            if column.is_vector:
+                _check_vector(column, cls.vectors)
+        return columns
 
     @field_validator("action_type", mode="before")
     @classmethod
@@ -407,3 +469,18 @@ class SearchSettings(StepSettings):
         """The columns of the row that fill these fields; another name is a column's own."""
         into = self.sources()
         return [into.get(name, name) for name in names]
+
+
+def _check_vector(column: SearchColumn, rules: VectorRules) -> None:
+    where = f"column {column.name!r}"
+    if column.type != rules.type:
+        raise ValueError(f"{where}: {column.type} is {STORE_OF[str(column.type)]}'s: {rules.type}")
+    for key, known in rules.words.items():
+        value = column.said(key)
+        if value is not None and value not in known:
+            raise ValueError(
+                f"{where}: {key} {value!r} is unknown{near(str(value), known)}; known are "
+                f"{', '.join(known)}"
+            )
+    if column.dimension is not None and column.dimension > rules.most_dimensions:
+        raise ValueError(f"{where}: {column.dimension} dimensions, {rules.most_dimensions} at most")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError, shorten
@@ -18,7 +18,13 @@ from vecferry.io.search.checks import (
     uncreatable,
     unknown_version,
 )
-from vecferry.io.search.client import SearchClient, classify, is_passing, kind_and_reason
+from vecferry.io.search.client import (
+    LibraryClient,
+    SearchClient,
+    classify,
+    is_passing,
+    kind_and_reason,
+)
 from vecferry.io.search.dialect import Dialect, Field
 from vecferry.io.search.settings import SearchConnection, SearchSettings
 from vecferry.io.search.values import RowEncoder
@@ -101,17 +107,14 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
     """The index that a step writes to; what Elasticsearch and OpenSearch have in common."""
 
     noun = "index"
-    dialect: Dialect
+    dialect: ClassVar[Dialect]
+    client: ClassVar[type[LibraryClient]]
 
     def __init__(
         self, settings: SearchSettings, connection: SearchConnection, context: StepContext
     ) -> None:
         super().__init__(context)
         self.settings, self.connection = settings, connection
-
-    def client(self) -> SearchClient:
-        """The client that everything of this run in this process shares."""
-        raise NotImplementedError
 
     def pipeline(self, info: IndexInfo) -> str | None:
         """The ingest pipeline to name with each request; None leaves it to the index."""
@@ -120,7 +123,7 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
     def catalog(self) -> AbstractContextManager[SearchIndex]:
         """See `TargetBase`."""
         try:
-            client = self.client()
+            client = self.client.shared(self.connection, self.settings, self.context.run)
         except TransientError as e:
             raise JobError(f"{e}: check the endpoint and the network") from e
         return nullcontext(SearchIndex(client, self.dialect, self.settings))
