@@ -69,4 +69,4 @@ class ElasticsearchTarget(SearchTarget):
     settings: ElasticsearchSettings
     connection: ElasticsearchConnection
     dialect = ElasticsearchDialect()
-    client = ElasticsearchClient
+    client_class = ElasticsearchClient

@@ -58,7 +58,7 @@ class OpenSearchTarget(SearchTarget):
     settings: OpenSearchSettings
     connection: OpenSearchConnection
     dialect = OpenSearchDialect()
-    client = OpenSearchClient
+    client_class = OpenSearchClient
 
     def pipeline(self, info: IndexInfo) -> str | None:
         """The job's own; without one `_none`, where the job writes vectors.

@@ -108,13 +108,17 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
 
     noun = "index"
     dialect: ClassVar[Dialect]
-    client: ClassVar[type[LibraryClient]]
+    client_class: ClassVar[type[LibraryClient]]
 
     def __init__(
         self, settings: SearchSettings, connection: SearchConnection, context: StepContext
     ) -> None:
         super().__init__(context)
         self.settings, self.connection = settings, connection
+
+    def client(self) -> SearchClient:
+        """The client that everything of this run in this process shares."""
+        return self.client_class.shared(self.connection, self.settings, self.context.run)
 
     def pipeline(self, info: IndexInfo) -> str | None:
         """The ingest pipeline to name with each request; None leaves it to the index."""
@@ -123,7 +127,7 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
     def catalog(self) -> AbstractContextManager[SearchIndex]:
         """See `TargetBase`."""
         try:
-            client = self.client.shared(self.connection, self.settings, self.context.run)
+            client = self.client()
         except TransientError as e:
             raise JobError(f"{e}: check the endpoint and the network") from e
         return nullcontext(SearchIndex(client, self.dialect, self.settings))
