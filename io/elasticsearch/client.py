@@ -27,7 +27,7 @@ class ElasticsearchClient(LibraryClient):
 
         return ApiError, TransportError, UnsupportedProductError
 
-    def opened(
+    def _opened(
         self, connection: SearchConnection, settings: SearchSettings, options: dict[str, Any]
     ) -> Any:
         """See `LibraryClient`."""
@@ -60,7 +60,7 @@ class ElasticsearchClient(LibraryClient):
             **options,
         )
 
-    def answer(self, method: str, path: str, body: Body, params: Mapping[str, str] | None) -> Any:
+    def _answer(self, method: str, path: str, body: Body, params: Mapping[str, str] | None) -> Any:
         """See `LibraryClient`."""
         headers = {"accept": JSON, **self._login}
         if body is not None:

@@ -25,7 +25,7 @@ class OpenSearchClient(LibraryClient):
 
         return (OpenSearchException,)
 
-    def opened(
+    def _opened(
         self, connection: SearchConnection, settings: SearchSettings, options: dict[str, Any]
     ) -> Any:
         """See `LibraryClient`."""
@@ -47,7 +47,7 @@ class OpenSearchClient(LibraryClient):
             **options,
         )
 
-    def answer(self, method: str, path: str, body: Body, params: Mapping[str, str] | None) -> Any:
+    def _answer(self, method: str, path: str, body: Body, params: Mapping[str, str] | None) -> Any:
         """See `LibraryClient`."""
         kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
         headers = {"content-type": kind} if body is not None else {}

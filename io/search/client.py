@@ -191,7 +191,7 @@ class LibraryClient(abc.ABC):
             options["ca_certs"] = readable_ca(connection.ca_cert, self.where)
         logging.getLogger(self.logger).setLevel(logging.CRITICAL)
         try:
-            self.client = self.opened(connection, settings, options)
+            self.client = self._opened(connection, settings, options)
         except (OSError, ValueError) as e:
             raise JobError(f"{self.where}: {redact(shorten(e))}") from None
         except self._errors as e:
@@ -203,7 +203,7 @@ class LibraryClient(abc.ABC):
     ) -> Any:
         """See `SearchClient`."""
         try:
-            return self.answer(method, path, body, params)
+            return self._answer(method, path, body, params)
         except self._errors as e:
             raise self.classify(e) from None
 
@@ -216,13 +216,13 @@ class LibraryClient(abc.ABC):
         """What the library raises; raises ImportError where the library is absent."""
 
     @abc.abstractmethod
-    def opened(
+    def _opened(
         self, connection: SearchConnection, settings: SearchSettings, options: dict[str, Any]
     ) -> Any:
         """The library's client, without retries; `options` go to it as they are."""
 
     @abc.abstractmethod
-    def answer(self, method: str, path: str, body: Body, params: Mapping[str, str] | None) -> Any:
+    def _answer(self, method: str, path: str, body: Body, params: Mapping[str, str] | None) -> Any:
         """The answer of one call, from JSON; raises the library's `errors`."""
 
     @abc.abstractmethod

@@ -115,7 +115,7 @@ class SearchColumn(Settings):
             out["format"] = extra["dstFormat"]
         return out | (extra.get("other_params") or extra.get("otherParams") or {})
 
-    def said(self, key: str) -> Any:
+    def said(self, key: str) -> object:
         """What the column says under this key, in either spelling, or in its `method`."""
         extra = self.model_extra or {}
         spelt = to_snake(key)
