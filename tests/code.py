@@ -13,6 +13,7 @@ PARTS = ("io", "pipelines", "transforms")
 SHARED = sorted(path for path in (ROOT / "src" / "vecferry").rglob("*.py"))
 MODULES = sorted([*SHARED, *(path for part in PARTS for path in (ROOT / part).rglob("*.py"))])
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+HELPERS = sorted({*(ROOT / "tests").rglob("*.py")} - {*TESTS})
 SCRIPTS = sorted([*(ROOT / "bench").glob("*.py"), *(ROOT / "examples").glob("*.py")])
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
@@ -80,7 +81,7 @@ def room_of(path: Path) -> str:
 
 @functools.cache
 def arrows() -> dict[tuple[str, str], set[str]]:
-    """Which room imports which, and the imports that make each arrow."""
+    """The rooms that each room imports, and the imports that make each arrow."""
     drawn: dict[tuple[str, str], set[str]] = {}
     for path in MODULES:
         for target in imported(path):

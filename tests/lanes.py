@@ -1,10 +1,10 @@
-"""Which tests share a process, and in which order: `pytest -n 3` runs the suite in three of them.
+"""The tests that share a process, and their order: `pytest -n 3` runs the suite in three of them.
 
 `--order random` shuffles the modules of a group, and the tests of a module, so that no test leans
 on what another test left behind. The session prints the seed; `--order SEED` repeats its order.
 
 Most tests wait for a server rather than compute. What uses one server is one group, so that a
-single process starts it; heavy servers are one group together, so that never two of them run.
+single process starts it. Heavy servers are one group together, so that never two of them run.
 Whatever has no group goes to the process that is free. The long groups come first, and last of all
 the tests that are marked `alone`.
 """

@@ -22,7 +22,7 @@ INSIDE = {
     "pipelines/templates": {"pipelines/job"},
     "pipelines/job": set(),
 }
-"""The rooms between the faces and the registry; each may import the registry, too."""
+"""The rooms between the faces and the registry; each may also import the registry."""
 
 BASES = {
     "io/search": {"io/sink", "io/common"},
@@ -136,7 +136,7 @@ def needs_no_word(module: str) -> bool:
     """Whether the place of a module says why it stands apart."""
     room, own = room_of(BY_NAME[module]), module.rsplit(".", 1)[1]
     siblings = {p.stem for p in BY_NAME[module].parent.glob("*.py")}
-    if room in ONE_EACH:  # csv_blocks.py is no second format beside csv.py
+    if room in ONE_EACH:  # csv_blocks.py is not a second format beside csv.py
         return own.rsplit("_", 1)[0] == own or own.split("_")[0] not in siblings
     return own in FIXED and room.startswith(("io/", "transforms/"))
 

@@ -1,6 +1,6 @@
 """The pages do what they say: programs and commands run, jobs are valid, links lead somewhere.
 
-A comment right above a block tells what it is for:
+A comment right above a block tells what it is for::
 
     <!-- not run: why -->   a program or commands that can't run here
     <!-- file: NAME -->     the block is saved under that name before what follows runs
@@ -313,7 +313,7 @@ def test_every_field_of_the_report_is_documented() -> None:
 
 
 def test_every_key_of_a_job_is_documented() -> None:
-    """What is passed over without a warning is named, too."""
+    """What is passed over without a warning is also named."""
     models = (job.Job, job.Step, job.Setting, job.ErrorLimit, job.Speed, job.Hop, job.Order)
     keys = {f.alias or n for model in models for n, f in model.model_fields.items()}
     silent = {name for model in models for name in model.ignored}

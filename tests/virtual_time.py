@@ -23,7 +23,7 @@ QUIET = 0.004
 class VirtualClock(Clock):
     """Goes to the next moment that somebody waits for, once nothing has happened for `QUIET`.
 
-    A thread that the machine has stopped for longer sees time pass, as on a slow machine: claims
+    A thread that the machine has stopped for longer sees time pass, as on a slow machine. Claims
     may depend on the order of moments, not on how many there are.
     """
 

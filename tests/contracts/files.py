@@ -1,6 +1,6 @@
 """What the file reader shows on every store: each format and compression, in any split.
 
-A store's tests inherit `FormatCases` and give a fixture `place`, a `Place`; nothing needs to be
+A store's tests inherit `FormatCases` and give a fixture `place`, a `Place`. Nothing needs to be
 cleared between tests, as each writes into a folder of its own.
 """
 
@@ -31,15 +31,15 @@ ROWS = 150
 SPLITS = (1, 7, 64)
 COLUMNS = [{"name": "id", "type": "long"}, {"name": "title"}, {"name": "n", "type": "long"}]
 BAD = {7, 70, 149}
-"""In these rows `n` is a text that is no number."""
+"""In these rows `n` is a text that is not a number."""
 
 
 @dataclass(frozen=True)
 class Place:
     """A store under test.
 
-    `put` writes a file over what was there, `delete` takes one away; both take the path within the
-    data source's folder, whose parents need not exist.
+    `put` writes a file over what was there, `delete` takes one away. Both take the path within the
+    data source's folder; its parents need not exist.
     """
 
     connection: FileConnection
@@ -279,7 +279,7 @@ class FormatCases:
             source.plan()
 
     def test_no_file_is_no_error_where_the_job_says_so(self, place: Place) -> None:
-        """With successOnNoFile there are no rows; a file that is there is read."""
+        """With successOnNoFile there is not a row; a file that is there is read."""
         folder = place.folder()
         source = place.reader(f"{folder}/*", fileFormat="jsonl", successOnNoFile=True)
         source.check()
@@ -317,7 +317,7 @@ class FormatCases:
             items_of(place.reader(path, fileFormat="jsonl"))
 
     def test_an_empty_file_has_no_rows(self, place: Place) -> None:
-        """It is no error, either."""
+        """Nor is it an error."""
         folder = place.folder()
         place.put(f"{folder}/a.jsonl", b"")
         place.put(f"{folder}/b.jsonl", b'{"id":1}\n')

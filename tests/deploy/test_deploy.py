@@ -314,8 +314,8 @@ def test_what_is_published_is_published_on_this_machine_only() -> None:
     assert kinds == {"ClusterIP"}
 
 
-# What each container writes while its root file system can't be written: temporary files, the
-# settings and logs of Flink (its image's start writes settings), the worker's own folder.
+# What each container writes while its root file system can't be written. Flink writes temporary
+# files, logs, and settings, which its image's start writes. A worker writes its own folder.
 WRITTEN = {
     "jobmanager": {"/tmp", "/opt/flink/conf", "/opt/flink/log", "/shared"},
     "taskmanager": {"/tmp", "/opt/flink/conf", "/opt/flink/log", "/shared"},

@@ -1,8 +1,8 @@
 """The recipe for Spark, run on a real Spark cluster: jobs are sent to a job server of spark-submit.
 
 Spark's jars come from Maven here, without its scripts. So a script of these tests stands for
-``spark-submit``: it starts the class behind it, with the arguments that it was given, on jars that
-are there already; and the job server listens on loopback only.
+``spark-submit``. The script starts the class behind it, with the arguments that it was given, on
+jars that are there already. The job server listens on loopback only.
 """
 
 from __future__ import annotations

@@ -242,7 +242,7 @@ def test_without_error_handling_a_reject_fails_the_pipeline(runner: Runner) -> N
 
 @pytest.mark.slow
 def test_rows_fit_an_output_schema_of_beam_yaml(runner: Runner) -> None:
-    """Beam's own check of what a step gives, by a JSON Schema; parameters in snake_case, too."""
+    """Beam's own check of what a step gives, by a JSON Schema; parameters also in snake_case."""
     vector = {"type": "array", "items": {"type": "number"}}
     embed = step(
         "Embed",

@@ -1,7 +1,7 @@
 """What the Java side of Beam needs in tests: job servers that listen on loopback only.
 
-Beam's job servers listen on every interface, whatever they are told, and send their whole class
-path to the cluster with each job, though it has the same jars. Two small classes put before their
+Beam's job servers listen on every interface, whatever they are told. They send their whole class
+path to the cluster with each job, though the cluster has the same jars. Two small classes put before their
 jars mend both.
 """
 
@@ -94,7 +94,7 @@ QUICK = [
     "-XX:+UnlockDiagnosticVMOptions",
     "-XX:-BytecodeVerificationRemote",
 ]
-"""Options of a JVM that shall be up soon, and need not be fast for long."""
+"""Options of a JVM that starts quickly and need not be fast for long."""
 SMALL = ["-XX:+UseSerialGC", *QUICK, "-Djava.net.preferIPv4Stack=true"]
 """Options of a JVM that lives for minutes beside others."""
 

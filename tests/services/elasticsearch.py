@@ -53,7 +53,7 @@ class ElasticsearchServer(SearchNode):
         shutil.copy(made / KEYSTORE, self.data / "config")
 
     def _make_keystore(self, folder: Path) -> None:
-        """Two programs of Java take longer than the server: its keystore is kept, too."""
+        """Two programs of Java take longer than the server: its keystore is also kept."""
         self._keystore("create")
         self._keystore("add", "-x", "bootstrap.password", given=self.password)
         (self.data / "config" / KEYSTORE).rename(folder / KEYSTORE)

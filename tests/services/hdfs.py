@@ -77,5 +77,5 @@ class Hdfs(Server):
         self.call("DELETE", path, op="DELETE", recursive="true")
 
     def ready(self) -> None:
-        """A file is written, so the data node answers, too."""
+        """A file is written, so the data node also answers."""
         self.put("tmp/ready", b"ok")

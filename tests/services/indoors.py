@@ -2,8 +2,8 @@
 
     python -m tests.services.indoors PORT,PORT COMMAND…
 
-COMMAND has nothing but a loopback interface; each PORT of 127.0.0.1 in there is carried to the same
-one outside, so that it can reach the servers of a test. Needs root, or user namespaces.
+COMMAND has nothing but a loopback interface. Each PORT of 127.0.0.1 in there is carried to the same
+port outside, so that COMMAND can reach the servers of a test. Needs root, or user namespaces.
 """
 
 from __future__ import annotations

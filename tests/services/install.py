@@ -1,7 +1,7 @@
 """Gets the software of test servers into the cache folder: Maven, Go, Debian; nothing system-wide.
 
-Each package is a folder that appears only when it is complete, so an interrupted installation is
-begun anew and two sessions don't disturb each other.
+Each package is a folder that appears only when it is complete. So an interrupted installation is
+begun anew, and two sessions don't disturb each other.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def java_home(major: int) -> Path:
         release = folder / "release"
         if release.is_file() and f'JAVA_VERSION="{major}' in release.read_text():
             return folder
-    raise Unavailable(f"there is no JDK {major} here: install one, or let JAVA_HOME name it")
+    raise Unavailable(f"JDK {major} is missing here: install it, or let JAVA_HOME name it")
 
 
 def unzip(archive: Path, folder: Path, top: str = "") -> None:
@@ -127,7 +127,7 @@ def tool(name: str, remedy: str) -> str:
     """The path of a program; Unavailable with the remedy where there is none."""
     found = shutil.which(name)
     if found is None:
-        raise Unavailable(f"there is no {name} here: {remedy}")
+        raise Unavailable(f"{name} is missing here: {remedy}")
     return found
 
 

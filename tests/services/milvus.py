@@ -130,7 +130,7 @@ class TlsMilvusServer(MilvusServer):
         make_certificates(self.data)
 
     def options(self) -> list[str]:
-        """Its certificate, and that it shall be used."""
+        """Its certificate, and that it is used."""
         given = {
             "common.security.tlsMode": "1",
             "tls.serverPemPath": self.data / "server.pem",

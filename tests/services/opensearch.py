@@ -1,7 +1,7 @@
 """OpenSearch with k-NN out of Maven: the core, and the modules that the plugin needs, put together.
 
-The plugin comes without its native libraries, so that an index must never build a graph of the
-engine faiss: a template keeps every index to exact search, which needs none.
+The plugin comes without its native libraries, so an index must never build a graph of the
+engine faiss. A template keeps every index to exact search, which needs none.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Real servers for tests, installed on first use and started on loopback.
 
-A server is a subclass of `Server` in a module of its own beside this one; a fixture calls
-`running(ThatServer)`, which installs it once into the cache folder (`VECFERRY_SERVICES`, by default
-in the user's cache), starts it once a test session with an empty data folder, waits until it
-answers in its own protocol, and stops it with the session. What a machine lacks for it is told as
-the reason of a skipped test; in continuous integration a skipped test of a service is a failure.
+A server is a subclass of `Server` in a module of its own beside this one. A fixture calls
+`running(ThatServer)`, which installs the server once into the cache folder (`VECFERRY_SERVICES`, by
+default in the user's cache). The server starts once a test session, with an empty data folder, and
+stops with the session; `running` waits until the server answers in its own protocol. What a machine
+lacks is the reason of a skipped test. In continuous integration a skip is a failure.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _STOP_SECONDS = 20.0
 class Server:
     """A server of one test session.
 
-    A subclass says `name`, and how to `install`, `command` and `ready`; `port` is a free one that
-    was chosen for it, `data` its empty folder, `log` what it prints.
+    A subclass says `name`, and how to `install`, `command` and `ready`. `port` is a free port that
+    was chosen for the server, `data` its empty folder, `log` what it prints.
     """
 
     name: ClassVar[str]

@@ -56,7 +56,7 @@ from vecferry.steps import Counts, RunContext, StepContext, TokenBucket, paced
 
 @pytest.fixture(autouse=True)
 def _no_secret_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test keeps secret is no secret to the next."""
+    """What one test keeps secret is not a secret of the next."""
     monkeypatch.setattr(redaction, "_secrets", set())
 
 
@@ -129,7 +129,7 @@ def test_a_vector_survives_json(numbers: list[float]) -> None:
 
 
 def test_odd_values_are_written_as_near_as_can_be() -> None:
-    """NaN, numpy scalars, tuples and unknown objects are written, too."""
+    """NaN, numpy scalars, tuples and unknown objects are also written."""
     assert math.isnan(decode_value(encode_value(math.nan)))
     assert encode_value(np.int64(3)) == 3
     assert encode_value((1, 2)) == [1, 2]
@@ -473,7 +473,7 @@ def test_a_stopped_run_hands_out_no_more_rows() -> None:
 
 
 def test_a_day_is_a_day() -> None:
-    """Dates before 1970 and with offsets survive, too."""
+    """Dates before 1970 and with offsets also survive."""
     moment = datetime.datetime(1900, 1, 1, tzinfo=datetime.timezone(timedelta(hours=-5)))
     assert decode_value(encode_value(moment)) == moment
 

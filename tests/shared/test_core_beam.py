@@ -59,7 +59,7 @@ class HoldRows(OperatorTransform):
 
 
 class Numbers:
-    """A reader of two splits, whose every third record is no row."""
+    """A reader of two splits, whose every third record is not a row."""
 
     def __init__(self, context: StepContext) -> None:
         self.context = context

@@ -75,7 +75,7 @@ def test_different_keys_do_not_wait_for_each_other() -> None:
 
 
 def test_what_a_run_has_made_is_closed_at_its_end() -> None:
-    """It is no longer found; what other runs and the process have made stays."""
+    """A scope that ended is gone; what other runs and the process have made stays."""
     run, other = uuid.uuid4().hex, uuid.uuid4().hex
     closed: list[str] = []
 

@@ -127,7 +127,7 @@ class TestJsonLines:
         assert source.counts.values["rows-read"] == 3
 
     def test_a_wrong_type_is_rejected_and_names_column_and_value(self, tmp_path: Path) -> None:
-        """The message tells which value of which column is wrong."""
+        """The message names the value that is wrong, and its column."""
         (tmp_path / "a.jsonl").write_bytes(b'{"n":"x1"}\n{"n":1}\n{"n":2.5}\n{"n":true}\n')
         found = rejects(reader(tmp_path, column=[{"name": "n", "type": "long"}]))
         assert [r.reason for r in found] == ["wrong-type"] * 3
@@ -394,7 +394,7 @@ class TestGzip:
         assert source.counts.values["bytes-read"] == source.plan().size.bytes
 
     def test_a_header_in_a_gzip_file(self, tmp_path: Path) -> None:
-        """skipHeader works in compressed files, too."""
+        """skipHeader also works in compressed files."""
         (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"id,t\n1,x\n"))
         assert rows(reader(tmp_path, fileFormat="csv", skipHeader=True)) == [{"id": "1", "t": "x"}]
 

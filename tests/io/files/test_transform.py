@@ -22,7 +22,7 @@ JOB = FilesSettings.model_validate({"object": "*.jsonl", "fileFormat": "jsonl"})
 
 
 def test_rows_and_rejects_of_several_files(tmp_path: Path) -> None:
-    """Rows keep their origin; a record that is no row goes to `rejected`."""
+    """Rows keep their origin; a record that is not a row goes to `rejected`."""
     (tmp_path / "a.jsonl").write_text('{"id":1}\nbad\n')
     (tmp_path / "b.jsonl").write_text('{"id":2}\n')
     with beam.Pipeline(runner="FnApiRunner") as p:

@@ -281,7 +281,7 @@ def test_a_statement_after_the_job_that_fails_fails_the_job(job):
 
 
 def test_the_two_writers_differ_in_their_vectors_only():
-    """What one takes the other does, too."""
+    """The other takes what one takes."""
     given = {"table": "t", "column": [KEY, NUMBER], "schemaCreateMode": "createIfNotExist"}
     one, other = PostgresWriterSettings(**given), HologresSettings(**given)
     assert POSTGRESQL.create(one) == POSTGRESQL.create(other) == HOLOGRES.create(other)

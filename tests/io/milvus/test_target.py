@@ -218,7 +218,7 @@ def test_a_collection_made_beforehand_is_used_as_it_is(lite):
 
 
 def test_columns_are_mapped_by_name(lite):
-    """`columnMapping` fills a field from a column of another name; dynamic fields, too."""
+    """`columnMapping` fills a field from a column of another name; also dynamic fields."""
     target = lite.target(
         enableDynamicSchema="true",
         columnMapping=[

@@ -135,7 +135,7 @@ def test_spatial_columns_are_refused_before_the_run(db: Place) -> None:
 
 
 def test_bytes_that_are_no_text_reject_their_row() -> None:
-    """A text that is not UTF-8 is no crash."""
+    """A text that is not UTF-8 does not crash the reader."""
     with pytest.raises(UnfitValue) as told:
         converter(253, 255, "t")([b"ok", b"\xff"])
     assert told.value.reason == "invalid-encoding"

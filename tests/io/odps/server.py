@@ -109,8 +109,8 @@ class OdpsServer:
     def fail(self, kind: str, what: str, *, times: float = 1, skip: int = 0) -> None:
         """From now on 500, 503, 429, reset, close, cut, short, lost (session) or quota (refused).
 
-        ``reset`` and ``close`` break the connection in the middle of the body, ``cut`` ends the
-        body within a chunk, ``short`` ends it well-formed after half of the rows.
+        ``reset`` and ``close`` break the connection in the middle of the body. ``cut`` ends the
+        body within a chunk; ``short`` ends it well-formed after half of the rows.
         """
         self.faults.append(Fault(kind, what, times, skip))
 

@@ -198,7 +198,7 @@ def test_a_lost_session_of_a_query_gives_the_same_result_again(server: OdpsServe
 def test_a_refused_quota_gives_way_to_the_public_one(
     server: OdpsServer, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """With one warning, whenever it is refused, in the middle of a split, too."""
+    """With one warning, whenever it is refused, also in the middle of a split."""
     of = reader(server, tunnelQuota="exclusive", maxSplitRows=500)
     if kind == "data":
         server.fail("data", "short")
@@ -296,5 +296,5 @@ def _error(code: str, message: str = "", status: int | None = None) -> Exception
     ],
 )
 def test_each_error_has_its_consequence(error: Exception, kind: type[Exception]) -> None:
-    """Waiting for bandwidth is no refused quota, and a fault of our own is not repeated."""
+    """Waiting for bandwidth is not a refused quota, and a fault of our own is not repeated."""
     assert type(classify(error, "mine")) is kind

@@ -145,7 +145,7 @@ def test_a_star_is_all_columns_but_the_keys(shared: OdpsServer) -> None:
 
 
 def test_without_a_column_of_the_table_there_is_a_row_for_each_row(shared: OdpsServer) -> None:
-    """Constants and keys alone are rows, too."""
+    """Also constants and keys alone are rows."""
     items = read_all(reader(shared, column=["split", "'c'"]))
     assert len(items) == ROWS
     assert dict(items[-1]) == {"split": "dev", "'c'": "c"}
@@ -173,7 +173,7 @@ def test_a_table_without_partitions_has_origins_without_one(server: OdpsServer) 
 
 
 def test_an_empty_table_has_no_splits(server: OdpsServer) -> None:
-    """That is no error."""
+    """That is not an error."""
     server.add(Table("void", {"id": "bigint"}, {"": []}))
     of = reader(server, table="void", partition=[], column=["id"])
     of.check()
@@ -312,7 +312,7 @@ def test_an_instant_is_shown_in_the_steps_time_zone(server: OdpsServer) -> None:
 
 
 def test_what_is_finer_than_a_microsecond_is_cut_off(server: OdpsServer) -> None:
-    """Python's datetime ends there; before 1970, too, it goes to the earlier microsecond."""
+    """Python's datetime ends there; also before 1970 it goes to the earlier microsecond."""
     times = pa.array([1_999, -1], pa.timestamp("ns"))
     server.add(Table("fine", {"t": "timestamp_ntz"}, {"": Rows(pa.table({"t": times}))}))
     items = read_all(reader(server, table="fine", partition=[], column=["t"]))

@@ -138,7 +138,7 @@ def test_a_value_that_is_wrong_leaves_all_to_the_rows(kind, value):
     ],
 )
 def test_a_value_of_another_type_is_converted_as_in_a_row_by_itself(kind, value):
-    """What fits is no reason to give up the block."""
+    """What fits does not give up the block."""
     rows, blocks, sql = encoders(kind)
     changes = changes_of(value)
     assert plain(blocks.encode(changes).body) == of_rows(rows, sql, changes)

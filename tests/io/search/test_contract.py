@@ -288,7 +288,7 @@ def test_a_closed_index_is_told_before_the_run_with_what_opens_it(store):
 
 @pytest.mark.parametrize("mode", ["ignore", "createIfNotExist"])
 def test_a_cluster_that_is_shut_is_told_before_the_run_with_what_opens_it(store, mode):
-    """Whether the index is there or would be created; it is no matter of this user's rights."""
+    """Whether the index is there or would be created; this user's rights do not matter."""
     path, shut = "/_cluster/settings", "cluster.blocks.read_only"
     there = store.target()
     index = {"index": there.settings.index} if mode == "ignore" else {}
@@ -501,7 +501,7 @@ def test_an_index_routed_by_a_column_is_written_and_deleted_by_it(store):
 
 
 def test_what_every_document_would_meet_fails_the_job(store):
-    """An alias that may not be written is no fault of a row."""
+    """An alias that may not be written is not the fault of a row."""
     index, alias = store.target().settings.index, f"a{uuid.uuid4().hex}"
     add = {"index": index, "alias": alias, "is_write_index": False}
     store.server.request("POST", "/_aliases", {"actions": [{"add": add}]})

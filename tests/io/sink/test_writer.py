@@ -309,7 +309,7 @@ def test_single_rows_are_retried_rejected_or_stale_by_the_server(writer):
 
 
 def test_too_large_a_request_is_halved_and_later_ones_stay_small(writer):
-    """After the first refusal requests are no larger than half of what was refused."""
+    """After the first refusal requests are at most half as large as of what was refused."""
     store = MemoryStore(too_many=30)
     operator = writer(store, rows=100, in_flight=1)
     assert len(run(operator, numbers(500))) == 500

@@ -179,7 +179,7 @@ def test_a_preview_does_not_wait_long_for_an_endpoint_that_is_away(
 
 
 def test_a_preview_of_nothing_says_so(bench: Bench) -> None:
-    """An empty file has no rows, which is no error."""
+    """An empty file has no rows, which is not an error."""
     bench.write_lines([])
     assert "after Reader:\n  (no rows)" in bench.call("preview").out
 

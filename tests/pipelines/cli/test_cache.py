@@ -44,7 +44,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 
 def test_stats_tell_entries_bytes_and_the_oldest_use(bench: Bench, place: Place) -> None:
-    """In words and as JSON; asking is no use of what is there."""
+    """In words and as JSON; asking does not count as a use."""
     day = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=40)
     for _ in range(2):
         found = bench.line("cache", "stats", place.uri, "--json").json

@@ -37,7 +37,7 @@ class TestContract(Afar):
 
 
 class TestTemplates(Templates):
-    """The server of vectors is no part of the cluster."""
+    """The server of vectors is not part of the cluster."""
 
 
 class TestKills(Kills):

@@ -110,7 +110,7 @@ def test_each_kind_of_bad_row_is_rejected_with_its_reason_and_the_rest_is_writte
 
 
 def test_a_run_that_writes_nothing_for_all_its_rejects_says_so_and_why(bench: Bench) -> None:
-    """Without errorLimit it is DONE, which nobody shall take for rows in the target."""
+    """Without errorLimit it is DONE, which does not mean that rows are in the target."""
     bench.job["setting"]["errorLimit"] = {}
     bench.write_lines(["id,text", "1,fine", "2,fine, too", {"id": "3", "text": ""}])
     report = bench.run()

@@ -111,7 +111,7 @@ def test_odps_to_milvus_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.service
 @pytest.mark.heavy(server=ElasticsearchServer)
 def test_files_to_elasticsearch_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """JSON lines into an index that is made for them; a column of one's own is stored, too."""
+    """JSON lines into an index that is made for them; a column of one's own is also stored."""
     server = running(ElasticsearchServer)
     bench.write_lines([{**row, "km": i} for i, row in enumerate(ROWS)])
     monkeypatch.setenv("ELASTICSEARCH_PASSWORD", server.password)

@@ -90,7 +90,7 @@ job:
 
 
 def test_the_templates_that_are_promised_are_there() -> None:
-    """Each is known to these tests, too."""
+    """These tests also know each."""
     assert sorted(NEEDED) == NAMES
 
 
@@ -205,7 +205,7 @@ def test_every_command_that_takes_a_job_checks_parameters_first(bench: Bench, co
 
 
 def test_an_unknown_template_names_the_nearest_and_all(bench: Bench) -> None:
-    """A path is no name of a template."""
+    """A path is not the name of a template."""
     outcome = bench.line("run", "template:files-to-milvsu")
     assert outcome.status == 2
     assert "did you mean 'files-to-milvus'?; there are files-to-elasticsearch" in outcome.err

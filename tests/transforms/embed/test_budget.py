@@ -205,7 +205,7 @@ def test_a_budget_of_nonsense_is_refused(bench, budget):
 
 
 def test_the_report_tells_what_embedding_cost_and_how_long_it_took(bench):
-    """Retries, the most requests in flight, the spread of latencies; on a terminal, too."""
+    """Retries, the most requests in flight, the spread of latencies; also on a terminal."""
     bench.write_lines(list(rows(200)))
     with EndpointServer(latency=0.1, fault=first(1, "503")) as server:
         _with_budget(bench, server, requests=100)

@@ -45,7 +45,7 @@ def now_and_then(kind: str) -> Fault:
 class Case:
     """A fault, and what the rules allow of it.
 
-    `allowed` says how many requests there may be, given how many answers were bad, and `paid` how
+    `allowed` says how many requests there may be, given how many answers were bad. `paid` says how
     many inputs may be in answers of status 200. `allows`, `cell` and `bill` stand in the table for
     numbers that differ from run to run.
     """

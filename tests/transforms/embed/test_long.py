@@ -157,7 +157,7 @@ def test_an_estimate_counts_long_texts_as_they_are_sent(tmp_path, capsys, how, r
     [("truncate", "1 texts cut to what the model takes"), ("split", "1 texts embedded in pieces")],
 )
 def test_a_run_tells_of_texts_that_were_cut_or_split(tmp_path, capsys, how, told):
-    """In its summary and its report: nobody shall take such a vector for that of the whole text."""
+    """In its summary and its report: such a vector is not that of the whole text."""
     with EndpointServer() as server:
         bench = _bench(tmp_path, capsys, server, how, short=1)
         outcome = bench.call("run", "--report", str(tmp_path / "report.json"))

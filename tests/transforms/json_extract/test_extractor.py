@@ -152,7 +152,7 @@ def test_each_column_has_its_own_action() -> None:
 
 
 def test_several_matches_are_an_array_for_json() -> None:
-    """A path that may match often gives an array, of one match, too; of none it is no match."""
+    """A path that may match often gives an array, also of one match; of none it does not match."""
     several = {"jsonPath": "$.a[*].b", "type": "JSON"}
     assert extract({"doc": '{"a":[{"b":1},{"b":null}]}'}, several)["out"] == [1, None]
     assert extract({"doc": '{"a":[{"b":1}]}'}, several)["out"] == [1]
@@ -177,7 +177,7 @@ def test_one_match_of_a_wide_path_is_a_scalar() -> None:
 
 
 def test_a_message_never_holds_the_whole_text() -> None:
-    """A long text that is no JSON shows its beginning only."""
+    """A long text that is not JSON shows its beginning only."""
     reject = extract({"doc": "secret " * 10000}, {})
     assert len(reject.message) < 400
 

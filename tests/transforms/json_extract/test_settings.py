@@ -127,13 +127,13 @@ def test_plain_paths_are_recognised(path: str, steps: tuple[str | int, ...]) -> 
     "path", ["$.*", "$..a", "$.a[*]", "$['a','b']", "$[0:2]", "$[?@.a]", "$['a\\'b']", "$[01]", "a"]
 )
 def test_other_paths_are_left_to_the_library(path: str) -> None:
-    """Whatever selects more than a name or an index is no plain path."""
+    """Whatever selects more than a name or an index is not a plain path."""
     assert plain_path(path) is None
 
 
 @given(st.text(st.sampled_from("$.[]'\"ab0-1*_ é\\?@:,"), max_size=12).map(lambda tail: "$" + tail))
 def test_a_plain_path_is_one_that_the_library_knows(path: str) -> None:
-    """Whatever is taken as plain is a path for the library, too, of as many steps."""
+    """Whatever is taken as plain is also a path for the library, of as many steps."""
     steps = plain_path(path)
     if steps is not None:
         assert len(jsonpath.compile(path).segments) == len(steps)  # type: ignore[union-attr]

@@ -99,8 +99,9 @@ def test_quick_csv_is_careful_csv(
     encoding: str,
     tail: str,
 ) -> None:
-    """The same rows, nulls, types, origins and rejects with their raw records, from all three ways:
-    columns of a block, lines of a block, and a line at a time.
+    """All three ways give the same rows, nulls, types, origins and rejects with their raw records.
+
+    The ways are columns of a block, lines of a block, and a line at a time.
     """
     text = ending.join(delimiter.join(r) for r in records) + tail
     folder = tmp_path_factory.mktemp("csv")

@@ -269,7 +269,7 @@ def test_a_value_that_cannot_be_read_is_refused_again_by_a_replay(tmp_path: Path
 
 
 def test_an_empty_table_has_no_rows_and_all_its_bytes(tmp_path: Path) -> None:
-    """A file without a row group is counted, too."""
+    """Also a file without a row group is counted."""
     pq.write_table(pa.table({"a": pa.array([], pa.int64())}), tmp_path / "a.parquet")
     source = reader(tmp_path, split_bytes=100)
     assert rows(source) == []
@@ -449,7 +449,7 @@ class TestJson:
     def test_a_document_that_breaks_off_fails_by_name(
         self, tmp_path: Path, data: bytes, message: str
     ) -> None:
-        """What comes after the fault is unknown, so it is no reject."""
+        """What comes after the fault is unknown, so nothing is rejected."""
         (tmp_path / "a.json").write_bytes(data)
         with pytest.raises(FatalError, match=rf"a\.json .*{message}"):
             items_of(reader(tmp_path, "json", maxLineBytes=1000))
@@ -469,7 +469,7 @@ def _nested(depth: int) -> list[Any]:
 
 
 def test_a_value_too_deep_to_be_written_as_text_rejects_its_row(tmp_path: Path) -> None:
-    """In a jsonl file, too, whose parser would take it."""
+    """Also in a jsonl file, whose parser would take it."""
     lines = [json.dumps({"a": _nested(n)}) for n in (400, 1)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     bad, good = items_of(reader(tmp_path, "jsonl", column=[{"name": "a", "type": "string"}]))

@@ -143,7 +143,7 @@ def test_lines_that_are_no_records_are_passed_over(
 
 
 def test_whole_lines_of_text_pass_comments_and_blanks_over(tmp_path: Path) -> None:
-    """A text without a delimiter, too; without the options all lines are rows."""
+    """Also a text without a delimiter; without the options all lines are rows."""
     (tmp_path / "a").write_bytes(b"# no\na\n\nb # c\n")
     job: dict[str, Any] = {"fileFormat": "text", "column": [{"name": "l", "index": 0}]}
     assert len(rows(reader(tmp_path, **job))) == 4
@@ -152,7 +152,7 @@ def test_whole_lines_of_text_pass_comments_and_blanks_over(tmp_path: Path) -> No
 
 
 def test_a_comment_mark_within_a_quoted_field_is_text(tmp_path: Path) -> None:
-    """A record that spans lines is no comment, however its lines begin."""
+    """A record that spans lines is not a comment, however its lines begin."""
     (tmp_path / "a.csv").write_bytes(b'1,"a\n# b"\n# no\n2,c\n')
     found = rows(reader(tmp_path, fileFormat="csv", column=PAIR, comment="#"))
     assert found == [{"id": "1", "text": "a\n# b"}, {"id": "2", "text": "c"}]
@@ -180,7 +180,7 @@ def test_short_records_are_filled_or_rejected(
 
 
 def test_a_record_with_too_many_fields_is_rejected_all_the_same(tmp_path: Path) -> None:
-    """Nobody knows which of its fields is which."""
+    """Nobody knows what each of its fields means."""
     (tmp_path / "a").write_bytes(b"id,text\n1,2,3\n")
     job = {"fileFormat": "csv", "skipHeader": True, "shortRows": "null"}
     assert [r.reason for r in rejects(reader(tmp_path, **job))] == ["too-many-columns"]

@@ -189,7 +189,7 @@ def test_a_file_is_no_folder(folder: Path, pattern: str) -> None:
 
 
 def test_a_broken_link_is_named(folder: Path) -> None:
-    """A match that is no file is not passed over."""
+    """A match that is not a file is not passed over."""
     (folder / "x.jsonl").symlink_to("gone")
     with pytest.raises(JobError, match=r"'x\.jsonl' .* is a link to a file that is gone"):
         found(folder, "x*")

@@ -108,7 +108,7 @@ def test_names_of_any_characters_are_found_and_read(place: Place) -> None:
 
 
 def test_a_file_is_read_in_any_order(place: Place) -> None:
-    """Reads and seeks give the bytes that are there, at the ends of the file, too."""
+    """Reads and seeks give the bytes that are there, also at the ends of the file."""
     path, draw = f"{place.folder()}/big", random.Random(7)
     data = draw.randbytes(3 << 20)
     place.put(path, data)

@@ -52,7 +52,7 @@ class Place(Protocol):
         """Leaves half of a value."""
 
     def fill_with_nan(self, key: bytes) -> None:
-        """Leaves a value of the right size that is no vector."""
+        """Leaves a value of the right size that is not a vector."""
 
     def flip(self, key: bytes, place: int, bit: int) -> None:
         """Turns one bit of a value, and of nothing else."""

@@ -2,8 +2,8 @@
 
 A case is a function of the good answer to a request, and of that to the request before it on the
 same connection. It gives
-what is done, in turn: bytes are sent, a number is waited for in seconds, a word of `ENDS` ends the
-connection, `Endless` sends bytes for as long as they are taken.
+what is done, in turn: bytes are sent, and a number is waited for in seconds. A word of `ENDS` ends
+the connection; `Endless` sends bytes for as long as they are taken.
 """
 
 from __future__ import annotations

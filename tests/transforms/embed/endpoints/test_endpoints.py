@@ -157,7 +157,7 @@ def test_bytes_of_another_type_or_order_are_not_a_vector(bytes_of):
 
 @pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
 def test_vectors_of_usual_lengths_are_taken(scale):
-    """From a hundred thousandth to a hundred thousand, as base64 and as numbers; one-hot, too."""
+    """From a hundred thousandth to a hundred thousand, as base64 and as numbers; also one-hot."""
     for vector in (*UNIT * scale, np.eye(64)[3], np.tile([0.0, 1.0, 0.0, 0.0], 16)):
         exact = vector.astype("<f4")
         for given_ in (base64.b64encode(exact.tobytes()).decode(), exact.tolist()):
@@ -375,6 +375,6 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch):
 
 
 def test_an_index_of_thousands_of_digits_is_a_bad_answer():
-    """Python refuses to read such a number, which is no reason for the job to fail."""
+    """Python refuses to read such a number, which does not fail the job."""
     with pytest.raises(BadResponseError, match="index"):
         match_vectors([{"index": "9" * 5000, "embedding": [1.0]}], 1, 1, model="m")

@@ -326,7 +326,7 @@ def test_an_image_that_fails_alone_is_rejected_alone(
 def test_a_host_that_is_busy_loses_no_image(
     server: EndpointServer, host: ImageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """503 and 429 for some images, while others come, is no fault of those images."""
+    """503 and 429 for some images, while others come, is not the fault of those images."""
     host.routes |= {f"/{i}": png(i) for i in range(40)}
     host.routes |= {f"/{i}": flaky(3, png(i), 503 if i % 2 else 429) for i in range(0, 40, 7)}
     monkeypatch.setattr(embed_image_load, "ALONE_TRIES", 2)
@@ -470,7 +470,7 @@ def test_a_large_file_is_scaled_where_that_is_wished(server: EndpointServer, fil
 
 
 class Store:
-    """A store of files whose `open` does as it is told; a data source, too."""
+    """A store of files whose `open` does as it is told; also a data source."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -517,7 +517,7 @@ def test_a_store_that_is_away_rejects_no_row(server: EndpointServer) -> None:
 
 
 def test_a_store_that_refuses_everything_ends_the_run(server: EndpointServer) -> None:
-    """A wrong key is no fault of a row; a file that may not be read is."""
+    """A wrong key is not the fault of a row; a file that may not be read is."""
     with pytest.raises(FatalError, match="wrong key"):
         of_store(server, FatalError("wrong key"))
     assert of_store(server, PermissionError(13, "Permission denied")).reason == "image-refused"

@@ -71,7 +71,7 @@ def test_the_five_forms_of_a_value_are_told_apart_by_what_they_say() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_is_known_by_its_content_in_bytes_and_in_base64(kind: str) -> None:
-    """Nothing has a name, and each format is found; its base64 is no path, even with a source."""
+    """Nothing has a name, and each format is found; its base64 is not a path, even with a source."""
     data = file_of(pixels(2), kind)
     assert kind_of(data) == kind.lower()
     assert source_of(base64.b64encode(data).decode(), paths=True).kind == "base64"
@@ -130,7 +130,7 @@ def test_a_broken_data_uri_is_refused(value: str) -> None:
 
 @pytest.mark.parametrize("value", [None, "", b"", bytearray()])
 def test_a_row_without_an_image_has_none(value: Any) -> None:
-    """Null and empty values are no image, and no fault yet; an absent column is one."""
+    """Null and empty values are neither an image nor a fault; an absent column is one."""
     make = source_maker("pic", paths=False)
     assert make({"pic": value}) == ""
     with pytest.raises(TerminalError) as e:
