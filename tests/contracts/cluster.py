@@ -1,7 +1,8 @@
 """Jobs that must come to the same on every runner, and the places to run them.
 
 JSON lines in several files -> id and text -> vectors of a test server -> a PostgreSQL table. Some
-records are not JSON, some have no text, some texts are refused by the server: each kind is a reject.
+records are not JSON, some have no text, some texts are refused by the server. Each kind is a
+reject.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class Job:
         self.definition = job(self.table, endpoint.url)
 
     def write(self, rows: int, files: int, bad: bool = False, length: int = 0) -> None:
-        """Makes `rows` good rows in `files` files, with `bad` three rejects in each file as well."""
+        """Makes `rows` good rows in `files` files, with `bad` also three rejects in each."""
         for number in range(files):
             lines = []
             for i in range(number, rows, files):

@@ -1,8 +1,8 @@
 """What the Java side of Beam needs in tests: job servers that listen on loopback only.
 
 Beam's job servers listen on every interface, whatever they are told. They send their whole class
-path to the cluster with each job, though the cluster has the same jars. Two small classes put before their
-jars mend both.
+path to the cluster with each job, though the cluster has the same jars. Two small classes
+put before their jars mend both.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A server is a subclass of `Server` in a module of its own beside this one. A fixture calls
 `running(ThatServer)`, which installs the server once into the cache folder (`VECFERRY_SERVICES`, by
 default in the user's cache). The server starts once a test session, with an empty data folder, and
-stops with the session; `running` waits until the server answers in its own protocol. What a machine
+stops with the session. `running` waits until the server answers in its own protocol. What a machine
 lacks is the reason of a skipped test. In continuous integration a skip is a failure.
 """
 

@@ -402,7 +402,7 @@ def limited(may_read: bool) -> Target:
 
 
 def test_a_user_with_few_rights_writes_without_a_mark(caplog: pytest.LogCaptureFixture) -> None:
-    """That the mark could not be kept is told; a mark that may not be read does not stop the job."""
+    """That the mark could not be kept is told; an unreadable mark does not stop the job."""
     target = limited(may_read=True)
     target.check()
     target.prepare()

@@ -71,7 +71,7 @@ def test_the_five_forms_of_a_value_are_told_apart_by_what_they_say() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_is_known_by_its_content_in_bytes_and_in_base64(kind: str) -> None:
-    """Nothing has a name, and each format is found; its base64 is not a path, even with a source."""
+    """Nothing has a name, and each format is found; its base64 is not taken for a path."""
     data = file_of(pixels(2), kind)
     assert kind_of(data) == kind.lower()
     assert source_of(base64.b64encode(data).decode(), paths=True).kind == "base64"
