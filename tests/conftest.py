@@ -1,4 +1,4 @@
-"""What holds for all tests: no service may be absent in continuous integration, and the order."""
+"""What holds for all tests: nothing may be skipped in continuous integration, and the order."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ ALL_MUST_RUN = os.environ.get("CI", "").lower() in ("1", "true") or bool(
 
 HERE = Path(__file__).parent
 BEGUN = time.monotonic()
-NOT_FOR_IT = "not for this store: "
-NO_VENDOR_JOBS = "VECFERRY_VENDOR_JOBS names no folder"
+MAY_SKIP = ("not for this store: ", "not ours: ")
+"""How the reason of a skip begins that hides nothing: another store shows the claim, or the test
+needs what we may not ship or rent."""
 
 
 @pytest.fixture(autouse=True)
@@ -97,14 +98,26 @@ def pytest_runtest_teardown(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: Any) -> Generator[None, Any, Any]:
-    """A test of a service that was skipped counts as failed where all must run."""
+    """A test that was skipped counts as failed where all must run."""
     report = yield
-    skipped = report.skipped and not hasattr(report, "wasxfail")
-    if skipped and any(reason in str(report.longrepr) for reason in (NOT_FOR_IT, NO_VENDOR_JOBS)):
-        return report  # no service is absent: a claim for other stores, or jobs that we don't ship
-    if ALL_MUST_RUN and skipped and item.get_closest_marker("service"):
+    return report if hasattr(report, "wasxfail") else failed_if_hidden(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    """So does a module that was skipped."""
+    report = yield
+    return failed_if_hidden(report)
+
+
+def failed_if_hidden(report: Any) -> Any:
+    """The report; failed where a skip would hide in continuous integration that nothing was run.
+
+    What is absent there, a server, a package or a device, must be installed.
+    """
+    if ALL_MUST_RUN and report.skipped and not any(why in str(report.longrepr) for why in MAY_SKIP):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and services must not be: {report.longrepr}"
+        report.longrepr = f"{report.nodeid} was skipped, and nothing may be: {report.longrepr}"
     return report
 
 

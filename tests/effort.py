@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 LONG = os.environ.get("VECFERRY_LONG", "0") != "0"
 NOTED = os.environ.get("VECFERRY_LONG") == "noted"
@@ -19,10 +19,19 @@ NOTED = os.environ.get("VECFERRY_LONG") == "noted"
 
 
 def tries(few: int, many: int, **options: Any) -> Callable[[Any], Any]:
-    """Hypothesis's `settings`: `few` examples, in a long run `many`; no limit of time for each."""
+    """Hypothesis's `settings`: `few` examples, in a long run `many`.
+
+    No limit of time: beside other work, making an example may take a second.
+    """
+    checks = [HealthCheck.too_slow, *options.pop("suppress_health_check", ())]
 
     def decorate(function: Any) -> Any:
-        tried = settings(max_examples=many if LONG else few, deadline=None, **options)(function)
+        tried = settings(
+            max_examples=many if LONG else few,
+            deadline=None,
+            suppress_health_check=checks,
+            **options,
+        )(function)
         return pytest.mark.tries(tried)
 
     return decorate

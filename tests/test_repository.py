@@ -294,27 +294,33 @@ def test_links_between_pages_lead_somewhere() -> None:
     [({}, 0), ({"CI": "true"}, 1), ({"VECFERRY_VENDOR_JOBS": "jobs"}, 1)],
     ids=["at home", "CI", "vendor jobs"],
 )
-def test_a_service_may_be_absent_at_home_only(
+def test_a_test_may_be_skipped_at_home_only(
     environment: dict[str, str], status: int, tmp_path: Path
 ) -> None:
-    """A skipped test of a service fails in continuous integration; other skips never do."""
+    """A skip fails in continuous integration, also of a module, unless its reason hides nothing."""
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = service: x\n")
     (tmp_path / "test_x.py").write_text(
         "import pytest\n"
         "@pytest.mark.service\ndef test_server(): pytest.skip('no server here')\n"
-        "def test_other(): pytest.skip('not today')\n"
-        "@pytest.mark.service\ndef test_a(): pytest.skip('VECFERRY_VENDOR_JOBS names no folder')\n"
+        "def test_package(): pytest.importorskip('a_package_that_nobody_has')\n"
+        "@pytest.mark.skipif(True, reason='no such device')\ndef test_device(): pass\n"
+        "def test_jobs(): pytest.skip('not ours: VECFERRY_VENDOR_JOBS names no folder')\n"
+        "@pytest.mark.service\ndef test_claim(): pytest.skip('not for this store: no login')\n"
         "@pytest.mark.service\n@pytest.mark.xfail\ndef test_known(): assert False\n"
     )
+    (tmp_path / "test_y.py").write_text(
+        "import pytest\npytest.importorskip('a_package_that_nobody_has')\ndef test_in_it(): pass\n"
+    )
     kept = {k: v for k, v in os.environ.items() if k not in ("CI", "VECFERRY_VENDOR_JOBS")}
+    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        [*call, "--continue-on-collection-errors"],
         env={**kept, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == status, done.stdout
-    absent = {"test_server"} if status else set()
-    assert set(re.findall(r"(\w+) was skipped, and services", done.stdout)) == absent
+    absent = {"test_server", "test_package", "test_device", "test_y.py"} if status else set()
+    assert set(re.findall(r"([\w.]+) was skipped, and nothing", done.stdout)) == absent

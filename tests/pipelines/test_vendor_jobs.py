@@ -19,7 +19,7 @@ from vecferry.pipelines.job.resolve import read_and_resolve
 JOBS = os.environ.get("VECFERRY_VENDOR_JOBS")
 pytestmark = [
     pytest.mark.service,
-    pytest.mark.skipif(not JOBS, reason="VECFERRY_VENDOR_JOBS names no folder of vendor jobs"),
+    pytest.mark.skipif(not JOBS, reason="not ours: VECFERRY_VENDOR_JOBS names no folder"),
 ]
 COLLECTION = "yunshi_vector_07171130"
 

@@ -27,7 +27,7 @@ JOBS = os.environ.get("VECFERRY_VENDOR_JOBS")
 pytestmark = [
     pytest.mark.service,
     pytest.mark.slow,
-    pytest.mark.skipif(not JOBS, reason="VECFERRY_VENDOR_JOBS names no folder of vendor jobs"),
+    pytest.mark.skipif(not JOBS, reason="not ours: VECFERRY_VENDOR_JOBS names no folder"),
 ]
 TEXTS = [f"part {i % 150} of a talk" for i in range(200)]
 KEY = "sk-of-the-test"

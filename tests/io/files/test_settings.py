@@ -24,7 +24,10 @@ def parsed(**job: Any) -> FilesSettings:
     return FilesSettings.model_validate(job)
 
 
-@pytest.mark.skipif(not os.environ.get("VECFERRY_VENDOR_JOBS"), reason="no vendor's jobs")
+@pytest.mark.skipif(
+    not os.environ.get("VECFERRY_VENDOR_JOBS"),
+    reason="not ours: VECFERRY_VENDOR_JOBS names no folder",
+)
 def test_the_vendors_example_is_taken_as_it_is() -> None:
     """Name and index 0 in jsonl: the whole line, and no key is unknown."""
     path = Path(os.environ["VECFERRY_VENDOR_JOBS"]) / "oss-to-milvus.json"

@@ -17,7 +17,7 @@ GIVEN = {
 }
 LACKING = [f"VECFERRY_ODPS_{n}" for n, v in GIVEN.items() if not v and n != "PARTITION"]
 pytestmark = pytest.mark.skipif(
-    bool(LACKING), reason=f"no MaxCompute project to read: {', '.join(LACKING)} not set"
+    bool(LACKING), reason=f"not ours: a MaxCompute project to read: {', '.join(LACKING)} not set"
 )
 
 

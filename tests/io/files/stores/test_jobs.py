@@ -70,7 +70,7 @@ def test_a_job_reads_its_rows_from_each_store(bench: Bench, kind: str) -> None:
     assert [r["text"] for r in bench.stored()] == TEXTS
 
 
-@pytest.mark.skipif(not JOBS, reason="VECFERRY_VENDOR_JOBS names no folder of vendor jobs")
+@pytest.mark.skipif(not JOBS, reason="not ours: VECFERRY_VENDOR_JOBS names no folder")
 def test_the_vendor_s_job_reads_from_a_bucket_unchanged(bench: Bench) -> None:
     """The data source is of the type that its step names, and not a folder in its stead."""
     s3_place("oss").put("embedding/chunk1.jsonl", LINES)
