@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.code import (
+    HELPERS,
     MODULES,
     PAGES,
     PARTS,
@@ -106,7 +107,7 @@ def test_functions_stay_small() -> None:
     """A function has at most 60 lines; a module holds one idea, and is as long as that takes."""
     long = [
         f"{name(path)} {f.name} ({f.end_lineno - f.lineno + 1})"
-        for path in MODULES
+        for path in [*MODULES, *TESTS, *HELPERS, *SCRIPTS]
         for f in functions(parsed(path))
         if f.end_lineno is not None and f.end_lineno - f.lineno >= 60
     ]
@@ -187,20 +188,17 @@ def guesses() -> list[str]:
 
 MAY_GUESS = {
     "vecferry.io.common.reach._causes",
-    "vecferry.io.files.formats.json_documents._Source.__init__",
-    "vecferry.io.files.formats.line_files.read_head",
+    "vecferry.io.files.formats.unpack.what_is_there",
     "vecferry.pipelines.beam_yaml_rows.plain",
     "vecferry.pipelines.cluster.watch.JobWatcher._told",
     "vecferry.pipelines.job.documents._Loader",
-    "vecferry.pipelines.job.documents._parse_yaml",
     "vecferry.transforms.embed.endpoints.local._load",
     "vecferry.transforms.embed.images.address",
-    "vecferry.transforms.embed.images.fetch._fault",
     "vecferry.transforms.embed.images.load.ImageLoader._read",
 }
 """Functions that ask foreign objects for what these may not have."""
 
-MOST_GUESSES = 17
+MOST_GUESSES = 13
 """How often the code guesses; the number only falls."""
 
 

@@ -339,11 +339,12 @@ def _parse_yaml(text: str) -> Any:
     try:
         _require_sane(text)
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
+    except yaml.MarkedYAMLError as e:
+        mark = e.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        told = getattr(e, "problem", None) or getattr(e, "reason", None) or "unreadable"
-        raise DocumentError(f"is not YAML: {where}{told}") from None
+        raise DocumentError(f"is not YAML: {where}{e.problem or 'unreadable'}") from None
+    except yaml.reader.ReaderError as e:
+        raise DocumentError(f"is not YAML: {e.reason}") from None
 
 
 def _require_sane(text: str) -> None:

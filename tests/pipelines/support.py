@@ -104,70 +104,44 @@ class Bench:
         return sorted(rows, key=lambda r: r["id"])
 
 
+def step(step_type: str, category: str, name: str, **parameter: Any) -> dict[str, Any]:
+    """A step of a job, as a job file has it."""
+    return {"stepType": step_type, "category": category, "name": name, "parameter": parameter}
+
+
 def main_job() -> dict[str, Any]:
     """JSON lines -> id and text -> vector -> Milvus, with the model that runs in process."""
+    line = {"name": "line", "index": 0, "type": "string"}
+    extracted = [
+        {"name": name, "fromColumn": "line", "jsonPath": f"$.{name}", "type": "STRING"}
+        for name in ("id", "text")
+    ]
+    embedded = {"sourceColumnNames": ["text"], "embeddingColumnName": "vector"}
+    written = [
+        {"name": "id", "type": "VarChar", "maxLength": "64", "primaryKey": True},
+        {"name": "text", "type": "VarChar", "maxLength": "1000"},
+        {"name": "vector", "type": "FloatVector", "dimension": "64"},
+    ]
     return {
         "type": "job",
         "version": "2.0",
         "steps": [
-            {
-                "stepType": "file",
-                "category": "reader",
-                "name": "Reader",
-                "parameter": {
-                    "datasource": "Files",
-                    "object": ["rows.jsonl"],
-                    "fileFormat": "jsonl",
-                    "column": [{"name": "line", "index": 0, "type": "string"}],
-                },
-            },
-            {
-                "stepType": "json-extracting",
-                "category": "flatmap",
-                "name": "Extract",
-                "parameter": {
-                    "column": [
-                        {"name": "id", "fromColumn": "line", "jsonPath": "$.id", "type": "STRING"},
-                        {
-                            "name": "text",
-                            "fromColumn": "line",
-                            "jsonPath": "$.text",
-                            "type": "STRING",
-                        },
-                    ]
-                },
-            },
-            {
-                "stepType": "embedding-transformer",
-                "category": "flatmap",
-                "name": "Embed",
-                "parameter": {
-                    "modelProvider": "local",
-                    "dimension": 64,
-                    "embeddingColumns": {
-                        "sourceColumnNames": ["text"],
-                        "embeddingColumnName": "vector",
-                    },
-                },
-            },
-            {
-                "stepType": "milvus",
-                "category": "writer",
-                "name": "Writer",
-                "parameter": {
-                    "datasource": "Vectors",
-                    "collection": "texts",
-                    "writeMode": "upsert",
-                    "column": [
-                        {"name": "id", "type": "VarChar", "maxLength": "64", "primaryKey": True},
-                        {"name": "text", "type": "VarChar", "maxLength": "1000"},
-                        {"name": "vector", "type": "FloatVector", "dimension": "64"},
-                    ],
-                },
-            },
+            step(
+                "file", "reader", "Reader",
+                datasource="Files", object=["rows.jsonl"], fileFormat="jsonl", column=[line],
+            ),
+            step("json-extracting", "flatmap", "Extract", column=extracted),
+            step(
+                "embedding-transformer", "flatmap", "Embed",
+                modelProvider="local", dimension=64, embeddingColumns=embedded,
+            ),
+            step(
+                "milvus", "writer", "Writer",
+                datasource="Vectors", collection="texts", writeMode="upsert", column=written,
+            ),
         ],
         "setting": {"errorLimit": {"record": "0"}, "speed": {"concurrent": 2}},
-    }
+    }  # fmt: skip
 
 
 def rows(n: int) -> list[dict[str, str]]:

@@ -23,7 +23,7 @@ from vecferry.io.files.formats.records import (
     plain_numbers,
 )
 from vecferry.io.files.formats.signatures import HEAD_BYTES, look_packed, require_text
-from vecferry.io.files.formats.unpack import Damaged, members
+from vecferry.io.files.formats.unpack import Damaged, members, what_is_there
 from vecferry.nesting import MOST_DEPTH, Nesting
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
@@ -116,7 +116,7 @@ class _Source:
     """Gives a stream as UTF-8 without a byte order mark; too much for one object is Damaged."""
 
     def __init__(self, stream: Any, encoding: str, most: int) -> None:
-        self._read = getattr(stream, "read1", stream.read)
+        self._read = what_is_there(stream)
         self._decode = codecs.getincrementaldecoder(encoding)().decode
         self._recode, self._most = encoding != "utf-8", most
         self._held = self._begun = b""

@@ -19,7 +19,7 @@ from vecferry.io.files.formats.base import FileSplit, LineSpec, Opener
 from vecferry.io.files.formats.lines import BLOCK_BYTES, LineNumbers, LongLine, Piece, read_lines
 from vecferry.io.files.formats.records import Items, Rejects, byte_order_mark
 from vecferry.io.files.formats.signatures import HEAD_BYTES, look_packed, require_text
-from vecferry.io.files.formats.unpack import UNPACK_ERRORS, Damaged, members, skip
+from vecferry.io.files.formats.unpack import UNPACK_ERRORS, Damaged, members, skip, what_is_there
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 
@@ -48,8 +48,7 @@ def read_head(path: str, stream: Any, spec: LineSpec, step: str, packing: str | 
     Raises Damaged where the file is of another kind, FatalError where the header lacks a column of
     the job, or has one twice.
     """
-    # read1 gives what a packed stream has before it finds that the rest is missing.
-    more = getattr(stream, "read1", stream.read)
+    more = what_is_there(stream)
     start = _look(more)
     require_text(start, packing)
     mark = byte_order_mark(spec.encoding)

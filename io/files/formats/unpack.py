@@ -56,6 +56,15 @@ _STREAMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def what_is_there(stream: Any) -> Callable[[int], bytes]:
+    """How to read a stream: what a packed one has comes before it finds that the rest is missing.
+
+    A stream that knows no such reading is read as it is.
+    """
+    read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
+    return read
+
+
 def members(path: str, raw: Any, packing: str) -> Iterator[tuple[str, Open]]:
     """The files in the packed file `raw`: the path for origins, and what opens each anew.
 

@@ -221,7 +221,8 @@ def _fault(url: str, e: BaseException) -> Exception:
     root = e
     while (inner := root.__cause__ or root.__context__) is not None:
         root = inner
-    text = getattr(root, "strerror", None) or str(root) or type(root).__name__
+    told = root.strerror if isinstance(root, OSError) else None
+    text = told or str(root) or type(root).__name__
     shown = f"{shown_url(url)}: {redact(shorten(text, 120))}"
     if "CERTIFICATE_VERIFY_FAILED" in str(e):
         return TerminalError(f"{shown}: its certificate is not trusted", "image-refused")
