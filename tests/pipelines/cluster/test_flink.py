@@ -68,7 +68,7 @@ class TestKills(Kills):
         super().test_a_killed_client_costs_no_row(runner, job)
         outcome = job.run(runner)
         assert outcome.status == 0, outcome.err
-        self.nothing_lost(job, kills=1)
+        self.nothing_lost(job, again=0)
 
 
 class TestWorkers(Workers):

@@ -296,20 +296,22 @@ Items = list[tuple[bytes, bytes]]
 
 MOST_BYTES = 16 << 20
 """How much may wait to be written, so that memory stays flat however slow the cache is."""
+MOST_WAITING = 1000
+"""How many vectors may wait: what a process that is killed has paid for, and nobody has kept."""
 
 
 class Writer:
     """Calls `write` in a thread of its own with all that has come in the meantime.
 
-    The thread starts with the first `put`; a process that ends without `close` loses what waits,
-    which costs requests later.
+    The thread starts with the first `put`. A process that ends without `close` loses what waits,
+    at most `MOST_WAITING` vectors and the items of one `put`; these are asked for again.
     """
 
     def __init__(self, write: Callable[[Items], None]) -> None:
         self._write = write
         self._changed = threading.Condition()
         self._waiting: Items = []
-        self._bytes = 0  # of what waits or is being written
+        self._bytes = self._count = 0  # of what waits or is being written
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -317,19 +319,22 @@ class Writer:
         """Leaves items to be written; waits while there is too much already."""
         size = _size(items)
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or not self._bytes or self._bytes + size <= MOST_BYTES
-            )
+            self._changed.wait_for(lambda: self._closed or self._has_room(size, len(items)))
             if self._closed:
                 return
             self._waiting += items
             self._bytes += size
+            self._count += len(items)
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._loop, name="vecferry-vector-cache", daemon=True
                 )
                 self._thread.start()
             self._changed.notify_all()
+
+    def _has_room(self, size: int, count: int) -> bool:
+        held, number = self._bytes + size, self._count + count
+        return not self._count or (held <= MOST_BYTES and number <= MOST_WAITING)
 
     def close(self) -> None:
         """Waits until all is written; what comes later is dropped."""
@@ -353,6 +358,7 @@ class Writer:
                 log.exception("vectors could not be put into the vector cache")
             with self._changed:
                 self._bytes -= _size(items)
+                self._count -= len(items)
                 self._changed.notify_all()
 
 

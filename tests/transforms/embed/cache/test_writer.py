@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.services.server import eventually
-from vecferry.transforms.embed.cache.store import MOST_BYTES, Items, Writer
+from vecferry.transforms.embed.cache.store import MOST_BYTES, MOST_WAITING, Items, Writer
 
 
 class Gate:
@@ -40,11 +40,16 @@ def test_who_puts_does_not_wait_for_a_slow_cache() -> None:
     assert len(gate.writes) <= 3
 
 
-def test_who_puts_waits_where_too_much_is_behind() -> None:
-    """Memory stays flat; one that is too large by itself goes through alone."""
+@pytest.mark.parametrize(
+    "items",
+    [[_item(0, 2 * MOST_BYTES)], [_item(0, 4)] * MOST_WAITING],
+    ids=["bytes", "vectors"],
+)
+def test_who_puts_waits_where_too_much_is_behind(items: Items) -> None:
+    """Memory stays flat, and a kill costs little; a put too large by itself goes through alone."""
     gate = Gate()
     writer = Writer(gate.write)
-    writer.put([_item(0, 2 * MOST_BYTES)])
+    writer.put(items)
     through = threading.Event()
 
     def put() -> None:
