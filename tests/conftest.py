@@ -27,8 +27,10 @@ ALL_MUST_RUN = os.environ.get("CI", "").lower() in ("1", "true") or bool(
 HERE = Path(__file__).parent
 BEGUN = time.monotonic()
 MAY_SKIP = ("not for this store: ", "not ours: ")
-"""How the reason of a skip begins that hides nothing: another store shows the claim, or the test
-needs what we may not ship or rent."""
+"""How the reason of a skip begins that hides nothing.
+
+Another store shows the claim, or the test needs what we may not ship or rent.
+"""
 
 
 @pytest.fixture(autouse=True)
