@@ -338,14 +338,6 @@ class ScriptedSource:
         splits = [replace(split, stream=stream) for stream in streams]
         return Plan(splits=splits, size=Size(rows=rows))
 
-    def splits(self) -> list[ScriptedSplit]:
-        """The splits of a bounded full load."""
-        return self.plan().splits
-
-    def size(self) -> Size:
-        """Unknown, as of a table that is written to."""
-        return Size()
-
     def read(self, split: ScriptedSplit) -> Iterator[Change | Reject]:
         """The rows of a split; in the order of the log where the split is one of changes."""
         told = self._ask()
