@@ -120,7 +120,7 @@ def run(block: Block, folder: Path) -> str:
     ours = f"{ROOT / 'src'}{os.pathsep}{ROOT}"  # pages may start tests' servers
     env = {**os.environ, "PATH": path, "PYTHONPATH": ours}
     done = subprocess.run(
-        [*start, block.text], cwd=folder, env=env, text=True, timeout=180,
+        [*start, block.text], cwd=folder, env=env, text=True, timeout=600,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert done.returncode == 0, f"{block.where} ended with {done.returncode}:\n{done.stdout}"

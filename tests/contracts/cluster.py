@@ -32,7 +32,8 @@ from tests.services.server import running
 from tests.transforms.embed.endpoints.server import EndpointServer, vector_of
 
 DIMENSION, IN_FLIGHT, KEY = 64, 8, "sk-test"
-CLIENT_SECONDS = 300
+ATTEMPTS = 20  # of a cluster, each with a request at least
+CLIENT_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -291,7 +292,7 @@ class Contract:
         assert "401" in there.report["error"]
         assert "Embed" in there.report["error"]
         assert "sk-wrong-5150" not in there.out + there.err
-        assert there.report["seconds"] < 120
+        assert 0 < job.endpoint.statuses[401] < ATTEMPTS
 
 
 class Afar(Contract):

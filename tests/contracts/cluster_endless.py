@@ -79,7 +79,7 @@ class Endless:
         number = re.findall(r'"request-id":"(\w+)"', answer.stdout)[0]
         base = re.findall(r"(http://\S+/jobs/\w+)/savepoints", stop[0])[0]
         eventually(lambda: completed(f"{base}/savepoints/{number}"))
-        path = requests.get(f"{base}/savepoints/{number}", timeout=10).json()
+        path = requests.get(f"{base}/savepoints/{number}", timeout=60).json()
         eventually(lambda: not cluster.jobs("RUNNING", "CANCELLING"))
         before = max(job.numbers())
 
@@ -99,5 +99,5 @@ class Endless:
 
 def completed(url: str) -> bool:
     """Whether a savepoint is there."""
-    told = requests.get(url, timeout=10).json()
+    told = requests.get(url, timeout=60).json()
     return bool(told["status"]["id"] == "COMPLETED")

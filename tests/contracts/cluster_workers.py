@@ -15,7 +15,7 @@ from tests.services.cluster import ROOT, Part
 from tests.services.server import free_port
 from tests.transforms.embed.endpoints.server import EndpointServer
 
-IN_TIME = 120.0  # twenty attempts and more would take longer
+IN_TIME = 600.0  # twenty attempts and more would take longer
 
 
 class Small:

@@ -272,7 +272,7 @@ class HttpContract:
             began = time.monotonic()
             with pytest.raises(TimeoutError):
                 send(client)
-            assert time.monotonic() - began < 20  # all of it would take three minutes
+            assert time.monotonic() - began < 60  # all of it would take three minutes
             assert len(server.received) == 1
 
     def test_a_request_is_never_sent_twice(self, opens: Opens) -> None:

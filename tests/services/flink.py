@@ -123,7 +123,7 @@ class Flink(Cluster):
 
     def get(self, path: str) -> Any:
         """An answer of the REST interface."""
-        answer = requests.get(self.url + path, timeout=10)
+        answer = requests.get(self.url + path, timeout=60)
         answer.raise_for_status()
         return answer.json()
 

@@ -47,7 +47,6 @@ class SearchNode(Server):
     prefix: ClassVar[str]
     version: ClassVar[str]
     heap: ClassVar[str] = "1g"
-    wait_seconds: ClassVar[float] = 300.0  # Java beside other load
     more: ClassVar[str] = ""
     login: ClassVar[tuple[str, bytes] | None] = None
     has_tls: ClassVar[bool] = False

@@ -38,7 +38,7 @@ class Server:
     """
 
     name: ClassVar[str]
-    wait_seconds: ClassVar[float] = 120.0
+    wait_seconds: ClassVar[float] = 300.0
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ def not_root() -> list[str]:
     return ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 
 
-def eventually(check: Callable[[], bool], seconds: float = 120.0) -> None:
+def eventually(check: Callable[[], bool], seconds: float = 300.0) -> None:
     """Waits until `check` is true; fails the test when it stays false.
 
     The time is for a busy machine: a test that passes never waits longer than it must.

@@ -267,5 +267,5 @@ def test_a_bundle_that_is_given_up_lets_go_of_its_waiting_threads():
         assert len(threads) == 2
         engine.close()
         for thread in threads:
-            thread.join(5)
+            thread.join(60)
         assert not any(thread.is_alive() for thread in threads)

@@ -84,7 +84,7 @@ def test_a_thread_that_dies_fails_its_bundle_and_no_other(
     def panic(inputs: list[str]) -> Any:
         monkeypatch.setattr(endpoint, "embed", embed)
         begun.set()
-        go.wait(10)
+        go.wait(60)
         raise Panic("index out of range")
 
     monkeypatch.setattr(endpoint, "embed", panic)

@@ -163,7 +163,7 @@ class TestEveryVectorCache:
         root = Path(__file__).parents[4]
         command = [sys.executable, "-c", code, place.uri]
         workers = [subprocess.Popen([*command, str(i)], cwd=root) for i in range(4)]
-        assert [worker.wait(180) for worker in workers] == [0] * 4
+        assert [worker.wait(600) for worker in workers] == [0] * 4
         assert backend_at(place.uri).stats().entries == 1700
         assert len(_found(place, 0, 1700)) == 1700
 
@@ -290,7 +290,7 @@ class TestEveryVectorCache:
         root = Path(__file__).parents[4]
         command = [sys.executable, "-c", code, place.uri]
         workers = [subprocess.Popen([*command, str(i)], cwd=root) for i in range(4)]
-        assert [worker.wait(180) for worker in workers] == [0] * 4
+        assert [worker.wait(600) for worker in workers] == [0] * 4
         assert 0.5 * 2 * MIB < backend_at(place.uri).stats().bytes <= 2 * MIB
 
     def test_what_it_says_it_takes_is_what_it_takes(self, place: Place) -> None:
@@ -332,7 +332,7 @@ class TestEveryVectorCache:
             thread.start()
         store.put_later(pairs(5000, 5010, dimension=64))
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         store.close()
         assert len(_found(place, 0, 2000)) == 2000
         assert len(_found(place, 5000, 5010, dimension=64)) == 10

@@ -82,7 +82,7 @@ def test_a_file_damaged_while_it_is_in_use_costs_requests_not_rows(
         run(engine, rows_of(3000))
         writer = engine._shared.store._writer  # type: ignore[union-attr]
         with writer._changed:
-            assert writer._changed.wait_for(lambda: not writer._bytes, 10)
+            assert writer._changed.wait_for(lambda: not writer._bytes, 60)
         with sqlite3.connect(place.path) as db:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         db.close()

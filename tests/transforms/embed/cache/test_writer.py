@@ -75,11 +75,11 @@ def test_one_that_is_closed_drops_what_comes_later_and_keeps_nobody_waiting() ->
     late.start()
     closing = threading.Thread(target=writer.close)
     closing.start()
-    late.join(30)
+    late.join(60)
     assert not late.is_alive()
     assert closing.is_alive()  # it waits for what is being written
     gate.open.set()
-    closing.join(30)
+    closing.join(60)
     writer.put([_item(2)])
     assert [len(items) for items in gate.writes] == [1]
 

@@ -65,7 +65,7 @@ def test_a_hostile_answer_costs_no_right_vector(
                     wrong.append(i)
             except VecferryError as e:
                 errors.append(e)
-            assert time.monotonic() - began < 20 * TIMEOUT
+            assert time.monotonic() - began < 60
         try:
             endpoint.close()
         except FatalError as e:

@@ -150,7 +150,7 @@ def test_a_tunnel_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch, piece: by
         began = time.monotonic()
         with pytest.raises(OSError, match=r".+"):
             client.reach()
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
 
 
 def test_tls_within_the_tls_of_a_proxy(
