@@ -86,6 +86,7 @@ class Job:
     def __init__(self, folder: Path, endpoint: EndpointServer) -> None:
         self.folder, self.endpoint = folder, endpoint
         self.rejects_at, self.environment = str(folder / "rejects"), dict[str, str]()
+        self.started: list[subprocess.Popen[str]] = []
         self.server = running(Postgres)
         self.server.execute("CREATE EXTENSION IF NOT EXISTS vector")
         self.table = f"c_{uuid.uuid4().hex[:12]}"
@@ -129,7 +130,7 @@ class Job:
 
     def start(self, runner: Runner, *more: str) -> subprocess.Popen[str]:
         """Starts a run in a process of its own."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.arguments(runner, *more),
             cwd=ROOT,
             env={**os.environ, **worker_environment(), **self.environment},
@@ -137,6 +138,15 @@ class Job:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kills what a test that failed has left running."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
     def run(self, runner: Runner, *more: str) -> Finished:
         """Runs the job to its end."""

@@ -66,7 +66,7 @@ class Kills:
             yield server
 
     @pytest.fixture
-    def job(self, tmp_path: Path, endpoint: EndpointServer) -> Job:
+    def job(self, tmp_path: Path, endpoint: EndpointServer) -> Iterator[Job]:
         """20,000 rows, vectors kept in Redis."""
         job = Job(tmp_path, endpoint)
         job.write(ROWS, files=16)
@@ -75,7 +75,8 @@ class Kills:
             "speed": {"concurrent": str(IN_FLIGHT)},
             "vectorCache": cache,
         }
-        return job
+        yield job
+        job.end()
 
     def kill_host(self) -> None:
         """Kills what a worker process runs in: a TaskManager or an executor."""
@@ -149,5 +150,5 @@ def cost_of_a_kill() -> int:
 
 def until(job: Job, process: subprocess.Popen[str], requests: int) -> None:
     """Waits until a run that goes on has made so many requests."""
-    eventually(lambda: job.endpoint.number > requests or process.poll() is not None, 300)
+    eventually(lambda: job.endpoint.number > requests or process.poll() is not None, 900)
     assert process.poll() is None, process.communicate()
