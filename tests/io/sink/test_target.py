@@ -221,7 +221,7 @@ def test_a_target_that_is_recreated_is_dropped_once_by_prepare() -> None:
 
 
 def test_a_sync_that_goes_on_from_a_position_drops_nothing() -> None:
-    """Though the job says that its first run shall."""
+    """Though the first run of the job drops it."""
     depot = Depot()
     target(depot).prepare()
     write(target(depot), "a")
