@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vecferry.errors import FatalError, TerminalError, TransientError, redact, shorten
+from vecferry.io.sink.room import Room
 from vecferry.io.sink.store import (
     REJECTED_STATE,
     RETRY_STATE,
@@ -66,13 +67,48 @@ class Delivery:
     requests: int = 0
     retries: int = 0
     msec: list[float] = field(default_factory=list)
-    too_large: tuple[int, int] | None = None
-    """Rows and bytes of the smallest request that was too large."""
     error: BaseException | None = None
 
 
 class Aborted(Exception):
     """The bundle has failed; this batch will come again."""
+
+
+class _Part:
+    """Entries that go in one request, and the failed request of which they are a part."""
+
+    __slots__ = ("entries", "size", "whole")
+
+    def __init__(self, entries: list[Entry], whole: _Whole | None = None) -> None:
+        self.entries, self.whole = entries, whole
+        self.size = sum(e.record.size for e in entries)
+
+    def parted(self, counts: list[int], whole: _Whole | None) -> list[_Part]:
+        """The entries in parts of so many, the first one last."""
+        parts: list[_Part] = []
+        at = 0
+        for count in counts:
+            parts.insert(0, _Part(self.entries[at : at + count], whole))
+            at += count
+        return parts
+
+
+class _Whole:
+    """A request that failed as a whole, of which parts are sent; `good` while none is rejected."""
+
+    __slots__ = ("error", "good", "left", "rows", "size", "whole")
+
+    def __init__(self, part: _Part, left: int, error: Exception | None) -> None:
+        self.rows, self.size, self.whole = len(part.entries), part.size, part.whole
+        self.left, self.error, self.good = left, error, True
+
+    def teach(self, room: Room) -> None:
+        """Tells what follows from the parts, which were all served."""
+        if isinstance(self.error, TooLargeError):
+            return  # the server told by itself
+        sure = isinstance(self.error, TerminalError)
+        if sure or self.whole is None:
+            room.exceed(self.rows, self.size, sure=sure)
 
 
 class Courier:
@@ -85,9 +121,10 @@ class Courier:
         deadline: float | None,
         abort: threading.Event,
         substitutes: Substitutes,
+        room: Room,
     ) -> None:
         self.store, self.what, self.deadline, self.abort = store, what, deadline, abort
-        self._substitutes = substitutes
+        self._substitutes, self.room = substitutes, room
 
     def instead(self, change: Change, stamp: Stamp, outcome: Outcome) -> Entry | None:
         """What is sent in place of a change that has no form in the store; None if nothing is."""
@@ -106,46 +143,97 @@ class Courier:
             answer = self._send_block(batch, batch.block)
             if batch.whole:
                 return
-        todo = [batch.entries]
+        todo = [_Part(batch.entries)]
         backoff: Backoff | None = None
         while todo:
             part = todo.pop()
-            outcomes, error = answer or self._send(batch, part)
+            answer = answer or self._send(batch, part)
+            if answer is None:  # it has become too large
+                todo += self._cut(part)
+                continue
+            outcomes, error = answer
             answer = None
             if outcomes is None and error is None:
-                batch.done += [(entry, WRITTEN) for entry in part]
+                batch.done += [(entry, WRITTEN) for entry in part.entries]
+                self._finish(part.whole, good=True)
                 backoff = None
                 continue
             if outcomes is not None:
-                again = self._sort(batch, part, outcomes)
-                if len(again) < len(part):
+                again = self._sort(batch, part.entries, outcomes)
+                good = all(outcome.state != REJECTED_STATE for outcome in outcomes)
+                if part.whole is not None and not good:
+                    part.whole.good = False
+                if len(again) < len(part.entries):
                     backoff = None  # something got through: the server is there
                 if not again:
+                    self._finish(part.whole, good=good)
                     continue
-                todo.append(again)
-                error = _why(part, outcomes)
+                error = _why(part.entries, outcomes)
+                todo.append(_Part(again, part.whole))
                 if error is None:  # other changes in place of rejected ones: no wait
                     continue
-            elif _splits(error, len(part)):
-                self._note_size(batch, part, error)
-                half = (len(part) + 1) // 2
-                todo += [part[half:], part[:half]]
+            elif self._splits(part, error):
+                todo += self._halves(part, error)
                 continue
             elif isinstance(error, TerminalError) and not _passing(error):
-                follower = self._refuse(batch, part[0], rejected(error.reason, str(error)))
+                entry = part.entries[0]
+                if part.whole is not None:
+                    part.whole.good = False
+                follower = self._refuse(batch, entry, rejected(error.reason, str(error)))
                 if follower is not None:
-                    todo.append([follower])
+                    todo.append(_Part([follower], part.whole))
+                else:
+                    self._finish(part.whole, good=False)
                 continue
             else:
                 todo.append(part)
             backoff = backoff or Backoff(deadline=self.deadline)
-            self._wait(backoff, error, len(todo[-1]))
+            self._wait(backoff, error, sum(len(left.entries) for left in todo))
             batch.retries += 1
 
-    def _send_block(self, batch: Delivery, block: Block) -> Answer:
-        """The answer for a block; unless all of it was written, its rows are then in `entries`."""
+    def _cut(self, part: _Part) -> list[_Part]:
+        """A part in requests for which there is room."""
+        counts = self.room.cut([e.record.size for e in part.entries])
+        if part.whole is not None:
+            part.whole.left += len(counts) - 1
+        return part.parted(counts, part.whole)
+
+    def _splits(self, part: _Part, error: Exception | None) -> bool:
+        """Whether halves of a part are to be sent after its request has failed."""
+        rows = len(part.entries)
+        if isinstance(error, TerminalError):
+            return rows > 1
+        return self.room.fail(rows, part.size)
+
+    def _halves(self, part: _Part, error: Exception | None) -> list[_Part]:
+        """A part whose request has failed, in two parts, or in more if there is less room."""
+        rows = len(part.entries)
+        counts = self.room.cut([e.record.size for e in part.entries])
+        if len(counts) == 1:
+            counts = [(rows + 1) // 2, rows // 2]
+        whole = _Whole(part, len(counts), error)
+        return part.parted(counts, whole)
+
+    def _finish(self, whole: _Whole | None, *, good: bool) -> None:
+        """Ends a part; the last one tells whether the whole was too large."""
+        while whole is not None:
+            whole.good = whole.good and good
+            whole.left -= 1
+            if whole.left:
+                return
+            good = whole.good
+            if good:
+                whole.teach(self.room)
+            whole = whole.whole
+
+    def _send_block(self, batch: Delivery, block: Block) -> Answer | None:
+        """The answer for a block; unless all of it was written, its rows are then in `entries`.
+
+        None if there is no room for it any more, and so it was not sent.
+        """
         store: BlockStore = self.store  # type: ignore[assignment]
-        answer = self._ask(batch, lambda: store.send_block(block))
+        rows = len(block.changes)
+        answer = self._ask(batch, rows, block.size, lambda: store.send_block(block))
         batch.whole = answer == (None, None)
         if not batch.whole:
             batch.entries = [
@@ -154,28 +242,44 @@ class Courier:
             ]
         return answer
 
-    def _send(self, batch: Delivery, part: list[Entry]) -> Answer:
-        return self._ask(batch, lambda: self.store.send([e.record for e in part]))
+    def _send(self, batch: Delivery, part: _Part) -> Answer | None:
+        entries = part.entries
+        return self._ask(
+            batch, len(entries), part.size, lambda: self.store.send([e.record for e in entries])
+        )
 
-    def _ask(self, batch: Delivery, send: Callable[[], list[Outcome] | None]) -> Answer:
+    def _ask(
+        self, batch: Delivery, rows: int, size: int, send: Callable[[], list[Outcome] | None]
+    ) -> Answer | None:
         """The outcomes of one request, or the error it failed with if that can be dealt with.
 
-        Neither means that all is written.
+        Neither means that all is written; None that there is no room for it, so it was not sent.
         """
+        room = self.room
+        entered = room.enter(rows, size, self.abort)
         if self.abort.is_set():
+            if entered:
+                room.leave(rows, size, served=False)
             raise Aborted
+        if not entered:
+            return None
         batch.requests += 1
+        served = False
         began = time.monotonic()
         try:
             outcomes = send()
+            served = True
         except Exception as e:
             error = self.store.classify(e)
+            if isinstance(error, TooLargeError) and rows > 1:
+                room.refuse(rows, size, passing=error.passing)
             if isinstance(error, FatalError) or not isinstance(
                 error, TransientError | TerminalError
             ):
                 raise error from e
             return None, error
         finally:
+            room.leave(rows, size, served=served)
             batch.msec.append((time.monotonic() - began) * 1000)
         return outcomes, None
 
@@ -213,11 +317,6 @@ class Courier:
         follower.earlier = entry.earlier
         return follower
 
-    def _note_size(self, batch: Delivery, part: list[Entry], error: Exception | None) -> None:
-        if isinstance(error, TooLargeError):
-            size = (len(part), sum(e.record.size for e in part))
-            batch.too_large = min(batch.too_large or size, size)
-
     def _wait(self, backoff: Backoff, error: Exception | None, rows: int) -> None:
         wish = error.retry_after if isinstance(error, TransientError) else None
         wait = backoff.next_wait(wish)
@@ -239,10 +338,6 @@ def _first(more: Candidates, refused: tuple[Change, Outcome], stamp: Stamp) -> E
     entry = Entry(change, stamp, record)
     entry.more, entry.refused = more, refused
     return entry
-
-
-def _splits(error: Exception | None, rows: int) -> bool:
-    return rows > 1 and isinstance(error, TerminalError)
 
 
 def _passing(error: TerminalError) -> bool:

@@ -17,6 +17,7 @@ from typing import Protocol
 from vecferry.errors import JobError, TerminalError, shorten
 from vecferry.instead import KEEP
 from vecferry.io.sink.delivery import Courier, Delivery, Entry
+from vecferry.io.sink.room import Room
 from vecferry.io.sink.store import REJECTED_STATE, STALE_STATE, Record, Store
 from vecferry.io.sink.substitutes import Substitutes
 from vecferry.rows import DELETE, Change, Reject
@@ -59,7 +60,8 @@ class Remover:
         self._holdings, self._epoch = holdings, epoch
         what = f"step {context.step!r}"
         none = Substitutes(store, KEEP, ())  # a delete has no other change in its place
-        self._courier = Courier(store, what, context.retry_deadline, threading.Event(), none)
+        room = context.once("room", Room)
+        self._courier = Courier(store, what, context.retry_deadline, threading.Event(), none, room)
         self.deleted = self.newer = self.refused = 0
         self._why = ""
 

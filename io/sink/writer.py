@@ -9,6 +9,7 @@ from typing import Any
 
 from vecferry.errors import FatalError, TerminalError
 from vecferry.io.sink.delivery import Aborted, Courier, Delivery, Entry
+from vecferry.io.sink.room import Room
 from vecferry.io.sink.store import (
     REJECTED_STATE,
     STALE_STATE,
@@ -42,11 +43,16 @@ class SinkWriter:
         self.counts = Counts()
         self._store, self.limits, self._context = store, limits, context
         self._encode = store.encode
-        self._max_rows, self._max_bytes = limits.rows, limits.bytes
+        self._room = context.once("room", Room)
         self._abort = threading.Event()
         substitutes = Substitutes(store, context.write.on_reject, context.write.vectors)
         self._courier = Courier(
-            store, f"step {context.step!r}", context.retry_deadline, self._abort, substitutes
+            store,
+            f"step {context.step!r}",
+            context.retry_deadline,
+            self._abort,
+            substitutes,
+            self._room,
         )
         threads = limits.in_flight * max(1, context.shared.parallelism)
         name = f"write-{context.step}"
@@ -60,6 +66,11 @@ class SinkWriter:
         self._entries: list[Entry] = []
         self._places: dict[Any, int] = {}
         self._bytes = 0
+        self._measure()
+
+    def _measure(self) -> None:
+        """Takes up what the room for a request is now."""
+        self._max_rows, self._max_bytes = self._room.within(self.limits.rows, self.limits.bytes)
 
     def process(self, change: Change, stamp: Stamp = None) -> list[Emitted]:
         """Takes a change; gives those written or rejected meanwhile. Waits where the store does."""
@@ -157,10 +168,7 @@ class SinkWriter:
             counts.add("write-retries", batch.retries)
         for msec in batch.msec:
             counts.observe("write-msec", msec)
-        if batch.too_large is not None:
-            rows, size = batch.too_large
-            self._max_rows = max(1, min(self._max_rows, rows // 2))
-            self._max_bytes = max(1, min(self._max_bytes, size // 2)) if size else self._max_bytes
+        self._measure()
         if batch.error is not None:
             self._abort.set()
             if isinstance(batch.error, Aborted):

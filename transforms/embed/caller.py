@@ -322,17 +322,19 @@ class Caller:
             started = self._clock.now()
             try:
                 answer = self._ask(inputs, cost, out)
-                self._pacer.passed()
+                self._pacer.passed(started)
                 return answer
             except PoisonError:
-                self._pacer.passed()
+                self._pacer.passed(started)
                 raise
             except BadResponseError as e:
                 fault = e
             except ThrottledError as e:
                 out.throttled += 1
-                self._pacer.throttled(started, e.retry_after)
+                alone = self._pacer.throttled(started, e.retry_after)
                 self._give_up_throttled(first, e)
+                if alone:
+                    self._sleep(alone)
                 continue
             except TransientError as e:
                 backoff = backoff or Backoff(
@@ -389,7 +391,7 @@ class Caller:
             out.throttled += 1
             self._pacer.throttled(started, e.retry_after)
             raise
-        self._pacer.passed()
+        self._pacer.passed(started)
         return answer
 
     def _require_size(self, fault: BadResponseError, count: int) -> None:
