@@ -229,7 +229,7 @@ class Courier:
     def _send_block(self, batch: Delivery, block: Block) -> Answer | None:
         """The answer for a block; unless all of it was written, its rows are then in `entries`.
 
-        None if there is no room for it any more, and so it was not sent.
+        None if it has become larger than the bounds, and was not sent.
         """
         store: BlockStore = self.store  # type: ignore[assignment]
         rows = len(block.changes)
@@ -253,7 +253,7 @@ class Courier:
     ) -> Answer | None:
         """The outcomes of one request, or the error it failed with if that can be dealt with.
 
-        Neither means that all is written; None that there is no room for it, so it was not sent.
+        Neither means that all is written; None that the request is larger than the bounds, and unsent.
         """
         room = self.room
         entered = room.enter(rows, size, self.abort)

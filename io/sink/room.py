@@ -1,8 +1,8 @@
 """How much room a request to a target has, as its server shows by what it refuses and serves.
 
 Servers and the proxies before them rarely name their limits. So a request that is larger than any
-before is sent alone, and the others wait for its answer: a refusal costs one request, not as many
-as are under way. The lessons outlast a bundle.
+before is sent alone, and the others wait for its answer. Then a refusal costs one request, and not
+as many as are under way. The lessons outlast a bundle.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 
 _ALIKE = 1.25
-"""A request is no larger than another one if it has at most so many times its rows and bytes."""
+"""A request counts as large as another one up to so many times its rows and bytes."""
 _TRIES = 5
 """Failures of requests larger than any before that may pass, until smaller ones are tried."""
 _PATIENCE = 16

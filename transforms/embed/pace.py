@@ -324,7 +324,7 @@ class Pacer:
             self._told = True
             log.warning(
                 "the endpoint refuses %.0f %% of the requests (429), however slowly they come: "
-                "they go on at %.3g a second, and faster while no more are refused",
+                "they go on at %.3g a second and faster",
                 100 * share,
                 rate,
             )

@@ -1,6 +1,7 @@
 """A rate for servers that refuse a share of all requests, however slowly they come.
 
-Apart from `pace`, which finds quotas: there a refusal tells of the rate, here only a greater share.
+Apart from `pace` because a refusal there tells of the rate, and here only a greater share of them
+does.
 """
 
 from __future__ import annotations
