@@ -253,7 +253,7 @@ class Courier:
     ) -> Answer | None:
         """The outcomes of one request, or the error it failed with if that can be dealt with.
 
-        Neither means that all is written; None that the request is larger than the bounds, and unsent.
+        Neither means that all is written; None that the request is too large now, and unsent.
         """
         room = self.room
         entered = room.enter(rows, size, self.abort)
