@@ -140,7 +140,7 @@ class Extra:
         assert len(at) == SECONDS * RATE
         for seconds in (1.0, 2.0, 4.0):
             assert most(at, seconds) <= RATE * seconds + 4, seconds  # some come late together
-        assert most(at, 2.0) >= 0.85 * RATE * 2.0
+        assert most(at, 2.0) >= 0.6 * RATE * 2.0  # one process alone has its share
 
 
 def most(at: list[float], seconds: float) -> int:

@@ -46,7 +46,7 @@ def test_a_launcher_sees_the_sum_of_what_workers_counted(folder: str) -> None:
         assert not launcher.over_limit
         for _ in range(2):
             run_state(runs[0]).reject("Embed", "refused-input")
-        eventually(lambda: launcher.refresh(now=True) or launcher.over_limit, 10)
+        eventually(lambda: launcher.refresh(now=True) or launcher.over_limit)
         launcher.settle({"rows-read": 19})
         assert launcher.counts() == {"rows-read": 19}
     finally:

@@ -309,12 +309,12 @@ def full_disk(store):
     target = store.target(deadline=2)
     path = f"/{target.settings.index}/_settings"
     store.server.needs_room("100000gb")
-    eventually(lambda: "read_only_allow_delete" in str(store.server.request("GET", path)), 120)
+    eventually(lambda: "read_only_allow_delete" in str(store.server.request("GET", path)))
     yield target
     store.server.needs_room("1kb")
-    eventually(lambda: "read_only_allow_delete" not in str(store.server.request("GET", path)), 120)
+    eventually(lambda: "read_only_allow_delete" not in str(store.server.request("GET", path)))
     state = "/_cluster/state/blocks"  # OpenSearch lets no index be created for a while longer
-    eventually(lambda: "create-index" not in str(store.server.request("GET", state)), 120)
+    eventually(lambda: "create-index" not in str(store.server.request("GET", state)))
     store.server.needs_room(None)
 
 

@@ -116,11 +116,11 @@ def _seconds_of(entries: int) -> float:
     best = float("inf")
     for _ in range(5):
         base = len(cache) + cache.stats().evictions
-        start = time.perf_counter()
+        start = time.thread_time()
         for i in range(2000):
             cache.put(base + i, i, 8)
             cache.get(base + i)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
     return best
 
 
