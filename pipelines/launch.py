@@ -23,8 +23,8 @@ def run_job(
 ) -> Report:
     """Runs a job to its end and tells how it went.
 
-    `on_progress` is called a few times a second from the calling thread. Ctrl-C in the main thread
-    ends the run after what was read; the second one raises KeyboardInterrupt.
+    `on_progress` is called a few times a second from the calling thread. In the main thread, the
+    first Ctrl-C or SIGTERM ends the run after what was read; the second raises KeyboardInterrupt.
 
     Raises:
       JobError: the job can't run at all; nothing was written.

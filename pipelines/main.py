@@ -1,30 +1,37 @@
-"""The program ``vecferry``: the command line, and a quiet end while its modules are imported."""
+"""The program ``vecferry``: the command line, and what ends it before it listens and after."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Any
 
 INTERRUPTED = 130
 
 
 def main() -> None:
-    """Runs the command line and exits; Ctrl-C ends it at once with status 130 until it has begun.
+    """Runs the command line and exits.
 
-    Its imports take a moment, in which an interrupt would show where one of them was.
+    Its imports take a moment, in which a signal would show where one of them was: Ctrl-C and
+    SIGTERM end the process at once with status 130 until the command line listens. Once a command
+    has its status, and has told it, a signal only ends the process earlier.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:  # what a shell starts in the background is to go on
-        signal.signal(signal.SIGINT, _leave)
+    status = INTERRUPTED
+
+    def leave(*_: Any) -> None:
+        os._exit(status)
+
+    def told(outcome: int) -> None:
+        nonlocal status
+        status = outcome
+
+    for one in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(one) is not signal.SIG_IGN:  # what is to go on in the background
+            signal.signal(one, leave)
     from vecferry.pipelines.cli import app
 
-    signal.signal(signal.SIGINT, before)
-    app.main()
-
-
-def _leave(*_: Any) -> None:
-    os._exit(INTERRUPTED)
+    sys.exit(app.run_line(told=told))
 
 
 if __name__ == "__main__":

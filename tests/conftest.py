@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Generator
@@ -69,6 +70,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before other processes are started."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what tests start would ignore it, too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     begin(config)
     config.pluginmanager.register(_AtOnce(config), "vecferry-at-once")
 

@@ -1,7 +1,7 @@
 """The command line: ``vecferry run|check|preview|query|schema|templates|cache``.
 
 Exit status: 0 done; 1 the job ran and failed; 2 the command line or the job is invalid;
-130 interrupted.
+130 interrupted, by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import io
 import logging
 import sys
 import traceback
+from collections.abc import Callable
 from typing import IO, Any
 
 import click
@@ -29,9 +30,10 @@ from vecferry.pipelines.cli.options import (
 )
 from vecferry.pipelines.cli.output import flush, set_up_streams, tell
 from vecferry.pipelines.job.retarget import TargetOptions, target_options
+from vecferry.pipelines.run.interrupts import breakable, listening
 from vecferry.pipelines.run.options import ClusterOptions
 
-DONE, FAILED, INVALID, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, INVALID = 0, 1, 2
 
 
 class _Group(click.Group):
@@ -169,13 +171,25 @@ app.add_command(cache_command.cache)
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits."""
+    sys.exit(run_line(argv))
+
+
+def run_line(
+    argv: list[str] | None = None, told: Callable[[int], None] = lambda status: None
+) -> int:
+    """Runs a command line; gives the exit status, after `told` has got it.
+
+    Until then, Ctrl-C and SIGTERM end a command with status 130; see `run.interrupts`.
+    """
     set_up_streams()
     status = FAILED
-    try:
-        status = _status(list(sys.argv[1:] if argv is None else argv))
-    finally:
-        flush()
-    sys.exit(status)
+    with listening(leave=commands.leave_at_once):
+        try:
+            status = _status(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            flush()
+        told(status)
+    return status
 
 
 def _status(arguments: list[str]) -> int:
@@ -186,9 +200,10 @@ def _status(arguments: list[str]) -> int:
         arguments, after = arguments[:position], arguments[position + 1 :]
     printed_to = sys.stdout
     try:
-        status = app.main(
-            arguments, prog_name="vecferry", standalone_mode=False, obj={AFTER_DASHES: after}
-        )
+        with breakable():
+            status = app.main(
+                arguments, prog_name="vecferry", standalone_mode=False, obj={AFTER_DASHES: after}
+            )
     except click.ClickException as e:
         shown = io.StringIO()
         e.show(file=shown)
@@ -203,7 +218,7 @@ def _status(arguments: list[str]) -> int:
         return FAILED
     except (KeyboardInterrupt, click.Abort):
         tell("interrupted")
-        commands.leave(INTERRUPTED)
+        commands.leave()
     except SystemExit as e:
         if sys.stdout is not printed_to:  # click's mark: its own help was not read to its end
             return DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vecferry.errors import JobError, VecferryError, printable, redact, shorten
 from vecferry.pipelines.cli.output import as_json as json_text
 from vecferry.pipelines.cli.output import flush, say, say_json, tell
+from vecferry.pipelines.run.interrupts import hold
 from vecferry.process import end_run
 from vecferry.rows import Reject, encode_value
 from vecferry.transforms.embed.cache.settings import shown_uri
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep
     from vecferry.pipelines.run.options import ClusterOptions
     from vecferry.pipelines.run.report import Report
+
+INTERRUPTED = 130
 
 
 def run(
@@ -39,6 +43,7 @@ def run(
     from rich.console import Console
 
     from vecferry.pipelines.launch import run_job
+    from vecferry.pipelines.run.launch import at_the_end
     from vecferry.pipelines.run.options import RunOptions
     from vecferry.pipelines.run.progress import ProgressLine
     from vecferry.pipelines.run.report import STATUS
@@ -58,10 +63,11 @@ def run(
         preflight=preflight,
         cluster=cluster,
     )
+    hold()
     with ProgressLine(Console(stderr=True)) as progress:
-        outcome = run_job(resolved, options, progress)
-    if report is not None:
-        outcome = _save(report, outcome)
+        outcome = at_the_end(run_job(resolved, options, progress))
+        if report is not None:
+            outcome = _save(report, outcome)
     if as_json:
         say_json(outcome.model_dump())
     else:
@@ -270,7 +276,15 @@ def schema() -> None:
     say_json(job_schema())
 
 
-def leave(status: int) -> None:
-    """Ends the process at once: the threads of an aborted run cannot be awaited."""
+def leave() -> None:
+    """Ends a command that was interrupted: the threads of an aborted run cannot be awaited."""
     flush()
-    os._exit(status)
+    os._exit(INTERRUPTED)
+
+
+def leave_at_once() -> None:
+    """Ends the process, whatever its threads do and hold."""
+    shown = b"\x1b[?25h" if os.isatty(2) else b""  # the progress line hides the cursor
+    with contextlib.suppress(OSError):
+        os.write(2, shown + b"interrupted\n")
+    os._exit(INTERRUPTED)

@@ -111,7 +111,7 @@ class PortableRun(JobRun):
         return JobWatcher(pipeline, self.where, self.name, self.state)
 
     def watch(self, on_progress: Callable[[], None]) -> RunResult:
-        """Follows the job to its end; a second Ctrl-C cancels it and raises KeyboardInterrupt."""
+        """Follows the job to its end; a second signal cancels it and raises KeyboardInterrupt."""
         return self._watcher.to_its_end(on_progress, self.options.poll_seconds)
 
     def settle(self) -> None:

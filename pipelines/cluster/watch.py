@@ -54,7 +54,7 @@ class JobWatcher:
         self._written_rejects = written_rejects
         self._result: Any = None
         self._failure: BaseException | None = None
-        self._interrupts = 0
+        self._given_up = False
         self._cancelled = False
         self._submitted = threading.Event()
         self._next_look = 0.0
@@ -65,15 +65,15 @@ class JobWatcher:
         self._thread = threading.Thread(target=self._work, name="vecferry-pipeline", daemon=True)
 
     def to_its_end(self, on_progress: Callable[[], None], poll_seconds: float) -> RunResult:
-        """Follows the job that was submitted; a second Ctrl-C cancels it and raises."""
+        """Follows the job that was submitted; a second signal cancels it and raises."""
         thread = self._thread
         begun = time.monotonic()
-        with on_interrupt(self._interrupt):
+        with on_interrupt(self._interrupt, self._give_up):
             while thread.is_alive():
                 thread.join(poll_seconds)
                 self._look()
                 on_progress()
-                if self._interrupts > 1:
+                if self._given_up:
                     self.cancel()
                     raise KeyboardInterrupt
                 begun = self._warn_of_silence(begun)
@@ -216,14 +216,14 @@ class JobWatcher:
         return time.monotonic() + 10 * SILENT_SECONDS
 
     def _interrupt(self) -> None:
-        """The first Ctrl-C asks the readers to stop, the second cancels the job."""
-        self._interrupts += 1
-        if self._interrupts == 1:
-            stop = self.state.request_stop
-            threading.Thread(target=stop, args=("interrupt",), daemon=True).start()
-            log.warning("interrupted: what was read is finished; Ctrl-C again cancels the job")
-        elif self._interrupts > 2:
-            raise KeyboardInterrupt
+        """Asks the readers to stop."""
+        stop = self.state.request_stop
+        threading.Thread(target=stop, args=("interrupt",), daemon=True).start()
+        log.warning("interrupted: what was read is finished; a second time cancels the job")
+
+    def _give_up(self) -> None:
+        """Lets the thread that follows the job cancel it."""
+        self._given_up = True
 
     def _ended(self) -> RunResult:
         state = self.state

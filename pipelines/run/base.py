@@ -147,7 +147,7 @@ class JobRun(ABC):
 
     @abstractmethod
     def watch(self, on_progress: Callable[[], None]) -> RunResult:
-        """Follows the job to its end; a second Ctrl-C raises KeyboardInterrupt."""
+        """Follows the job to its end; a second signal raises KeyboardInterrupt."""
 
     def settle(self) -> None:
         """Counts once what a runner repeated, after the job's end."""

@@ -20,6 +20,7 @@ from vecferry.errors import VecferryError, redact, shorten
 from vecferry.pipelines.job.resolve import context_of
 from vecferry.pipelines.run.base import JobRun, RunResult
 from vecferry.pipelines.run.graph import RunPlan, build, require_no_secret
+from vecferry.pipelines.run.interrupts import Interrupted, breakable, listening, told_to_end
 from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.preflight import preflight
 from vecferry.pipelines.run.rejects import require_folder
@@ -54,20 +55,47 @@ class _Prepared:
 
 
 def launch(run: JobRun, on_progress: OnProgress) -> Report:
-    """Carries out a run from its first check to its report; JobError where nothing was written."""
+    """Carries out a run from its first check to its report; JobError where nothing was written.
+
+    The first Ctrl-C or SIGTERM ends the run early, whatever it does, and the report says so; the
+    second one raises KeyboardInterrupt.
+    """
+    with listening():
+        try:
+            report = _carried_out(run, on_progress)
+        finally:
+            end_run(run.id)
+        return at_the_end(report)
+
+
+def _carried_out(run: JobRun, on_progress: OnProgress) -> Report:
     try:
-        prepared = _prepare(run)
+        with breakable():
+            prepared = _prepare(run)
+    except Interrupted:
+        run.abandon()
+        return _report(run, "CANCELLED", "interrupted before a row was read; no row was written")
+    except Exception:
+        run.abandon()
+        raise
+    try:
         run.submit(prepared.pipeline)
         follow = run.left()
-        if follow is not None:
-            return _left(run, follow)
+        if follow is not None and not told_to_end():
+            return _report(run, "RUNNING", None).model_copy(update={"follow": follow})
         ended = settled(run, run.watch(lambda: on_progress(run.state, prepared.size)))
         return conclude(prepared.target, judge(run, ended))
     except Exception:
         run.abandon()
         raise
-    finally:
-        end_run(run.id)
+
+
+def at_the_end(report: Report) -> Report:
+    """The report of a run that did all, though a signal came: it ends CANCELLED like any other."""
+    if report.state != "DONE" or not told_to_end():
+        return report
+    why = "interrupted after the last row; all rows are written, and the run did its last step"
+    return report.model_copy(update={"state": "CANCELLED", "error": why})
 
 
 def settled(run: JobRun, ended: RunResult) -> RunResult:
@@ -98,7 +126,8 @@ def _prepare(run: JobRun) -> _Prepared:
         log.info("run %s: making the target ready", run.id)
         logic.target.prepare()
     finally:
-        logic.close()
+        with breakable(False):
+            logic.close()
     log.info("run %s: %s bytes to read; rejects go to %s", run.id, plan.size.bytes, run.rejects)
     return _Prepared(pipeline, logic.target, plan.size)
 
@@ -159,18 +188,18 @@ def conclude(target: Target, report: Report) -> Report:
     return report.model_copy(update={"notes": notes})
 
 
-def _left(run: JobRun, follow: list[str]) -> Report:
-    report = make_report(
+def _report(run: JobRun, state: State, error: str | None) -> Report:
+    """The report of a run that did not come to its end here."""
+    return make_report(
         job=run.resolved.job.name,
         run=run.id,
-        state="RUNNING",
+        state=state,
         run_state=run.state,
         rejects=run.rejects,
         seconds=time.monotonic() - run.state.started,
-        error=None,
+        error=error,
         committed=False,
     )
-    return report.model_copy(update={"follow": follow})
 
 
 def judge(run: JobRun, ended: RunResult) -> Report:
@@ -212,6 +241,8 @@ def judge(run: JobRun, ended: RunResult) -> Report:
         )
     if state.stopped_by == "interrupt":
         return report("CANCELLED", "interrupted; what was read is written")
+    if told_to_end():
+        return report("CANCELLED", "interrupted after the last row; all rows are written")
     return outcome
 
 

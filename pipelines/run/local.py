@@ -95,13 +95,11 @@ class LocalRun(JobRun):
         return RunResult(error=self.state.failure or root_cause(self._failure[0]))
 
     def _interrupt(self) -> None:
-        """The first Ctrl-C asks the readers to stop, the second ends the run at once."""
+        """Asks the readers to stop."""
         state = self.state
-        if state.stopped_by == "interrupt":
-            raise KeyboardInterrupt
         state.stopped_by = "interrupt"
         state.stop.set()
-        log.warning("interrupted: what was read is finished; Ctrl-C again stops at once")
+        log.warning("interrupted: what was read is finished; a second time ends at once")
 
     def give_up(self) -> None:
         """Leaves the pipeline to its thread, which ends with the process."""

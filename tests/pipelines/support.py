@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -161,11 +162,20 @@ def counts_add_up(report: dict[str, Any]) -> bool:
     return bool(report["rows_read"] + report["rows_added"] == out)
 
 
-def interrupt(process: subprocess.Popen[Any]) -> None:
-    """Sends a Ctrl-C to a run, and waits until the run has said that it was interrupted."""
+def interrupt(process: subprocess.Popen[Any], kind: signal.Signals = signal.SIGINT) -> None:
+    """Sends a Ctrl-C, or another signal, to a run, and waits until the run has said so."""
     assert process.stderr is not None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(kind)
     while line := process.stderr.readline():
         if "interrupted" in str(line):
             return
     raise AssertionError("the run has ended without a word of the interrupt")
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The variables of a process that imports vecferry and its tests in any folder."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}

@@ -24,7 +24,7 @@ from vecferry.io.files.formats.records import (
 )
 from vecferry.io.files.formats.signatures import HEAD_BYTES, look_packed, require_text
 from vecferry.io.files.formats.unpack import Damaged, members, what_is_there
-from vecferry.nesting import MOST_DEPTH, Nesting
+from vecferry.nesting import TOO_DEEP, Flattened, is_cut, too_deep
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 
@@ -69,6 +69,8 @@ class JsonDocuments:
     def reread(self, raw: str | bytes, origin: str) -> Change | Reject:
         """The row of an object that was rejected earlier, or a reject again."""
         path, _, number = origin.rpartition(":")
+        if too_deep(raw):
+            return self._too_deep(path, int(number))
         return self._item(path, orjson.loads(raw), int(number), object_to_row(self.spec, path))
 
     def _document(self, path: str, stream: Any, packing: str | None) -> Iterator[Items]:
@@ -85,7 +87,10 @@ class JsonDocuments:
         try:
             for n, value in enumerate(ijson.items(source, prefix, buf_size=BLOCK_BYTES)):
                 source.taken = 0
-                items.append(self._item(path, value, n, to_row))
+                if source.cut and is_cut(value):
+                    items.append(self._too_deep(path, n))
+                else:
+                    items.append(self._item(path, value, n, to_row))
                 if len(items) == FEW_OBJECTS:
                     yield items
                     items = []
@@ -93,6 +98,11 @@ class JsonDocuments:
             yield items
             raise Damaged(_explain(e, self.spec.encoding)) from e
         yield items
+
+    def _too_deep(self, path: str, n: int) -> Reject:
+        """The reject of an element whose text nobody holds as a whole."""
+        message = f"{path}, element {n}: {TOO_DEEP}"
+        return self.context.reject("too-deep", message, origin=f"{path}:{n}")
 
     def _item(self, path: str, value: Any, n: int, to_row: Any) -> Change | Reject:
         origin = f"{path}:{n}"
@@ -120,8 +130,13 @@ class _Source:
         self._decode = codecs.getincrementaldecoder(encoding)().decode
         self._recode, self._most = encoding != "utf-8", most
         self._held = self._begun = b""
-        self._nesting = Nesting()
+        self._flat = Flattened()
         self.taken = 0
+
+    @property
+    def cut(self) -> bool:
+        """Whether something so far was nested too deep, and was left out."""
+        return self._flat.cut
 
     def begin(self) -> bytes:
         """The first bytes as they stand; they are given again by `read`."""
@@ -146,9 +161,7 @@ class _Source:
             raise Damaged(
                 f"has an object of more than maxLineBytes ({self._most}); raise that limit"
             )
-        if self._nesting.after(data) > MOST_DEPTH:
-            raise Damaged(f"has lists or objects nested over {MOST_DEPTH} deep; write it flatter")
-        return data
+        return self._flat.after(data)
 
     def _more(self, size: int) -> bytes:
         while data := self._begun or self._read(size):

@@ -38,8 +38,12 @@ def test_checking_a_job_imports_neither_beam_nor_a_client(bench: Bench) -> None:
     assert "imported []" in out.stdout, out.stdout + out.stderr
 
 
-@pytest.mark.parametrize("module", ["click", "pydantic", "apache_beam"])
-def test_ctrl_c_while_modules_are_imported_ends_quietly(bench: Bench, module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "kind"), [("click", "SIGTERM"), ("pydantic", "SIGINT"), ("apache_beam", "SIGTERM")]
+)
+def test_a_signal_while_modules_are_imported_ends_quietly(
+    bench: Bench, module: str, kind: str
+) -> None:
     """A person who sees his slip at once gets status 130, and no traceback of somebody's import."""
     path = bench.save()
     program = (
@@ -47,7 +51,7 @@ def test_ctrl_c_while_modules_are_imported_ends_quietly(bench: Bench, module: st
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Interrupting:\n"
         "    def find_spec(self, name, *_):\n"
-        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.{kind})\n"
         "sys.meta_path.insert(0, Interrupting())\n"
         f"sys.argv[1:] = ['run', {path!r}, '-d', {str(bench.folder / 'sources.json')!r}]\n"
         "from vecferry.pipelines.main import main\n"

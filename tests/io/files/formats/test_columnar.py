@@ -6,6 +6,7 @@ import datetime
 import decimal
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -381,13 +382,40 @@ def test_a_replayed_row_has_its_number(tmp_path: Path, kind: str) -> None:
 
 class TestJson:
     @pytest.mark.parametrize("text", ['"]"', r'"\\"', r'"\"]["', "1"])
-    def test_deep_nesting_fails_by_name_before_it_takes_the_memory(
-        self, tmp_path: Path, text: str
+    @pytest.mark.parametrize("depth", [200, 5_000, 100_000])
+    def test_an_object_that_is_nested_too_deep_is_a_reject_and_takes_no_memory(
+        self, tmp_path: Path, text: str, depth: int
     ) -> None:
         """The parser's memory grows with its square: 20 GB for 100 kB. Texts may hold brackets."""
-        deep = f'[{{"a":[{text}]}},{{"a":{"[" * 5_000}{text}{"]" * 5_000}}}]'
-        (tmp_path / "a.json").write_text(deep)
-        with pytest.raises(FatalError, match=r"a\.json has lists or objects nested over 200 deep"):
+        deep = f'{{"a":{"[" * depth}{text}{"]" * depth}, "b": 1}}'
+        flat = json.loads(f'{{"a":[{text}]}}')
+        (tmp_path / "a.json").write_text(f"[{json.dumps(flat)},{deep},{json.dumps(flat)},{deep}]")
+        tracemalloc.start()
+        try:
+            items = items_of(reader(tmp_path, "json"))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 16 << 20
+        assert [i for i in items if isinstance(i, Change)] == [flat, flat]
+        bad = [i for i in items if isinstance(i, Reject)]
+        assert [(i.reason, i.origin) for i in bad] == [("too-deep", f"a.json:{n}") for n in (1, 3)]
+
+    @pytest.mark.parametrize("beside", ["", "x" * 70_000])
+    def test_a_document_of_one_object_that_is_nested_too_deep_is_a_reject(
+        self, tmp_path: Path, beside: str
+    ) -> None:
+        """Whether its depth is met in the first block that is read or in a later one."""
+        (tmp_path / "a.json").write_text(f'{{"b":"{beside}","a":{"[" * 201}{"]" * 201}}}')
+        (tmp_path / "b.json").write_text('{"a":1}')
+        bad, good = items_of(reader(tmp_path, "json"))
+        assert isinstance(bad, Reject)
+        assert (bad.reason, bad.origin, good) == ("too-deep", "a.json:0", {"a": 1})
+
+    def test_a_deep_document_that_breaks_off_fails_by_name(self, tmp_path: Path) -> None:
+        """What is left out has an end, or the document has none."""
+        (tmp_path / "a.json").write_text('[{"a":' + "[" * 5_000)
+        with pytest.raises(FatalError, match=r"a\.json .*not a sound JSON document"):
             items_of(reader(tmp_path, "json"))
 
     @pytest.mark.slow
