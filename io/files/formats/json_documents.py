@@ -155,13 +155,16 @@ class _Source:
         """The next bytes, none at the end; ijson asks for none first, to see their type."""
         if size == 0:
             return b""
-        data, self._held = self._held or self._more(size), b""
-        self.taken += len(data)
-        if self.taken > self._most + 2 * BLOCK_BYTES:
-            raise Damaged(
-                f"has an object of more than maxLineBytes ({self._most}); raise that limit"
-            )
-        return self._flat.after(data)
+        while data := self._held or self._more(size):
+            self._held = b""
+            self.taken += len(data)
+            if self.taken > self._most + 2 * BLOCK_BYTES:
+                raise Damaged(
+                    f"has an object of more than maxLineBytes ({self._most}); raise that limit"
+                )
+            if flat := self._flat.after(data):
+                return flat
+        return b""
 
     def _more(self, size: int) -> bytes:
         while data := self._begun or self._read(size):
