@@ -43,7 +43,6 @@ def run(
     from rich.console import Console
 
     from vecferry.pipelines.launch import run_job
-    from vecferry.pipelines.run.launch import at_the_end
     from vecferry.pipelines.run.options import RunOptions
     from vecferry.pipelines.run.progress import ProgressLine
     from vecferry.pipelines.run.report import STATUS
@@ -65,7 +64,7 @@ def run(
     )
     hold()
     with ProgressLine(Console(stderr=True)) as progress:
-        outcome = at_the_end(run_job(resolved, options, progress))
+        outcome = run_job(resolved, options, progress)
         if report is not None:
             outcome = _save(report, outcome)
     if as_json:

@@ -137,7 +137,7 @@ class _Sync:
     def carried_out(self) -> Report:
         """The report of the sync; JobError where nothing was written."""
         try:
-            with on_interrupt(self._interrupt), _frozen():
+            with on_interrupt(self._interrupt, self._interrupt_again), _frozen():
                 report = self._gone_on()
         except Exception as e:
             self._release(2 if isinstance(e, JobError) else 1, str(e) or type(e).__name__)
@@ -424,8 +424,6 @@ class _Sync:
 
     def _interrupt(self) -> None:
         """The first signal: no further round; a part of a full load is stopped."""
-        if self._interrupted:
-            self._interrupt_again()
         self._interrupted = True
         self._status.stop.set()
         self._still = (time.monotonic(), {})
