@@ -13,8 +13,8 @@ INTERRUPTED = 130
 def main() -> None:
     """Runs the command line and exits.
 
-    Its imports take a moment, in which a signal would show where one of them was: Ctrl-C and
-    SIGTERM end the process at once with status 130 until the command line listens. Once a command
+    Its imports take a moment, in which a signal would show where one of them was. So Ctrl-C and
+    SIGTERM end the process at once, with status 130, until the command line listens. Once a command
     has its status, and has told it, a signal only ends the process earlier.
     """
     status = INTERRUPTED

@@ -123,8 +123,8 @@ _listener: _Listener | None = None
 def listening(leave: Callable[[], None] | None = None) -> Iterator[None]:
     """Within, signals are taken as the module says; where that is so already, nothing changes.
 
-    The second signal raises KeyboardInterrupt. With `leave`, which ends the process, it is called
-    a moment later, if the process is still there by then, and at once by a third signal.
+    The second signal raises KeyboardInterrupt. If the process is still there a moment later, or
+    where a third signal comes, `leave` is called, which ends the process.
     """
     global _listener
     if _listener is not None or threading.current_thread() is not threading.main_thread():

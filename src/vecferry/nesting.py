@@ -81,8 +81,8 @@ class Nesting:
 class Flattened:
     """JSON in UTF-8 that comes in pieces, without what is nested over `MOST_DEPTH` deep.
 
-    In the place of each list or object that is too deep stands the text `MARK`, so that the rest
-    can be parsed, and whoever finds the mark in a value knows. What is taken out is never held.
+    In the place of each list or object that is too deep stands the text `MARK`. So the rest can be
+    parsed, and `is_cut` finds the mark in a value. What is taken out is never held.
 
     Attributes:
       cut: whether anything has been taken out so far.
