@@ -19,15 +19,16 @@ import apache_beam as beam
 from apache_beam.internal.cloudpickle import cloudpickle
 from apache_beam.pipeline import PipelineVisitor
 
-from vecferry.beam import REJECTED, ListSplits, ReaderTransform
+from vecferry.beam import REJECTED, ListSplits, ReaderTransform, Reporter
 from vecferry.errors import LEAST_IN_ROWS, JobError
 from vecferry.pipelines.job.model import as_file_name
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep, context_of
 from vecferry.pipelines.registry import load
+from vecferry.pipelines.run.anew import Anew, ReadAnew
 from vecferry.pipelines.run.rejects import Replayed, WriteRejects, read_rejects
 from vecferry.rows import Reject
 from vecferry.secrets import secrets_in
-from vecferry.steps import RETRY_SECONDS, StepContext
+from vecferry.steps import RETRY_SECONDS, Counts, StepContext, goes_on
 
 _VERBS = {"reader": "Read", "transformer": "Transform", "writer": "Write"}
 
@@ -62,14 +63,24 @@ def build(pipeline: beam.Pipeline, resolved: ResolvedJob, plan: RunPlan) -> None
         _write_rejects(outputs, _label(step), plan)
         _flow(outputs.rows, resolved, resolved.steps[1:], plan, "")
         return
+    reader = resolved.reader
+    follows = reader.settings.follows
+    followed = (reader, _context(resolved, reader, plan)) if follows else None
     for step in _refusing_steps(resolved, plan.replay):
         rest = resolved.steps[max(1, step.index) :]
         mark = f" refused by {step.name}"
         outputs = pipeline | f"Replay{mark}" >> _ReplayRejects(
-            folder=plan.replay, resolved=resolved, step=step, context=_context(resolved, step, plan)
+            folder=plan.replay,
+            step=step,
+            context=_context(resolved, step, plan),
+            followed=followed,
         )
         _write_rejects(outputs, f"Replay{mark}", plan)
         _flow(outputs.rows, resolved, rest, plan, mark)
+    if followed is not None:
+        again = ReadAnew(folder=plan.replay, reader=followed[0], context=followed[1])
+        mark = " read anew"
+        _flow(pipeline | f"Replay{mark}" >> again, resolved, resolved.steps[1:], plan, mark)
 
 
 def require_no_secret(pipeline: beam.Pipeline, resolved: ResolvedJob) -> None:
@@ -169,27 +180,37 @@ def _job_of(folder: str, replayed: Replayed) -> str | None:
 class _ReplayFn(beam.DoFn):
     """Gives the rows that one step refused as that step was given them."""
 
-    def __init__(self, folder: str, resolved_step: ResolvedStep, context: StepContext) -> None:
+    def __init__(
+        self,
+        folder: str,
+        resolved_step: ResolvedStep,
+        context: StepContext,
+        followed: tuple[ResolvedStep, StepContext] | None,
+    ) -> None:
         self.folder, self.step, self.context = folder, resolved_step, context
+        self.followed = followed
 
     def process(self, _: Any) -> Iterator[Any]:
-        state = self.context.state
+        state, reporter, counts = self.context.state, Reporter(self.context), Counts()
         reader = self.step.logic(self.context) if self.step.kind.role == "reader" else None
+        anew = self.followed and Anew(*self.followed)
         for replayed in read_rejects(self.folder):
-            if replayed.step != self.step.name:
+            if replayed.step != self.step.name or (anew and anew.key(replayed) is not None):
                 continue
             if state.stop.is_set() or (state.over_limit and not state.goes_on()):
-                return
+                break
             limit = self.context.read.row_limit
             if limit is not None and not state.hand_out(limit):
                 state.end("limit")
             state.add({"rows-read": 1})
             item = _again(replayed, reader, self.context)
-            if isinstance(item, Reject):
-                state.reject(item.step, item.reason)
-                yield beam.pvalue.TaggedOutput(REJECTED, item)
-            else:
+            if not isinstance(item, Reject):
                 yield item
+                continue
+            yield reporter.reject(item)
+            if (instead := goes_on(item, counts)) is not None:
+                yield instead
+        reporter.report(counts, now=True)
 
 
 def _again(replayed: Replayed, reader: Any, context: StepContext) -> Any:
@@ -206,12 +227,12 @@ def _again(replayed: Replayed, reader: Any, context: StepContext) -> Any:
 @dataclass(kw_only=True, eq=False)
 class _ReplayRejects(beam.PTransform):
     folder: str
-    resolved: ResolvedJob
     step: ResolvedStep
     context: StepContext
+    followed: tuple[ResolvedStep, StepContext] | None
 
     def expand(self, begin: Any) -> Any:
-        fn = _ReplayFn(self.folder, self.step, self.context)
+        fn = _ReplayFn(self.folder, self.step, self.context, self.followed)
         return (
             begin
             | "Start" >> beam.Impulse()

@@ -41,8 +41,9 @@ def to_line(reject: Reject, run: str) -> bytes:
         "row": None if row is None else _columns(row),
         "raw": None if reject.raw is None else _shown(reject.raw),
     }
-    if row is not None and (row.kind != INSERT or row.version is not None):
-        line["kind"], line["version"] = row.kind, row.version
+    change = row if row is not None else reject.instead
+    if change is not None and (change.kind != INSERT or change.version is not None):
+        line["kind"], line["version"] = change.kind, change.version
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -206,6 +207,14 @@ class Replayed:
             version=self.line.get("version"),
             origin=self.line["origin"],
         )
+
+    def key(self) -> Any:
+        """The key as the step told it; of a reader a list. ValueError as for `change`."""
+        return decode_value(self.line.get("key"))
+
+    def column(self, name: str) -> Any:
+        """One value of the row; KeyError if the row has none, ValueError as for `change`."""
+        return decode_value((self.line.get("row") or {})[name])
 
     def raw(self) -> Any:
         """The record that a reader refused, as text or bytes; ValueError as for `change`."""

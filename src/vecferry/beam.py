@@ -50,7 +50,7 @@ ListSplits = Callable[[], list[Split]]
 """Gives the splits of a source that was listed already; can be pickled."""
 
 
-class _Reporter:
+class Reporter:
     """Adds an operator's counters to Beam and to the run's state in this process."""
 
     def __init__(self, context: StepContext) -> None:
@@ -67,6 +67,7 @@ class _Reporter:
             self._told.tell()
 
     def report(self, counts: Counts, *, now: bool = False) -> None:
+        """Hands on what was counted, at most every `FLUSH_SECONDS` unless `now`."""
         moment = time.monotonic()
         if not now and moment < self._due:
             return
@@ -97,6 +98,7 @@ class _Reporter:
         self.tell()
 
     def reject(self, reject: Reject) -> beam.pvalue.TaggedOutput:
+        """A reject on its way to the output of rejects, counted."""
         self.state.reject(reject.step, reject.reason)
         return beam.pvalue.TaggedOutput(REJECTED, reject)
 
@@ -127,7 +129,7 @@ class ReadFn(beam.DoFn):
         self.make, self.context = make, context
 
     def setup(self) -> None:
-        self.reporter = _Reporter(self.context)
+        self.reporter = Reporter(self.context)
         try:
             self.reader = self.make()
         except Exception as e:
@@ -189,7 +191,7 @@ class OperatorFn(beam.DoFn):
         self.counted = True
 
     def setup(self) -> None:
-        self.reporter = _Reporter(self.context)
+        self.reporter = Reporter(self.context)
 
     def start_bundle(self) -> None:
         # Each bundle gets a new operator: after a failure, the old one holds rows that come again.
