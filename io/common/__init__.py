@@ -4,4 +4,5 @@
 - `types`: text and JSON as values of rows
 - `unfit`: a value that a row can't hold
 - `reach`: why a server can't be reached
+- `updates`: what of an update a sink must know
 """
