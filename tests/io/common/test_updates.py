@@ -1,4 +1,4 @@
-"""What becomes of an update, by the columns that make the writer's id and those that are written."""
+"""What becomes of an update, by the columns that make the writer's id and that are written."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_value_that_may_be_written_otherwise_is_another_value(
 def test_an_old_row_without_its_id_is_told() -> None:
     """Else the old row would stay in the target for ever."""
     updates = Updates(ReadOptions(id_columns=("id",), mapped_columns=("id",)), [], Counts())
-    with pytest.raises(FatalError, match="column 'id' makes the id .*log:7.*log whole rows"):
+    with pytest.raises(FatalError, match=r"column 'id' makes the id .*log:7.*log whole rows"):
         updates.of(Change({"text": "a"}), Change({"id": 1, "text": "b"}, origin="log:7"))
 
 
