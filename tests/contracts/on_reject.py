@@ -170,6 +170,7 @@ class RejectPlace(ABC):
 
     def ready(self) -> None:
         """Makes the server refuse `server_refuses`; called once the target is there."""
+        return
 
 
 class RejectBench:
