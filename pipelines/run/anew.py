@@ -104,7 +104,7 @@ class ReadAnew(beam.PTransform):
     reader: ResolvedStep
     context: StepContext
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Change]:
         """The rows; the source has no rejects here."""
         fn = _ReadAnewFn(self.folder, self.reader, self.context)
         return begin | "Start" >> beam.Impulse() | "Read anew" >> beam.ParDo(fn)

@@ -208,11 +208,11 @@ class Replayed:
             origin=self.line["origin"],
         )
 
-    def key(self) -> Any:
+    def key(self) -> object:
         """The key as the step told it; of a reader a list. ValueError as for `change`."""
         return decode_value(self.line.get("key"))
 
-    def column(self, name: str) -> Any:
+    def column(self, name: str) -> object:
         """One value of the row; KeyError if the row has none, ValueError as for `change`."""
         return decode_value((self.line.get("row") or {})[name])
 
