@@ -1,7 +1,7 @@
 """What every store must show of `setting.onReject`: each value, at each step that rejects.
 
-A store gives a `RejectPlace`. Two rows are updated to something that a step rejects: `a`, whose old
-row a former run wrote, and `b`, whose old row comes in the same bundle.
+A store gives a `RejectPlace`. Two rows are updated to something that a step rejects. The old row of
+`a` was written by a former run, and the old row of `b` comes in the same bundle.
 """
 
 from __future__ import annotations

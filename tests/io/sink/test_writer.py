@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.effort import tries
 from vecferry.errors import FatalError, TerminalError, TransientError
+from vecferry.instead import KEEP, OnReject
 from vecferry.io.sink import BlockWriter, SinkWriter
 from vecferry.io.sink import delivery as sink_delivery
 from vecferry.io.sink.store import (
@@ -24,8 +25,8 @@ from vecferry.io.sink.store import (
     retry,
 )
 from vecferry.retry import Backoff
-from vecferry.rows import DELETE, Change, Reject
-from vecferry.steps import StepContext
+from vecferry.rows import DELETE, Change, Reject, substitute
+from vecferry.steps import StepContext, WriteOptions
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,8 +50,13 @@ def kind_of_writer(request):
 def writer(kind_of_writer):
     """Makes a writer for a store."""
 
-    def make(store, *, deadline=5.0, rows=10, size=1 << 20, in_flight=2):
-        context = StepContext(step="Writer", step_type="memory", retry_deadline=deadline)
+    def make(store, *, deadline=5.0, rows=10, size=1 << 20, in_flight=2, on_reject=KEEP):
+        context = StepContext(
+            step="Writer",
+            step_type="memory",
+            retry_deadline=deadline,
+            write=WriteOptions(on_reject=on_reject, vectors=("vector", "other")),
+        )
         limits = WriteLimits(rows=rows, bytes=size, in_flight=in_flight)
         return WRITERS[kind_of_writer](store, limits, context)
 
@@ -381,3 +387,154 @@ def test_ten_thousand_changes_of_a_hundred_keys_end_right(writer):
     assert len(run(writer(store, rows=64, in_flight=4), stream)) == 10_000
     assert store.rows == {row["k"]: row for row in stream}
     assert store.clashes == []
+
+
+WITHOUT, GONE = OnReject(mode="withoutVector"), OnReject(mode="delete")
+
+
+class PickyStore(MemoryStore):
+    """Refuses words of columns: at once (``wrong``), or when they are sent (``refused``)."""
+
+    def __init__(self, *, holds_null=True, deletes=True):
+        super().__init__()
+        self.holds_null, self.deletes = holds_null, deletes
+
+    def encode(self, change):
+        if change.kind != DELETE:
+            if "wrong" in change.values():
+                raise TerminalError("a value is unfit", "unfit")
+            if not self.holds_null and None in change.values():
+                raise TerminalError("a value is null", "null-value")
+        return super().encode(change)
+
+    def encode_block(self, changes):
+        wrong = any({"wrong", None} & set(c.values()) for c in changes)
+        return None if wrong else super().encode_block(changes)
+
+    def _take(self, records):
+        bad = [
+            not self.deletes if r.op == "delete" else "refused" in r.body.values() for r in records
+        ]
+        if any(bad) and len(records) > 1:
+            raise TerminalError("a row is bad, I won't say which", "refused")
+        if any(bad):
+            raise TerminalError("this row is bad", "refused")
+        for record in records:
+            self._put(record)
+
+
+def updated(**columns):
+    """A row that was good, and its update, in one batch."""
+    row = {"k": 1, "v": "old", "vector": "v1", "other": "o1"}
+    return [Change(row, version=1), Change({**row, "v": "new", **columns}, version=2)]
+
+
+REFUSED = {
+    # the update, the store, what the job says -> the vectors that are there without their value
+    "a vector, at once": ({"vector": "wrong"}, {}, WITHOUT, {"vector": None}),
+    "a vector, when sent": ({"vector": "refused"}, {}, WITHOUT, {"vector": None}),
+    "two vectors": (
+        {"vector": "wrong", "other": "refused"},
+        {},
+        WITHOUT,
+        {"vector": None, "other": None},
+    ),
+    "a vector, and the store holds no null": (
+        {"vector": "refused"},
+        {"holds_null": False},
+        WITHOUT,
+        None,
+    ),
+    "a value, at once": ({"v": "wrong"}, {}, WITHOUT, None),
+    "a value, when sent": ({"v": "refused"}, {}, WITHOUT, None),
+    "a vector, to be deleted": ({"vector": "refused"}, {}, GONE, None),
+}
+
+
+@pytest.mark.parametrize(("columns", "kind", "says", "there"), REFUSED.values(), ids=REFUSED)
+def test_what_the_job_says_is_sent_in_place_of_a_refused_change(writer, columns, kind, says, there):
+    """Never the change before it, which counts as written; and the reject is told once."""
+    store = PickyStore(**kind)
+    operator = writer(store, on_reject=says)
+    out = run(operator, updated(**columns))
+    expected = there and {"k": 1, "v": "new", "vector": "v1", "other": "o1", **columns, **there}
+    assert store.rows == ({} if there is None else {1: expected})
+    assert ("old" in [v for _, v in store.log]) is False
+    rejects = [item for item, _ in out if isinstance(item, Reject)]
+    assert [(r.row["v"], r.instead) for r in rejects] == [(columns.get("v", "new"), None)]
+    counts = operator.counts.values
+    done = (counts["rows-written"], counts.get("rows-deleted", 0))
+    assert done == ((2, 0) if there else (1, 1))
+    assert (counts["rows-added"], counts["rows-replaced"]) == (1, 1)
+    assert len(out) == 3  # the old row, the reject, and what stands in place of the new one
+
+
+@pytest.mark.parametrize("says", [KEEP, WITHOUT], ids=["a change to keep", "a plain row"])
+def test_the_row_before_stays_where_nothing_is_sent_in_its_place(writer, says):
+    """As if each row had been sent alone."""
+    store = PickyStore()
+    changes = updated(v="refused")
+    if says is WITHOUT:
+        changes = [Change(c) for c in changes]
+    operator = writer(store, on_reject=says)
+    out = run(operator, changes)
+    assert store.rows[1]["v"] == "old"
+    assert [isinstance(item, Reject) for item, _ in out].count(True) == 1
+    assert operator.counts.values["rows-written"] == 1
+    assert "rows-added" not in operator.counts.values
+
+
+def test_a_substitute_that_the_store_refuses_is_replaced_without_a_word(writer):
+    """An embedding step has rejected the row already."""
+    store = PickyStore(holds_null=False)
+    operator = writer(store, on_reject=WITHOUT)
+    _, new = updated(vector=None)
+    ((item, _),) = run(operator, [substitute(new, new, "+U")])
+    assert (item.kind, store.rows) == (DELETE, {})
+    counts = operator.counts.values
+    assert counts["rows-deleted"] == 1
+    assert "rows-added" not in counts
+
+
+def test_a_row_of_which_not_even_the_key_can_be_deleted_is_rejected_once(writer):
+    """Then nothing counts as added."""
+    store = PickyStore(deletes=False)
+    operator = writer(store, on_reject=GONE)
+    ((item, _),) = run(operator, updated(v="refused")[1:])
+    assert isinstance(item, Reject)
+    assert (item.key, item.row["v"]) == (1, "refused")
+    assert not operator.counts.values.keys() & {"rows-added", "rows-deleted", "rows-written"}
+
+
+@given(
+    words=st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from(["good", "wrong", "refused", "gone", "null"])),
+        max_size=40,
+    ),
+    rows=st.integers(1, 6),
+    says=st.sampled_from([WITHOUT, GONE, KEEP]),
+    holds_null=st.booleans(),
+)
+@tries(few=60, many=2000)
+def test_the_books_add_up_and_the_store_ends_as_if_each_change_had_come_alone(
+    writer, words, rows, says, holds_null
+):
+    """Whatever is rejected, wherever the borders of batches lie."""
+    changes = [
+        Change(
+            {"k": key, "v": n, "vector": None if word == "null" else word},
+            kind=DELETE if word == "gone" else "+U",
+            version=n,
+        )
+        for n, (key, word) in enumerate(words)
+    ]
+    alone, together = PickyStore(holds_null=holds_null), PickyStore(holds_null=holds_null)
+    run(writer(alone, rows=1, on_reject=says), changes)
+    operator = writer(together, rows=rows, on_reject=says)
+    out = run(operator, changes)
+    assert together.rows == alone.rows
+    counts = operator.counts.values
+    rejects = sum(isinstance(item, Reject) for item, _ in out)
+    done = counts.get("rows-written", 0) + counts.get("rows-deleted", 0)
+    assert len(changes) + counts.get("rows-added", 0) == done + rejects
+    assert len(out) == done + rejects
