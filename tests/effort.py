@@ -17,13 +17,17 @@ LONG = os.environ.get("VECFERRY_LONG", "0") != "0"
 NOTED = os.environ.get("VECFERRY_LONG") == "noted"
 """Whether this is a whole long run, whose figures are worth a line in tests/LONG.md."""
 
+SLOW = [HealthCheck.too_slow]
+"""What Hypothesis does not complain of. Beside other work, making an example may take a second."""
+settings.register_profile(
+    "tests", max_examples=100 if LONG else 40, deadline=None, suppress_health_check=SLOW
+)
+settings.load_profile("tests")
+
 
 def tries(few: int, many: int, **options: Any) -> Callable[[Any], Any]:
-    """Hypothesis's `settings`: `few` examples, in a long run `many`.
-
-    No limit of time: beside other work, making an example may take a second.
-    """
-    checks = [HealthCheck.too_slow, *options.pop("suppress_health_check", ())]
+    """Hypothesis's `settings`: `few` examples, in a long run `many`; no limit of time for each."""
+    checks = [*SLOW, *options.pop("suppress_health_check", ())]
 
     def decorate(function: Any) -> Any:
         tried = settings(
