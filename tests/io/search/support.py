@@ -17,6 +17,7 @@ from vecferry.io.elasticsearch import ElasticsearchConnection, ElasticsearchSett
 from vecferry.io.elasticsearch.target import ElasticsearchTarget
 from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
 from vecferry.io.opensearch.target import OpenSearchTarget
+from vecferry.io.search.dialect import Field
 from vecferry.process import end_run
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
@@ -27,7 +28,20 @@ SERVERS = {
     "elasticsearch9": Elasticsearch9Server,
     "opensearch": OpenSearchServer,
 }
+KEY = {"name": "id", "type": "keyword", "primaryKey": True}
+TEXT = {"name": "text", "type": "text"}
+FIELDS = {
+    "id": Field("id", "keyword"),
+    "text": Field("text", "text"),
+    "o": Field("o", "object"),
+    "v": Field("v", "dense_vector", 3, "cosine"),
+}
 TIGHT_SERVERS = {"elasticsearch": TightElasticsearchServer, "opensearch": TightOpenSearchServer}
+
+
+def settings(**more: object) -> ElasticsearchSettings:
+    """Of a job that fills `KEY` and `TEXT` into an index."""
+    return ElasticsearchSettings.model_validate({"index": "docs", "column": [KEY, TEXT]} | more)
 
 
 def rows(n: int, first: int = 0) -> list[dict]:

@@ -9,10 +9,10 @@ import threading
 
 import pytest
 
+from tests.io.search.support import FIELDS, KEY, TEXT, settings
 from vecferry.errors import JobError, TransientError
 from vecferry.io.elasticsearch import (
     ElasticsearchConnection,
-    ElasticsearchSettings,
     WriteToElasticsearch,
 )
 from vecferry.io.elasticsearch.client import ElasticsearchClient
@@ -27,19 +27,6 @@ from vecferry.io.search.settings import SearchConnection
 from vecferry.io.sink.target import passing
 from vecferry.rows import Change
 from vecferry.steps import StepContext
-
-KEY = {"name": "id", "type": "keyword", "primaryKey": True}
-TEXT = {"name": "text", "type": "text"}
-FIELDS = {
-    "id": Field("id", "keyword"),
-    "text": Field("text", "text"),
-    "o": Field("o", "object"),
-    "v": Field("v", "dense_vector", 3, "cosine"),
-}
-
-
-def settings(**more: object) -> ElasticsearchSettings:
-    return ElasticsearchSettings.model_validate({"index": "docs", "column": [KEY, TEXT]} | more)
 
 
 def info(name: str = "docs", *, routed: bool = False, **fields: Field) -> IndexInfo:

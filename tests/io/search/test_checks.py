@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
+from tests.io.search.support import FIELDS, KEY, TEXT, settings
 from vecferry.errors import FatalError, TerminalError, TransientError
 from vecferry.io.elasticsearch import ElasticsearchSettings
 from vecferry.io.elasticsearch.target import ElasticsearchDialect
@@ -24,19 +25,7 @@ from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.rows import Change
 from vecferry.steps import StepContext
 
-KEY = {"name": "id", "type": "keyword", "primaryKey": True}
-TEXT = {"name": "text", "type": "text"}
 VERSION = {"name": "at", "type": "version"}
-FIELDS = {
-    "id": Field("id", "keyword"),
-    "text": Field("text", "text"),
-    "o": Field("o", "object"),
-    "v": Field("v", "dense_vector", 3, "cosine"),
-}
-
-
-def settings(**more: object) -> ElasticsearchSettings:
-    return ElasticsearchSettings.model_validate({"index": "docs", "column": [KEY, TEXT]} | more)
 
 
 def document(row: dict, **more: object) -> dict:

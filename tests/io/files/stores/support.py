@@ -24,6 +24,11 @@ from vecferry.io.files.connections import (
 )
 
 FOLDER = "tests/in"
+STORES = [
+    "local",
+    *(pytest.param(name, marks=pytest.mark.service) for name in ("s3", "oss", "hdfs", "gcs")),
+]
+"""Each store, as a parameter of a fixture that gives `place_in` it."""
 
 
 @contextmanager
@@ -118,3 +123,11 @@ def local_place(folder: Path) -> Place:
 
     connection = LocalConnection(path=str(folder))
     return Place(connection, put, lambda path: (folder / path).unlink())
+
+
+@contextmanager
+def place_in(store: str, folder: Path) -> Iterator[Place]:
+    """A place in one of `STORES`; `folder` is for the local one."""
+    makers = {"local": lambda: local_place(folder), "hdfs": hdfs_place, "gcs": gcs_place}
+    with buckets_have_names():
+        yield makers[store]() if store in makers else s3_place(store)

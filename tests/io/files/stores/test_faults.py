@@ -233,77 +233,57 @@ def test_a_wrong_data_source_is_told_at_once(case: str, monkeypatch: pytest.Monk
     assert time.monotonic() - begun < 60  # a server that is away is waited for ten minutes
 
 
+def s3_answer(code: int, name: str) -> Fault:
+    body = f"<Error><Code>{name}</Code><Message>said so</Message></Error>" if name else "<p>hi"
+    return status(code, body.encode(), x_amz_bucket_region="eu-west-1")
+
+
+def hdfs_answer(code: int, name: str) -> Fault:
+    body = f'{{"RemoteException":{{"exception":"{name}","message":"said so"}}}}' if name else "<p>"
+    return status(code, body.encode())
+
+
+def gcs_answer(code: int, name: str) -> Fault:
+    return status(code, b"<p>hi")
+
+
+S3 = (Versitygw, s3_source, s3_answer)
+HDFS = (Hdfs, hdfs_source, hdfs_answer)
+GCS = (Gcs, gcs_source, gcs_answer)
 ANSWERS = {
-    "clock": (403, "RequestTimeTooSkewed", FatalError, "clock is wrong: set it"),
-    "rights": (403, "AccessDenied", FatalError, "grant them the reading of objects"),
-    "key": (403, "InvalidAccessKeyId", FatalError, "accessKeyId is not known there"),
-    "token": (400, "ExpiredToken", FatalError, "security token has expired: correct"),
-    "archived": (403, "InvalidObjectState", FatalError, "archived: restore it first"),
-    "region": (301, "PermanentRedirect", FatalError, "correct endpoint or region"),
-    "web page": (404, "", FatalError, "the service refuses .*correct endpoint and bucket"),
-    "busy": (503, "SlowDown", TransientError, "busy or broken .*SlowDown"),
-    "odd": (418, "Teapot", FatalError, "the service refuses .*Teapot"),
+    "s3: clock": (S3, 403, "RequestTimeTooSkewed", FatalError, "clock is wrong: set it"),
+    "s3: rights": (S3, 403, "AccessDenied", FatalError, "grant them the reading of objects"),
+    "s3: key": (S3, 403, "InvalidAccessKeyId", FatalError, "accessKeyId is not known there"),
+    "s3: token": (S3, 400, "ExpiredToken", FatalError, "security token has expired: correct"),
+    "s3: archived": (S3, 403, "InvalidObjectState", FatalError, "archived: restore it first"),
+    "s3: region": (S3, 301, "PermanentRedirect", FatalError, "correct endpoint or region"),
+    "s3: web page": (S3, 404, "", FatalError, "refuses .*correct endpoint and bucket"),
+    "s3: busy": (S3, 503, "SlowDown", TransientError, "busy or broken .*SlowDown"),
+    "s3: odd": (S3, 418, "Teapot", FatalError, "the service refuses .*Teapot"),
+    # A name node on standby is asked again, since it may take over.
+    "hdfs: standby": (HDFS, 403, "StandbyException", TransientError, "name the active one"),
+    "hdfs: kerberos": (HDFS, 401, "", FatalError, "wants a proof of who the user is"),
+    "hdfs: lost": (HDFS, 403, "BlockMissingException", TransientError, "can't give it now"),
+    "hdfs: web page": (HDFS, 404, "", FatalError, "does not speak WebHDFS .*HTTP address"),
+    "hdfs: odd": (HDFS, 400, "IllegalArgumentException", FatalError, "the service refuses"),
+    "gcs: rights": (GCS, 403, "", FatalError, "role Storage Object Viewer"),
+    "gcs: login": (GCS, 401, "", FatalError, "no credentials were found: give a key"),
+    "gcs: busy": (GCS, 503, "", TransientError, "busy or broken"),
+    "gcs: odd": (GCS, 400, "", FatalError, "the service refuses"),
+    "gcs: web page": (GCS, 200, "", FatalError, "does not speak Google's API"),
 }
 
 
 @pytest.mark.parametrize("case", ANSWERS)
-def test_each_answer_of_s3_is_told_for_what_it_is(
+def test_each_answer_of_a_store_is_told_for_what_it_is(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Amazon's and Alibaba Cloud's codes; what the test server never says, the proxy does."""
+    """Also Amazon's and Alibaba Cloud's codes; what no test server says, the proxy does."""
     monkeypatch.setattr(files_store_remote, "FIRST_SECONDS", 0.2)
-    code, name, kind, message = ANSWERS[case]
-    body = f"<Error><Code>{name}</Code><Message>said so</Message></Error>" if name else "<p>hi"
-    with Proxy(running(Versitygw).url) as proxy:
-        proxy.faults = [status(code, body.encode(), x_amz_bucket_region="eu-west-1")] * 100
-        store = connection(s3_source(endpoint=proxy.url)).open_files()
-        with pytest.raises(kind, match=message):
-            store.find("*")
-
-
-HDFS_ANSWERS = {
-    "standby": (403, "StandbyException", TransientError, "name the active one"),
-    "kerberos": (401, "", FatalError, "wants a proof of who the user is"),
-    "lost block": (403, "BlockMissingException", TransientError, "can't give it now"),
-    "web page": (404, "", FatalError, "does not speak WebHDFS .*HTTP address"),
-    "odd": (400, "IllegalArgumentException", FatalError, "the service refuses"),
-}
-
-
-@pytest.mark.parametrize("case", HDFS_ANSWERS)
-def test_each_answer_of_hdfs_is_told_for_what_it_is(
-    case: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name node on standby is asked again, since it may take over."""
-    monkeypatch.setattr(files_store_remote, "FIRST_SECONDS", 0.2)
-    code, name, kind, message = HDFS_ANSWERS[case]
-    body = f'{{"RemoteException":{{"exception":"{name}","message":"said so"}}}}' if name else "<p>"
-    with Proxy(running(Hdfs).url) as proxy:
-        proxy.faults = [status(code, body.encode())] * 100
-        store = connection(hdfs_source(endpoint=proxy.url)).open_files()
-        with pytest.raises(kind, match=message):
-            store.find("*")
-
-
-GCS_ANSWERS = {
-    "rights": (403, FatalError, "role Storage Object Viewer"),
-    "credentials": (401, FatalError, "no credentials were found: give a key"),
-    "busy": (503, TransientError, "busy or broken"),
-    "odd": (400, FatalError, "the service refuses"),
-    "web page": (200, FatalError, "does not speak Google's API"),
-}
-
-
-@pytest.mark.parametrize("case", GCS_ANSWERS)
-def test_each_answer_of_gcs_is_told_for_what_it_is(
-    case: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By its status."""
-    monkeypatch.setattr(files_store_remote, "FIRST_SECONDS", 0.2)
-    code, kind, message = GCS_ANSWERS[case]
-    with Proxy(running(Gcs).url) as proxy:
-        proxy.faults = [status(code, b"<p>hi")] * 100
-        store = connection(gcs_source(endpoint=proxy.url)).open_files()
+    (server, source, answer), code, name, kind, message = ANSWERS[case]
+    with Proxy(running(server).url) as proxy:
+        proxy.faults = [answer(code, name)] * 100
+        store = connection(source(endpoint=proxy.url)).open_files()
         with pytest.raises(kind, match=message):
             store.find("*")
 

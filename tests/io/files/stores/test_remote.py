@@ -14,11 +14,11 @@ import pytest
 from tests.contracts.files import Place, items_of
 from tests.io.files.stores.support import (
     FOLDER,
-    buckets_have_names,
+    STORES,
     gcs_place,
     hdfs_place,
     hdfs_source,
-    local_place,
+    place_in,
     s3_place,
 )
 from tests.services.hdfs import Hdfs
@@ -31,23 +31,14 @@ from vecferry.io.files.stores import s3 as files_store_s3
 from vecferry.io.files.stores.base import FileStore, NoFile
 from vecferry.io.files.stores.remote import LEAST_AHEAD, MOST_AHEAD, ResumingFile
 
-SERVICES = [pytest.param(name, marks=pytest.mark.service) for name in ("s3", "oss", "hdfs", "gcs")]
 STRANGE = ["a b.jsonl", "ü%20+#&;=中文.jsonl", "a[1].jsonl", "q'\"$@!~.jsonl"]
 
 
-@pytest.fixture(params=["local", *SERVICES])
+@pytest.fixture(params=STORES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """Each store."""
-    with buckets_have_names():
-        match request.param:
-            case "local":
-                yield local_place(tmp_path)
-            case "hdfs":
-                yield hdfs_place()
-            case "gcs":
-                yield gcs_place()
-            case kind:
-                yield s3_place(kind)
+    with place_in(request.param, tmp_path) as found:
+        yield found
 
 
 def store_of(place: Place) -> FileStore:

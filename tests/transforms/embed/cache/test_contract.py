@@ -56,6 +56,20 @@ def _found(place: Place, first: int, last: int, dimension: int = 256) -> set[int
     return numbers
 
 
+def _put_by_processes(place: Place, opened: str, keys: str) -> None:
+    """Four processes put vectors at once; `keys` says by which, given the number `me` of each."""
+    code = (
+        "import sys\nfrom tests.transforms.embed.cache.support import *\n"
+        f"me = int(sys.argv[2]); store, keys = {opened}, {keys}\n"
+        "for at in keys: store.put_many(pairs(at, at + keys.step))\n"
+        "assert not store._told; store.close()\n"
+    )
+    command = [sys.executable, "-c", code, place.uri]
+    root = Path(__file__).parents[4]
+    workers = [subprocess.Popen([*command, str(i)], cwd=root) for i in range(4)]
+    assert [worker.wait(600) for worker in workers] == [0] * 4
+
+
 class TestEveryVectorCache:
     """One class of tests, each run on each kind."""
 
@@ -154,16 +168,7 @@ class TestEveryVectorCache:
     @pytest.mark.slow
     def test_many_processes_may_share_it(self, place: Place) -> None:
         """Four write at once; everything is there, whole, and counted once."""
-        code = (
-            "import sys\nfrom tests.transforms.embed.cache.support import *\n"
-            "me = int(sys.argv[2]); store = store_at(sys.argv[1])\n"
-            "for at in range(me * 400, me * 400 + 500, 10): store.put_many(pairs(at, at + 10))\n"
-            "assert not store._told; store.close()\n"
-        )
-        root = Path(__file__).parents[4]
-        command = [sys.executable, "-c", code, place.uri]
-        workers = [subprocess.Popen([*command, str(i)], cwd=root) for i in range(4)]
-        assert [worker.wait(600) for worker in workers] == [0] * 4
+        _put_by_processes(place, "store_at(sys.argv[1])", "range(me * 400, me * 400 + 500, 10)")
         assert backend_at(place.uri).stats().entries == 1700
         assert len(_found(place, 0, 1700)) == 1700
 
@@ -281,16 +286,8 @@ class TestEveryVectorCache:
     @pytest.mark.alone
     def test_it_keeps_to_its_size_with_many_processes_at_it(self, place: Place) -> None:
         """Four put and prune at once; none of them fails, and not much more goes than must."""
-        code = (
-            "import sys\nfrom tests.transforms.embed.cache.support import *\n"
-            "me = int(sys.argv[2]); store = store_at(sys.argv[1], max_bytes=2 * MIB)\n"
-            "for at in range(me * 3000, me * 3000 + 3000, 50): store.put_many(pairs(at, at + 50))\n"
-            "assert not store._told; store.close()\n"
-        )
-        root = Path(__file__).parents[4]
-        command = [sys.executable, "-c", code, place.uri]
-        workers = [subprocess.Popen([*command, str(i)], cwd=root) for i in range(4)]
-        assert [worker.wait(600) for worker in workers] == [0] * 4
+        opened = "store_at(sys.argv[1], max_bytes=2 * MIB)"
+        _put_by_processes(place, opened, "range(me * 3000, me * 3000 + 3000, 50)")
         assert 0.5 * 2 * MIB < backend_at(place.uri).stats().bytes <= 2 * MIB
 
     def test_what_it_says_it_takes_is_what_it_takes(self, place: Place) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import socket
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,20 +23,6 @@ from vecferry.transforms.embed.images import address as embed_image_address
 from vecferry.transforms.embed.images import load as embed_image_load
 from vecferry.transforms.embed.images.address import checked_addresses
 from vecferry.transforms.embed.images.content import ImageSource
-
-
-@pytest.fixture
-def server() -> Iterator[EndpointServer]:
-    """A multimodal endpoint."""
-    with EndpointServer() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def host() -> Iterator[ImageServer]:
-    """A host of images."""
-    with ImageServer({"/a.png": png(1)}) as images:
-        yield images
 
 
 def fate(server: EndpointServer, value: Any, **more: Any) -> Any:

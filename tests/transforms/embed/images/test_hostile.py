@@ -6,7 +6,6 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,6 @@ from vecferry.transforms.embed.images import address as embed_image_address
 from vecferry.transforms.embed.images import load as embed_image_load
 from vecferry.transforms.embed.images.fetch import Fetcher
 from vecferry.transforms.embed.images.prepare import Gate
-
-
-@pytest.fixture
-def server() -> Iterator[EndpointServer]:
-    """A multimodal endpoint."""
-    with EndpointServer() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def host() -> Iterator[ImageServer]:
-    """A host of images."""
-    with ImageServer({"/a.png": png(1)}) as images:
-        yield images
 
 
 def fate(server: EndpointServer, url: str, **more: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +39,6 @@ IMAGE_STEP = {
         "embeddingColumns": columns("pic", "image"),
     },
 }
-
-
-@pytest.fixture
-def server() -> Iterator[EndpointServer]:
-    """A multimodal endpoint."""
-    with EndpointServer() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture

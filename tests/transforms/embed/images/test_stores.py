@@ -8,34 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.files import Place
-from tests.io.files.stores.support import (
-    buckets_have_names,
-    gcs_place,
-    hdfs_place,
-    local_place,
-    s3_place,
-)
+from tests.io.files.stores.support import STORES, place_in
 from tests.transforms.embed.endpoints.server import EndpointServer, vector_of
 from tests.transforms.embed.images.support import DIMENSION, image_settings, png
 from tests.transforms.embed.support import context, good, rejects, run
 from vecferry.transforms.embed.engine import Embedder
 
-SERVICES = [pytest.param(name, marks=pytest.mark.service) for name in ("s3", "oss", "hdfs", "gcs")]
 
-
-@pytest.fixture(params=["local", *SERVICES])
+@pytest.fixture(params=STORES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """Each store."""
-    with buckets_have_names():
-        match request.param:
-            case "local":
-                yield local_place(tmp_path)
-            case "hdfs":
-                yield hdfs_place()
-            case "gcs":
-                yield gcs_place()
-            case kind:
-                yield s3_place(kind)
+    with place_in(request.param, tmp_path) as found:
+        yield found
 
 
 def test_paths_lead_into_any_store_of_files(place: Place) -> None:

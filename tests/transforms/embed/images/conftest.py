@@ -1,0 +1,24 @@
+"""Fixtures that tests of images share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.transforms.embed.endpoints.server import EndpointServer
+from tests.transforms.embed.images.support import ImageServer, png
+
+
+@pytest.fixture
+def server() -> Iterator[EndpointServer]:
+    """A multimodal endpoint."""
+    with EndpointServer() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def host() -> Iterator[ImageServer]:
+    """A host of images."""
+    with ImageServer({"/a.png": png(1)}) as images:
+        yield images
