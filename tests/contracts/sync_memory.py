@@ -19,7 +19,7 @@ from vecferry.rows import DELETE, Change, Reject
 from vecferry.settings import StepSettings
 from vecferry.steps import StepContext, Target
 from vecferry.stored import Reconciled, SourceKeys
-from vecferry.versions import first_of
+from vecferry.versions import MAX_EPOCH, first_of
 
 
 @dataclass
@@ -164,7 +164,8 @@ class HeldTarget(Target):
 
     def remember_epoch(self, epoch: int) -> list[str]:
         """In the mark."""
-        first_of(epoch)
+        if epoch > MAX_EPOCH:
+            raise JobError(f"epoch {epoch} is beyond {MAX_EPOCH}")
         self._held.epoch = max(epoch, self._held.epoch or 0)
         return []
 

@@ -23,6 +23,8 @@ from vecferry.pipelines.run.report import Report
 from vecferry.pipelines.run.sync import Step
 from vecferry.positions.folder import FolderPlace
 from vecferry.positions.holder import Holder
+from vecferry.positions.lease import Lease
+from vecferry.positions.place import Pace
 from vecferry.positions.store import Positions
 from vecferry.versions import MAX_EPOCH
 
@@ -337,13 +339,12 @@ def test_a_second_run_is_refused_and_told_who_holds_the_lease(place: Place) -> N
 def test_a_run_that_lost_its_lease_stores_nothing_more(place: Place) -> None:
     """It fails, and names who took it."""
     place.insert("a")
-    others: list[Any] = []
+    others: list[Lease] = []
+    hasty = FolderPlace(place.folder / "positions", Pace(renew=3, dead=0, store=1))
 
     def on_step(step: Step) -> None:
         if step == "store":
-            for path in (place.folder / "positions").iterdir():
-                path.unlink()
-            others.append(place.positions.take(Holder(run="the-other")))
+            others.append(Positions(hasty, "kept").take(Holder(run="the-other")))
 
     report = place.run(on_step)
     others[0].release()
