@@ -2,14 +2,17 @@
 equal the source.
 
 A source gives a `Script`: a table that the test writes to, and the reader of a job. Each test then
-runs the job, breaks it off, and compares. `Broken` and `Killed` are classes of tests; a module of
-tests makes a subclass with the fixture `script`, and of `Killed` one more, `writer`.
+runs the job, breaks it off, and compares. `Broken` and `Killed` are classes of tests. A module of
+tests makes a subclass with the fixture `script`; of `Killed` also with `store`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -21,6 +24,8 @@ import pytest
 
 from tests.contracts import sync_memory
 from tests.contracts.sync_memory import held
+from tests.contracts.sync_nursery import Nursery
+from tests.contracts.sync_stores import StorePlace
 from tests.effort import some
 from tests.transforms.embed.endpoints.server import EndpointServer, vector_of
 from vecferry.errors import TransientError
@@ -76,6 +81,10 @@ class Script(ABC):
         """The kinds that a job needs beside vecferry's own."""
         return ()
 
+    def modules(self) -> list[str]:
+        """The modules that have these kinds, for another process."""
+        return []
+
     def sources(self) -> dict[str, Any]:
         """The data sources of the reader."""
         return {}
@@ -104,6 +113,10 @@ class Scripted(Script):
     def kinds(self) -> tuple[Kind, ...]:
         """The stepType ``scripted``."""
         return SCRIPTED
+
+    def modules(self) -> list[str]:
+        """Its module."""
+        return ["vecferry.testing.scripted"]
 
     def rows(self) -> dict[str, str]:
         """From the log."""
@@ -314,3 +327,64 @@ class Broken:
         inputs = embedded(endpoint)
         assert len(inputs) == len(set(inputs))
         assert set(inputs) <= writing.texts
+
+
+KILLS = 10
+DEATHS = [("round", 1), ("done", 1), ("store", 2), ("link", 2), ("link", 4), ("stored", 1)]
+"""Where a process kills itself, and at which time: others are killed at a random moment."""
+AT_MOST_IN_FLIGHT = 8 * 10
+"""Inputs under way at a kill: `setting.speed.concurrent` requests of ten texts."""
+
+
+class Killed:
+    """Kills of whole processes, on the real stores; a subclass has the fixture `store`."""
+
+    @pytest.fixture
+    def endpoint(self) -> Iterator[EndpointServer]:
+        """10 ms a request."""
+        with EndpointServer(latency=0.01) as server:
+            yield server
+
+    @pytest.fixture
+    def nursery(self, tmp_path: Path, script: Script) -> Iterator[Nursery]:
+        """Starts vecferry with the kinds of the script."""
+        nursery = Nursery(tmp_path, *script.modules())
+        yield nursery
+        nursery.close()
+
+    @pytest.mark.parametrize("seed", some(range(20), 3))
+    def test_a_sync_that_is_killed_again_and_again_comes_to_equal_its_source(
+        self,
+        seed: int,
+        script: Script,
+        store: StorePlace,
+        endpoint: EndpointServer,
+        nursery: Nursery,
+        tmp_path: Path,
+    ) -> None:
+        """In the full load, between write and store, in the middle of storing, anywhere."""
+        chance = random.Random(seed)
+        writing = Writer(script, chance, keys=300)
+        writing.write(200, truncations=0)
+        setting = {"speed": {"concurrent": 8}}
+        job = write_job(tmp_path, script, store.writer(), endpoint.url, chance, **setting)
+        sources = tmp_path / "sources.json"
+        sources.write_text(json.dumps({**script.sources(), "Store": store.source()}))
+        line = ["run", str(job), "-d", str(sources), "--rejects", str(tmp_path / "rejects")]
+        deaths = [*DEATHS, *[("", 0)] * (KILLS - len(DEATHS))]
+        chance.shuffle(deaths)
+        for at, times in deaths:
+            process = nursery.start(*line, "--continuous", at=at, times=times)
+            moment = time.monotonic() + chance.uniform(0.05, 3)
+            while nursery.status(process) is None:
+                writing.write(chance.randrange(1, 8))
+                time.sleep(0.05)
+                if not at and time.monotonic() > moment:
+                    os.kill(process, signal.SIGKILL)
+            assert nursery.status(process) == -signal.SIGKILL, nursery.log.read_text()
+        process = nursery.start(*line)
+        assert nursery.ended(process) == 0, nursery.log.read_text()
+        assert differences(script.rows(), store.found()) == []
+        inputs = embedded(endpoint)
+        assert set(inputs) <= writing.texts
+        assert len(inputs) <= len(set(inputs)) + KILLS * AT_MOST_IN_FLIGHT

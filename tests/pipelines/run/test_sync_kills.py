@@ -1,0 +1,33 @@
+"""A sync of a scripted source whose process is killed, into the real stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.sync import DIMENSION, Killed, Script, Scripted
+from tests.contracts.sync_stores import STORES, StorePlace
+
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """An empty table."""
+    return Scripted(tmp_path / "table")
+
+
+@pytest.fixture(
+    params=[pytest.param(k, marks=pytest.mark.heavy(server=s)) for k, (_, s) in STORES.items()]
+)
+def store(request: pytest.FixtureRequest) -> Iterator[StorePlace]:
+    """An empty target on each of the stores."""
+    place = STORES[request.param][0](DIMENSION)
+    yield place
+    place.close()
+
+
+class TestKilled(Killed):
+    """Killed as whole processes."""
