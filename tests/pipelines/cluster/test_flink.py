@@ -11,6 +11,7 @@ from tests.contracts.cluster_endless import Endless
 from tests.contracts.cluster_extra import Extra
 from tests.contracts.cluster_following import Following, Leaving
 from tests.contracts.cluster_kills import Kills, ancestors, python_workers
+from tests.contracts.cluster_sync import Syncs
 from tests.contracts.cluster_templates import SmallElasticsearch, Templates
 from tests.contracts.cluster_workers import Pools, Workers
 from tests.services.flink import Flink
@@ -94,6 +95,10 @@ class TestFollowing(Following, Leaving):
         """Those of Flink, not those of the job server."""
         found = self.cluster.jobs("RUNNING", "RESTARTING", "CREATED", "CANCELLING")
         return [job["name"] for job in found]
+
+
+class TestSyncs(Syncs):
+    """A chain of jobs."""
 
 
 class TestEndless(Endless):

@@ -11,6 +11,7 @@ import pytest
 from tests.contracts.cluster import Afar, Runner
 from tests.contracts.cluster_following import Following
 from tests.contracts.cluster_kills import Kills, processes
+from tests.contracts.cluster_sync import Syncs
 from tests.contracts.cluster_templates import SmallElasticsearch, Templates
 from tests.contracts.cluster_workers import Workers
 from tests.services.server import eventually, running, stop
@@ -62,3 +63,7 @@ class TestFollowing(Following):
     def jobs(self) -> list[str]:
         """The executors that run."""
         return [str(pid) for pid in processes("CoarseGrainedExecutorBackend")]
+
+
+class TestSyncs(Syncs):
+    """A chain of jobs."""
