@@ -9,7 +9,7 @@ Usage::
 
 The source is the scripted one of `vecferry.testing`, the target is in memory: what is measured is
 the loop, the graph and the steps. For latency, a writer in a process of its own commits one change
-at a time; the moment at which the store has acknowledged a change is noted by the store itself. The
+at a time. The store notes the moment at which it has acknowledged a change. The
 endpoint is a process of its own as well.
 """
 

@@ -2,7 +2,7 @@
 
 Importing all that a run needs takes seconds. A nursery imports it once and forks a process for each
 command line that it is given. Such a process may be told where to kill itself: at a step of the
-loop, or in the middle of storing a position, between writing a file and giving it its name.
+loop, or in the middle of storing a position, before a file gets its name.
 """
 
 from __future__ import annotations
