@@ -1,8 +1,8 @@
 """Processes that run ``vecferry`` with the kinds of a test, started in no time, to be killed.
 
 Importing all that a run needs takes seconds. A nursery imports it once and forks a process for each
-command line that it is given. Such a process may be told where to kill itself: at a step of the
-loop, or in the middle of storing a position, before a file gets its name.
+command line that it is given. Such a process may be told to kill itself at a step of the loop. It
+can also do so in the middle of storing a position, before a file gets its name.
 """
 
 from __future__ import annotations
