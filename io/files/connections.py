@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
@@ -60,6 +60,9 @@ Bucket = Annotated[str, Field(pattern=r"^[^/\s:]+$")]
 class FileConnection(Connection):
     """The base of all data sources that hold files."""
 
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """The schemes of URLs that name such files."""
+
     def open_files(self, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
         """The store; its clients are made once in each process. Nothing is connected to yet.
 
@@ -92,6 +95,13 @@ class _BucketConnection(FileConnection):
     bucket: Bucket
     path: Folder = Field(default="", validation_alias=AliasChoices("path", "prefix"))
 
+    def at(self, url: str) -> Self | None:
+        """The bucket at another folder."""
+        parts = urlsplit(url)
+        if parts.scheme not in self.schemes or parts.netloc != self.bucket:
+            return None
+        return self.model_copy(update={"path": _inside(parts.path)})
+
 
 def _s3_store(connection: S3Connection | OssConnection, retry_seconds: float | None) -> FileStore:
     from vecferry.io.files.stores.s3 import S3Access, S3Store
@@ -117,6 +127,8 @@ class S3Connection(_BucketConnection):
     Without an endpoint it is Amazon's. Without keys boto3 looks for them in its own places:
     environment, profile, role of the machine.
     """
+
+    schemes = ("s3", "s3a", "s3n")
 
     type: Literal["s3"] = "s3"
     endpoint: Url | None = None
@@ -151,6 +163,8 @@ class OssConnection(_BucketConnection):
 
     The endpoint is the one of OSS itself (``oss-cn-hangzhou.aliyuncs.com``, ``…-internal…``).
     """
+
+    schemes = ("oss",)
 
     type: Literal["oss"] = "oss"
     endpoint: Url
@@ -197,6 +211,8 @@ class HdfsConnection(FileConnection):
     which jobs know the file system, ``hdfs://nn:8020``, if its host differs.
     """
 
+    schemes = ("hdfs",)
+
     type: Literal["hdfs"] = "hdfs"
     endpoint: Url
     user: str | None = None
@@ -227,6 +243,17 @@ class HdfsConnection(FileConnection):
                 "http://namenode:9870"
             )
         return given
+
+    def at(self, url: str) -> Self | None:
+        """The file system at another folder; an URL without a host means any file system."""
+        parts = urlsplit(url)
+        known = {"", urlsplit(self.endpoint).netloc, urlsplit(self.default_fs or "").netloc}
+        host = urlsplit(self.endpoint).hostname
+        if parts.scheme not in self.schemes:
+            return None
+        if parts.netloc not in known and parts.hostname != host:
+            return None
+        return self.model_copy(update={"path": _inside(parts.path)})
 
     def open_files(self, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
         """The file system, by WebHDFS."""
@@ -267,6 +294,8 @@ class GcsConnection(_BucketConnection):
     none. Without it, Google's default credentials are looked for, but none where `endpoint` names
     another service, such as an emulator.
     """
+
+    schemes = ("gs", "gcs")
 
     type: Literal["gcs"] = "gcs"
     endpoint: Url | None = None

@@ -69,6 +69,31 @@ class DataSources:
             raise JobError(problems)
         return settings, unknown_keys(settings, f"data source {name!r}")
 
+    @property
+    def where(self) -> str:
+        """What messages call them: the file, or that there is none."""
+        return self._where
+
+    def reaching(self, url: str, kind: str, used_by: str) -> Connection | None:
+        """The first data source of type `kind` that reaches `url`, at the folder named there.
+
+        One that can't be filled is passed over. Raises JobError if none is left but those.
+        """
+        problems: list[str] = []
+        for name, entry in {**self._entries, **self._own}.items():
+            if not isinstance(entry, dict) or entry.get("type") != kind:
+                continue
+            try:
+                found = self.get(name, (kind,), used_by)[0].at(url)
+            except JobError as e:
+                problems += e.problems
+            else:
+                if found is not None:
+                    return found
+        if problems:
+            raise JobError(problems)
+        return None
+
     def _filled(self, name: str, used_by: str) -> Any:
         if name not in self._entries:
             known = ", ".join(sorted(self._entries)) or "none"

@@ -19,6 +19,7 @@ from vecferry.instead import MODES, Mode
 from vecferry.pipelines.job.documents import parse_document
 from vecferry.pipelines.job.placeholders import fill, set_value
 from vecferry.pipelines.job.problems import unknown_keys, validate
+from vecferry.positions.settings import PlaceUri, guard
 from vecferry.settings import Settings, pick
 from vecferry.transforms.embed.cache.settings import VectorCacheSettings
 
@@ -85,7 +86,7 @@ class Setting(Settings):
     vector_cache: VectorCacheSettings | None = None
     trusted_endpoints: list[str] | None = None
     budget: Budget | None = None
-    positions: str | None = None
+    positions: PlaceUri | None = None
     poll_seconds: float | None = Field(
         default=None, gt=0, description="how often a sync asks its source for news, in seconds"
     )
@@ -100,6 +101,13 @@ class Setting(Settings):
     @classmethod
     def _on_reject(cls, value: Any) -> Any:
         return None if value is None else pick(value, MODES, "onReject")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _positions_are_usable(cls, value: Any) -> Any:
+        # Seen to here, not at the field: an error shows the value of a field, password and all.
+        guard(value.get("positions") if isinstance(value, dict) else None)
+        return value
 
     @field_validator("trusted_endpoints")
     @classmethod

@@ -17,6 +17,7 @@ from vecferry.pipelines.job.documents import parse_document
 from vecferry.pipelines.job.feeds import id_columns, mapped_columns, on_reject
 from vecferry.pipelines.job.model import Job, Step, read_raw, step_name, validated
 from vecferry.pipelines.job.placeholders import names_in
+from vecferry.pipelines.job.positions import ResolvedPlace, resolve_place
 from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load, settings_of
 from vecferry.secrets import Written, referenced, secrets_in
@@ -65,7 +66,7 @@ class ResolvedJob:
     """A job that can be built into a graph; `force` and `instead_of` as `StepContext` has them.
 
     `written` says of each text that was filled in from outside what it was written as. `given` has
-    the values of the command line by name.
+    the values of the command line by name. `positions` is where `setting.positions` says.
     """
 
     job: Job
@@ -75,6 +76,7 @@ class ResolvedJob:
     instead_of: str | None = None
     written: Mapping[str, str] = field(default_factory=dict, repr=False)
     given: Mapping[str, str] = field(default_factory=dict, repr=False)
+    positions: ResolvedPlace | None = None
 
     def secrets(self) -> list[str]:
         """The secrets in the settings and connections of all steps."""
@@ -160,11 +162,13 @@ def resolve(
         problems = [*_follow_columns(steps), *_no_positions(job, steps[0])]
     if problems:
         raise JobError(problems)
+    where = job.setting.positions
     return ResolvedJob(
         job,
         tuple(steps),
         [*warnings, *_unused_columns(steps)],
         written={**sources.written, **(written or {})},
+        positions=resolve_place(where, sources, "job.setting.positions") if where else None,
     )
 
 

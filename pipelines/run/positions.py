@@ -5,22 +5,59 @@ Apart from `vecferry.pipelines.launch` because commands that show or set a posit
 
 from __future__ import annotations
 
+from typing import Protocol, cast
+
 from vecferry.errors import JobError
 from vecferry.pipelines.job.model import as_file_name
+from vecferry.pipelines.job.positions import ResolvedPlace
 from vecferry.pipelines.job.resolve import ResolvedJob
+from vecferry.positions.files import Files, FilesPlace
 from vecferry.positions.folder import FolderPlace
+from vecferry.positions.place import Place
+from vecferry.positions.redis import RedisPlace
+from vecferry.positions.settings import redis_parts, shown
 from vecferry.positions.store import Positions
+from vecferry.redis_access import is_redis
 
 FOLDER = "positions"
 """Where positions are kept unless a job says; each job has a folder of its name within."""
 
+RETRY_SECONDS = 20.0
+"""So long a call to an object store is repeated; a lease must be renewed before it is dead."""
+
+
+class _OpensFiles(Protocol):
+    """A data source that holds files."""
+
+    def open_files(self, retry_seconds: float | None) -> Files:
+        """The store behind the data source."""
+
 
 def positions_of(resolved: ResolvedJob) -> Positions:
-    """The positions of a job; nothing is connected to yet. Raises JobError for a wrong URI."""
-    job = resolved.job
-    where = job.setting.positions
-    if where is None:
-        return Positions(FolderPlace(f"{FOLDER}/{as_file_name(job.name)}"), job.name)
-    if "://" in where:
-        raise JobError(f"job.setting.positions: {where.partition('://')[0]} can't be used yet")
-    return Positions(FolderPlace(where), job.name)
+    """The positions of a job. Nothing is connected to yet; raises JobError for a missing client."""
+    name = resolved.job.name
+    if resolved.positions is None:
+        return Positions(FolderPlace(f"{FOLDER}/{as_file_name(name)}"), name)
+    return positions_at(resolved.positions, name)
+
+
+def positions_at(place: ResolvedPlace, job: str) -> Positions:
+    """The positions in a place, of the job called `job`; empty for somebody who only looks.
+
+    Raises JobError for a missing client, and if `job` is needed to tell which positions.
+    """
+    return Positions(_place(place, job), job)
+
+
+def _place(place: ResolvedPlace, job: str) -> Place:
+    if place.connection is not None:
+        return FilesPlace(cast(_OpensFiles, place.connection).open_files(RETRY_SECONDS))
+    if not is_redis(place.where):
+        return FolderPlace(place.where)
+    server, name = redis_parts(place.where)
+    if not (name or job):
+        raise JobError(
+            f"positions {shown(place.where)!r}: which ones? Write their name behind the database, "
+            "redis://host:port/0/name; without one, it is the job's name"
+        )
+    return RedisPlace(server, name or job)

@@ -23,7 +23,7 @@ def create_file(path: Path, data: bytes, *, lasting: bool = True) -> bool:
     survives the loss of power once this has returned. Raises OSError, and NotImplementedError on a
     file system without links.
     """
-    part = path.parent / f"{_PART}{uuid.uuid4().hex}"
+    part = path.parent / part_name()
     try:
         with part.open("xb") as file:
             file.write(data)
@@ -44,6 +44,11 @@ def create_file(path: Path, data: bytes, *, lasting: bool = True) -> bool:
     if lasting:
         sync_folder(path.parent)
     return True
+
+
+def part_name() -> str:
+    """A name for a part of a file, which nobody else has."""
+    return f"{_PART}{uuid.uuid4().hex}"
 
 
 def is_part(name: str) -> bool:

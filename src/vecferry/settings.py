@@ -149,6 +149,13 @@ class Connection(Settings):
         """The folder of this machine that the data source is; None of a service."""
         return None
 
+    def at(self, url: str) -> Self | None:
+        """This data source at the folder that a URL names; None if it does not reach that folder.
+
+        The folder that the data source has of its own does not count: only its keys are used.
+        """
+        return None
+
     def unshareable(self) -> str | None:
         """Why other processes can't use the data source, with the way out; None if they can."""
         return None

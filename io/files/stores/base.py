@@ -98,6 +98,29 @@ class FileStore:
         """
         raise NotImplementedError
 
+    def names(self, folder: str = "", head: str = "") -> list[str]:
+        """The names of the files right in a folder that begin with `head`, hidden ones as well.
+
+        A folder that does not exist has none.
+        """
+        return [name for name, file in self._list(folder, head, False) if file is not None]
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Makes a file of `data`, and its folders; False where the path exists.
+
+        What exists is left as it is, whoever else creates it at the same moment. A process that is
+        killed in here leaves the whole file or none under that path.
+        """
+        raise NotImplementedError
+
+    def remove(self, path: str) -> None:
+        """Removes a file; one that does not exist is removed already."""
+        raise NotImplementedError
+
+    def age(self, path: str) -> float:
+        """Seconds since a file was changed, by the store's own clock; FileNotFoundError."""
+        raise NotImplementedError
+
     def require_here(self, url: str) -> None:
         """Raises JobError where a URL names another store than this."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,7 @@ from vecferry.io.files.stores.remote import (
     Changed,
     RemoteStore,
     broken_off,
+    may_not_write,
     require_whole,
     unreachable,
 )
@@ -121,6 +124,51 @@ class GcsStore(RemoteStore):
         except (google.PreconditionFailed, google.RequestRangeNotSatisfiable) as e:
             raise Changed from e
         return require_whole(data, start, end)
+
+    def _create(self, path: str, data: bytes) -> bool:
+        from google.api_core import exceptions as google
+
+        blob = self._client.bucket(self._bucket_name).blob(self._prefix + path)
+        try:
+            # Generation 0 stands for an object that does not exist.
+            blob.upload_from_string(data, if_generation_match=0, checksum=None, **_TIMEOUT)
+        except google.PreconditionFailed:
+            return False
+        except (google.Unauthorized, google.Forbidden) as e:
+            rights = "the role Storage Object User on the bucket"
+            raise may_not_write(rights, shorten(e.message)) from e
+        return True
+
+    def _remove(self, path: str) -> None:
+        from google.api_core import exceptions as google
+
+        try:
+            self._client.bucket(self._bucket_name).blob(self._prefix + path).delete(**_TIMEOUT)
+        except google.NotFound as e:
+            raise FileNotFoundError(path) from e
+
+    def _age(self, path: str) -> float:
+        """By an object that is made for this, as the client does not show the date of an answer.
+
+        Whoever may only read has this machine's clock.
+        """
+        changed = self._changed(path)
+        probe = f"probe-{uuid.uuid4().hex}"
+        try:
+            self._create(probe, b"")
+        except FatalError:
+            return time.time() - changed
+        try:
+            return self._changed(probe) - changed
+        finally:
+            self._remove(probe)
+
+    def _changed(self, path: str) -> float:
+        """When an object was changed, in seconds since 1970."""
+        blob = self._client.bucket(self._bucket_name).get_blob(self._prefix + path, **_TIMEOUT)
+        if blob is None:
+            raise FileNotFoundError(path)
+        return float(blob.updated.timestamp())
 
     def _has_root(self) -> bool:
         return self._any(self._prefix) or not self._prefix

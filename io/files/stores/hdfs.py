@@ -1,4 +1,4 @@
-"""HDFS by WebHDFS, or an HttpFS gateway: three GET requests, by requests.
+"""HDFS by WebHDFS, or an HttpFS gateway, by requests.
 
 fsspec has a file system for WebHDFS. Its reads do not look at the data node's status, so they take
 an error page for the file's bytes. It has no timeouts.
@@ -6,11 +6,13 @@ an error page for the file's bytes. It has no timeouts.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from vecferry.durable import part_name
 from vecferry.errors import FatalError, TransientError, shorten
 from vecferry.io.common.reach import readable_ca
 from vecferry.io.files.stores.base import FileInfo, Listed
@@ -21,6 +23,7 @@ from vecferry.io.files.stores.remote import (
     RemoteStore,
     broken_off,
     require_whole,
+    seconds_between,
     unreachable,
 )
 from vecferry.process import PROCESS
@@ -96,6 +99,53 @@ class HdfsStore(RemoteStore):
         answer = self._ask("OPEN", file.path, offset=start, length=end - start)
         return require_whole(answer.content, start, end)
 
+    def _create(self, path: str, data: bytes) -> bool:
+        """Writes a file of another name, and renames it: a rename never overwrites.
+
+        A creation under the path itself would leave a file without bytes if it broke off.
+        """
+        part = posixpath.join(posixpath.dirname(path), part_name())
+        try:
+            self._write(part, data)
+            moved = self._send("PUT", "RENAME", part, destination=self._full(path)).json()
+            if moved["boolean"]:
+                return True
+        except _Refused as e:
+            if e.kind == "AccessControlException":
+                user, said = self._access.user, shorten(e.message)
+                raise FatalError(
+                    f"user {user!r} may not write there: grant w and x on the folder ({said})"
+                ) from e
+            if e.kind != "FileAlreadyExistsException":
+                raise
+        self._remove(part)
+        try:
+            self._ask("GETFILESTATUS", path)
+        except FileNotFoundError as e:
+            raise TransientError("a file could not be renamed") from e
+        return False
+
+    def _write(self, path: str, data: bytes) -> None:
+        """Writes a file in two steps: the name node says where to, a data node takes the bytes."""
+        where = self._send("PUT", "CREATE", path, overwrite="false").headers["Location"]
+        answer = self._session.put(
+            where,
+            data=data,
+            headers={"Content-Type": "application/octet-stream"},
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+            verify=self._session.verify,
+        )
+        if answer.status_code != 201:
+            raise _fault(answer)
+
+    def _remove(self, path: str) -> None:
+        self._send("DELETE", "DELETE", path, recursive="false")
+
+    def _age(self, path: str) -> float:
+        answer = self._ask("GETFILESTATUS", path)
+        changed = answer.json()["FileStatus"]["modificationTime"] / 1000
+        return seconds_between(changed, answer.headers.get("Date"))
+
     def _has_root(self) -> bool:
         try:
             entry = self._ask("GETFILESTATUS", "").json()["FileStatus"]
@@ -105,30 +155,37 @@ class HdfsStore(RemoteStore):
 
     def _ask(self, operation: str, path: str, **query: Any) -> Any:
         """A GET; redirects to data nodes are followed."""
-        access = self._access
-        session = PROCESS.get(("files", "client", access), lambda: _session(access))
-        full = f"{self.root.rstrip('/')}/{path}" if path else self.root
-        query = {"op": operation, **query}
-        if access.user is not None:
-            query["user.name"] = access.user
-        answer = session.get(
-            f"{access.endpoint}/webhdfs/v1{quote(full)}",
+        return self._send("GET", operation, path, **query)
+
+    @property
+    def _session(self) -> Any:
+        return PROCESS.get(("files", "client", self._access), lambda: _session(self._access))
+
+    def _full(self, path: str) -> str:
+        """A path from the top of the file system."""
+        return f"{self.root.rstrip('/')}/{path}" if path else self.root
+
+    def _send(self, method: str, operation: str, path: str, **query: Any) -> Any:
+        """A request without a body; only those that read follow redirects."""
+        session, query = self._session, {"op": operation, **query}
+        if self._access.user is not None:
+            query["user.name"] = self._access.user
+        answer = session.request(
+            method,
+            f"{self._access.endpoint}/webhdfs/v1{quote(self._full(path))}",
             params=query,
             timeout=(CONNECT_SECONDS, READ_SECONDS),
             verify=session.verify,  # else a variable of the environment would win
+            allow_redirects=method == "GET",
         )
-        if answer.status_code == 200:
+        if answer.status_code == 200 or (operation == "CREATE" and answer.status_code == 307):
             return answer
-        try:
-            told = answer.json()["RemoteException"]
-        except (ValueError, KeyError, TypeError):
-            raise _Refused(answer.status_code, "", shorten(answer.text, 100)) from None
-        kind, message = str(told.get("exception", "")), str(told.get("message", ""))
-        if kind == "FileNotFoundException":
+        error = _fault(answer)
+        if error.kind == "FileNotFoundException":
             raise FileNotFoundError(path)
-        if operation == "OPEN" and "out of the range" in message:
+        if operation == "OPEN" and "out of the range" in error.message:
             raise Changed
-        raise _Refused(answer.status_code, kind, message)
+        raise error
 
     def classify(self, error: Exception) -> Exception:
         """What to do about an answer that is none, or about an error of the network."""
@@ -177,6 +234,17 @@ class HdfsStore(RemoteStore):
                 "correct the endpoint; it is the name node's HTTP address"
             )
         return FatalError(f"the service refuses ({said})")
+
+
+def _fault(answer: Any) -> _Refused:
+    """What an answer that is none of those expected tells."""
+    try:
+        told = answer.json()["RemoteException"]
+        return _Refused(
+            answer.status_code, str(told.get("exception", "")), str(told.get("message", ""))
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _Refused(answer.status_code, "", shorten(answer.text, 100))
 
 
 def _session(access: HdfsAccess) -> Any:

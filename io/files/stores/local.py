@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import posixpath
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+from vecferry.durable import create_file
 from vecferry.errors import JobError
 from vecferry.io.files.stores.base import FileInfo, FileStore, Listed
 
@@ -47,6 +51,21 @@ class LocalStore(FileStore):
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe waits for its writer
             raise FileNotFoundError(errno.ENOENT, "a pipe or a device is not a file", path)
         return self.fs.open(real, "rb")
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Links a whole file to its path, so that the file survives the loss of power."""
+        real = Path(self._locate(path))
+        real.parent.mkdir(parents=True, exist_ok=True)
+        return create_file(real, data)
+
+    def remove(self, path: str) -> None:
+        """Unlinks the file."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._locate(path))
+
+    def age(self, path: str) -> float:
+        """By the clock of this machine."""
+        return time.time() - os.stat(self._locate(path)).st_mtime
 
     def _locate(self, path: str) -> str:
         """The full path of a relative one."""

@@ -1,10 +1,12 @@
 """What the stores behind a service share: patterns by listing, calls repeated, files in ranges.
 
-A kind of store adds five things: `_list`, `_stat`, `_fetch`, `_has_root` and `classify`.
+A kind of store adds `_list`, `_stat`, `_fetch`, `_has_root` and `classify`. To be written to, it
+adds `_create`, `_remove` and `_age`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import logging
@@ -15,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 from vecferry.errors import FatalError, JobError, TransientError, redact, shorten
 from vecferry.io.files.stores.base import FileInfo, FileStore
 from vecferry.process import PROCESS
-from vecferry.retry import call_with_retries
+from vecferry.retry import call_with_retries, http_date
 
 LEAST_AHEAD, MOST_AHEAD = 256 << 10, 8 << 20
 """What a request brings beyond what was asked for; it doubles as long as reading goes on."""
@@ -170,6 +172,45 @@ class RemoteStore(FileStore):
 
         return ResumingFile(fetch, opened.size)
 
+    def create(self, path: str, data: bytes) -> bool:
+        """A file under a path that does not exist; a call is repeated as others are."""
+        tries = 0
+
+        def attempt() -> bool:
+            nonlocal tries
+            tries += 1
+            return self._create(path, data)
+
+        made = self._call(path, attempt)
+        # An earlier try may have made the file, and its answer may have been lost.
+        return made or (tries > 1 and self._read(path) == data)
+
+    def remove(self, path: str) -> None:
+        """Removes a file."""
+        with contextlib.suppress(FileNotFoundError):
+            self._call(path, lambda: self._remove(path))
+
+    def age(self, path: str) -> float:
+        """Seconds since a file was changed; FileNotFoundError."""
+        return max(0.0, self._call(path, lambda: self._age(path)))
+
+    def _read(self, path: str) -> bytes | None:
+        with contextlib.suppress(FileNotFoundError), self.open(path) as file:
+            return bytes(file.read())
+        return None
+
+    def _create(self, path: str, data: bytes) -> bool:
+        """Makes a whole file; False where the path exists."""
+        raise NotImplementedError
+
+    def _remove(self, path: str) -> None:
+        """Removes a file; may raise FileNotFoundError."""
+        raise NotImplementedError
+
+    def _age(self, path: str) -> float:
+        """Seconds since a file was changed, by the clock of the service."""
+        raise NotImplementedError
+
     def _is_here(self, authority: str) -> bool:
         """Whether a URL's host or bucket is the data source's."""
         raise NotImplementedError
@@ -255,6 +296,17 @@ def require_whole(data: bytes, start: int, end: int) -> bytes:
     if len(data) != end - start:
         raise TransientError(f"{len(data)} bytes came of the {end - start} from byte {start} on")
     return data
+
+
+def seconds_between(changed: float, date: str | None) -> float:
+    """From a time of change to the ``Date`` of an answer; to this machine's time without one."""
+    asked = http_date(date)
+    return (time.time() if asked is None else asked.timestamp()) - changed
+
+
+def may_not_write(rights: str, said: str) -> FatalError:
+    """The error for keys that may only read; `rights` are those to grant."""
+    return FatalError(f"it may not be written with these keys: grant them {rights} ({said})")
 
 
 def broken_off(error: Exception) -> bool:

@@ -19,7 +19,9 @@ from vecferry.io.files.stores.remote import (
     Changed,
     RemoteStore,
     broken_off,
+    may_not_write,
     require_whole,
+    seconds_between,
     unreachable,
 )
 from vecferry.process import PROCESS
@@ -44,6 +46,9 @@ _PLACE_CODES = {
     "301",
     "307",
 }
+_EXISTS_CODES = {"412", "PreconditionFailed", "FileAlreadyExists"}
+"""What S3 and OSS answer to the creation of an object that exists."""
+
 _TRANSIENT_CODES = {
     "RequestTimeout",
     "SlowDown",
@@ -152,6 +157,46 @@ class S3Store(RemoteStore):
                 raise Changed
             return require_whole(body.read(), start, end)
 
+    def _create(self, path: str, data: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        ask: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + path, "Body": data}
+        if self._access.kind != "oss":  # OSS has a header of its own, and refuses this one
+            ask["IfNoneMatch"] = "*"
+        try:
+            self._client.put_object(**ask)
+        except ClientError as e:
+            told = e.response["Error"]
+            code, said = told.get("Code", ""), shorten(told.get("Message", ""))
+            if code in _EXISTS_CODES:
+                return False
+            if code in ("ConditionalRequestConflict", "OperationAborted"):
+                raise TransientError(f"others write there at this moment ({said})") from e
+            if code == "NotImplemented":
+                raise FatalError(
+                    f"the service can't create an object without overwriting ({said}); use one "
+                    "that takes If-None-Match"
+                ) from e
+            if code == "AccessDenied":
+                raise may_not_write("the writing and removing of objects", said) from e
+            raise
+        return True
+
+    def _remove(self, path: str) -> None:
+        self._client.delete_object(Bucket=self._bucket, Key=self._prefix + path)
+
+    def _age(self, path: str) -> float:
+        from botocore.exceptions import ClientError
+
+        try:
+            found = self._client.head_object(Bucket=self._bucket, Key=self._prefix + path)
+        except ClientError as e:
+            if e.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+                raise FileNotFoundError(path) from e
+            raise
+        date = found["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return seconds_between(found["LastModified"].timestamp(), date)
+
     def _has_root(self) -> bool:
         return self._any(self._prefix) or not self._prefix
 
@@ -231,7 +276,7 @@ def _client(access: S3Access) -> Any:
         "aws_secret_access_key": access.key,
         "aws_session_token": access.token,
     }
-    return Session().client(
+    made = Session().client(
         "s3",
         endpoint_url=access.endpoint,
         region_name=access.region,
@@ -249,6 +294,14 @@ def _client(access: S3Access) -> Any:
         ),
         **{name: str.__str__(key) for name, key in keys.items() if key is not None},
     )
+    if access.kind == "oss":
+        made.meta.events.register("before-sign.s3.PutObject", _forbid_overwrite)
+    return made
+
+
+def _forbid_overwrite(request: Any, **_: object) -> None:
+    """What OSS has in place of If-None-Match; its S3 API refuses that with 501."""
+    request.headers["x-oss-forbid-overwrite"] = "true"
 
 
 def _version(found: dict[str, Any]) -> str:

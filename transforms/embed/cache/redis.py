@@ -11,10 +11,9 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-from vecferry.errors import JobError, redact, shorten
-from vecferry.transforms.embed.cache.settings import plain_uri
+from vecferry.errors import redact, shorten
+from vecferry.redis_access import redis_client
 from vecferry.transforms.embed.cache.store import (
     KEPT_SHARE,
     StoreError,
@@ -48,7 +47,12 @@ class RedisBackend:
     """Strings and sorted sets of one Redis database."""
 
     def __init__(self, uri: str) -> None:
-        self._redis = _client(uri)
+        self._redis = redis_client(
+            uri,
+            "a vector cache",
+            connect_seconds=CONNECT_SECONDS,
+            answer_seconds=ANSWER_SECONDS,
+        )
         with _faults():
             try:
                 # What every lookup needs; two keys, as a node of a cluster refuses those.
@@ -165,27 +169,6 @@ def _value_name(key: bytes) -> str:
 
 def _days_name(size: int) -> str:
     return f"{PREFIX}used:{size}"
-
-
-def _client(uri: str) -> Any:
-    try:
-        from redis import Redis
-        from redis.backoff import NoBackoff
-        from redis.exceptions import ConnectionError as Disconnected
-        from redis.retry import Retry
-    except ImportError:
-        raise JobError(
-            "a vector cache in Redis needs its client: pip install 'vecferry[redis]'"
-        ) from None
-    return Redis.from_url(
-        plain_uri(uri),
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=ANSWER_SECONDS,
-        # Once, for a kept connection that the server has closed; what hangs is not asked again.
-        retry=Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),
-        protocol=2,  # spoken by every server and proxy
-        decode_responses=False,
-    )
 
 
 @contextmanager

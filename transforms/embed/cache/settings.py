@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
-from vecferry.errors import JobError, keep_secret
-from vecferry.settings import Secret, Settings
+from vecferry.errors import JobError
+from vecferry.redis_access import guarded, is_redis, plain_uri, redis_fault
+from vecferry.redis_access import shown_uri as shown_redis_uri
+from vecferry.settings import Settings
 
 MAX_BYTES = 4 << 30
 """Size past which the vectors that were not used for longest are removed."""
-
-TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-"""What may stand behind the ``?`` of a rediss URI; each is the path of a file."""
 
 WAYS = (
     "write sqlite:///folder/cache.db (from the current folder), sqlite:////folder/cache.db, "
@@ -27,15 +24,7 @@ WAYS = (
 def shown_uri(uri: str) -> str:
     """A vector cache's URI as it may be shown: without user, password and options."""
     plain = plain_uri(uri)
-    if plain.startswith("sqlite:"):
-        return plain
-    # The last @, and any ?: what is written wrongly must not show a part of the password either.
-    return re.sub(r"\?.*", "", re.sub(r"://.*@", "://***@", plain, flags=re.S), flags=re.S)
-
-
-def plain_uri(uri: str) -> str:
-    """The URI itself, with its password."""
-    return uri.reveal() if isinstance(uri, Secret) else uri
+    return plain if plain.startswith("sqlite:") else shown_redis_uri(plain)
 
 
 def sqlite_path(uri: str) -> Path:
@@ -49,41 +38,17 @@ def uri_fault(uri: str) -> str | None:
     if scheme == "sqlite":
         good = uri.startswith("sqlite:///") and len(uri) > len("sqlite:///")
         fault = None if good else "names no file"
-    elif scheme in ("redis", "rediss"):
-        fault = _redis_fault(uri)
+    elif is_redis(uri):
+        fault = redis_fault(uri)
     else:
         fault = "is not one that can be used"
     return fault and f"vectorCache uri {shown_uri(uri)!r} {fault}: {WAYS}"
 
 
-def _redis_fault(uri: str) -> str | None:
-    parts = urlsplit(uri)
-    if "@" in uri and "@" not in parts.netloc:
-        return "has one of / ? # in its password, which must be written as %2F, %3F, %23"
-    try:
-        port = parts.port
-    except ValueError:
-        return "has a port that is not a number from 1 to 65535"
-    if not parts.hostname or port == 0:
-        return "names no host"
-    if not re.fullmatch(r"(/\d*)?", parts.path):
-        return "has something after the host that is not the number of a database"
-    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    if options - set(TLS_OPTIONS if parts.scheme == "rediss" else ()):
-        return f"has an option that is not known; a rediss URI may have {', '.join(TLS_OPTIONS)}"
-    return None
-
-
 def _guarded(uri: str) -> str:
     """`uri`, as a text that hides itself where it holds a password."""
     plain = plain_uri(uri)
-    user_info = re.search(r"://(.*)@", plain, flags=re.S)
-    if user_info is None or plain.startswith("sqlite:"):
-        return plain
-    password = user_info[1].partition(":")[2] or user_info[1]
-    for form in (password, unquote(password)):
-        keep_secret(form)
-    return Secret(plain)
+    return plain if plain.startswith("sqlite:") else guarded(plain)
 
 
 class VectorCacheSettings(Settings):
