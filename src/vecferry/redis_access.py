@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from vecferry.errors import JobError, keep_secret
 from vecferry.secrets import Secret
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 SCHEMES = ("redis", "rediss")
 
@@ -63,7 +66,7 @@ def redis_fault(uri: str) -> str | None:
     return None
 
 
-def redis_client(uri: str, what: str, *, connect_seconds: float, answer_seconds: float) -> Any:
+def redis_client(uri: str, what: str, *, connect_seconds: float, answer_seconds: float) -> Redis:
     """A client that connects when it is first used; `what` needs it, as in ``a vector cache``.
 
     Raises JobError if the library is not installed.

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.code import ROOT
+from tests.effort import LONG
 from tests.positions.places import KINDS, named, opened
 from vecferry.positions.place import Place
 
-PROCESSES, NAMES = 8, 25
+PROCESSES, NAMES = 8, 200 if LONG else 15
 
 
 def of(*kinds: str) -> list[object]:
@@ -75,38 +76,19 @@ def test_the_place_s_own_clock_tells_how_old_a_name_is(place: Place) -> None:
     assert "probe" not in " ".join(place.names())
 
 
-def test_processes_that_create_at_once_never_overwrite(name: str, tmp_path: Path) -> None:
+def test_processes_that_create_at_once_never_overwrite(name: str) -> None:
     """Of eight processes one gets each name, and its bytes are what is read."""
-    command = [sys.executable, "-m", "tests.positions.worker", "race", name]
-    racers = [
-        subprocess.Popen(
-            [*command, str(i), str(NAMES)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(PROCESSES)
-    ]
-    for racer in racers:
-        assert racer.stdout is not None
-        assert racer.stdout.readline() == "ready\n"
-    outputs = []
-    for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    for racer in racers:
-        outputs.append(racer.communicate()[0].splitlines())
-        assert racer.returncode == 0
-    winners = [
-        (int(line.split()[1]), process)
-        for process, lines in enumerate(outputs)
-        for line in lines
-        if line.startswith("made")
-    ]
-    assert sorted(made for made, _ in winners) == list(range(NAMES))
+    arguments = ["race", name, str(PROCESSES), str(NAMES)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.positions.worker", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    made = sorted(tuple(map(int, line.split()[1:])) for line in done.stdout.splitlines())
+    assert [i for i, _ in made] == list(range(NAMES))
     with opened(name) as place:
-        for made, process in winners:
-            assert place.read(f"name-{made}") == f"{process} {made}".encode()
         assert len(place.names("name-")) == NAMES
+        for i, process in made:
+            assert place.read(f"name-{i}") == f"{process} {i}".encode()

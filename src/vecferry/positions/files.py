@@ -6,7 +6,7 @@ Apart from `vecferry.pipelines.run.positions` because a test of positions needs 
 from __future__ import annotations
 
 import uuid
-from typing import Any, Protocol
+from typing import IO, Protocol
 
 from vecferry.durable import is_part
 from vecferry.errors import JobError
@@ -22,7 +22,7 @@ class Files(Protocol):
     def names(self, folder: str = "", head: str = "") -> list[str]:
         """The names of the files right in a folder that begin with `head`."""
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str) -> IO[bytes]:
         """The file, opened for reading bytes; FileNotFoundError."""
 
     def create(self, path: str, data: bytes) -> bool:
