@@ -1,4 +1,7 @@
-"""Places of positions on real servers, named so that another process can open the same one."""
+"""Places of positions on real servers, named so that another process can open the same one.
+
+Modules are imported where they are needed, as many processes are started that need few of them.
+"""
 
 from __future__ import annotations
 
@@ -10,30 +13,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.io.files.stores.oss_front import OssFront
-from tests.io.files.stores.support import buckets_have_names, keys, s3_source
-from tests.services.fake_gcs import FakeGcs
-from tests.services.hdfs import Hdfs
-from tests.services.redis_server import RedisServer
-from tests.services.server import running
-from vecferry.io.files.connections import (
-    GcsConnection,
-    HdfsConnection,
-    OssConnection,
-    S3Connection,
-)
-from vecferry.positions.files import FilesPlace
-from vecferry.positions.folder import FolderPlace
 from vecferry.positions.place import Place
 from vecferry.positions.redis import RedisPlace
 from vecferry.positions.store import Positions
 
-CONNECTIONS = {
-    "s3": S3Connection,
-    "oss": OssConnection,
-    "gcs": GcsConnection,
-    "hdfs": HdfsConnection,
-}
 KINDS = ("folder", "redis", "s3", "oss", "gcs", "hdfs")
 SERVICES = KINDS[1:]
 JOB = "follow"
@@ -42,6 +25,13 @@ JOB = "follow"
 @contextmanager
 def named(kind: str, folder: Path) -> Iterator[str]:
     """The name of an empty place of that kind: JSON that `opened` takes, in any process."""
+    from tests.io.files.stores.oss_front import OssFront
+    from tests.io.files.stores.support import buckets_have_names, keys, s3_source
+    from tests.services.fake_gcs import FakeGcs
+    from tests.services.hdfs import Hdfs
+    from tests.services.redis_server import RedisServer
+    from tests.services.server import running
+
     own = f"positions/{uuid4().hex}"
     with ExitStack() as stack:
         told: dict[str, Any]
@@ -75,13 +65,23 @@ def opened(name: str, **pace: float) -> Iterator[Place]:
         place: Any
         match kind := told.pop("kind"):
             case "folder":
+                from vecferry.positions.folder import FolderPlace
+
                 place = FolderPlace(told["path"])
             case "redis":
+                from vecferry.positions.redis import RedisPlace
+
                 place = RedisPlace(told["uri"], told["name"])
             case _:
-                stack.enter_context(buckets_have_names())
-                connection = CONNECTIONS[kind].model_validate(told)
-                place = FilesPlace(connection.open_files(20.0))
+                from vecferry.io.files import connections
+                from vecferry.positions.files import FilesPlace
+
+                if kind == "oss":
+                    from tests.io.files.stores.support import buckets_have_names
+
+                    stack.enter_context(buckets_have_names())
+                of_kind = getattr(connections, f"{kind.capitalize()}Connection")
+                place = FilesPlace(of_kind.model_validate(told).open_files(20.0))
         place.pace = replace(place.pace, **pace)
         stack.callback(place.close)
         yield place

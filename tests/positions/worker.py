@@ -55,7 +55,7 @@ CLIENTS = {
 
 
 def race(name: str, processes: str, count: str) -> None:
-    """Creates the same names in several processes at once; tells which process got which name."""
+    """Creates the same names in several processes at once; tells who got each."""
     importlib.import_module(CLIENTS[json.loads(name)["kind"]])
     begin = multiprocessing.get_context("fork").Barrier(int(processes))
 
