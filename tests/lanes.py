@@ -49,6 +49,8 @@ GROUPS = {
     "transforms/embed/cache/test_contract": "redis",
     "transforms/embed/cache/test_redis": "redis",
     "pipelines/cli/test_cache": "redis",
+    "positions/test_places": "files",
+    "positions/test_lease": "files",
 }
 """Modules whose tests of servers use the same ones; any other module is a group of its own."""
 

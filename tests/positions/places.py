@@ -14,7 +14,6 @@ from typing import Any
 from uuid import uuid4
 
 from vecferry.positions.place import Place
-from vecferry.positions.redis import RedisPlace
 from vecferry.positions.store import Positions
 
 KINDS = ("folder", "redis", "s3", "oss", "gcs", "hdfs")
