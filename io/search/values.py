@@ -23,7 +23,7 @@ from vecferry.io.search.forms import DATES, INTEGERS, Form, date_form, integer_f
 from vecferry.io.search.settings import SearchColumn, SearchSettings
 from vecferry.io.sink.store import Record
 from vecferry.io.sink.values import SMALLEST_NORM2, as_int, as_vector, bad, faulty
-from vecferry.rows import DELETE, Change
+from vecferry.rows import DELETE, Change, Substitute
 
 Accept = Callable[[Any], Any]
 
@@ -224,6 +224,9 @@ class RowEncoder:
             if name not in meta
         ]
         self._taken = set(sources.values()) | meta
+        # Of an update, what is not written stays: without the vector of a row, its old vector.
+        updates = settings.action_type == "update"
+        self._stays = {n for n, f in fields.items() if f.is_vector} if updates else set()
         self._open = settings.dynamic
 
     def encode(self, change: Change) -> Record:
@@ -282,6 +285,8 @@ class RowEncoder:
             if value is None:
                 if self._null:
                     document[name] = None
+                elif name in self._stays and type(change) is Substitute:
+                    raise bad(name, "null-value", "the old vector would stay in the document")
             elif value is not _MISSING:
                 document[name] = accept(value)
             elif needed:

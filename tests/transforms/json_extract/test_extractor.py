@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vecferry.instead import OnReject
 from vecferry.rows import DELETE, Change, Reject
 from vecferry.steps import StepContext
 from vecferry.transforms.json_extract import ExtractJson
@@ -301,3 +303,39 @@ def test_the_example_of_the_docs(capfd: pytest.CaptureFixture[str]) -> None:
     shown = capfd.readouterr().out
     assert "'text': 'hello'}" in shown
     assert "invalid-json column 'text'" in shown
+
+
+KEYED = (
+    {"name": "id", "jsonPath": "$.id", "type": "LONG"},
+    {"name": "out", "nullOrInvalidDataAction": "DIRTY_DATA"},
+    {"name": "late", "jsonPath": "$.late", "nullOrInvalidDataAction": "SET_NULL"},
+)
+
+GOES_ON: dict[str, tuple[str, str, dict[str, Any] | None]] = {
+    # the document, what is to be done with a bad value, the columns of the delete
+    "a value is missing": ('{"id": 5, "late": "x"}', "DIRTY_DATA", {"id": 5, "late": "x"}),
+    "a row is dropped": ('{"id": 5}', "DROP_ROW", {"id": 5}),
+    "the key is missing too": ('{"late": "x"}', "DIRTY_DATA", None),
+    "the document is broken": ('{"id": 5', "DIRTY_DATA", None),
+}
+
+
+@pytest.mark.parametrize(("doc", "action", "expected"), GOES_ON.values(), ids=GOES_ON)
+def test_a_delete_goes_on_in_place_of_a_change_whose_key_is_known(
+    doc: str, action: str, expected: dict[str, Any] | None
+) -> None:
+    """Also of a change that is dropped: the old row of its key is not to stay."""
+    columns = [
+        c | ({"nullOrInvalidDataAction": action} if c["name"] == "out" else {}) for c in KEYED
+    ]
+    told = dataclasses.replace(CONTEXT, on_reject=OnReject(mode="withoutVector", key=("id",)))
+    operator = JsonExtractor(settings(*columns), None, told)
+    emitted = operator.process(Change({"doc": doc}, kind="+U", version=7, origin="f:0"), "stamp")
+    found = [item.instead if isinstance(item, Reject) else item for item, _ in emitted]
+    (instead,) = found
+    if expected is None:
+        assert instead is None
+        return
+    assert (instead.kind, dict(instead), instead.version) == (DELETE, {"doc": doc, **expected}, 7)
+    dropped = {"rows-dropped": 1, "rows-added": 1, "rows-replaced": 1}
+    assert operator.counts.values == (dropped if action == "DROP_ROW" else {})

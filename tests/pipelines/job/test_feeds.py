@@ -1,0 +1,156 @@
+"""Which columns of a reader make the writer's id, and which are written at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vecferry.io.elasticsearch import ElasticsearchSettings
+from vecferry.io.hologres import HologresSettings
+from vecferry.io.milvus import MilvusSettings
+from vecferry.io.opensearch import OpenSearchSettings
+from vecferry.io.postgresql import PostgresWriterSettings
+from vecferry.pipelines.job.feeds import id_columns, mapped_columns, on_reject
+from vecferry.pipelines.job.model import Setting
+from vecferry.settings import StepSettings
+from vecferry.transforms.embed import EmbedSettings
+from vecferry.transforms.json_extract.settings import JsonExtractSettings
+
+EXTRACT = JsonExtractSettings.model_validate(
+    {
+        "column": [
+            {"name": "id", "fromColumn": "head", "jsonPath": "$.id"},
+            {"name": "text", "fromColumn": "doc", "jsonPath": "$.text"},
+        ]
+    }
+)
+EMBED = EmbedSettings.model_validate(
+    {
+        "modelProvider": "local",
+        "dimension": 64,
+        "embeddingColumns": {
+            "sourceColumnNames": ["title", "text"],
+            "embeddingColumnName": "vector",
+        },
+    }
+)
+BEHIND: list[StepSettings] = [EXTRACT, EMBED]
+
+ID, SHOP = {"name": "id", "type": "VarChar", "maxLength": 64}, {"name": "shop", "type": "VarChar"}
+VECTOR = {"name": "vector", "type": "FloatVector", "dimension": 64}
+OF_TABLE = [
+    {"name": "id", "type": "text", "primaryKey": True},
+    {"name": "shop", "type": "text", "primaryKey": True},
+]
+
+WRITERS: dict[str, tuple[StepSettings, Any, Any]] = {
+    # the writer, what makes its id, what is written
+    "Milvus": (
+        MilvusSettings.model_validate(
+            {
+                "collection": "c",
+                "column": [
+                    {**ID, "primaryKey": True},
+                    {**SHOP, "maxLength": 9, "partitionKey": True},
+                    VECTOR,
+                ],
+            }
+        ),
+        {"head", "shop"},
+        {"head", "shop", "title", "doc"},
+    ),
+    "Milvus with ids of its own": (
+        MilvusSettings.model_validate(
+            {
+                "collection": "c",
+                "column": [
+                    {"name": "key", "type": "Int64", "primaryKey": True, "autoId": True},
+                    VECTOR,
+                ],
+            }
+        ),
+        set(),
+        {"title", "doc"},
+    ),
+    "Milvus as it is": (MilvusSettings.model_validate({"collection": "c"}), None, None),
+    "Elasticsearch": (
+        ElasticsearchSettings.model_validate(
+            {
+                "index": "i",
+                "column": [
+                    {"name": "key", "type": "id"},
+                    {"name": "place", "type": "routing"},
+                    {"name": "vector", "type": "dense_vector", "dims": 64},
+                ],
+                "columnMapping": [
+                    {"sourceColName": "id", "dstColName": "key"},
+                    {"sourceColName": "shop", "dstColName": "place"},
+                    {"sourceColName": "vector", "dstColName": "vector"},
+                ],
+            }
+        ),
+        {"head", "shop"},
+        {"head", "shop", "title", "doc"},
+    ),
+    "OpenSearch with all columns": (
+        OpenSearchSettings.model_validate(
+            {
+                "index": "i",
+                "dynamic": True,
+                "primaryKeyInfo": {"type": "pk", "column": ["id", "shop"]},
+                "column": [{"name": "id", "type": "keyword"}],
+            }
+        ),
+        {"head", "shop"},
+        None,
+    ),
+    "PostgreSQL": (
+        PostgresWriterSettings.model_validate({"table": "t", "column": OF_TABLE}),
+        {"head", "shop"},
+        {"head", "shop"},
+    ),
+    "PostgreSQL, whose table knows its key": (
+        PostgresWriterSettings.model_validate({"table": "t", "column": ["id", "text"]}),
+        None,
+        {"head", "doc"},
+    ),
+    "Hologres": (
+        HologresSettings.model_validate({"table": "t", "column": OF_TABLE}),
+        {"head", "shop"},
+        {"head", "shop"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("writer", "makes_id", "written"), WRITERS.values(), ids=WRITERS)
+def test_columns_are_followed_back_to_the_reader(
+    writer: StepSettings, makes_id: set[str] | None, written: set[str] | None
+) -> None:
+    """Through what is extracted and what is embedded; None where only the target knows."""
+    found = id_columns(BEHIND, writer), mapped_columns(BEHIND, writer)
+    assert tuple(None if names is None else set(names) for names in found) == (makes_id, written)
+
+
+@pytest.mark.parametrize(
+    ("says", "mode", "plain"),
+    [
+        (None, "withoutVector", False),
+        ("KEEP", "keep", True),
+        ("withoutvector", "withoutVector", True),
+    ],
+)
+def test_plain_rows_count_only_where_the_job_names_on_reject(
+    says: str | None, mode: str, plain: bool
+) -> None:
+    """The key is that of the rows behind the step."""
+    writer = PostgresWriterSettings.model_validate({"table": "t", "column": OF_TABLE})
+    setting = Setting.model_validate({"onReject": says})
+    found = on_reject(setting, [EMBED], writer)
+    assert (found.mode, found.plain, found.key) == (mode, plain, ("id", "shop"))
+
+
+def test_a_wrong_word_is_told_with_the_nearest() -> None:
+    """As every choice of a job."""
+    with pytest.raises(ValueError, match="'kep' is not a value of onReject; did you mean 'keep'"):
+        Setting.model_validate({"onReject": "kep"})
