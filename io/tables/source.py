@@ -116,22 +116,26 @@ class RowMaker:
 
     def _reject(self, row: Sequence[Any], error: UnfitValue) -> Reject:
         raw: dict[str, Any] = {}
+        known = Change()
         at_fault = ""
         for i, (name, convert) in enumerate(zip(self._names, self._converters, strict=True)):
             try:
-                raw[name] = encode_value(convert([row[i]])[0] if convert else row[i])
+                known[name] = convert([row[i]])[0] if convert else row[i]
+                raw[name] = encode_value(known[name])
             except UnfitValue:
                 at_fault = at_fault or name
                 raw[name] = encode_value(self._result.raw(i, row[i]))
         split = self._split
         place = self._place(row) if split.origin_at else str(next(self._number))
         origin = f"{split.origin}{place}"
+        known.origin = origin
         return self._context.reject(
             error.reason,
             f"{shorten(origin)}: column {at_fault!r} holds {error}",
             raw=orjson.dumps(raw).decode(),
             origin=origin,
             key=place if split.origin_at else None,
+            known=known,
         )
 
 

@@ -280,6 +280,24 @@ class Contract:
         assert there.report["counts"] == ("committed" if runner.committed else "attempted")
         assert IN_FLIGHT // 2 < job.endpoint.most_under_way <= IN_FLIGHT
 
+    def test_what_goes_on_in_place_of_rejected_rows_is_counted(
+        self, runner: Runner, job: Job
+    ) -> None:
+        """A row whose text is refused goes on without its vector, one without a text is deleted."""
+        job.write(40, files=4, bad=True)
+        job.definition["setting"]["onReject"] = "withoutVector"
+        there = job.run(self.at(runner, job))
+        assert there.status == 0, there.out + there.err
+        counts = ("read", "rejected", "added", "replaced", "written", "deleted", "dropped", "stale")
+        found = {name: there.report[f"rows_{name}"] for name in counts}
+        # A broken line tells no key.
+        expected = {"read": 52, "rejected": 12, "added": 8, "replaced": 8}
+        assert found == {**expected, "written": 44, "deleted": 4, "dropped": 0, "stale": 0}
+        asked = f'SELECT id FROM "{job.table}" WHERE vector IS NULL ORDER BY id'
+        with job.server.client() as connection:
+            without = [key for (key,) in connection.execute(asked).fetchall()]
+        assert without == [f"poison{n}" for n in range(4)]
+
     def test_too_many_rejects_end_a_job_once(self, runner: Runner, job: Job) -> None:
         """The runner does not start it again, and most of the source stays unread."""
         job.write(20_000, files=8)

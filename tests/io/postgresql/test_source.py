@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -13,8 +14,9 @@ from tests.io.postgresql.support import backends, stopped
 from tests.io.tables.support import Place, by_origin, place, read_all
 from tests.services.postgres import Postgres, PostgresTls
 from vecferry.errors import FatalError, JobError, TransientError
+from vecferry.instead import OnReject
 from vecferry.io.tables.database import ConnectionLost
-from vecferry.rows import Reject
+from vecferry.rows import DELETE, Reject
 
 pytestmark = pytest.mark.service
 
@@ -77,6 +79,19 @@ def test_a_value_that_python_lacks_rejects_its_row(db: Place, name: str) -> None
     assert (first["id"], third["id"]) == (1, 3)
     assert isinstance(reject, Reject)
     assert (reject.reason, reject.origin) == (reason, f"public.{table}:id=2")
+
+
+def test_a_row_that_is_rejected_is_deleted_by_its_key_where_the_job_says_so(db: Place) -> None:
+    """What of the row can be read goes on, its key among it."""
+    table = db.table("id INT PRIMARY KEY, n INT, v TIMESTAMPTZ", "7, 1, 'infinity'")
+    reader = db.reader({"table": table})
+    says = OnReject(mode="delete", plain=True, key=("id",))
+    reader.context = dataclasses.replace(reader.context, on_reject=says)
+    (reject,) = read_all(reader)
+    assert isinstance(reject, Reject)
+    assert reject.instead is not None
+    assert (reject.instead.kind, dict(reject.instead)) == (DELETE, {"id": 7, "n": 1})
+    assert reject.instead.origin == f"public.{table}:id=7"
 
 
 def test_a_list_with_such_a_value_is_kept_as_the_server_wrote_it(db: Place) -> None:

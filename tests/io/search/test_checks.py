@@ -22,7 +22,7 @@ from vecferry.io.search.target import SearchStore
 from vecferry.io.search.values import RowEncoder
 from vecferry.io.sink import STALE, SinkWriter, WriteLimits
 from vecferry.pipelines.job.problems import unknown_keys, validate
-from vecferry.rows import Change
+from vecferry.rows import Change, substitute
 from vecferry.steps import StepContext
 
 VERSION = {"name": "at", "type": "version"}
@@ -407,3 +407,24 @@ def test_a_vector_whose_mapping_has_no_dimensions_is_sent_as_numbers() -> None:
     encoder = RowEncoder(settings(column=column), fields, base64_vectors=True)
     body = encoder.encode(Change({"id": "a", "v": [1, 2, 3]})).body
     assert orjson.loads(body.splitlines()[1])["v"] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("action", "writes_null", "fits"),
+    [("update", False, False), ("update", True, True), ("index", False, True)],
+)
+def test_a_rejected_row_goes_on_only_where_its_old_vector_goes_away(
+    action: str, writes_null: bool, fits: bool
+) -> None:
+    """An update leaves alone what it does not write: then the document is deleted instead."""
+    vector = {"name": "v", "type": "dense_vector", "dims": 3}
+    given = settings(actionType=action, enableWriteNull=writes_null, column=[KEY, TEXT, vector])
+    change = Change({"id": "a", "text": "new", "v": None}, kind="+U")
+    encoder = RowEncoder(given, FIELDS)
+    assert encoder.encode(change).op == action
+    row = substitute(change, change, "+U")
+    if fits:
+        assert encoder.encode(row).op == action
+    else:
+        with pytest.raises(TerminalError, match="the old vector would stay"):
+            encoder.encode(row)

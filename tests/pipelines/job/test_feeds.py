@@ -1,4 +1,4 @@
-"""Which columns of a reader make the writer's id, and which are written at all."""
+"""The columns of a reader that make the writer's id, and those that are written at all."""
 
 from __future__ import annotations
 
