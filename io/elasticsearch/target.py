@@ -7,7 +7,7 @@ from typing import Any
 from vecferry.errors import JobError
 from vecferry.io.elasticsearch.client import ElasticsearchClient
 from vecferry.io.elasticsearch.settings import ElasticsearchConnection, ElasticsearchSettings
-from vecferry.io.search.dialect import Field, metric_of
+from vecferry.io.search.dialect import Field, PointInTime, metric_of
 from vecferry.io.search.settings import SearchColumn
 from vecferry.io.search.target import SearchTarget
 from vecferry.io.sink.values import Vector
@@ -24,6 +24,7 @@ class ElasticsearchDialect:
     vector_type = "dense_vector"
     least_version = (8, 15)
     index_settings: dict[str, Any] = {}  # noqa: RUF012
+    view = PointInTime("/_pit", "id", order="_shard_doc", by_shard=False)
 
     def field(self, name: str, mapping: dict[str, Any]) -> Field:
         """See `Dialect`."""
@@ -53,6 +54,11 @@ class ElasticsearchDialect:
         candidates = min(10_000, max(100, CANDIDATES * k))
         query = {"field": field.name, "query_vector": vector.tolist(), "k": k}
         return {"knn": {**query, "num_candidates": candidates}, "size": k}
+
+    def source_of(self, version: tuple[int, int] | None, fields: list[str]) -> dict[str, Any]:
+        """See `Dialect`; from 9.2 on, vectors come where they are asked for only."""
+        vectors = version is not None and version >= (9, 2)
+        return {"includes": fields} | ({"exclude_vectors": False} if vectors else {})
 
     def takes_base64(self, version: tuple[int, int] | None) -> bool:
         """From 9.3 on (elastic/elasticsearch-js#3080)."""

@@ -103,4 +103,5 @@ HOLOGRES = Dialect(
 class HologresTarget(PostgresTarget):
     """The table that the step `hologres` writes to."""
 
+    way_to_versions = ""
     dialect: ClassVar[Dialect] = HOLOGRES

@@ -17,9 +17,11 @@ from vecferry.io.milvus.checks import (
     uncreatable,
 )
 from vecferry.io.milvus.client import Message, Method, MilvusHandle, classify
+from vecferry.io.milvus.holdings import CollectionHoldings
 from vecferry.io.milvus.settings import MilvusConnection, MilvusSettings
 from vecferry.io.milvus.values import DELETING, INSERTING, UPSERTING, RowEncoder, acceptor
 from vecferry.io.sink.mark import mark_of
+from vecferry.io.sink.reconcile import Holdings
 from vecferry.io.sink.store import WRITTEN, Outcome, Record, WriteLimits, retry
 from vecferry.io.sink.target import AliasTarget, vector_field
 from vecferry.io.sink.values import VectorLike
@@ -117,6 +119,10 @@ class MilvusTarget(AliasTarget[Collection, CollectionInfo, MilvusStore]):
     def target_name(self) -> str:
         """See `AliasTarget`."""
         return self.settings.collection
+
+    def holdings(self, catalog: Collection, info: CollectionInfo) -> Holdings:
+        """See `TargetBase`."""
+        return CollectionHoldings(catalog, info, self.settings, self.context)
 
     @property
     def owns_target(self) -> bool:

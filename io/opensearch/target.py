@@ -7,7 +7,7 @@ from typing import Any
 from vecferry.io.opensearch.client import OpenSearchClient
 from vecferry.io.opensearch.settings import OpenSearchConnection, OpenSearchSettings
 from vecferry.io.search.catalog import IndexInfo
-from vecferry.io.search.dialect import Field, metric_of
+from vecferry.io.search.dialect import Field, PointInTime, metric_of
 from vecferry.io.search.settings import SearchColumn
 from vecferry.io.search.target import SearchTarget
 from vecferry.io.sink.values import Vector
@@ -20,6 +20,7 @@ class OpenSearchDialect:
     vector_type = "knn_vector"
     least_version = (2, 0)
     index_settings: dict[str, Any] = {"index.knn": True}  # noqa: RUF012
+    view = PointInTime("/_search/point_in_time", "pit_id", order="_doc", by_shard=True)
 
     def field(self, name: str, mapping: dict[str, Any]) -> Field:
         """See `Dialect`."""
@@ -46,6 +47,10 @@ class OpenSearchDialect:
     def knn(self, field: Field, vector: Vector, k: int) -> dict[str, Any]:
         """See `Dialect`."""
         return {"query": {"knn": {field.name: {"vector": vector.tolist(), "k": k}}}, "size": k}
+
+    def source_of(self, version: tuple[int, int] | None, fields: list[str]) -> dict[str, Any]:
+        """See `Dialect`."""
+        return {"includes": fields}
 
     def takes_base64(self, version: tuple[int, int] | None) -> bool:
         """Never."""

@@ -29,10 +29,12 @@ from vecferry.io.postgresql.client import (
 )
 from vecferry.io.postgresql.dialect import POSTGRESQL, Dialect
 from vecferry.io.postgresql.encode import NULL
+from vecferry.io.postgresql.holdings import TableHoldings
 from vecferry.io.postgresql.rows import DELETING, BlockEncoder, RowEncoder, key_texts
 from vecferry.io.postgresql.settings import VECTORS, WriterSettings
 from vecferry.io.postgresql.statements import Binary, Statements, binary_dumper, query_text
 from vecferry.io.sink.mark import mark_of
+from vecferry.io.sink.reconcile import Holdings
 from vecferry.io.sink.store import STALE, WRITTEN, Block, Outcome, Record, WriteLimits
 from vecferry.io.sink.target import TargetBase, vector_field
 from vecferry.io.sink.values import VectorLike, checked
@@ -247,6 +249,7 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
     """
 
     noun = "table"
+    way_to_versions = "; versionColumn names a column that keeps them"
     dialect: ClassVar[Dialect] = POSTGRESQL
     answer_seconds: float = ANSWER_SECONDS
     """How long an answer is waited for; a shorter `retry_deadline` makes the time shorter."""
@@ -287,6 +290,10 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
     def encoder(self, info: TableInfo | None) -> RowEncoder:
         """See `TargetBase`."""
         return RowEncoder(self.settings, info or planned(self.settings))
+
+    def holdings(self, catalog: TableCatalog, info: TableInfo) -> Holdings:
+        """See `TargetBase`."""
+        return TableHoldings(catalog, info, self.settings)
 
     @property
     def owns_target(self) -> bool:

@@ -100,7 +100,7 @@ class SearchIndex:
 
     def count(self) -> int:
         """How many documents it holds, after all that was written is made visible."""
-        self._refresh()
+        self.refresh()
         answer = ask(self.client, lambda: self._read(f"{self.path}/_count"), "counting")
         return int(answer["count"])
 
@@ -184,7 +184,7 @@ class SearchIndex:
 
     def search(self, info: IndexInfo, field: Field, vector: Vector, k: int) -> list[dict[str, Any]]:
         """The nearest documents: `score`, `_id` and every field but vectors."""
-        self._refresh()
+        self.refresh()
         body = self.dialect.knn(field, vector, k)
         body["_source"] = {"excludes": [f.name for f in info.fields.values() if f.is_vector]}
         answer = ask(
@@ -201,7 +201,9 @@ class SearchIndex:
         there = f" (there are: {', '.join(existing[:MOST_NAMES])})" if existing else ""
         return f"index {name!r} does not exist{near(name, existing)}{there}"
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Makes all that was written visible, where this user may."""
+
         def refresh() -> None:
             try:
                 self._write("POST", f"{self.path}/_refresh")

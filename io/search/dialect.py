@@ -46,6 +46,20 @@ class Field:
         return self.metric is not None
 
 
+@dataclass(frozen=True)
+class PointInTime:
+    """How a store calls a view of an index that does not change.
+
+    `path` opens and closes a view, `id` is its name there. `order` is the place of a document in
+    it, for `search_after`; with `by_shard` places are those of one shard only.
+    """
+
+    path: str
+    id: str
+    order: str
+    by_shard: bool
+
+
 class Dialect(Protocol):
     """One of the two stores, as far as they differ."""
 
@@ -53,6 +67,7 @@ class Dialect(Protocol):
     vector_type: str
     least_version: tuple[int, int]
     index_settings: dict[str, Any]
+    view: PointInTime
 
     def field(self, name: str, mapping: dict[str, Any]) -> Field:
         """The field that a mapping describes."""
@@ -62,6 +77,9 @@ class Dialect(Protocol):
 
     def knn(self, field: Field, vector: Vector, k: int) -> dict[str, Any]:
         """The body of a search for the `k` nearest; JobError where the field can't be searched."""
+
+    def source_of(self, version: tuple[int, int] | None, fields: list[str]) -> dict[str, Any]:
+        """What a search asks for so that these fields come, vectors among them."""
 
     def takes_base64(self, version: tuple[int, int] | None) -> bool:
         """Whether vectors may be sent as base64 of big-endian float32."""

@@ -26,9 +26,11 @@ from vecferry.io.search.client import (
     kind_and_reason,
 )
 from vecferry.io.search.dialect import Dialect, Field
+from vecferry.io.search.holdings import IndexHoldings
 from vecferry.io.search.settings import SearchConnection, SearchSettings
 from vecferry.io.search.values import RowEncoder
 from vecferry.io.sink.mark import mark_of
+from vecferry.io.sink.reconcile import Holdings
 from vecferry.io.sink.store import STALE, WRITTEN, Outcome, Record, WriteLimits, rejected, retry
 from vecferry.io.sink.target import AliasTarget, vector_field
 from vecferry.io.sink.values import VectorLike, as_vector
@@ -143,6 +145,10 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
     def encoder(self, info: IndexInfo | None) -> RowEncoder:
         """See `TargetBase`."""
         return RowEncoder(self.settings, self._planned() if info is None else info.fields)
+
+    def holdings(self, catalog: SearchIndex, info: IndexInfo) -> Holdings:
+        """See `TargetBase`."""
+        return IndexHoldings(catalog, info, self.context)
 
     @property
     def alias(self) -> str | None:

@@ -40,11 +40,9 @@ class Spill:
     """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="vecferry-spill-")
+        self._folder = _folder()
         self._rows: list[tuple[bytes, int, bytes]] = []
-        self._db = sqlite3.connect(f"{self._folder.name}/rows.db", isolation_level=None)
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
-            self._db.execute(f"PRAGMA {pragma}")
+        self._db = _database(self._folder.name)
         self._db.execute("CREATE TABLE met (digest BLOB, side INTEGER, data BLOB)")
         self._db.execute("BEGIN")
 
@@ -94,6 +92,60 @@ class Spill:
         self._rows.clear()
 
 
+class Findings:
+    """What was found of keys, on disk, to be asked for by the key; otherwise as `Spill`."""
+
+    def __init__(self) -> None:
+        self._folder = _folder()
+        self._db = _database(self._folder.name)
+        self._db.execute(
+            "CREATE TABLE found (digest BLOB PRIMARY KEY, kind TEXT, key BLOB) WITHOUT ROWID"
+        )
+        self._db.execute("BEGIN")
+
+    def add(self, digest: bytes, kind: str, key: str) -> None:
+        """Adds what was found of a key; `key` is a text that its caller reads again."""
+        with _told():
+            self._db.execute("INSERT INTO found VALUES (?, ?, ?)", (digest, kind, _bytes(key)))
+
+    def kind_of(self, digest: bytes) -> str | None:
+        """What was found of a key; None if nothing."""
+        with _told():
+            found = self._db.execute("SELECT kind FROM found WHERE digest = ?", (digest,))
+            row = found.fetchone()
+        return None if row is None else str(row[0])
+
+    def keys(self, kind: str) -> Iterator[str]:
+        """The keys of which this was found."""
+        with _told():
+            for (key,) in self._db.execute("SELECT key FROM found WHERE kind = ?", (kind,)):
+                yield key.decode("utf-8", "surrogatepass")
+
+    def close(self) -> None:
+        """Removes the file."""
+        self._db.close()
+        self._folder.cleanup()
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="vecferry-spill-")
+    except OSError as e:
+        raise _no_room(e) from e
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _database(folder: str) -> sqlite3.Connection:
+    """A database that nobody else opens, and that need not outlive this process."""
+    db = sqlite3.connect(f"{folder}/rows.db", isolation_level=None)
+    for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
+        db.execute(f"PRAGMA {pragma}")
+    return db
+
+
 def digest_of(key: Hashable) -> bytes:
     """What a key of whole numbers, texts, None and tuples of such is called in a spill."""
     return blake2b(repr(key).encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
@@ -104,8 +156,11 @@ def _told() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as e:
-        folder = tempfile.gettempdir()
-        raise JobError(
-            f"rows can't be kept on disk in {folder}: {e}; make room there, or name another folder "
-            "by TMPDIR (and SQLITE_TMPDIR)"
-        ) from e
+        raise _no_room(e) from e
+
+
+def _no_room(error: Exception) -> JobError:
+    return JobError(
+        f"rows can't be kept on disk in {tempfile.gettempdir()}: {error}; make room there, or name "
+        "another folder by TMPDIR (and SQLITE_TMPDIR)"
+    )

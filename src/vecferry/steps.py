@@ -273,6 +273,18 @@ class Transformer(Operator):
         """Connects to the service behind the step without a call, at no cost; raises JobError."""
         return
 
+    def recall(self, changes: list[Change]) -> list[Change | Reject | None]:
+        """The rows as the step would give them, one for each, as far as that costs nothing.
+
+        Columns that a service would be asked for, and that no cache holds, are left out. A row that
+        the step drops is None.
+        """
+        out: list[Change | Reject | None] = []
+        for change in changes:
+            emitted = [*self.process(change), *self.finish()]
+            out.append(emitted[0][0] if emitted else None)
+        return out
+
     def embed_query(self, query: str | bytes) -> Vector:
         """The vector of a text, or of the bytes of an image, made as for the step's columns."""
         raise JobError("this step makes no vectors, so it can't embed what is searched for")

@@ -26,6 +26,7 @@ from vecferry.transforms.embed.images.content import ImageSource
 from vecferry.transforms.embed.long import is_long, mean_vector, pieces_of
 from vecferry.transforms.embed.messages import Message
 from vecferry.transforms.embed.outbox import Input, Limits, Outbox
+from vecferry.transforms.embed.recall import Recall
 from vecferry.transforms.embed.rows import Row, Split, Waiter, Waiting
 from vecferry.transforms.embed.settings import EmbedSettings
 from vecferry.transforms.embed.shared import shared_of, text_key
@@ -130,6 +131,10 @@ class Embedder(Transformer):
         if self._images is not None:
             self._images.close()
         self._outbox.close()
+
+    def recall(self, changes: list[Change]) -> list[Change | Reject | None]:
+        """See `vecferry.steps.Transformer`; a vector comes from memory or from the vector cache."""
+        return Recall(self._columns, self._settings, self._shared, self._context).rows(changes)
 
     @classmethod
     def estimator(cls, settings: EmbedSettings) -> InputCounter:

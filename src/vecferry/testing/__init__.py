@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vecferry.testing.kinds import KindContract as KindContract
     from vecferry.testing.marks import MarkContract as MarkContract
     from vecferry.testing.marks import MarkPlace as MarkPlace
+    from vecferry.testing.reconciling import ReconcileContract as ReconcileContract
+    from vecferry.testing.reconciling import ReconcilePlace as ReconcilePlace
     from vecferry.testing.sinks import SinkContract as SinkContract
     from vecferry.testing.sinks import SinkPlace as SinkPlace
     from vecferry.testing.sources import SourceContract as SourceContract
@@ -30,6 +32,8 @@ _HOME = {
     "KindContract": "kinds",
     "MarkContract": "marks",
     "MarkPlace": "marks",
+    "ReconcileContract": "reconciling",
+    "ReconcilePlace": "reconciling",
     "SinkContract": "sinks",
     "SinkPlace": "sinks",
     "SourceContract": "sources",

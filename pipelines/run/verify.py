@@ -1,0 +1,490 @@
+"""Compares a target with its source, key by key, and mends where they differ.
+
+Both sides go to disk by the digests of their keys, and meet there, so that memory stays flat and no
+order is assumed. A value is kept as its digest, a vector as a sketch. A vector that a store rounds
+has nearly the same sketch; the vector of another text has another sketch.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from vecferry.errors import JobError
+from vecferry.rows import DELETE, Change, Reject
+from vecferry.spill import Findings, Spill, digest_of
+from vecferry.steps import Operator, Target, Transformer
+from vecferry.stored import Reconciled, Stored
+from vecferry.versions import MAX_EPOCH, pack, unpack
+
+Kind = Literal["missing", "ghost", "different", "withoutVector", "wrongVector", "raised"]
+KINDS: dict[Kind, str] = {
+    "missing": "the source has the row, and the target does not",
+    "ghost": "the target has the row, and the source does not",
+    "different": "a value differs",
+    "withoutVector": "the row has no vector, though its text has one",
+    "wrongVector": "the vector is not that of the row's text",
+    "raised": "the version is greater than the source's, so that the next change would be stale",
+}
+"""What can be wrong with a row; what stands first is told of a row with several faults."""
+
+EXAMPLES = 10
+AT_ONCE = 512
+TOLERANCE = 0.005
+"""The length by which two sketches of one vector differ at most: 16-bit floats round by 0.002."""
+_NUMBERS = 16
+_UNKNOWN, _NONE, _KNOWN = 0, 1, 2
+_HEAD = struct.Struct("<?qBB")
+_VALUE_BYTES = 9
+_SKETCH_BYTES = 4 * _NUMBERS
+
+
+@dataclass(kw_only=True)
+class Verified:
+    """How a target compares with its source.
+
+    Attributes:
+      source: how many rows the source has.
+      target: how many rows the target has.
+      equal: how many rows are on both sides and have no fault.
+      found: by kind of fault, how many rows have it; a row counts once.
+      examples: by kind of fault, some keys, with the fields at fault.
+      unknown: how many vectors could not be compared, as no cache holds those of their texts.
+      refused: how many rows of the source the target can't take; they should not be in it.
+      unread: how many records of the source have no key, as they can't be read.
+      newest: the greatest version in the target; None if it keeps none.
+    """
+
+    source: int = 0
+    target: int = 0
+    equal: int = 0
+    found: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    examples: dict[Kind, list[dict[str, Any]]] = field(
+        default_factory=lambda: {kind: [] for kind in KINDS}
+    )
+    unknown: int = 0
+    refused: int = 0
+    unread: int = 0
+    newest: int | None = None
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing is at fault."""
+        return not any(self.found.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain JSON types; examples only of kinds that were found."""
+        out = {
+            name: getattr(self, name)
+            for name in ("same", "source", "target", "equal", "unknown", "refused", "unread")
+        }
+        out["found"] = dict(self.found)
+        out["examples"] = {kind: some for kind, some in self.examples.items() if some}
+        return out
+
+
+class Comparison:
+    """One comparison: its result, and on disk the rows that are at fault. To be closed."""
+
+    def __init__(self, target: Target, examples: int = EXAMPLES) -> None:
+        self.result = Verified()
+        self._target, self._examples = target, examples
+        self._spill, self._findings = Spill(), Findings()
+        self._names: list[str] = []
+        self._places: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Removes what is on disk."""
+        self._spill.close()
+        self._findings.close()
+
+    def take_source(self, rows: Iterable[Change | Reject]) -> None:
+        """Takes the rows of the source, as they come to the writer; all of them, in any order."""
+        result = self.result
+        for item in rows:
+            row = item if isinstance(item, Reject) else self._target.as_stored(item)
+            if isinstance(row, Stored):
+                result.source += 1
+                self._spill.left(row.key, self._packed(row))
+            elif row.key is None or isinstance(item, Reject):
+                # A reject of an earlier step names the source's key, if any, not the target's.
+                result.unread += 1
+            else:
+                result.refused += 1
+
+    def take_target(self) -> None:
+        """Takes all rows of the target."""
+        result = self.result
+        for row in self._target.scan():
+            result.target += 1
+            if row.version is not None:
+                result.newest = max(row.version, result.newest or 0)
+            self._spill.right(row.key, self._packed(row))
+
+    def compare(self) -> Verified:
+        """Lets both sides meet; once, after both were taken."""
+        result = self.result
+        for met in self._spill.meet():
+            # Of a key that comes twice in the source, the greatest version holds, or the last.
+            left = max(map(self._unpacked, met.left), key=lambda u: u.order, default=None)
+            right = self._unpacked(met.right[-1]) if met.right else None
+            kind, names = self._fault(left, right)
+            if kind is None:
+                result.equal += 1
+                continue
+            side = right if left is None else left
+            assert side is not None
+            self._findings.add(met.digest, kind, side.key)
+            result.found[kind] += 1
+            if len(result.examples[kind]) < self._examples:
+                example: dict[str, Any] = {"key": shown_key(ast.literal_eval(side.key))}
+                result.examples[kind].append(example | ({"fields": names} if names else {}))
+        return result
+
+    def kind_of(self, row: Stored) -> str | None:
+        """What was found of a row; None if nothing."""
+        return self._findings.kind_of(digest_of(row.key))
+
+    def ghosts(self) -> Iterator[Stored]:
+        """The rows that the source does not have."""
+        for key in self._findings.keys("ghost"):
+            yield Stored(key=ast.literal_eval(key))
+
+    def _fault(
+        self, left: _Unpacked | None, right: _Unpacked | None
+    ) -> tuple[Kind | None, list[str]]:
+        if right is None:
+            return "missing", []
+        if left is None:
+            return "ghost", []
+        there = right.values
+        names = [self._names[i] for i, v in left.values.items() if i in there and there[i] != v]
+        if names:
+            return "different", names
+        faults: dict[Kind, list[str]] = {"withoutVector": [], "wrongVector": []}
+        for place, here in right.vectors.items():
+            fault = self._vector_fault(left.vectors.get(place, _Vector(_UNKNOWN)), here)
+            if fault is not None:
+                faults[fault].append(self._names[place])
+        for kind, names in faults.items():
+            if names:
+                return kind, names
+        if left.version is not None and right.version is not None and right.version > left.version:
+            return "raised", []
+        return None, []
+
+    def _vector_fault(
+        self, due: _Vector, here: _Vector
+    ) -> Literal["withoutVector", "wrongVector"] | None:
+        if here.state == _NONE:
+            return None if due.state == _NONE else "withoutVector"
+        if due.state == _UNKNOWN:
+            self.result.unknown += 1
+            return None
+        if due.state == _NONE or not _near(due.sketch, here.sketch):
+            return "wrongVector"
+        return None
+
+    def _packed(self, row: Stored) -> bytes:
+        version = row.version
+        parts = [
+            _HEAD.pack(version is not None, version or 0, len(row.values), len(row.vectors)),
+        ]
+        for name, value in row.values.items():
+            parts.append(bytes([self._place(name)]) + _digest(value))
+        for name, vector in row.vectors.items():
+            state = _NONE if vector is None else _KNOWN
+            parts.append(bytes([self._place(name), state]))
+            parts.append(bytes(_SKETCH_BYTES) if vector is None else sketch(vector).tobytes())
+        parts.append(repr(row.key).encode("utf-8", "surrogatepass"))
+        return b"".join(parts)
+
+    def _place(self, name: str) -> int:
+        place = self._places.get(name)
+        if place is None:
+            place = self._places[name] = len(self._names)
+            self._names.append(name)
+            if place > 255:
+                raise JobError("a target of more than 256 fields can't be compared")
+        return place
+
+    def _unpacked(self, data: bytes) -> _Unpacked:
+        versioned, version, values, vectors = _HEAD.unpack_from(data)
+        out = _Unpacked(version if versioned else None)
+        at = _HEAD.size
+        for _ in range(values):
+            out.values[data[at]] = data[at + 1 : at + _VALUE_BYTES]
+            at += _VALUE_BYTES
+        for _ in range(vectors):
+            numbers = np.frombuffer(data, np.float32, _NUMBERS, at + 2)
+            out.vectors[data[at]] = _Vector(data[at + 1], numbers)
+            at += 2 + _SKETCH_BYTES
+        out.key = data[at:].decode("utf-8", "surrogatepass")
+        return out
+
+
+@dataclass(slots=True)
+class _Vector:
+    state: int
+    sketch: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(_NUMBERS, np.float32))
+
+
+@dataclass(slots=True)
+class _Unpacked:
+    version: int | None
+    values: dict[int, bytes] = field(default_factory=dict)
+    vectors: dict[int, _Vector] = field(default_factory=dict)
+    key: str = ""
+
+    @property
+    def order(self) -> int:
+        return -1 if self.version is None else self.version
+
+
+def shown_key(key: object) -> str:
+    """The key of a stored row as people read it: the parts that there are."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return ", ".join(str(part) for part in parts if part is not None)
+
+
+def _digest(value: Any) -> bytes:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON has one kind of numbers
+    if isinstance(value, dict | list):
+        options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
+        text = orjson.dumps(_plain(value), default=str, option=options)
+    else:
+        text = repr(value).encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=_VALUE_BYTES - 1).digest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@functools.cache
+def _directions(dimension: int) -> npt.NDArray[np.float32]:
+    chance = np.random.default_rng(dimension)
+    scale = np.sqrt(_NUMBERS)
+    out: npt.NDArray[np.float64] = chance.standard_normal((_NUMBERS, dimension)) / scale
+    return out.astype(np.float32)
+
+
+def sketch(vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A vector along 16 directions that chance has drawn, the same for each dimension.
+
+    The distance of two sketches is about the distance of their vectors (Johnson, Lindenstrauss).
+    """
+    out: npt.NDArray[np.float32] = _directions(len(vector)) @ vector
+    return out
+
+
+def _near(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> bool:
+    length = max(np.linalg.norm(one), np.linalg.norm(other))
+    return bool(np.linalg.norm(one - other) <= TOLERANCE * length)
+
+
+def recalled(
+    rows: Iterable[Change | Reject], transformers: Sequence[Transformer]
+) -> Iterator[tuple[Change | None, Change | Reject]]:
+    """Rows of a reader, each with the row that comes to the writer, as far as that costs nothing.
+
+    Vectors that no cache holds are left out. Rows that a step drops are left out as well. A record
+    that the reader rejects has no row.
+    """
+    part: list[Change] = []
+    for item in rows:
+        if isinstance(item, Reject):
+            yield None, item
+            continue
+        if item.kind == DELETE:
+            raise JobError("a source that is compared gives rows, and gave a delete")
+        part.append(item)
+        if len(part) >= AT_ONCE:
+            yield from _recalled(part, transformers)
+            part = []
+    yield from _recalled(part, transformers)
+
+
+def _recalled(
+    rows: list[Change], transformers: Sequence[Transformer]
+) -> Iterator[tuple[Change, Change | Reject]]:
+    pairs: list[tuple[Change, Change | Reject]] = [(row, row) for row in rows]
+    for transformer in transformers:
+        going = [(row, item) for row, item in pairs if isinstance(item, Change)]
+        ended = [(row, item) for row, item in pairs if isinstance(item, Reject)]
+        came = transformer.recall([item for _, item in going])
+        after = zip([row for row, _ in going], came, strict=True)
+        pairs = [*ended, *((row, item) for row, item in after if item is not None)]
+    yield from pairs
+
+
+def through(
+    rows: Iterable[Change | Reject], operators: Sequence[Operator]
+) -> Iterator[Change | Reject]:
+    """What comes out of steps one after the other; with a writer at the end, what it wrote."""
+    out: Iterable[Change | Reject] = rows
+    for operator in operators:
+        out = _through(out, operator)
+    yield from out
+
+
+def _through(rows: Iterable[Change | Reject], operator: Operator) -> Iterator[Change | Reject]:
+    for item in rows:
+        if isinstance(item, Reject):
+            yield item
+            continue
+        for emitted, _ in operator.process(item):
+            yield emitted
+    for emitted, _ in operator.finish():
+        yield emitted
+
+
+def verify(
+    target: Target, rows: Iterable[Change | Reject], *, examples: int = EXAMPLES
+) -> Comparison:
+    """Compares a target with the rows of its source, as they come to the writer.
+
+    The target is read first: a row that is written and then read at the source is not a ghost.
+
+    Args:
+      target: the job's.
+      rows: all rows of the source, such as `recalled` gives. A vector column that a row lacks is
+        not compared; one that is null says that the row has no vector.
+      examples: how many keys are told of each kind of fault.
+
+    Returns:
+      The comparison, to be closed.
+
+    Raises:
+      JobError, TransientError: as `Target.scan`; or what `rows` raises.
+    """
+    comparison = Comparison(target, examples)
+    try:
+        comparison.take_target()
+        comparison.take_source(rows)
+        comparison.compare()
+    except BaseException:
+        comparison.close()
+        raise
+    return comparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repaired:
+    """What a repair did.
+
+    Attributes:
+      epoch: the epoch of what was written; the position takes it, so that later changes have it.
+      written: how many rows were written anew.
+      removed: how many rows went, and how many of those stayed.
+      rejected: how many rows a step could not take.
+      note: what a person should know; empty if there is nothing.
+    """
+
+    epoch: int
+    written: int
+    removed: Reconciled
+    rejected: int
+    note: str = ""
+
+
+def next_epoch(current: int, newest: int | None) -> int:
+    """An epoch greater than the sync's and than that of each row in the target; raises JobError."""
+    epoch = max(current, unpack(newest)[0] if newest is not None else 0) + 1
+    if epoch > MAX_EPOCH:
+        raise JobError(
+            f"a repair needs an epoch greater than {epoch - 1}, and versions have room for "
+            f"{MAX_EPOCH}: fill a new target. Or, if somebody's own write raised the version of a "
+            "row so far, delete that row, and wait until the store has forgotten its delete"
+        )
+    return epoch
+
+
+def repair(
+    target: Target,
+    comparison: Comparison,
+    pairs: Iterable[tuple[Change | None, Change | Reject]],
+    write: Callable[[Iterator[Change]], Iterable[Change | Reject]],
+    *,
+    epoch: int,
+) -> Repaired:
+    """Mends what a comparison found, and nothing else, under a new epoch.
+
+    Not beside a round. Rows whose version somebody raised need nothing but the epoch.
+
+    Args:
+      target: the one that was compared.
+      comparison: what was found.
+      pairs: the rows of the source once more, as `recalled` gives them.
+      write: takes rows of the reader through all steps, such as `through` with a writer at the end.
+      epoch: from `next_epoch`.
+
+    Raises:
+      JobError, TransientError: the work can be repeated, under the same epoch.
+    """
+    notes = target.remember_epoch(epoch)
+    result = comparison.result
+    removed = Reconciled()
+    if result.found["ghost"]:
+        if result.unread:
+            notes.append(
+                f"{result.unread} records of the source can't be read, so rows that it seems not "
+                "to have stay"
+            )
+        else:
+            removed = target.remove(comparison.ghosts(), epoch)
+    written = rejected = 0
+    for item in write(_to_mend(target, comparison, pairs, epoch)):
+        if isinstance(item, Reject):
+            rejected += 1
+        else:
+            written += 1
+    if removed.note:
+        notes.append(removed.note)
+    return Repaired(
+        epoch=epoch, written=written, removed=removed, rejected=rejected, note="; ".join(notes)
+    )
+
+
+def _to_mend(
+    target: Target,
+    comparison: Comparison,
+    pairs: Iterable[tuple[Change | None, Change | Reject]],
+    epoch: int,
+) -> Iterator[Change]:
+    for row, item in pairs:
+        if row is None or isinstance(item, Reject):
+            continue
+        known = target.as_stored(item)
+        if isinstance(known, Reject) or comparison.kind_of(known) in (None, "raised", "ghost"):
+            continue
+        place = 0 if row.version is None else unpack(row.version)[1]
+        mended = row.with_columns({})
+        mended.version = pack(epoch, place)
+        yield mended
