@@ -120,7 +120,7 @@ class Courier:
         what: str,
         deadline: float | None,
         abort: threading.Event,
-        substitutes: Substitutes,
+        substitutes: Substitutes[Record],
         room: Room,
     ) -> None:
         self.store, self.what, self.deadline, self.abort = store, what, deadline, abort

@@ -59,7 +59,7 @@ class Remover:
     def __init__(self, holdings: Holdings, store: Store, context: StepContext, epoch: int) -> None:
         self._holdings, self._epoch = holdings, epoch
         what = f"step {context.step!r}"
-        none = Substitutes(store, KEEP, ())  # a delete has no other change in its place
+        none = Substitutes(store.encode, KEEP, ())  # a delete has no other change in its place
         room = context.once("room", Room)
         self._courier = Courier(store, what, context.retry_deadline, threading.Event(), none, room)
         self.deleted = self.newer = self.refused = 0

@@ -5,30 +5,36 @@ Stands apart from `delivery` because the writer asks it as well, before anything
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from vecferry.errors import FatalError, TerminalError
 from vecferry.instead import OnReject
-from vecferry.io.sink.store import Record, Store
+from vecferry.io.sink.store import Record
 from vecferry.rows import DELETE, Change, Substitute
 
 Candidates = Iterator[tuple[Substitute, Record]]
 """What may be sent in place of a change, the best first, each as the store gets it."""
 
 
-class Substitutes:
+T = TypeVar("T")
+
+
+class Substitutes(Generic[T]):
     """Finds what a store takes in place of a refused change, as `on_reject` says.
 
     The fault is the vector's if the store takes the row without the vector. If the store takes no
-    such row, a delete remains.
+    such row, a delete remains. `encode` gives a change as the store gets it, or as it is compared.
     """
 
-    def __init__(self, store: Store, on_reject: OnReject, vectors: tuple[str, ...]) -> None:
-        self._encode, self._on_reject, self._vectors = store.encode, on_reject, vectors
+    def __init__(
+        self, encode: Callable[[Change], T], on_reject: OnReject, vectors: tuple[str, ...]
+    ) -> None:
+        self._encode, self._on_reject, self._vectors = encode, on_reject, vectors
 
-    def of(self, change: Change) -> Candidates:
+    def of(self, change: Change) -> Iterator[tuple[Substitute, T]]:
         """The candidates for a change; none for a delete, or where the older row is to stay."""
         if change.kind == DELETE:
             return

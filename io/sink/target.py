@@ -17,10 +17,11 @@ from vecferry.errors import JobError, TerminalError, TransientError, near
 from vecferry.io.sink.mark import Mark, Marking, mark_of
 from vecferry.io.sink.reconcile import Holdings, Remover, remove_absent, remove_older
 from vecferry.io.sink.store import Store, WriteLimits
+from vecferry.io.sink.substitutes import Substitutes
 from vecferry.io.sink.values import VectorLike
 from vecferry.io.sink.writer import SinkWriter
 from vecferry.retry import call_with_retries
-from vecferry.rows import Change, Reject, Row
+from vecferry.rows import DELETE, Change, Reject, Row
 from vecferry.steps import StepContext
 from vecferry.stored import Reconciled, SourceKeys, Stored
 from vecferry.versions import MAX_EPOCH, unpack
@@ -390,6 +391,13 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         try:
             return holdings.stored(change)
         except TerminalError as e:
+            write = self.context.write
+            for instead, stored in Substitutes(holdings.stored, write.on_reject, write.vectors).of(
+                change
+            ):
+                if instead.kind != DELETE:
+                    return stored
+                break
             try:
                 key = holdings.key(change)
             except TerminalError:

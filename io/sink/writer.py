@@ -45,7 +45,7 @@ class SinkWriter:
         self._encode = store.encode
         self._room = context.once("room", Room)
         self._abort = threading.Event()
-        substitutes = Substitutes(store, context.write.on_reject, context.write.vectors)
+        substitutes = Substitutes(store.encode, context.write.on_reject, context.write.vectors)
         self._courier = Courier(
             store,
             f"step {context.step!r}",

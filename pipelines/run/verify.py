@@ -123,12 +123,15 @@ class Comparison:
         """Takes the rows of the source, as they come to the writer; all of them, in any order."""
         result = self.result
         for item in rows:
-            row = item if isinstance(item, Reject) else self._target.as_stored(item)
+            change = item.instead if isinstance(item, Reject) else item
+            if change is None:  # a reject names no key of the target
+                result.unread += 1
+                continue
+            row = None if change.kind == DELETE else self._target.as_stored(change)
             if isinstance(row, Stored):
                 result.source += 1
                 self._spill.left(row.key, self._packed(row))
-            elif row.key is None or isinstance(item, Reject):
-                # A reject of an earlier step names the source's key, if any, not the target's.
+            elif row is not None and row.key is None:
                 result.unread += 1
             else:
                 result.refused += 1
