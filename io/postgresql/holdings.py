@@ -142,9 +142,10 @@ class TableHoldings:
     def _stored_row(self, row: tuple[bytes | None, ...], wanted: list[WrittenColumn]) -> Stored:
         version, *values = row
         frames = [NULL if v is None else _HEAD + v for v in values]
-        keys = [w.read(f) for w, f in zip(self._keys, frames, strict=False)]
+        n = len(self._keys)
+        keys = [w.read(frame) for w, frame in zip(self._keys, frames[:n], strict=True)]
         key = self._required(keys[0] if len(keys) == 1 else tuple(keys))
-        made = frames[len(keys) :]
+        made = frames[n:]
         number = None if version is None else int.from_bytes(version, "big", signed=True)
         return self._shaped(
             key, number, {w.column.name: m for w, m in zip(wanted, made, strict=True)}

@@ -1,6 +1,6 @@
 """The contract of reconciling on tables and collections.
 
-For indices see tests/io/search/test_contract.py.
+For indices see tests/io/search/test_reconcile.py.
 """
 
 from __future__ import annotations

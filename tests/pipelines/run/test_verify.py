@@ -1,6 +1,6 @@
 """A target compared with its source, over tables and collections; and the parts of it.
 
-For indices see tests/io/search/test_contract.py.
+For indices see tests/io/search/test_reconcile.py.
 """
 
 from __future__ import annotations
