@@ -3,7 +3,7 @@ equal the source.
 
 A source gives a `Script`: a table that the test writes to, and the reader of a job. Each test then
 runs the job, breaks it off, and compares. `Broken` and `Killed` are classes of tests. A module of
-tests makes a subclass with the fixture `script`; of `Killed` also with `store`.
+tests makes a subclass with the fixture `script`; of `Killed` also with `store` and `nursery`.
 """
 
 from __future__ import annotations
@@ -81,10 +81,6 @@ class Script(ABC):
         """The kinds that a job needs beside vecferry's own."""
         return ()
 
-    def modules(self) -> list[str]:
-        """The modules that have these kinds, for another process."""
-        return []
-
     def sources(self) -> dict[str, Any]:
         """The data sources of the reader."""
         return {}
@@ -113,10 +109,6 @@ class Scripted(Script):
     def kinds(self) -> tuple[Kind, ...]:
         """The stepType ``scripted``."""
         return SCRIPTED
-
-    def modules(self) -> list[str]:
-        """Its module."""
-        return ["vecferry.testing.scripted"]
 
     def rows(self) -> dict[str, str]:
         """From the log."""
@@ -337,20 +329,16 @@ AT_MOST_IN_FLIGHT = 8 * 10
 
 
 class Killed:
-    """Kills of whole processes, on the real stores; a subclass has the fixture `store`."""
+    """Kills of whole processes, on the real stores.
+
+    A subclass has the fixtures `store` and `nursery`, which knows the kinds of the script.
+    """
 
     @pytest.fixture
     def endpoint(self) -> Iterator[EndpointServer]:
         """10 ms a request."""
         with EndpointServer(latency=0.01) as server:
             yield server
-
-    @pytest.fixture
-    def nursery(self, tmp_path: Path, script: Script) -> Iterator[Nursery]:
-        """Starts vecferry with the kinds of the script."""
-        nursery = Nursery(tmp_path, *script.modules())
-        yield nursery
-        nursery.close()
 
     @pytest.mark.parametrize("seed", some(range(20), 3))
     def test_a_sync_that_is_killed_again_and_again_comes_to_equal_its_source(

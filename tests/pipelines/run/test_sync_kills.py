@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.sync import DIMENSION, Killed, Script, Scripted
+from tests.contracts.sync_nursery import Nursery
 from tests.contracts.sync_stores import STORES, StorePlace
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
@@ -17,6 +18,14 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 def script(tmp_path: Path) -> Script:
     """An empty table."""
     return Scripted(tmp_path / "table")
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Starts vecferry with the scripted source."""
+    nursery = Nursery(tmp_path_factory.mktemp("nursery"), "vecferry.testing.scripted")
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture(

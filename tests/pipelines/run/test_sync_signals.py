@@ -26,10 +26,10 @@ MODULES = ("vecferry.testing.scripted", "tests.contracts.sync_memory")
 class Started:
     """A sync in a process of its own, and what it says of itself."""
 
-    def __init__(self, folder: Path, endpoint: EndpointServer) -> None:
-        self.folder, self.endpoint = folder, endpoint
+    def __init__(self, folder: Path, endpoint: EndpointServer, nursery: Nursery) -> None:
+        self.folder, self.endpoint, self.nursery = folder, endpoint, nursery
         self.script = Scripted(folder / "table")
-        self.nursery = Nursery(folder, *MODULES)
+        self._said_before = len(nursery.log.read_text())
         self.report = folder / "report.json"
 
     def start(self, *options: str) -> int:
@@ -67,8 +67,8 @@ class Started:
         return found and found.position
 
     def says(self, words: str) -> bool:
-        """Whether a process has said so."""
-        return words in self.nursery.log.read_text()
+        """Whether a process of this test has said so."""
+        return words in self.nursery.log.read_text()[self._said_before :]
 
 
 @pytest.fixture
@@ -78,14 +78,21 @@ def endpoint() -> Iterator[EndpointServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Imports what a run needs once for all tests."""
+    nursery = Nursery(tmp_path_factory.mktemp("nursery"), *MODULES)
+    yield nursery
+    nursery.close()
+
+
 @pytest.fixture
-def started(tmp_path: Path, endpoint: EndpointServer) -> Iterator[Started]:
+def started(tmp_path: Path, endpoint: EndpointServer, nursery: Nursery) -> Started:
     """A table of some rows."""
-    started = Started(tmp_path, endpoint)
+    started = Started(tmp_path, endpoint, nursery)
     for n in range(ROWS):
         started.script.insert(f"r{n}", f"text {n}")
-    yield started
-    started.nursery.close()
+    return started
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
