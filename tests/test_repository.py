@@ -198,7 +198,7 @@ MAY_GUESS = {
 }
 """Functions that ask foreign objects for what these may not have."""
 
-MOST_GUESSES = 13
+MOST_GUESSES = 12
 """How often the code guesses; the number only falls."""
 
 
