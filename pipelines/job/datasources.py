@@ -86,7 +86,7 @@ class DataSources:
             try:
                 found = self.get(name, (kind,), used_by)[0].at(url)
             except JobError as e:
-                problems += e.problems
+                problems += [f"{used_by}: {problem}" for problem in e.problems]
             else:
                 if found is not None:
                     return found

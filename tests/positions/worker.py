@@ -62,7 +62,7 @@ def race(name: str, processes: str, count: str) -> None:
     def run(process: int) -> None:
         with opened(name) as place:
             place.names()  # connected
-            begin.wait()
+            begin.wait(300)
             for i in range(int(count)):
                 if place.create(f"name-{i}", f"{process} {i}".encode()):
                     say("made", i, process)
