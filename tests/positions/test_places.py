@@ -14,7 +14,7 @@ from tests.effort import LONG
 from tests.positions.places import KINDS, named, opened
 from vecferry.positions.place import Place
 
-PROCESSES, NAMES = 8, 200 if LONG else 15
+PROCESSES, NAMES = 8, 200 if LONG else 5
 
 
 def of(*kinds: str) -> list[object]:
