@@ -62,6 +62,9 @@ class CollectionHoldings:
                 "partition can't be compared with a source: use another collection, or a server"
             )
         self._collection.load()
+        # Pages in order are not read with consistency level Strong, whatever they ask for (Milvus
+        # 2.3.5). A query before them waits until all that was written can be read.
+        self._query("", [], 1)
         names = list(self._fields) if fields is None else list(fields)
         key, last = self._info.key.name, None
         while rows := self._page(last, names):
@@ -101,22 +104,27 @@ class CollectionHoldings:
         return None
 
     def _page(self, last: str | int | None, names: list[str]) -> list[dict[str, Any]]:
-        collection, key, context = self._collection, self._info.key.name, self._context
-        after = "" if last is None else f"{key} > {json.dumps(last, ensure_ascii=False)}"
+        """The rows behind a key, in the order of their keys."""
+        key = json.dumps(last, ensure_ascii=False)
+        after = "" if last is None else f"{self._info.key.name} > {key}"
+        limit = ROWS_AT_ONCE if names else KEYS_AT_ONCE
+        return self._query(after, names, limit, iterator="True", reduce_stop_for_best="True")
+
+    def _query(self, given: str, names: list[str], limit: int, **more: str) -> list[dict[str, Any]]:
+        collection, context = self._collection, self._context
         partition = self._settings.partition
 
         def ask() -> list[dict[str, Any]]:
             return collection.ask(
                 collection.handle.client.query,
                 self._settings.collection,
-                filter=after,
-                output_fields=[key, *names],
-                limit=ROWS_AT_ONCE if names else KEYS_AT_ONCE,
+                filter=given,
+                output_fields=[self._info.key.name, *names],
+                limit=limit,
                 consistency_level="Strong",
-                iterator="True",  # in the order of the key
-                reduce_stop_for_best="True",
                 timeout=WRITE_SECONDS,
                 **({"partition_names": [partition]} if partition else {}),
+                **more,
             )
 
         what = f"step {context.step!r}"
