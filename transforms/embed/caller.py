@@ -176,7 +176,7 @@ class Caller:
         if isinstance(fault, BadResponseError):
             if isinstance(fault, ShapeError):
                 learned.mix_up()
-            if learned.singly or not learned.fits:
+            if isinstance(fault, ShapeError) or learned.singly or not learned.fits:
                 return self._one_by_one(inputs, at, out)
         refused = isinstance(fault, PoisonError)
         if isinstance(fault, PoisonError) and fault.limit and fault.limit < len(inputs):

@@ -9,8 +9,11 @@ import threading
 
 from vecferry.transforms.embed.endpoints.base import Content, Image
 
-SHAPES_IN_A_ROW = 2
-"""After so many batches whose answers are short or mixed, inputs are sent one by one."""
+SHAPES_IN_A_ROW = 3
+"""After so many batches in a row, each of whose two answers was short or mixed, inputs are sent one
+by one."""
+FIRST_PROBE = 32
+"""Batches that go one by one, until a whole one is tried again; then twice as many, and so on."""
 USELESS = 3
 """So many single inputs without a usable answer, and none before, tell of the endpoint."""
 _ALIKE = 1.25
@@ -87,6 +90,7 @@ class Learned:
         self.texts, self.images = Bounds(), Bounds()
         self.fits = self.varies = self.singly = False
         self._shapes = self._useless = 0
+        self._alone, self._probe = 0, FIRST_PROBE
 
     def bounds(self, one: Content) -> Bounds:
         """The bounds for inputs of the kind of `one`."""
@@ -99,6 +103,7 @@ class Learned:
             self._useless = 0
             if len(inputs) > 1:
                 self._shapes = 0
+                self.singly = False
             self.bounds(inputs[0]).serve(len(inputs), sum(map(weight_of, inputs)))
 
     def may_exceed(self, inputs: list[Content]) -> bool:
@@ -123,10 +128,19 @@ class Learned:
             self._useless += 1
             return not self.fits and self._useless >= USELESS
 
+    def _probes(self) -> bool:
+        """Whether this batch is the one that tells if batches are answered well again."""
+        with self._lock:
+            self._alone += 1
+            if self._alone < self._probe:
+                return False
+            self._alone, self._probe = 0, 2 * self._probe
+            return True
+
     def parts(self, inputs: list[Content]) -> list[list[Content]]:
         """`inputs` in requests that the endpoint should serve, by all that is known of it."""
         if len(inputs) == 1:
             return [inputs]
-        if self.singly:
+        if self.singly and not self._probes():
             return [[one] for one in inputs]
         return self.bounds(inputs[0]).parts(inputs)

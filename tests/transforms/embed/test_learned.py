@@ -134,3 +134,43 @@ def test_an_overloaded_server_costs_no_row(percent):
         out = run(embedder(settings_for(server), concurrent=4), rows_of(200))
         assert len(good(out)) == 200
         assert server.inputs_seen <= 200 + 30
+
+
+@pytest.mark.parametrize("kind", ["short", "extra", "short-without-index"])
+@pytest.mark.parametrize(("percent", "singles"), [(1, 0), (5, 0), (20, 200)])
+def test_short_answers_by_chance_do_not_end_batches(kind, percent, singles):
+    """A batch whose two answers were short goes one by one, and others go on as batches."""
+    chance = random.Random(percent)
+    fault = lambda _, inputs: (  # noqa: E731
+        kind if len(inputs) > 1 and chance.random() < percent / 100 else None
+    )
+    with EndpointServer(fault=fault) as server:
+        engine = embedder(settings_for(server), concurrent=4)
+        out = run(engine, rows_of(2000))
+        assert len(good(out)) == 2000
+        assert all(on_its_own_row(row) for row in out)
+        assert sum(len(seen.inputs) == 1 for seen in server.requests) <= singles + 20
+        assert not engine._shared.learned.singly
+
+
+@pytest.mark.parametrize("kind", ["short", "extra", "same"])
+def test_a_server_that_answers_batches_well_again_gets_batches_again(kind):
+    """A whole batch is tried now and then, ever more seldom."""
+    fault = lambda n, inputs: kind if len(inputs) > 1 and n < 300 else None  # noqa: E731
+    with EndpointServer(fault=fault) as server:
+        engine = embedder(settings_for(server), concurrent=1)
+        out = run(engine, rows_of(1500))
+        assert len(good(out)) == 1500
+        assert all(on_its_own_row(row) for row in out)
+        assert len(server.requests[-1].inputs) == 10
+        assert server.number <= 330 + 64 * 10 + 100
+
+
+@pytest.mark.parametrize("kind", ["short", "extra"])
+def test_a_server_that_never_answers_batches_well_is_found_soon(kind):
+    """Little is paid twice: a few batches, and the batches that are tried again."""
+    fault = lambda _, inputs: kind if len(inputs) > 1 else None  # noqa: E731
+    with EndpointServer(fault=fault) as server:
+        out = run(embedder(settings_for(server), concurrent=1), rows_of(1500))
+        assert len(good(out)) == 1500
+        assert server.inputs_seen <= 1500 + 2 * 10 * (3 + 2)
