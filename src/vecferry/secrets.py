@@ -56,7 +56,7 @@ class Secret(str):
 
     def __reduce__(self) -> Any:
         if self.reference is None:
-            return _secret, (self.reveal(),)
+            return secret_of, (self.reveal(),)
         return _from_elsewhere, self.reference
 
     def reveal(self) -> str:
@@ -110,7 +110,8 @@ class Written:
         return partly if PLACEHOLDER.search(partly) else None
 
 
-def _secret(value: str) -> Secret:
+def secret_of(value: str) -> Secret:
+    """A text as a secret, which is hidden in all that this process shows from now on."""
     keep_secret(str.__str__(value))
     return Secret(value)
 
@@ -126,14 +127,14 @@ def _filled_text(text: str, written: str, run: str) -> Filled:
 
 
 def _from_elsewhere(written: str, run: str) -> Secret:
-    secret = _secret(_filled(written, run))
+    secret = secret_of(_filled(written, run))
     secret.reference = (written, run)
     return secret
 
 
 SecretText = Annotated[
     str,
-    AfterValidator(_secret),
+    AfterValidator(secret_of),
     PlainSerializer(lambda s: "***", return_type=str),
     Field(json_schema_extra={"secret": True, "writeOnly": True}),
 ]

@@ -303,9 +303,9 @@ class Caller:
 
     def _refusal(self, fault: Fault) -> TerminalError:
         if isinstance(fault, PoisonError):
-            return TerminalError(str(fault), fault.reason)
+            return fault
         if isinstance(fault, _RepeatedError):
-            return TerminalError(str(fault), "refused-input")
+            return PoisonError(str(fault))
         return TerminalError(f"{fault}, twice", "bad-response")
 
     def _send(

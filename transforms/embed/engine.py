@@ -10,6 +10,7 @@ Apart from `transform` because the engine knows nothing of Beam, and runs withou
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from queue import SimpleQueue
@@ -21,9 +22,15 @@ from vecferry.retry import CLOCK, Clock
 from vecferry.rows import DELETE, INSERT, Change, Reject
 from vecferry.steps import Counts, Emitted, Stamp, StepContext, Transformer
 from vecferry.transforms.embed.caller import Caller, Fate, Outcome
-from vecferry.transforms.embed.endpoints.base import Content, Image, Vector
+from vecferry.transforms.embed.endpoints.base import Content, Image, PoisonError, Vector
 from vecferry.transforms.embed.images.content import ImageSource
-from vecferry.transforms.embed.long import is_long, mean_vector, pieces_of
+from vecferry.transforms.embed.long import (
+    MARGIN,
+    estimate_tokens,
+    is_long,
+    mean_vector,
+    pieces_of,
+)
 from vecferry.transforms.embed.messages import Message
 from vecferry.transforms.embed.outbox import Input, Limits, Outbox
 from vecferry.transforms.embed.recall import Recall
@@ -180,8 +187,30 @@ class Embedder(Transformer):
 
     def take_batch(self, batch: list[Input], outcome: Outcome) -> None:
         """Gives the rows of a batch their vectors; raises what failed it."""
-        for rows, fate in self._outbox.settle(batch, outcome):
-            self._arrive(rows, fate)
+        for one, fate in self._outbox.settle(batch, outcome):
+            if isinstance(fate, PoisonError) and isinstance(one.content, str):
+                self._take_refused(one.content, one.rows, fate)
+            else:
+                self._arrive(one.rows, fate)
+
+    def _take_refused(self, text: str, rows: Waiting, fault: PoisonError) -> None:
+        """Rejects rows whose text was refused, or cuts the text if its length may be the reason."""
+        lengths, tokens = self._shared.learned.lengths, estimate_tokens(text)
+        if not fault.sent or not lengths.may_exceed(tokens, fault):
+            self._arrive(rows, fault)
+            return
+        rejects = self._settings.over_limit == "reject"
+        if fault.long or rejects:
+            lengths.exceed(tokens)
+            if fault.tokens is not None and fault.tokens < tokens:
+                lengths.named = max(fault.tokens, lengths.served)
+        if rejects:
+            self._arrive(rows, fault)
+            return
+        limit = lengths.most_for(tokens) if fault.long else None
+        limit = limit or int(math.ceil(tokens / 2) / MARGIN) + 1
+        for row, name in rows:
+            self._cut(row, name, text, limit, refused=None if fault.long else tokens)
 
     def take_vector(self, content: Content, vector: Vector | None) -> None:
         """Gives the rows that wait for an input a vector that comes from elsewhere."""
@@ -311,10 +340,21 @@ class Embedder(Transformer):
         if isinstance(text, ImageSource):
             assert self._images is not None
             self._want_image(self._images, text, row, name)
-        elif self._limit is not None and len(text) > self._limit and is_long(text, self._limit):
-            self._want_long(row, name, text, self._limit)
+        elif (limit := self._most_for(text)) is not None:
+            self._want_long(row, name, text, limit)
         else:
             self._find(row, name, text)
+
+    def _most_for(self, text: str) -> int | None:
+        """The tokens to which a text must be cut; None if nothing says that it is too long."""
+        limit = self._limit
+        if limit is not None and not (len(text) > limit and is_long(text, limit)):
+            limit = None
+        lengths = self._shared.learned.lengths
+        if (lengths.refused or lengths.named) is None or len(text) <= lengths.served:
+            return limit
+        learned = lengths.most_for(estimate_tokens(text))
+        return limit if learned is None else min(learned, limit or learned)
 
     def _want_image(self, images: Images[Waiter], source: ImageSource, row: Row, name: str) -> None:
         """Finds the vector of an image that was loaded before, or has the image loaded."""
@@ -338,12 +378,24 @@ class Embedder(Transformer):
         if over == "reject":  # the server decides, but its neighbours are kept out of it
             self._find(row, name, text, alone=True)
             return
+        self._cut(row, name, text, limit)
+
+    def _cut(
+        self, row: Waiter, name: str, text: str, limit: int, *, refused: int | None = None
+    ) -> None:
+        """Truncates or splits a text for a row, as `overLimit` says.
+
+        If the text was `refused` without a word of its length, all pieces of it are asked for. A
+        text that is refused for what it says must not lose these words.
+        """
+        first = self._settings.over_limit == "truncate"
         pieces = pieces_of(text, limit)
-        self.counts.add("texts-truncated" if over == "truncate" else "texts-split")
-        if over == "truncate":
+        if isinstance(row, Row):
+            self.counts.add("texts-truncated" if first else "texts-split")
+        if first and refused is None:
             self._find(row, name, pieces[0])
             return
-        split = Split(row, name, pieces)
+        split = Split(row, name, pieces, first=first, refused=refused)
         for i, piece in enumerate(pieces):
             self._find(split, str(i), piece)
 
@@ -356,14 +408,18 @@ class Embedder(Transformer):
             self._arrive([(row, name)], vector)
 
     def _give_piece(self, split: Split, place: int, fate: Fate) -> None:
+        above: Waiting = [(split.row, split.name)]
         if isinstance(fate, TerminalError):
-            self._give(split.row, split.name, fate)
+            self._arrive(above, fate)
             return
         split.vectors[place] = fate
         split.missing -= 1
         if not split.missing:
             vectors = [vector for vector in split.vectors if vector is not None]
-            self._give(split.row, split.name, mean_vector(vectors, split.weights))
+            if split.refused is not None:
+                self._shared.learned.lengths.exceed(split.refused)
+            whole = vectors[0] if split.first else mean_vector(vectors, split.weights)
+            self._arrive(above, whole)
 
     def _make_room(self) -> None:
         limit = self._window if self._ordered else max(self._window, LEAST_WINDOW)

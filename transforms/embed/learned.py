@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 
-from vecferry.transforms.embed.endpoints.base import Content, Image
+from vecferry.transforms.embed.endpoints.base import Content, Image, PoisonError
+from vecferry.transforms.embed.long import MARGIN, estimate_tokens
 
 SHAPES_IN_A_ROW = 3
 """After so many batches in a row, each of whose two answers was short or mixed, inputs are sent one
@@ -16,6 +17,13 @@ FIRST_PROBE = 32
 """Batches that go one by one, until a whole one is tried again; then twice as many, and so on."""
 USELESS = 3
 """So many single inputs without a usable answer, and none before, tell of the endpoint."""
+SHORTEST = 32
+"""Tokens below which a text is not taken to be too long."""
+WIDE = 3.0
+"""Nothing is known of the limit yet if a refused text has more than so many times the tokens."""
+NARROW = 1.1
+"""The limit is known well enough if a refused text has at most so many times a served one's tokens.
+"""
 _ALIKE = 1.25
 """A request is only as large as another one if it has at most so many times its size."""
 
@@ -78,6 +86,48 @@ class Bounds:
         return parts
 
 
+class Lengths:
+    """How long a text may be, in estimated tokens, by what an endpoint refuses and serves.
+
+    `served` is the longest that was served. `refused` is the shortest that was refused for its
+    length, and `named` the limit that a refusal named; both are None until one was.
+    """
+
+    def __init__(self) -> None:
+        self.served = 0
+        self.refused: int | None = None
+        self.named: int | None = None
+
+    def serve(self, text: str) -> None:
+        """Notes a text that was served."""
+        if len(text) > self.served:
+            self.served = max(self.served, estimate_tokens(text))
+            if self.refused is not None and self.served >= self.refused:
+                self.refused = None  # it was something else
+
+    def may_exceed(self, tokens: int, fault: PoisonError) -> bool:
+        """Whether a text of so many tokens may have been refused for its length."""
+        if tokens < SHORTEST:
+            return False
+        return fault.long or tokens > _ALIKE * self.served
+
+    def exceed(self, tokens: int) -> None:
+        """Notes that a text of so many tokens is too long."""
+        if tokens > self.served:
+            self.refused = min(tokens, self.refused or tokens)
+
+    def most_for(self, tokens: int) -> int | None:
+        """The tokens to which a text of so many is to be cut; None if it may pass as it is."""
+        if self.named is not None and tokens > self.named:
+            return self.named
+        refused = self.refused
+        if refused is None or tokens <= self.served or refused > WIDE * self.served:
+            return None
+        if tokens >= refused or refused <= NARROW * self.served:
+            return int(self.served / MARGIN) + 1
+        return None
+
+
 class Learned:
     """The lessons of one endpoint in this process; for any thread.
 
@@ -88,6 +138,7 @@ class Learned:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.texts, self.images = Bounds(), Bounds()
+        self.lengths = Lengths()
         self.fits = self.varies = self.singly = False
         self._shapes = self._useless = 0
         self._alone, self._probe = 0, FIRST_PROBE
@@ -105,6 +156,9 @@ class Learned:
                 self._shapes = 0
                 self.singly = False
             self.bounds(inputs[0]).serve(len(inputs), sum(map(weight_of, inputs)))
+            for one in inputs:
+                if isinstance(one, str):
+                    self.lengths.serve(one)
 
     def may_exceed(self, inputs: list[Content]) -> bool:
         """Whether a refused request may be too large for the endpoint."""

@@ -187,15 +187,16 @@ class Outbox:
             if queue.inputs:
                 self._send(queue, all_of_it=True)
 
-    def settle(self, batch: list[Input], outcome: Outcome) -> Iterator[tuple[Waiting, Fate]]:
-        """The rows of a batch that has come back, with their fates; raises what failed it."""
+    def settle(self, batch: list[Input], outcome: Outcome) -> Iterator[tuple[Input, Fate]]:
+        """The inputs of a batch that has come back, with their fates; raises what failed it."""
         self._under_way -= 1
         self._count(outcome)
         if outcome.error is not None:
             raise outcome.error
         for one, fate in zip(batch, outcome.fates, strict=True):
             self._counts.add("cache-misses")
-            yield self._leave(one), fate
+            self._leave(one)
+            yield one, fate
 
     def landed(self, content: Content, vector: Vector | None) -> Waiting:
         """The rows that wait for a vector which came from elsewhere.

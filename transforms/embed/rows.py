@@ -25,12 +25,25 @@ class Row:
 
 
 class Split:
-    """A text in pieces: what column `name` of `row` gets when all of them have vectors."""
+    """A text in pieces: what column `name` of `row` gets when all of them have vectors.
 
-    __slots__ = ("missing", "name", "row", "vectors", "weights")
+    With `first`, that is the vector of the first piece. If the text was refused as a whole,
+    `refused` is its length in tokens, and the pieces tell whether the length was the reason. A
+    piece may be split itself.
+    """
 
-    def __init__(self, row: Row, name: str, pieces: list[str]) -> None:
-        self.row, self.name = row, name
+    __slots__ = ("first", "missing", "name", "refused", "row", "vectors", "weights")
+
+    def __init__(
+        self,
+        row: Row | Split,
+        name: str,
+        pieces: list[str],
+        *,
+        first: bool = False,
+        refused: int | None = None,
+    ) -> None:
+        self.row, self.name, self.first, self.refused = row, name, first, refused
         self.weights = [len(piece) for piece in pieces]
         self.vectors: list[Vector | None] = [None] * len(pieces)
         self.missing = len(pieces)

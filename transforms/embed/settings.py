@@ -8,11 +8,12 @@ from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import orjson
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_serializer, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from vecferry.errors import near, without_query
 from vecferry.kinds import Client
+from vecferry.secrets import SECRET_NAME, Secret, secret_of
 from vecferry.settings import Maker, SecretText, Settings, StepSettings
 from vecferry.transforms.embed.cache.settings import VectorCacheSettings
 from vecferry.transforms.embed.endpoints.models import Model, dimension_fault
@@ -101,6 +102,30 @@ def _with_query_apart(value: dict[str, Any]) -> dict[str, Any]:
     if not mark or "#" in rest or not whole or len(dict(pairs)) < len(pairs):
         return value
     return value | {"endpoint": base, "query": {**dict(pairs), **(query or {})}}
+
+
+def _with_secrets(value: JsonValue, name: str = "") -> JsonValue:
+    """A value of a body; texts in it whose name is that of a secret are secrets."""
+    if isinstance(value, dict):
+        return {key: _with_secrets(part, key) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_with_secrets(part, name) for part in value]
+    if isinstance(value, str) and SECRET_NAME.search(name) and "tokeni" not in name.lower():
+        return secret_of(value)
+    return value
+
+
+def _shown(body: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """A body as it may be shown."""
+    return {name: _hidden(part) for name, part in body.items()}
+
+
+def _hidden(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return _shown(value)
+    if isinstance(value, list):
+        return [_hidden(part) for part in value]
+    return "***" if isinstance(value, Secret) else value
 
 
 def _json(body: dict[str, JsonValue]) -> str:
@@ -210,6 +235,15 @@ class EmbedSettings(StepSettings):
                 )
         return value
 
+    @field_validator("body", "query_body")
+    @classmethod
+    def _keeps_secrets(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        return None if value is None else {n: _with_secrets(part, n) for n, part in value.items()}
+
+    @field_serializer("body", "query_body")
+    def _without_secrets(self, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        return None if value is None else _shown(value)
+
     @field_validator("headers")
     @classmethod
     def _own_headers(cls, value: dict[str, str]) -> dict[str, str]:
@@ -234,12 +268,6 @@ class EmbedSettings(StepSettings):
         faults = (*self.provider.faults(options), *self._model_faults(), self._image_fault(options))
         problems = [p for p in faults if p]
         problems += [*self._body_faults(options), *self._header_faults(options)]
-        remote = self.provider.url(options) is not None
-        if remote and self.over_limit != "reject" and self.most_tokens is None:
-            problems.append(
-                f"overLimit {self.over_limit}: how many tokens {self.shown_model} takes is not "
-                "known: set maxTokens"
-            )
         if self.append_field_name_enable and self.append_field_name_delimiter is None:
             problems.append(
                 "appendFieldNameEnable is on without appendFieldNameDelimiter: "
@@ -394,7 +422,7 @@ class EmbedSettings(StepSettings):
             self.shown_model,
             self.dimension,
             spec.asks_dimension,
-            *([spec.body] if self.body else []),
+            *([_json(_shown(self.body))] if self.body else []),
         )
 
     def inputs(self) -> list[str]:

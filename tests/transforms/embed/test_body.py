@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from pydantic import ValidationError
 
 from tests.transforms.embed.endpoints.server import EndpointServer
 from tests.transforms.embed.support import embedder, rows_of, run, settings_for
-from vecferry.secrets import secrets_in
+from vecferry.errors import redact
+from vecferry.secrets import Written, referenced, secrets_in
 
 BODY = {"input_type": "passage", "task": "retrieval.passage", "truncate": "END", "user": "me"}
 
@@ -36,6 +39,45 @@ def test_a_body_is_part_of_what_a_vector_depends_on(body):
     assert plain.makers() == other.makers()
     turned = settings_for(None, body=dict(reversed(list((body | {"z": 1}).items()))))
     assert turned.identity() == settings_for(None, body=body | {"z": 1}).identity()
+
+
+KEY = "k-5521-hidden"
+
+
+@pytest.mark.parametrize("field", ["body", "queryBody"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"api_key": KEY},
+        {"auth": {"token": KEY}},
+        {"login": [{"user": "me", "password": KEY}]},
+        {"clientSecret": [KEY]},
+        {"credentials": {"any": 1, "secret": KEY, "text": "x"}},
+    ],
+    ids=str,
+)
+def test_a_secret_in_a_body_is_sent_and_shown_nowhere(field, body):
+    """Neither in settings nor in an identity; pickled for workers, it is what was written."""
+    with EndpointServer() as server:
+        settings = settings_for(server, **{field: body})
+        engine = embedder(settings)
+        engine.embed_query("a text")
+        (query,) = (seen.request for seen in server.good)
+    assert body.items() <= query.items()
+    shown = (repr(settings), settings.model_dump_json(by_alias=True), repr(settings.endpoint_spec))
+    assert not any(KEY in text for text in (*shown, repr(settings.identity())))
+    assert KEY in secrets_in(settings)
+    assert KEY not in redact(f"refused: {KEY}")
+    sent = pickle.dumps(referenced(settings, Written({KEY: "${KEY}", "sk-test": "${OTHER}"}), "no run"))
+    assert KEY.encode() not in sent
+
+
+def test_no_other_text_of_a_body_is_a_secret():
+    """A task or a tokenizer is shown as it is, and so are numbers."""
+    body = {"task": "search", "tokenizer": "cl100k", "max_tokens": 5, "keys": {"a": "b"}}
+    settings = settings_for(None, body=body)
+    assert settings.model_dump()["body"] == body
+    assert secrets_in(settings) == ["sk-test"]
 
 
 @pytest.mark.parametrize(

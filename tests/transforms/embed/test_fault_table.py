@@ -32,6 +32,8 @@ REQUESTS = ROWS // BATCH
 OUTAGE = 20.0
 HEAVY = sum(len(row["text"]) for row in rows(BATCH)) * 6 // 10
 """Letters of six texts or so."""
+LONG = 200
+"""Letters of a text that the endpoint takes, where it refuses long ones."""
 SPLITS = 2 * math.ceil(math.log2(BATCH))
 """Extra requests that one poison row in a batch may cost."""
 
@@ -53,6 +55,7 @@ class Case:
     fault: Fault | None = None
     quota: tuple[float, float] | None = None
     poison: int = 0
+    long: int = 0
     rejected: int = 0
     status: int = 0
     allowed: Callable[[int], int] = lambda faulty: REQUESTS + faulty
@@ -104,7 +107,26 @@ def in_batches(kind: str) -> Case:
     """A fault of each answer for several inputs: they are asked for one by one, soon."""
     return Case(
         fault=lambda _, inputs: kind if len(inputs) > 1 else None,
-        allowed=lambda _: ROWS + 6, paid=lambda _: ROWS + 4 * BATCH,
+        allowed=lambda _: ROWS + 6, paid=lambda _: ROWS + 6 * BATCH,
+    )  # fmt: skip
+
+
+def of_long(kind: str, over: str, written: int) -> Case:
+    """Four texts have 600 letters, and the endpoint takes a third of that."""
+    return Case(
+        fault=lambda _, inputs: kind if max(map(len, inputs)) > LONG else None,
+        long=50, rejected=ROWS - written, settings={"overLimit": over, "modelName": "of mine"},
+        allowed=lambda _: REQUESTS + 4 * SPLITS + 12, paid=lambda _: ROWS + 4 * 7,
+    )  # fmt: skip
+
+
+def by_chance(kind: str, percent: int, **more: Any) -> Case:
+    """A fault of a share of the answers for several inputs, each asked again, then one by one."""
+    spread = share(percent, kind)
+    return Case(
+        fault=lambda n, inputs: spread(n, inputs) if len(inputs) > 1 else None,
+        allowed=lambda faulty: REQUESTS + faulty * (1 + BATCH // 2),
+        **more,
     )  # fmt: skip
 
 
@@ -166,6 +188,18 @@ CASES = {
         fault=lambda _, inputs: "413" if sum(map(len, inputs)) > HEAVY else None,
         allowed=lambda _: 2 * math.ceil(ROWS / 5) + 8, paid=lambda _: ROWS,
     ),
+    "short, each third answer for several inputs": by_chance("short", 33),
+    "400 for long texts, without a word of why": of_long("400", "reject", ROWS - 4),
+    "… and `overLimit: truncate`": of_long("400", "truncate", ROWS),
+    "… and `overLimit: split`": of_long("400", "split", ROWS),
+    "429 for two of ten requests, at any rate": Case(
+        fault=share(20, "429"), concurrent=4, allowed=lambda faulty: REQUESTS + faulty,
+        paid=lambda _: ROWS,
+    ),
+    "429 for each third request, with `Retry-After: 0`": Case(
+        fault=share(33, "429-now"), concurrent=4, allowed=lambda faulty: REQUESTS + faulty,
+        paid=lambda _: ROWS,
+    ),
     "null for a vector, each answer": fatal("null-vector", 8, 26),
     "all vectors of another size": fatal("wrong-dimension", 2, 2 * BATCH),
     "401": fatal("401"),
@@ -185,6 +219,8 @@ class _Run:
         lines = rows(ROWS)
         for row in lines[25 :: self.case.poison] if self.case.poison else ():
             row["text"] += " POISON"
+        for row in lines[25 :: self.case.long] if self.case.long else ():
+            row["text"] = f"{row['text']} " * 24
         bench.write_lines(list(lines))
         self._outage = outage
         with EndpointServer(fault=self._fault, quota=self._quota()) as server:
@@ -194,7 +230,8 @@ class _Run:
             self.report = bench.run()
             self.requests = server.number
             self.paid = server.inputs_seen
-            self.faulty += server.statuses[429]
+            if self.case.quota:
+                self.faulty += server.statuses[429]
         self.lines = {row["id"]: row["text"] for row in lines}
         self.kept = list(memory_sink.KEPT)
 
@@ -213,11 +250,13 @@ class _Run:
         bench.job["steps"][-1] = memory_sink.step()
         bench.job["setting"] = {"speed": {"concurrent": self.case.concurrent}}
         bench.step("Embed").update(
-            modelProvider="openai",
-            modelName="text-embedding-v4",
-            apiKey="sk-test",
-            endpoint=self._server.url,
-            **self.case.settings,
+            {
+                "modelProvider": "openai",
+                "modelName": "text-embedding-v4",
+                "apiKey": "sk-test",
+                "endpoint": self._server.url,
+            }
+            | self.case.settings
         )
 
     def keeps_the_rules(self) -> None:
@@ -225,7 +264,9 @@ class _Run:
         case, report = self.case, self.report
         assert (report["state"] == "FAILED") == bool(case.status)
         for row in self.kept:
-            assert (row["vector"] == vector_of(self.lines[row["id"]], DIMENSION)).all()
+            text = self.lines[row["id"]]
+            if len(text) <= LONG:
+                assert (row["vector"] == vector_of(text, DIMENSION)).all()
         ids = [row["id"] for row in self.kept]
         assert len(ids) == len(set(ids))
         if not case.status:  # what a failed bundle wrote is written, and not counted

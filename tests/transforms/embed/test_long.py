@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from tests.transforms.embed.support import (
     run,
     settings_for,
 )
+from vecferry.transforms.embed.caller import HARMLESS
 from vecferry.transforms.embed.long import estimate_tokens, is_long, mean_vector, pieces_of
 
 LONG = "A sentence of some words. " * 2000  # 13,000 tokens, of which 8,192 are allowed
@@ -167,15 +169,110 @@ def test_a_run_tells_of_texts_that_were_cut_or_split(tmp_path, capsys, how, told
     assert embed["texts_truncated"] + embed["texts_split"] == 1
 
 
+UNKNOWN = {"modelName": "a model nobody knows"}
+
+
 @pytest.mark.parametrize("over", ["truncate", "split"])
 def test_the_limit_of_an_unknown_model_can_be_said(over):
-    """`maxTokens` makes texts short enough; without it the job is refused before anything runs."""
-    unknown = {"modelName": "a model nobody knows", "overLimit": over}
+    """`maxTokens` makes texts short enough from the first one on."""
     with EndpointServer(max_tokens=50) as server:
-        out = run(
-            embedder(settings_for(server, maxTokens=50, **unknown)),
-            [{"id": 1, "text": "word " * 200}],
-        )
+        settings = settings_for(server, maxTokens=50, overLimit=over, **UNKNOWN)
+        out = run(embedder(settings), [{"id": 1, "text": "word " * 200}])
         assert len(good(out)) == 1
-    with pytest.raises(ValueError, match="set maxTokens"):
-        settings_for(None, **unknown)
+        assert server.statuses[400] == 0
+
+
+def _says(status, words):
+    content = orjson.dumps({"error": {"message": words, "code": "bad"}})
+    return lambda longest: (status, {}, content)
+
+
+REFUSALS = {
+    "OpenAI": _says(400, "This model's maximum context length is 100 tokens, however you requested 200"),
+    "Model Studio": _says(400, "Range of input length should be [1, 100]"),
+    "TEI": _says(413, "`inputs` must have less than 100 tokens. Given: 200"),
+    "a gateway": _says(422, "the text exceeds the limit of 100 tokens"),
+    "Ollama": _says(400, "the input length exceeds the context length"),
+    "Chinese": _says(400, "文本长度超过最大限制"),
+    "no words": _says(400, ""),
+    "other words": _says(422, "Unprocessable"),
+    "413 without words": _says(413, ""),
+    "500": _says(500, "internal error"),
+}  # fmt: skip
+
+
+class _Limited(EndpointServer):
+    """Takes texts of 100 tokens, four letters each, and refuses others as `refusal` says."""
+
+    def __init__(self, refusal, **more):
+        super().__init__(**more)
+        self.refusal = refusal
+
+    def _check_inputs(self, inputs, *, images):
+        super()._check_inputs(inputs, images=images)
+        longest = max(map(len, inputs))
+        if longest > 400:
+            raise _Refused(longest)
+
+    def _decide(self, *given):
+        try:
+            return super()._decide(*given)
+        except _Refused as e:
+            return self.refusal(e.args[0])
+
+
+class _Refused(Exception):
+    pass
+
+
+def _texts(count, long_ones):
+    """Texts of 5 to 60 tokens, among them some of 110 to 800 tokens."""
+    rows = [{"id": i, "text": f"{i} " + "word " * (4 + i % 40)} for i in range(count)]
+    for n, at in enumerate(range(3, count, count // long_ones)):
+        rows[at]["text"] = f"{at} " + "A sentence of some words. " * (18 + 17 * (n % 7))
+    return rows
+
+
+@pytest.mark.usefixtures("virtual_time")
+@pytest.mark.parametrize("over", ["truncate", "split", "reject"])
+@pytest.mark.parametrize("words", REFUSALS)
+def test_the_limit_of_an_unknown_model_is_learned(over, words):
+    """By the number that a refusal names, or by what is refused and what passes."""
+    rows = _texts(600, 30)
+    long_ids = {row["id"] for row in rows if len(row["text"]) > 400}
+    with _Limited(REFUSALS[words]) as server:
+        settings = settings_for(server, overLimit=over, **UNKNOWN)
+        engine = embedder(settings, concurrent=1)
+        out = run(engine, rows)
+        refused = len(server.requests) - len(server.good)
+        sent = [text for text in server.sent() if text != HARMLESS]
+    kept = {row["id"]: row for row in good(out)}
+    if over == "reject":
+        assert set(kept) == {row["id"] for row in rows} - long_ids
+    else:
+        assert len(kept) == 600
+        assert refused <= (60 if words == "500" else 30)
+        counted = engine.counts.values["texts-truncated" if over == "truncate" else "texts-split"]
+        assert counted == len(long_ids)
+    for row in rows:
+        if row["id"] not in long_ids:
+            assert (kept[row["id"]]["vector"] == vector_of(row["text"], DIMENSION)).all()
+    assert len(sent) == len(set(sent))
+    if over == "truncate":
+        begun = [text for text in sent if text.startswith(f"{min(long_ids)} ")]
+        assert any(rows[min(long_ids)]["text"].startswith(text) for text in begun)
+
+
+@pytest.mark.usefixtures("virtual_time")
+@pytest.mark.parametrize("over", ["truncate", "split"])
+def test_what_a_text_says_is_not_cut_away(over):
+    """A long text that is refused for a word in it stays refused, wherever the word stands."""
+    rows = _texts(100, 10)
+    for row in rows:
+        if len(row["text"]) > 400:
+            row["text"] = f"{row['text'][:1200]} POISON {row['text'][1200:]}"
+    poisoned = {row["id"] for row in rows if "POISON" in row["text"]}
+    with EndpointServer() as server:
+        out = run(embedder(settings_for(server, overLimit=over, **UNKNOWN), concurrent=1), rows)
+    assert {reject.row["id"] for reject in rejects(out)} == poisoned
+    assert len(good(out)) == 100 - len(poisoned)

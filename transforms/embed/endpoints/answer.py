@@ -19,6 +19,11 @@ from vecferry.transforms.embed.endpoints.base import (
 
 LEAST_NORM, LARGEST_NORM = 1e-6, 1e6
 """No model gives vectors that are shorter or longer; bytes of another type or order do."""
+LEAST_BITS = 64
+"""Numbers that a vector has at least, if its bits are looked at."""
+MOST_SPREAD, LEAST_SPREAD = 9, 6
+"""Powers of two between the quarters of a vector's numbers, at most; between random bits, at least.
+"""
 _NUMBERS = frozenset({float, int})
 
 
@@ -41,6 +46,8 @@ def match_vectors(
     sizes = {len(v) for v in vectors}
     if sizes != {dimension}:
         _raise_sizes(sizes, dimension, model)
+    if isinstance(items[0].get("embedding"), str) and (odd := odd_bits(vectors[0])):
+        raise BadResponseError(f"{model} gave base64 that does not seem to be float32: {odd}")
     return vectors
 
 
@@ -124,6 +131,27 @@ def _require_float32(vector: Vector) -> None:
     for zeros, others in ((vector[::2], vector[1::2]), (vector[1::2], vector[::2])):
         if not zeros.any() and others.all():
             raise ValueError("each second number is 0, as in float64 that is read as float32")
+
+
+def odd_bits(vector: Vector) -> str | None:
+    """Why the bytes of a vector seem to be other numbers than float32; None if they do not.
+
+    Pairs of float16 in place of a float32 have exponents eight times as far apart as any model's
+    numbers. Pairs of bfloat16 have the exponent of a number where a float32 has random bits. It is
+    told by the middle half of the numbers, and not at all of few.
+    """
+    count = len(vector)
+    if count < LEAST_BITS:
+        return None
+    bits = vector.view(np.uint32)
+    low, high = count // 4, count * 3 // 4
+    exponents = np.partition(bits >> 23 & 0xFF, (low, high))
+    if exponents[high] - int(exponents[low]) > MOST_SPREAD and exponents[low]:
+        return "they lie too far apart, as those of float16 do"
+    inner = np.partition(bits >> 7 & 0xFF, (low, high))
+    if int(inner[high]) - int(inner[low]) <= LEAST_SPREAD and 64 < inner[low] < 192:
+        return "each holds a second one, as pairs of bfloat16 do"
+    return None
 
 
 def _require_numbers(value: list[Any], vector: Vector) -> None:

@@ -74,7 +74,8 @@ class PoisonError(TerminalError):
     """The server refuses the request for what it holds.
 
     `limit` is the number of inputs that the server says it takes, where it says one; `sent` is
-    False where nothing went out.
+    False where nothing went out. `long` says that the server speaks of a text's length, and
+    `tokens` is the most that it names.
     """
 
     def __init__(
@@ -83,12 +84,15 @@ class PoisonError(TerminalError):
         reason: str = "refused-input",
         limit: int | None = None,
         sent: bool = True,
+        long: bool = False,
+        tokens: int | None = None,
     ) -> None:
         super().__init__(message, reason)
-        self.limit, self.sent = limit, sent
+        self.limit, self.sent, self.long, self.tokens = limit, sent, long, tokens
 
     def __reduce__(self) -> Any:
-        return type(self), (str(self), self.reason, self.limit, self.sent)
+        said = (self.limit, self.sent, self.long, self.tokens)
+        return type(self), (str(self), self.reason, *said)
 
 
 class BadResponseError(VecferryError):

@@ -62,6 +62,19 @@ _LIMIT = re.compile(
     re.IGNORECASE,
 )
 
+_TOKENS = re.compile(
+    r"(?:context length(?: of the model)?(?: is|:| of)? |less than |exceeds?(?: the)?(?: maximum"
+    r"| limit)?(?: of| is|:)? |up to |at most |limit(?: is| of|:)? |max(?:imum)?(?: of| is|:)? "
+    r"|length should be \[\d+, ?)(\d[\d,]{0,8})(?:\]|[ -]?tokens?)",
+    re.IGNORECASE,
+)
+_MOST = r"max|exceed|too |longer|limit|range|less|at most|up to|最大|超"
+_LENGTH = r"token|length|long|context|character|长"
+_LONG = re.compile(
+    rf"(?:{_MOST})[^.]{{0,80}}(?:{_LENGTH})|(?:{_LENGTH})[^.]{{0,80}}(?:{_MOST})", re.IGNORECASE
+)
+"""Words of servers for a text that is too long."""
+
 
 class JsonClient:
     """POSTs JSON to `url` over an `Http`; for many threads."""
@@ -229,7 +242,14 @@ def _wish(headers: Any) -> float | None:
 def _poison(text: str, status: int, said: str) -> PoisonError:
     found = _LIMIT.search(said)
     limit = int(next(g for g in found.groups() if g)) if found else None
-    return PoisonError(text, "too-large" if status == 413 else "refused-input", limit or None)
+    named = _TOKENS.search(said)
+    return PoisonError(
+        text,
+        "too-large" if status == 413 else "refused-input",
+        limit or None,
+        long=named is not None or _LONG.search(said) is not None,
+        tokens=int(named.group(1).replace(",", "")) or None if named else None,
+    )
 
 
 def said_in(content: dict[str, Any]) -> str:

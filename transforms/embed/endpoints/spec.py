@@ -66,7 +66,7 @@ class EndpointSpec:
       timeout: seconds for a request.
       in_flight: how many requests a bundle may have under way; None if the job decides.
       request_bytes: how large a request is made at most, unless one input alone is larger.
-      body: further fields of a request, as JSON.
+      body: further fields of a request, as JSON, which may hold secrets.
       query_body: the same for texts to search by.
       headers: further headers of a request, which may be secrets.
     """
@@ -84,6 +84,6 @@ class EndpointSpec:
     timeout: float = 30.0
     in_flight: int | None = None
     request_bytes: int = 6 << 20
-    body: str = "{}"
-    query_body: str = "{}"
+    body: str = field(default="{}", repr=False)
+    query_body: str = field(default="{}", repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)

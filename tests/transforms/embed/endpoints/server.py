@@ -254,6 +254,8 @@ class EndpointServer:
             message = "Requests rate limit exceeded, please try again later."
             raise _Refused(429, "rate_limit_exceeded", message, self.quota.header(wait))
         fault = self.fault(number, inputs) if self.fault is not None else None
+        if fault == "429-now":
+            raise _Refused(429, "rate_limit_exceeded", "now or later", {"Retry-After": "0"})
         if fault is not None and fault.isdigit():
             raise _Refused(int(fault), "internal_error", "the server is in trouble")
         if fault == "redirect":
