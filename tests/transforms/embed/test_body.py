@@ -68,7 +68,9 @@ def test_a_secret_in_a_body_is_sent_and_shown_nowhere(field, body):
     assert not any(KEY in text for text in (*shown, repr(settings.identity())))
     assert KEY in secrets_in(settings)
     assert KEY not in redact(f"refused: {KEY}")
-    sent = pickle.dumps(referenced(settings, Written({KEY: "${KEY}", "sk-test": "${OTHER}"}), "no run"))
+    sent = pickle.dumps(
+        referenced(settings, Written({KEY: "${KEY}", "sk-test": "${OTHER}"}), "no run")
+    )
     assert KEY.encode() not in sent
 
 

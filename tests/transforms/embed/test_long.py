@@ -188,7 +188,7 @@ def _says(status, words):
 
 
 REFUSALS = {
-    "OpenAI": _says(400, "This model's maximum context length is 100 tokens, however you requested 200"),
+    "OpenAI": _says(400, "This model's maximum context length is 100 tokens, you requested 200"),
     "Model Studio": _says(400, "Range of input length should be [1, 100]"),
     "TEI": _says(413, "`inputs` must have less than 100 tokens. Given: 200"),
     "a gateway": _says(422, "the text exceeds the limit of 100 tokens"),
