@@ -1,4 +1,4 @@
-"""Bytes of other numbers are not taken for float32; no vector of a model is refused for its bits."""
+"""Bytes of other numbers are not taken for float32, and no vector of a model is refused."""
 
 from __future__ import annotations
 
