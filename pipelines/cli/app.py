@@ -1,4 +1,4 @@
-"""The command line: ``vecferry run|check|preview|query|schema|templates|cache``.
+"""The command line: ``vecferry run|check|preview|query|status|position|schema|templates|cache``.
 
 Exit status: 0 done; 1 the job ran and failed; 2 the command line or the job is invalid;
 130 interrupted, by Ctrl-C or SIGTERM.
@@ -19,6 +19,7 @@ from vecferry import __version__
 from vecferry.errors import JobError, VecferryError, shorten
 from vecferry.pipelines.cli import cache as cache_command
 from vecferry.pipelines.cli import commands
+from vecferry.pipelines.cli import positions as positions_commands
 from vecferry.pipelines.cli import templates as templates_command
 from vecferry.pipelines.cli.options import (
     AFTER_DASHES,
@@ -167,6 +168,8 @@ def schema() -> None:
 
 app.add_command(templates_command.templates)
 app.add_command(cache_command.cache)
+app.add_command(positions_commands.status)
+app.add_command(positions_commands.position)
 
 
 def main(argv: list[str] | None = None) -> None:

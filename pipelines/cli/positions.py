@@ -1,0 +1,222 @@
+"""``vecferry status`` and ``vecferry position``: how a sync stands, how far it has read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vecferry.errors import JobError
+from vecferry.pipelines.cli.options import JobArguments, job_arguments
+from vecferry.pipelines.cli.output import say, say_json
+from vecferry.pipelines.job.placeholders import parse_assignments
+
+if TYPE_CHECKING:
+    from vecferry.pipelines.job.resolve import ResolvedJob
+    from vecferry.positions.entries import Stored
+    from vecferry.positions.store import Positions, Standing
+
+ASK_SECONDS = 10.0
+"""How long the source is asked where it is; a person waits for the answer."""
+
+
+def _as_json(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")(command)
+
+
+@click.command()
+@job_arguments
+@_as_json
+def status(arguments: JobArguments, as_json: bool) -> None:
+    """Show how a sync stands. JOB is a job file, or the folder or URI of its positions.
+
+    Works from any machine that reaches the positions, and while the sync runs.
+    """
+    positions = _positions(arguments)
+    standing = positions.standing()
+    if as_json:
+        say_json({"positions": positions.where, **_shown(standing)})
+        return
+    say("\n".join(_described(positions, standing)))
+
+
+@click.group()
+def position() -> None:
+    """See, set and forget how far a sync has read."""
+
+
+@position.command()
+@job_arguments
+@_as_json
+def show(arguments: JobArguments, as_json: bool) -> None:
+    """Show the positions that are kept, the newest last. JOB as for status. Changes nothing."""
+    positions = _positions(arguments)
+    kept = positions.history()
+    if as_json:
+        shown = [dataclasses.asdict(entry) for entry in kept]
+        say_json({"positions": positions.where, "kept": shown})
+        return
+    if not kept:
+        say(f"{positions.where}: nothing is stored")
+    for entry in kept:
+        say(_line_of(entry))
+
+
+@position.command("set")
+@job_arguments
+@click.argument("place")
+@_as_json
+def set_position(arguments: JobArguments, place: str, as_json: bool) -> None:
+    """Let the next run of JOB go on from PLACE, without a full load; refused while a run holds it.
+
+    PLACE is a time, or a place as the source names it, as for --until. The target is made if it is
+    not there. A new epoch begins, so that what is read from PLACE on is newer than all rows before.
+    """
+    from vecferry.pipelines.run.logic import JobLogic
+    from vecferry.positions import Position
+    from vecferry.positions.holder import Holder
+    from vecferry.process import end_run
+
+    resolved = _followed(arguments)
+    positions = _of_job(resolved)
+    run = f"position-{uuid.uuid4().hex[:6]}"
+    logic = JobLogic(resolved, run, retry_deadline=ASK_SECONDS, resumed=True)
+    try:
+        source = logic.change_source
+        source.check()
+        at, identity = source.parse_until(place), source.identity()
+        with positions.take(Holder(run=run)) as lease:
+            logic.target.prepare()
+            epoch = max(lease.epoch, logic.target.epoch() or 0) + 1
+            logic.target.remember_epoch(epoch)
+            lease.set(Position(epoch=epoch, identity=identity, phase="changes", at=at))
+    finally:
+        logic.close()
+        end_run(run)
+    _tell_newest(positions, as_json)
+
+
+@position.command()
+@job_arguments
+@_as_json
+def reset(arguments: JobArguments, as_json: bool) -> None:
+    """Forget the position of JOB: its next run is a full load. Refused while a run holds it.
+
+    The target stays as it is. The full load begins a new epoch, whose rows replace all others.
+    """
+    from vecferry.positions.holder import Holder
+
+    positions = _of_job(_followed(arguments))
+    with positions.take(Holder(run=f"position-{uuid.uuid4().hex[:6]}")) as lease:
+        lease.reset()
+    _tell_newest(positions, as_json)
+
+
+def _tell_newest(positions: Positions, as_json: bool) -> None:
+    stored = positions.load()
+    assert stored is not None
+    if as_json:
+        say_json({"positions": positions.where, **dataclasses.asdict(stored)})
+    else:
+        say(_line_of(stored))
+
+
+def _positions(arguments: JobArguments) -> Positions:
+    """The positions of a job, or those in a folder or at a URI."""
+    named = arguments.job
+    if arguments.is_template or not ("://" in named or os.path.isdir(named)):
+        return _of_job(_followed(arguments))
+    from vecferry.pipelines.job.datasources import read_data_sources
+    from vecferry.pipelines.job.positions import resolve_place
+    from vecferry.pipelines.run.positions import positions_at
+
+    values = {**os.environ, **parse_assignments(arguments.parameters, "-p")}
+    sources = read_data_sources(arguments.data_sources, values)
+    return positions_at(resolve_place(named, sources, "POSITIONS"), "")
+
+
+def _of_job(resolved: ResolvedJob) -> Positions:
+    from vecferry.pipelines.run.positions import positions_of
+
+    return positions_of(resolved)
+
+
+def _followed(arguments: JobArguments) -> ResolvedJob:
+    """A job whose reader follows its source; raises JobError for another one."""
+    resolved = arguments.resolve()
+    reader = resolved.reader
+    if not reader.settings.follows:
+        raise JobError(
+            f"{arguments.job}: step {reader.name!r} ({reader.kind.step_type}) reads all rows each "
+            "time, so the job has no position; see the report of its run"
+        )
+    return resolved
+
+
+def _shown(standing: Standing) -> dict[str, Any]:
+    """A standing as JSON."""
+    stored, progress = standing.stored, standing.progress
+    shown: dict[str, Any] = {"state": standing.state}
+    if stored is not None:
+        held = stored.position
+        shown |= {
+            "job": stored.job,
+            "position": None if held is None else dataclasses.asdict(held),
+            "stored": stored.time,
+            "epoch": stored.epoch,
+            "counts": dict(stored.counters),
+            "last_run": None if stored.outcome is None else dataclasses.asdict(stored.outcome),
+        }
+    shown["holder"] = None if standing.holder is None else dataclasses.asdict(standing.holder)
+    shown["renewed_seconds"] = standing.renewed
+    shown["progress"] = None if progress is None else dataclasses.asdict(progress)
+    return shown
+
+
+def _described(positions: Positions, standing: Standing) -> list[str]:
+    """A standing in lines for a person."""
+    stored, progress = standing.stored, standing.progress
+    if stored is None:
+        return [f"{standing.state}: {positions.where}: nothing is stored"]
+    phase = f", {progress.phase}" if progress is not None and progress.phase else ""
+    lines = [f"{standing.state}{phase}: {stored.job}", f"  {_line_of(stored)}"]
+    if standing.holder is not None:
+        ago = "" if standing.renewed is None else f", renewed {standing.renewed:.0f} s ago"
+        lines.append(f"  held by {standing.holder}{ago}")
+    if progress is not None:
+        behind = [] if progress.behind is None else [f"{progress.behind:,} {progress.unit}".strip()]
+        if progress.behind_seconds is not None:
+            behind.append(f"{progress.behind_seconds:,.1f} s")
+        lines += [
+            f"  behind: {', '.join(behind) or 'unknown'}",
+            f"  rows {progress.rows:,} ({progress.rows_per_second:,.0f}/s)  rejects "
+            f"{progress.rejects:,}  rounds {progress.rounds:,}  begun again {progress.restarts:,}",
+        ]
+        if progress.last_error:
+            lines.append(f"  last error: {progress.last_error}")
+    ended = stored.outcome
+    if ended is not None and standing.state != "Running":
+        how = "died" if ended.status is None else f"ended with status {ended.status}"
+        words = f": {ended.words}" if ended.words else ""
+        lines.append(f"  run {ended.run} {how} at {_moment(ended.time)}{words}")
+    return lines
+
+
+def _line_of(stored: Stored) -> str:
+    """One entry in a line."""
+    held = stored.position
+    what = "no position"
+    if held is not None:
+        place = json.dumps(held.at, ensure_ascii=False)
+        what = f"{held.phase} at {place} of {held.identity}, epoch {held.epoch}"
+    return f"{stored.number}  {_moment(stored.time)}  {stored.why}  {what}"
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
