@@ -25,29 +25,41 @@ ROWS = 500
 """Rows that are asked for at once."""
 
 
-class Anew:
-    """Which rejects are read anew, by their key in the source, and how.
+@dataclass(frozen=True)
+class Followed:
+    """The source of a job that is followed, as a worker makes it.
 
-    Args:
-      reader: the step of a source that is followed.
+    Attributes:
+      reader: the job's first step.
       context: the reader's.
+      made: the columns that later steps make, and that may hide a column of the source.
     """
 
-    def __init__(self, reader: ResolvedStep, context: StepContext) -> None:
-        self._reader, self._context = reader.name, context
-        self._source: ChangeSource = reader.logic(context)
+    reader: ResolvedStep
+    context: StepContext
+    made: frozenset[str]
+
+
+class Anew:
+    """Which rejects are read anew, by their key in the source, and how."""
+
+    def __init__(self, followed: Followed) -> None:
+        self._reader, self._context = followed.reader.name, followed.context
+        self._source: ChangeSource = followed.reader.logic(followed.context)
         self._columns = self._source.keys()
+        self._hidden = not followed.made.isdisjoint(self._columns)
 
     def key(self, replayed: Replayed) -> Key | None:
         """The key of the row in its source; None if the reject does not tell it."""
-        try:
-            if replayed.step == self._reader:
+        if replayed.step == self._reader:
+            try:
                 key = replayed.key()
-                return tuple(key) if isinstance(key, list) else None
-            values = [replayed.column(name) for name in self._columns]
-        except (KeyError, ValueError):  # cut, hidden, or a name that the row has no more
-            return None
-        return None if None in values else tuple(values)
+            except ValueError:  # cut, or hidden
+                return None
+            return tuple(key) if isinstance(key, list) else None
+        known = {} if self._hidden else replayed.known()
+        values = tuple(known.get(name) for name in self._columns)
+        return None if None in values else values
 
     def read(self, wanted: list[tuple[Key, Replayed]]) -> Iterator[Change]:
         """A row for each reject, as it stands in the source; a delete where it is gone."""
@@ -61,11 +73,11 @@ class Anew:
         rows = {tuple(row.get(name) for name in self._columns): row for row in found}
         for key, replayed in wanted:
             row = rows.get(key)
-            change = (
-                Change(zip(self._columns, key, strict=True), kind=DELETE)
-                if row is None
-                else Change(row, kind=row.kind, version=row.version)
-            )
+            if row is None:
+                known = replayed.known() | dict(zip(self._columns, key, strict=True))
+                change = Change(known, kind=DELETE)
+            else:
+                change = Change(row, kind=row.kind, version=row.version)
             change.origin = replayed.line["origin"]
             version = replayed.line.get("version")
             change.version = change.version if version is None else version
@@ -73,12 +85,12 @@ class Anew:
 
 
 class _ReadAnewFn(beam.DoFn):
-    def __init__(self, folder: str, reader: ResolvedStep, context: StepContext) -> None:
-        self.folder, self.reader, self.context = folder, reader, context
+    def __init__(self, folder: str, followed: Followed) -> None:
+        self.folder, self.followed = folder, followed
 
     def process(self, _: Any) -> Iterator[Any]:
-        anew, state = Anew(self.reader, self.context), self.context.state
-        limit = self.context.read.row_limit
+        anew, context = Anew(self.followed), self.followed.context
+        state, limit = context.state, context.read.row_limit
         wanted: list[tuple[Key, Replayed]] = []
         for replayed in read_rejects(self.folder):
             key = anew.key(replayed)
@@ -101,10 +113,9 @@ class ReadAnew(beam.PTransform):
     """Gives the rows of all rejects of a folder that tell the key of their row."""
 
     folder: str
-    reader: ResolvedStep
-    context: StepContext
+    followed: Followed
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Change]:
         """The rows; the source has no rejects here."""
-        fn = _ReadAnewFn(self.folder, self.reader, self.context)
+        fn = _ReadAnewFn(self.folder, self.followed)
         return begin | "Start" >> beam.Impulse() | "Read anew" >> beam.ParDo(fn)

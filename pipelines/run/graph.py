@@ -24,7 +24,7 @@ from vecferry.errors import LEAST_IN_ROWS, JobError
 from vecferry.pipelines.job.model import as_file_name
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep, context_of
 from vecferry.pipelines.registry import load
-from vecferry.pipelines.run.anew import Anew, ReadAnew
+from vecferry.pipelines.run.anew import Anew, Followed, ReadAnew
 from vecferry.pipelines.run.rejects import Replayed, WriteRejects, read_rejects
 from vecferry.rows import Reject
 from vecferry.secrets import secrets_in
@@ -63,9 +63,7 @@ def build(pipeline: beam.Pipeline, resolved: ResolvedJob, plan: RunPlan) -> None
         _write_rejects(outputs, _label(step), plan)
         _flow(outputs.rows, resolved, resolved.steps[1:], plan, "")
         return
-    reader = resolved.reader
-    follows = reader.settings.follows
-    followed = (reader, _context(resolved, reader, plan)) if follows else None
+    followed = _followed(resolved, plan)
     for step in _refusing_steps(resolved, plan.replay):
         rest = resolved.steps[max(1, step.index) :]
         mark = f" refused by {step.name}"
@@ -78,9 +76,17 @@ def build(pipeline: beam.Pipeline, resolved: ResolvedJob, plan: RunPlan) -> None
         _write_rejects(outputs, f"Replay{mark}", plan)
         _flow(outputs.rows, resolved, rest, plan, mark)
     if followed is not None:
-        again = ReadAnew(folder=plan.replay, reader=followed[0], context=followed[1])
+        again = ReadAnew(folder=plan.replay, followed=followed)
         mark = " read anew"
         _flow(pipeline | f"Replay{mark}" >> again, resolved, resolved.steps[1:], plan, mark)
+
+
+def _followed(resolved: ResolvedJob, plan: RunPlan) -> Followed | None:
+    reader = resolved.reader
+    if not reader.settings.follows:
+        return None
+    made = {name for step in resolved.transformers for name in step.settings.outputs() or {}}
+    return Followed(reader, _context(resolved, reader, plan), frozenset(made))
 
 
 def require_no_secret(pipeline: beam.Pipeline, resolved: ResolvedJob) -> None:
@@ -185,7 +191,7 @@ class _ReplayFn(beam.DoFn):
         folder: str,
         resolved_step: ResolvedStep,
         context: StepContext,
-        followed: tuple[ResolvedStep, StepContext] | None,
+        followed: Followed | None,
     ) -> None:
         self.folder, self.step, self.context = folder, resolved_step, context
         self.followed = followed
@@ -193,7 +199,7 @@ class _ReplayFn(beam.DoFn):
     def process(self, _: Any) -> Iterator[Any]:
         state, reporter, counts = self.context.state, Reporter(self.context), Counts()
         reader = self.step.logic(self.context) if self.step.kind.role == "reader" else None
-        anew = self.followed and Anew(*self.followed)
+        anew = self.followed and Anew(self.followed)
         for replayed in read_rejects(self.folder):
             if replayed.step != self.step.name or (anew and anew.key(replayed) is not None):
                 continue
@@ -229,7 +235,7 @@ class _ReplayRejects(beam.PTransform):
     folder: str
     step: ResolvedStep
     context: StepContext
-    followed: tuple[ResolvedStep, StepContext] | None
+    followed: Followed | None
 
     def expand(self, begin: Any) -> Any:
         fn = _ReplayFn(self.folder, self.step, self.context, self.followed)

@@ -22,7 +22,7 @@ import orjson
 
 from vecferry.errors import FatalError, JobError, hide_secrets, redact, shorten
 from vecferry.process import run_scope
-from vecferry.rows import INSERT, Change, Reject, cut_value, decode_value, encode_value
+from vecferry.rows import INSERT, Change, Reject, Row, cut_value, decode_value, encode_value
 
 log = logging.getLogger(__name__)
 
@@ -212,9 +212,13 @@ class Replayed:
         """The key as the step told it; of a reader a list. ValueError as for `change`."""
         return decode_value(self.line.get("key"))
 
-    def column(self, name: str) -> object:
-        """One value of the row; KeyError if the row has none, ValueError as for `change`."""
-        return decode_value((self.line.get("row") or {})[name])
+    def known(self) -> Row:
+        """The values of the row that were neither cut nor hidden; empty of a reader's reject."""
+        row: Row = {}
+        for name, value in (self.line.get("row") or {}).items():
+            with contextlib.suppress(ValueError):
+                row[name] = decode_value(value)
+        return row
 
     def raw(self) -> Any:
         """The record that a reader refused, as text or bytes; ValueError as for `change`."""

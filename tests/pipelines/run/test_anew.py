@@ -15,10 +15,16 @@ from tests.contracts import sync_memory
 from tests.contracts.sync import DIMENSION, Scripted, run_here, write_job
 from tests.contracts.sync_memory import held
 from tests.transforms.embed.endpoints.server import EndpointServer, vector_of
-from vecferry.pipelines.job.resolve import read_and_resolve
+from vecferry.pipelines.job.resolve import ResolvedStep, read_and_resolve
 from vecferry.pipelines.launch import run_job
+from vecferry.pipelines.run.anew import Anew, Followed
 from vecferry.pipelines.run.options import RunOptions
+from vecferry.pipelines.run.rejects import Replayed
 from vecferry.pipelines.run.report import Report
+from vecferry.rows import DELETE
+from vecferry.steps import StepContext
+from vecferry.testing.scripted import KINDS as SCRIPTED
+from vecferry.testing.scripted import ScriptedSettings
 
 
 class Shop:
@@ -88,6 +94,22 @@ def test_a_replay_reads_the_rows_as_they_stand(shop: Shop) -> None:
 
     shop.sync()
     assert shop.there() == now
+
+
+def test_a_row_that_is_gone_is_deleted_by_all_that_is_known_of_it(tmp_path: Path) -> None:
+    """The writer's id need not be the source's key. What a step has made does not tell a key."""
+    line = {"row": {"id": 1, "doc": {"$cut": {"bytes": 1}}, "isbn": "x"}, "key": None}
+    replayed = Replayed("Embed", {**line, "step": "Embed", "origin": "log:1", "version": 7})
+    reader = ResolvedStep(
+        "Read", 0, SCRIPTED[0], ScriptedSettings.model_validate({"path": str(tmp_path)}), None
+    )
+    context = StepContext(step="Read", step_type="scripted")
+    anew = Anew(Followed(reader, context, frozenset({"text"})))
+    key = anew.key(replayed)
+    assert key == (1,)
+    (gone,) = anew.read([(key, replayed)])
+    assert (gone.kind, dict(gone), gone.version) == (DELETE, {"id": 1, "isbn": "x"}, 7)
+    assert Anew(Followed(reader, context, frozenset({"id"}))).key(replayed) is None
 
 
 def test_a_row_that_was_cut_is_read_anew(shop: Shop) -> None:
