@@ -118,6 +118,8 @@ def remove_absent(
             for row in page:
                 spill.left(row.key, repr(row.key).encode("utf-8", "surrogatepass"))
         for item in keys():
+            if isinstance(item, Reject):
+                return Reconciled(note=_unread(item))
             key = _key(holdings, item)
             if key is not None:
                 spill.right(key)
@@ -140,12 +142,16 @@ def remove_absent(
         return remover.told(kept)
 
 
-def _key(holdings: Holdings, item: Change | Reject) -> Hashable:
+def _unread(item: Reject) -> str:
+    """Why nothing may be deleted: the key of a record that can't be read may be any."""
+    return (
+        "rows that the source no longer has stay, as its keys can't be read whole: "
+        f"{shorten(item.message, 300)}"
+    )
+
+
+def _key(holdings: Holdings, item: Change) -> Hashable:
     """The key of a source's row; None for a row that the target can't hold."""
-    if isinstance(item, Reject):
-        raise JobError(
-            f"the keys of the source can't be read whole, so nothing was deleted: {item.message}"
-        )
     try:
         return holdings.key(item)
     except TerminalError as e:

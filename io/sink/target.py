@@ -203,9 +203,9 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         """Whether the job may delete rows that it did not write."""
         return False
 
-    def holdings(self, catalog: C, info: I) -> Holdings:
-        """The rows there, for a sync to compare and to delete."""
-        raise JobError(f"{catalog.where} can't be compared with a source")
+    def holdings(self, catalog: C, info: I) -> Holdings | None:
+        """The rows there, for a sync to compare and to delete; None if the store does not tell."""
+        return None
 
     def check(self) -> list[str]:
         """Whether this job can write there; changes nothing. Gives notes for people, also logged.
@@ -297,7 +297,7 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
             if info.mark is not None and info.mark.epoch is not None:
                 return info.mark.epoch
             holdings = self.holdings(catalog, info)
-            if not holdings.keeps_versions:
+            if holdings is None or not holdings.keeps_versions:
                 return None
             pages = holdings.pages(())
             versions = (row.version for page in pages for row in page if row.version is not None)
@@ -339,7 +339,8 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         """See `vecferry.steps.Target`."""
         with self.catalog() as catalog:
             info = self._existing(catalog)
-            if self.holdings(catalog, info).keeps_versions:
+            holdings = self.holdings(catalog, info)
+            if holdings is not None and holdings.keeps_versions:
                 return None
             return (
                 f"{self.noun} {info.name!r} keeps no versions. A change that comes late replaces a "
@@ -358,6 +359,9 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
             if not self.owns_target:
                 return self._left_alone(catalog, what)
             holdings = self.holdings(catalog, info)
+            if holdings is None:
+                note = f"{what}: rows that the source no longer has stay, as it can't tell its rows"
+                return Reconciled(kept=catalog.count(), note=note)
             if holdings.keeps_versions:
                 swept = holdings.sweep(epoch)
                 if swept is not None:
@@ -374,7 +378,7 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
             info = self._existing(catalog)
             if not self.owns_target:
                 return self._left_alone(catalog, f"{self.noun} {info.name!r}")
-            remover = self._remover(self.holdings(catalog, info), epoch)
+            remover = self._remover(self._known_holdings(catalog, info), epoch)
             remover.remove(rows)
             return remover.told(0)
 
@@ -382,7 +386,7 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         """See `vecferry.steps.Target`."""
         with self.catalog() as catalog:
             info = self._existing(catalog)
-            for page in self.holdings(catalog, info).pages(fields):
+            for page in self._known_holdings(catalog, info).pages(fields):
                 yield from page
 
     def as_stored(self, change: Change) -> Stored | Reject:
@@ -438,7 +442,13 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
 
     def _holdings(self) -> Holdings:
         with self.catalog() as catalog:
-            return self.holdings(catalog, self._existing(catalog))
+            return self._known_holdings(catalog, self._existing(catalog))
+
+    def _known_holdings(self, catalog: C, info: I) -> Holdings:
+        holdings = self.holdings(catalog, info)
+        if holdings is None:
+            raise JobError(f"{catalog.where} can't be compared with a source")
+        return holdings
 
     def _remover(self, holdings: Holdings, epoch: int) -> Remover:
         return Remover(holdings, self.patiently("store", self._store), self.context, epoch)

@@ -489,7 +489,7 @@ class Target(Protocol):
           JobError: the job does not own the target, or the target can't be reconciled.
           TransientError: the server is still away after `StepContext.retry_deadline`.
         """
-        raise JobError("this target can't be reconciled")
+        return Reconciled(note="rows that the source no longer has stay in this target")
 
     def scan(self, fields: Sequence[str] | None = None) -> Iterator[Stored]:
         """Each row that the target holds, in any order, with these fields, in constant memory.

@@ -32,7 +32,7 @@ class Stored:
 SourceKeys = Callable[[], Iterator[Change | Reject]]
 """Reads the columns of the key of each row that the source holds now, in any order.
 
-Raises where they can't be read whole. A reject among them says the same.
+Raises where they can't be read whole. A reject among them lets all rows of the target stay.
 """
 
 
