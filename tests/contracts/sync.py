@@ -50,8 +50,11 @@ class Script(ABC):
     """
 
     @abstractmethod
-    def reader(self, chance: random.Random) -> dict[str, Any]:
-        """The reader's step of a job; what bounds parts and rounds may be left to chance."""
+    def reader(self, chance: random.Random, least: int = 1) -> dict[str, Any]:
+        """The reader's step of a job; what bounds parts and rounds may be left to chance.
+
+        A round may have as many as `least` rows, or more.
+        """
 
     @abstractmethod
     def rows(self) -> dict[str, str]:
@@ -92,7 +95,7 @@ class Scripted(Script):
     def __init__(self, folder: Path) -> None:
         self.table = ScriptedTable(folder)
 
-    def reader(self, chance: random.Random) -> dict[str, Any]:
+    def reader(self, chance: random.Random, least: int = 1) -> dict[str, Any]:
         """In parts and rounds of any size."""
         return {
             "stepType": "scripted",
@@ -101,7 +104,7 @@ class Scripted(Script):
             "parameter": {
                 "path": str(self.table.folder),
                 "parts": chance.randrange(1, 5),
-                "roundRows": chance.choice([1, 3, 10, 100]),
+                "roundRows": least * chance.choice([1, 3, 10, 100]),
                 "streams": chance.randrange(1, 3),
             },
         }
@@ -198,6 +201,7 @@ def write_job(
     writer: dict[str, Any],
     endpoint: str,
     chance: random.Random,
+    least: int = 1,
     **setting: Any,
 ) -> Path:
     """A job's file in `folder`, beside its data sources; positions and cache are there as well."""
@@ -205,7 +209,7 @@ def write_job(
         "type": "job",
         "version": "2.0",
         "name": "kept",
-        "steps": [script.reader(chance), embed(endpoint), writer],
+        "steps": [script.reader(chance, least), embed(endpoint), writer],
         "setting": {
             "positions": str(folder / "positions"),
             "vectorCache": {"uri": f"sqlite:///{folder}/vectors.sqlite"},
@@ -355,7 +359,7 @@ class Killed:
         writing = Writer(script, chance, keys=300)
         writing.write(200, truncations=0)
         setting = {"speed": {"concurrent": 8}}
-        job = write_job(tmp_path, script, store.writer(), endpoint.url, chance, **setting)
+        job = write_job(tmp_path, script, store.writer(), endpoint.url, chance, 50, **setting)
         sources = tmp_path / "sources.json"
         sources.write_text(json.dumps({**script.sources(), "Store": store.source()}))
         line = ["run", str(job), "-d", str(sources), "--rejects", str(tmp_path / "rejects")]
