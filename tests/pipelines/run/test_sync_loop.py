@@ -18,7 +18,11 @@ from tests.contracts.sync import Scripted, differences, embedded, run_here, writ
 from tests.contracts.sync_memory import Held, held
 from tests.transforms.embed.endpoints.server import EndpointServer, first
 from vecferry.errors import JobError, TransientError
+from vecferry.pipelines import registry
+from vecferry.pipelines.job.resolve import ResolvedJob, read_and_resolve
+from vecferry.pipelines.launch import run_job
 from vecferry.pipelines.run import sync
+from vecferry.pipelines.run.options import RunOptions
 from vecferry.pipelines.run.report import Report
 from vecferry.pipelines.run.sync import Step
 from vecferry.positions.folder import FolderPlace
@@ -490,3 +494,54 @@ def test_what_a_round_embeds_stays_for_the_next(place: Place) -> None:
     report = place.run()
     assert report.rounds == 5
     assert sorted(embedded(place.endpoint)) == ["one", "text of a", "two"]
+
+
+def resolved_of(place: Place) -> ResolvedJob:
+    """The job, its kinds registered."""
+    for kind in (*place.script.kinds(), *sync_memory.KINDS):
+        registry.register(kind)
+    return read_and_resolve(str(place.job()))
+
+
+def once(place: Place, **options: Any) -> Report:
+    """Runs the job as a command line does."""
+    rejects = str(place.folder / "rejects")
+    return run_job(resolved_of(place), RunOptions(rejects=rejects, **options))
+
+
+def test_a_run_of_some_rows_reads_once_and_stores_nothing(place: Place) -> None:
+    """`--limit` is for trying a job; the sync begins afterwards as if nothing had been."""
+    place.insert("a", "b", "c")
+    report = once(place, limit=2)
+    assert (report.state, report.rows_read, report.rounds) == ("DONE", 2, None)
+    assert place.positions.load() is None
+    assert place.run().rows_read == 3
+    assert place.differences() == []
+
+
+def test_a_reader_that_reads_once_makes_no_sync(place: Place) -> None:
+    """As with any other source; what only a sync takes is refused."""
+    place.insert("a")
+    place.reader["mode"] = "full"
+    place.setting["positions"] = None
+    assert once(place).rows_written == 1
+    with pytest.raises(JobError) as refused:
+        once(place, continuous=True, until="now")
+    continuous, until = refused.value.problems
+    assert continuous.startswith("--continuous: this run reads its source once")
+    assert until.startswith("--until: this run reads its source once")
+
+
+def test_a_sync_without_a_place_for_its_positions_is_refused(place: Place) -> None:
+    """With what to write; nothing is asked of source or target before."""
+    place.setting["positions"] = None
+    with pytest.raises(JobError, match=r"setting\.positions is missing: .* positions/JOB"):
+        once(place)
+    assert place.held.prepared == 0
+
+
+def test_a_time_that_is_none_is_refused_before_the_target_is_prepared(place: Place) -> None:
+    """In the words of the source."""
+    with pytest.raises(JobError, match="--until soon: is neither a place"):
+        once(place, until="soon")
+    assert place.held.prepared == 0
