@@ -186,6 +186,7 @@ def _write(folder: str, rate: int, seconds: float) -> None:
         due = begun + n / rate
         time.sleep(max(0.0, due - time.monotonic()))
         table.insert({"id": f"k{n}", "text": f"{time.time()} change {n}"})
+    time.sleep(5)  # what is written last is read as well
     table.tell(fatal="all is written")
 
 
