@@ -119,7 +119,7 @@ class Embedder(Transformer):
             self._take(row)
         while not self._done.empty():
             self._harvest()
-        if self._outbox.full or self._inside >= self._window or self._images_full:
+        if self._inside >= self._window or self._outbox.full or self._images_full:
             self._make_room()
         ready, self._ready = self._ready, []
         return ready
@@ -218,13 +218,24 @@ class Embedder(Transformer):
         if vector is not None:
             self._arrive(rows, vector)
 
+    def take_looked_up(self, inputs: list[Input], vectors: list[Vector | None]) -> None:
+        """Gives the rows of inputs the vectors that the vector cache has."""
+        for rows, vector in self._outbox.looked_up(inputs, vectors):
+            row, name = rows[0]
+            if len(rows) == 1 and type(row) is Row and row.missing == 1 and row.item is None:
+                row.vectors[name] = vector  # as `_arrive` would, for a row of one text
+                row.missing = 0
+                self._complete(row)
+            else:
+                self._arrive(rows, vector)
+
     def take_image(self, load: Load[Waiter], result: Loaded) -> None:
         """Sends an image, or gives its rows what there is; raises what ends the bundle."""
         if self._images is not None:
             self._images.landed(load, result)
         if isinstance(result, Image):
             for row, name in load.rows:
-                self._outbox.want(result, row, name, looked_up=True)
+                self._outbox.want(result, row, name, result.key, looked_up=True)
         elif isinstance(result, TerminalError) and not isinstance(result, FatalError):
             self._arrive(load.rows, result)
         elif isinstance(result, Exception):
@@ -400,9 +411,10 @@ class Embedder(Transformer):
             self._find(split, str(i), piece)
 
     def _find(self, row: Waiter, name: str, text: str, *, alone: bool = False) -> None:
-        vector = self._shared.cache.get(text_key(text))
+        key = text_key(text)
+        vector = self._shared.cache.get(key)
         if vector is None:
-            self._outbox.want(text, row, name, alone=alone)
+            self._outbox.want(text, row, name, key, alone=alone)
         else:
             self.counts.add("cache-hits")
             self._arrive([(row, name)], vector)

@@ -1,8 +1,8 @@
 """What threads tell the engine: each message says itself what the engine is to do.
 
 The engine takes messages from one queue, on the bundle's thread. Batches come from the threads of
-the outbox, and images from those of `images`. Single vectors come from other bundles of the process
-or from the vector cache.
+the outbox, and images from those of `images`. Single vectors come from other bundles of the
+process, and many at once from the thread that reads the vector cache.
 
 Apart from `engine` because the outbox and what bundles share post messages without knowing it.
 """
@@ -29,6 +29,9 @@ class Engine(ImageTaker[Waiter], Protocol):
 
     def take_vector(self, content: Content, vector: Vector | None) -> None:
         """Gives the rows that wait for an input its vector; with None sends the input itself."""
+
+    def take_looked_up(self, inputs: list[Input], vectors: list[Vector | None]) -> None:
+        """Gives the rows that wait for inputs their vectors; those without one are sent."""
 
 
 class Message(Protocol):
@@ -71,3 +74,15 @@ class VectorCame:
     def apply(self, engine: Engine) -> None:
         """Gives its rows the vector."""
         engine.take_vector(self.content, self.vector)
+
+
+@dataclass(slots=True)
+class LookedUp:
+    """Inputs were looked up in the vector cache, which lacks those whose vector is None."""
+
+    inputs: list[Input]
+    vectors: list[Vector | None]
+
+    def apply(self, engine: Engine) -> None:
+        """Gives their rows what was found."""
+        engine.take_looked_up(self.inputs, self.vectors)

@@ -1,14 +1,13 @@
 """Inputs on their way to the endpoint: looked up, packed, sent by threads, taken up again.
 
 An input is a text or an image; a batch holds inputs of one kind, and is full by the limits of that
-kind. Everything but `_work`, `_keep` and `_land` runs on the bundle's thread.
+kind. Everything but `_work`, `_keep`, `_land` and `_read` runs on the bundle's thread.
 
 Apart from `engine` because that knows rows, and this module knows inputs only.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -21,26 +20,34 @@ from vecferry.transforms.embed.caller import Caller, Fate, Outcome
 from vecferry.transforms.embed.endpoints.base import Content, Image, Vector
 from vecferry.transforms.embed.learned import Bounds
 from vecferry.transforms.embed.long import estimate_tokens
-from vecferry.transforms.embed.messages import BatchBroke, BatchDone, Message, VectorCame
+from vecferry.transforms.embed.messages import BatchBroke, BatchDone, LookedUp, Message, VectorCame
 from vecferry.transforms.embed.rows import Waiter, Waiting
 from vecferry.transforms.embed.settings import EmbedSettings
-from vecferry.transforms.embed.shared import Shared, cache_key
+from vecferry.transforms.embed.shared import Shared
 
 REQUEST_HEAD = 4096
 """Bytes of a request that are kept for everything but images."""
 IMAGE_HEAD = 64
 """Bytes that an image takes in a request beyond its base64."""
-LOOKUP = 64
+LOOKUP = 256
 """Inputs that are looked up in the vector cache at once."""
+LOOKUPS = 2
+"""So many lots of them wait for the vector cache before the bundle's thread does: one is read while
+the next is gathered."""
 
 
 class Input:
-    """A distinct input and the rows, with their vector columns, that wait for its vector."""
+    """A distinct input and the rows, with their vector columns, that wait for its vector.
 
-    __slots__ = ("alone", "content", "rows")
+    `key` is what the input is called in the process; see `cache_key`.
+    """
 
-    def __init__(self, content: Content, row: Waiter, column: str, alone: bool) -> None:
-        self.content, self.alone = content, alone
+    __slots__ = ("alone", "content", "key", "rows")
+
+    def __init__(
+        self, content: Content, row: Waiter, column: str, key: str | bytes, alone: bool
+    ) -> None:
+        self.content, self.key, self.alone = content, key, alone
         self.rows: Waiting = [(row, column)]
 
 
@@ -120,9 +127,10 @@ class Outbox:
         self._most = 2 * in_flight
         self.held = 0
         self._pool = DaemonPool(self._work, in_flight, "vecferry-embed")
+        self._reader = DaemonPool(self._read, 1, "vecferry-lookup")
         self._waiting: dict[Content, Input] = {}
         self._unknown: list[Input] = []  # to be looked up in the vector cache
-        self._under_way = self._elsewhere = 0
+        self._under_way = self._elsewhere = self._looking = 0
         self._most_tokens = limits.tokens
         # In letters: three bytes each at most but for rare scripts, or four to a token.
         letters = min(limits.bytes // 3, 4 * (limits.tokens or 1 << 30))
@@ -132,33 +140,34 @@ class Outbox:
     @property
     def busy(self) -> bool:
         """Whether something is under way of which a message will come."""
-        return bool(self._under_way or self._elsewhere)
+        return bool(self._under_way or self._elsewhere or self._looking)
 
     @property
     def full(self) -> bool:
-        """Whether as many batches stand ready as are being sent."""
-        return self._under_way >= self._most
+        """Whether as many batches stand ready as are being sent, or the vector cache is behind."""
+        return self._under_way >= self._most or self._looking >= LOOKUPS
 
     def want(
         self,
         content: Content,
         row: Waiter,
         name: str,
+        key: str | bytes,
         *,
         alone: bool = False,
         looked_up: bool = False,
     ) -> None:
         """Lets column `name` of a row wait for the vector of an input that the cache lacks.
 
-        One that goes `alone` takes no other with it if it is refused; one that is `looked_up` is
-        not in the vector cache either.
+        `key` is what the input is called there. One that goes `alone` takes no other with it if it
+        is refused; one that is `looked_up` is not in the vector cache either.
         """
         waiting = self._waiting.get(content)
         if waiting is not None:
             waiting.rows.append((row, name))
             self._counts.add("cache-hits")
             return
-        waiting = self._waiting[content] = Input(content, row, name, alone)
+        waiting = self._waiting[content] = Input(content, row, name, key, alone)
         if type(content) is Image:
             self.held += len(content.data)
         if self._shared.store is not None and not looked_up:
@@ -181,8 +190,10 @@ class Outbox:
         return True
 
     def flush(self) -> None:
-        """Sends what is left, full batch or not."""
+        """Sends what is left, full batch or not, once it is known what the vector cache has."""
         self._look_up()
+        if self._looking:
+            return
         for queue in (self._texts, self._images):
             if queue.inputs:
                 self._send(queue, all_of_it=True)
@@ -212,6 +223,21 @@ class Outbox:
         self._counts.add("cache-hits")
         return self._leave(one)
 
+    def looked_up(
+        self, inputs: list[Input], vectors: list[Vector | None]
+    ) -> Iterator[tuple[Waiting, Vector]]:
+        """The rows of inputs that the vector cache has, with their vectors; the rest is sent."""
+        self._looking -= 1
+        hits = 0
+        for one, vector in zip(inputs, vectors, strict=True):
+            if vector is None:
+                self._pack(one)
+            else:
+                hits += 1
+                yield self._leave(one), vector
+        if hits:
+            self._counts.add("cache-hits", hits)
+
     def _leave(self, one: Input) -> Waiting:
         content = one.content
         del self._waiting[content]
@@ -224,6 +250,8 @@ class Outbox:
         for batch in self._pool.drop():
             self._land(batch, None)
         self._pool.close()
+        self._reader.drop()
+        self._reader.close()
 
     def _pack(self, one: Input) -> None:
         """Adds an input to the batch that is being filled, sends what has no room for more."""
@@ -246,20 +274,31 @@ class Outbox:
             self._send(queue)
 
     def _look_up(self) -> None:
-        """Takes from the vector cache what it has; the rest is to be sent."""
-        store, some = self._shared.store, self._unknown
-        self._unknown = []
-        if store is None or not some:
-            return
-        keys = [self._shared.store_key(one.content) for one in some]
+        """Lets a thread ask the vector cache; what it lacks is sent as `looked_up` is told."""
+        if self._unknown:
+            some, self._unknown = self._unknown, []
+            self._looking += 1
+            self._reader.put(some)
+
+    def _read(self, some: list[Input]) -> None:
+        """Takes from the vector cache what it has, in a thread."""
+        message: Message
+        try:
+            message = LookedUp(some, self._known(some))
+        except BaseException as e:
+            message = BatchBroke(raisable(e))
+        self._done.put(message)
+
+    def _known(self, some: list[Input]) -> list[Vector | None]:
+        store, name = self._shared.store, self._shared.store_key
+        if store is None:
+            return [None] * len(some)
+        keys = [name(one.content) for one in some]
         found = store.get_many(keys, self._shared.dimension)
-        for one, key in zip(some, keys, strict=True):
-            vector = found.get(key)
-            if vector is None:
-                self._pack(one)
-            else:
-                self._shared.keep(one.content, vector)
-                self._post(one.content, vector)
+        vectors = list(map(found.get, keys))
+        pairs = zip(some, vectors, strict=True)
+        self._shared.keep_many([(one.key, v) for one, v in pairs if v is not None])
+        return vectors
 
     def _post(self, content: Content, vector: Vector) -> None:
         """Posts a vector to this bundle itself, which takes it as one that comes from another."""
@@ -309,16 +348,12 @@ class Outbox:
 
     def _keep(self, batch: list[Input], outcome: Outcome) -> None:
         pairs = zip(batch, outcome.fates, strict=True)
-        good = [(one.content, fate) for one, fate in pairs if isinstance(fate, np.ndarray)]
-        entries = []
-        for content, vector in good:
-            key = cache_key(content)
-            entries.append((key, vector, vector.nbytes + sys.getsizeof(key)))
-        outcome.evicted = self._shared.cache.put_many(entries)
+        good = [(one, fate) for one, fate in pairs if isinstance(fate, np.ndarray)]
+        outcome.evicted = self._shared.keep_many((one.key, vector) for one, vector in good)
         store = self._shared.store
         if store is not None and good:
             name = self._shared.store_key
-            store.put_later((name(content), vector) for content, vector in good)
+            store.put_later((name(one.content), vector) for one, vector in good)
 
     def _land(self, batch: list[Input], outcome: Outcome | None) -> None:
         fates = outcome.fates if outcome is not None else [None] * len(batch)

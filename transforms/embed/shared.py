@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from queue import SimpleQueue
@@ -113,8 +114,12 @@ class Shared:
 
     def keep(self, content: Content, vector: Vector) -> None:
         """Puts the vector of an input into memory."""
-        key = cache_key(content)
-        self.cache.put(key, vector, vector.nbytes + sys.getsizeof(key))
+        self.keep_many([(cache_key(content), vector)])
+
+    def keep_many(self, items: Iterable[tuple[str | bytes, Vector]]) -> int:
+        """Puts vectors into memory under their `cache_key`; gives how many others had to go."""
+        size = sys.getsizeof
+        return self.cache.put_many([(key, v, v.nbytes + size(key)) for key, v in items])
 
     def image_vector(self, key: bytes) -> Vector | None:
         """The vector of the image with this key, from memory or the vector cache."""

@@ -91,7 +91,26 @@ class LfuCache(Generic[K, V]):
     def put_many(self, items: Iterable[tuple[K, V, int]]) -> int:
         """`put` for each of (key, value, size) in one go."""
         with self._lock:
-            return sum(self._put(key, value, size) for key, value, size in items)
+            evicted, entries, put = 0, self._entries, self._put
+            first = self._ring.more
+            for key, value, size in items:
+                weight = size + ENTRY_BYTES
+                room = self.max_bytes - weight
+                if key in entries or room < 0 or first.uses != 1 or first is not self._ring.more:
+                    evicted += put(key, value, size)
+                    first = self._ring.more
+                    continue
+                # Another entry among those of one use, as nearly all of many are.
+                if self._bytes > room:
+                    evicted += self._evict(room)
+                    if first is not self._ring.more:
+                        evicted += put(key, value, size)
+                        first = self._ring.more
+                        continue
+                first.entries[key] = None
+                entries[key] = [value, first, weight]
+                self._bytes += weight
+            return evicted
 
     def stats(self) -> CacheStats:
         """The counters since the cache was made."""

@@ -67,15 +67,32 @@ class RedisBackend:
         if not keys:
             return {}
         with _faults():
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.mget([_value_name(key) for key in keys])
-            pipe.zadd(_days_name(size), {key.hex(): today() for key in keys}, xx=True)
-            values, marked = pipe.execute(raise_on_error=False)
+            values = self._look_up(_lookup(keys, size))
+        return {k: v for k, v in zip(keys, values, strict=True) if v is not None}
+
+    def _look_up(self, request: bytes) -> list[bytes | None]:
+        """Sends a request that `_lookup` made, again where a kept connection proves closed."""
+        pool = self._redis.connection_pool
+        connection = pool.get_connection()
+
+        def ask() -> list[bytes | None]:
+            connection.send_packed_command([request])
+            values = _answer(connection)
+            _answer(connection)  # a full or read-only server can't mark what was used
             if isinstance(values, Exception):
                 raise values
-            if isinstance(marked, Exception):
-                pass  # a full or read-only server can't mark what was used, and may be read still
-            return {k: v for k, v in zip(keys, values, strict=True) if v is not None}
+            return values
+
+        try:
+            answer: list[bytes | None] = connection.retry.call_with_retry(
+                ask, lambda _: connection.disconnect()
+            )
+            return answer
+        except BaseException:
+            connection.disconnect()  # an answer may still come, and is not the next one's
+            raise
+        finally:
+            pool.release(connection)
 
     def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
         """Keeps values under their keys, each with its day of use in one transaction."""
@@ -161,6 +178,38 @@ class RedisBackend:
 
 def _room(sizes: dict[int, tuple[int, float]]) -> int:
     return sum(count * entry_bytes(size) for size, (count, _) in sizes.items())
+
+
+def _lookup(keys: Sequence[bytes], size: int) -> bytes:
+    """The request for values, which marks them as used today: MGET and ZADD … XX.
+
+    Written here in the protocol of Redis, because the client takes longer for it than for all the
+    rest of a lookup.
+    """
+    names = [key.hex() for key in keys]
+    length = len(_value_name(keys[0]))
+    gets = [f"${length}\r\n{PREFIX}{name}\r\n" for name in names]
+    day, days = str(today()), _days_name(size)
+    mark = f"${len(day)}\r\n{day}\r\n${2 * len(keys[0])}\r\n"
+    marks = [f"{mark}{name}\r\n" for name in names]
+    return "".join(
+        (
+            f"*{len(names) + 1}\r\n$4\r\nMGET\r\n",
+            *gets,
+            f"*{2 * len(names) + 3}\r\n$4\r\nZADD\r\n${len(days)}\r\n{days}\r\n$2\r\nXX\r\n",
+            *marks,
+        )
+    ).encode()
+
+
+def _answer(connection: Any) -> Any:
+    """The next answer of a server; an error that it answers is given, and not raised."""
+    from redis.exceptions import ResponseError
+
+    try:
+        return connection.read_response()
+    except ResponseError as e:
+        return e
 
 
 def _value_name(key: bytes) -> str:

@@ -22,6 +22,10 @@ from vecferry.transforms.embed.cache.store import (
 )
 
 BUSY_SECONDS = 30.0
+PAGE_BYTES = 16 << 10
+"""Large enough for a vector or more, which otherwise lies in pieces that are read one by one."""
+MEMORY_BYTES = 8 << 20
+"""What SQLite may keep of the file, so that a block of vectors reads no page twice."""
 _KEYS_AT_ONCE = 500  # in a statement: SQLite's oldest limit is 999 parameters
 _REMOVED_AT_ONCE = 200  # few, for those who wait, and so as not to remove much too much
 _COLUMNS = {"key", "vector", "used"}
@@ -66,8 +70,9 @@ class SqliteBackend:
                 for key, value, used in self._db.execute(
                     f"SELECT key, vector, used FROM vectors WHERE key IN ({marks})", some
                 ):
-                    found[key] = value if isinstance(value, bytes) else str(value).encode()
-                    if not isinstance(used, int) or used < day:  # damage makes other types of it
+                    # Damage makes other types of both.
+                    found[key] = value if type(value) is bytes else str(value).encode()
+                    if type(used) is not int or used < day:
                         stale.append((day, key))
             if stale:
                 self._mark(stale)
@@ -158,6 +163,8 @@ class SqliteBackend:
         try:
             with self._faults():
                 self._require_ours(db, empty=True)
+                db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is made now
+                db.execute(f"PRAGMA cache_size = {-(MEMORY_BYTES >> 10)}")
                 db.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = NORMAL")

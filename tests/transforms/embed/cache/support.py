@@ -12,7 +12,7 @@ import redis
 
 from tests.services.redis_server import RedisServer
 from vecferry.transforms.embed.cache.settings import cache_settings
-from vecferry.transforms.embed.cache.store import DAY, Backend, VectorStore, open_backend, seal
+from vecferry.transforms.embed.cache.store import DAY, Backend, VectorStore, older_seal, open_backend
 
 KEY_BYTES = 20
 MIB = 1 << 20
@@ -83,7 +83,7 @@ class SqlitePlace:
         self._execute(sql, [(key,)])
 
     def fill_with_nan(self, key: bytes) -> None:
-        nan = seal(key, vector(np.nan).tobytes())
+        nan = older_seal(key, vector(np.nan).tobytes())
         self._execute("UPDATE vectors SET vector = ? WHERE key = ?", [(nan, key)])
 
     def flip(self, key: bytes, place: int, bit: int) -> None:
@@ -117,7 +117,7 @@ class RedisPlace:
         self.client.set(name, value[: len(value) // 2])
 
     def fill_with_nan(self, key: bytes) -> None:
-        self.client.set(f"vecferry:v1:{key.hex()}", seal(key, vector(np.nan).tobytes()))
+        self.client.set(f"vecferry:v1:{key.hex()}", older_seal(key, vector(np.nan).tobytes()))
 
     def flip(self, key: bytes, place: int, bit: int) -> None:
         name = f"vecferry:v1:{key.hex()}"
