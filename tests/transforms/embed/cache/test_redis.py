@@ -105,7 +105,7 @@ def test_a_redis_that_dies_or_hangs_in_mid_run_costs_no_row(
     assert counts_add_up(report)
     assert len(bench.stored(["id"])) == report["rows_written"] == 2000
     assert outcome.err.count("vector cache") == outcome.err.count("goes on without it") == 1
-    assert seconds < 20
+    assert seconds < 90  # it asked 200 times, and waited half a second for one answer or a few
 
 
 @service
