@@ -16,6 +16,7 @@ from vecferry.pipelines.run.options import RunOptions, is_sync
 from vecferry.pipelines.run.positions import positions_of
 from vecferry.pipelines.run.report import Report
 from vecferry.pipelines.run.sync import follow
+from vecferry.pipelines.run.vectors import with_vectors_kept
 
 
 def run_job(
@@ -46,6 +47,8 @@ def run_job(
 def open_run(resolved: ResolvedJob, options: RunOptions) -> JobRun:
     """A run in the place that the options name; JobError holds all that can't work there."""
     where = choose(options, resolved)
+    if is_sync(resolved, options):
+        resolved = with_vectors_kept(resolved, here=where.local)
     if where.local:
         return LocalRun(resolved, options, where.options)
     return (ClusterRun if where.apart else PortableRun)(resolved, options, where)

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from vecferry.errors import redact, shorten
 from vecferry.redis_access import redis_client

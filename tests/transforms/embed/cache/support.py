@@ -12,7 +12,13 @@ import redis
 
 from tests.services.redis_server import RedisServer
 from vecferry.transforms.embed.cache.settings import cache_settings
-from vecferry.transforms.embed.cache.store import DAY, Backend, VectorStore, older_seal, open_backend
+from vecferry.transforms.embed.cache.store import (
+    DAY,
+    Backend,
+    VectorStore,
+    older_seal,
+    open_backend,
+)
 
 KEY_BYTES = 20
 MIB = 1 << 20
