@@ -9,9 +9,9 @@ import dataclasses
 import logging
 from pathlib import Path
 
+from vecferry.pipelines.job.model import as_file_name
 from vecferry.pipelines.job.resolve import ResolvedJob
 from vecferry.pipelines.run.positions import FOLDER
-from vecferry.pipelines.job.model import as_file_name
 from vecferry.transforms.embed.cache.settings import cache_settings
 
 FILE = "vectors.db"
@@ -30,7 +30,7 @@ def with_vectors_kept(resolved: ResolvedJob, *, here: bool) -> ResolvedJob:
     are elsewhere, a warning says what a sync without a vector cache costs, and the job stays as it
     is.
     """
-    embeds = [step for step in resolved.steps if TAKES in step.kind.takes]
+    embeds = [s for s in resolved.steps if TAKES in s.kind.takes and s.settings.calls()]
     if resolved.job.setting.vector_cache is not None or not embeds:
         return resolved
     folder = _folder(resolved)
