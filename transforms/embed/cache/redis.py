@@ -78,7 +78,7 @@ class RedisBackend:
 
         def ask() -> list[bytes | None]:
             connection.send_packed_command([request])
-            values = _answer(connection)
+            values: list[bytes | None] | Exception = _answer(connection)
             _answer(connection)  # a full or read-only server can't mark what was used
             if isinstance(values, Exception):
                 raise values
