@@ -9,6 +9,7 @@ from vecferry.errors import JobError
 from vecferry.pipelines.cluster.launch import ClusterRun, PortableRun
 from vecferry.pipelines.cluster.runners import choose
 from vecferry.pipelines.job.resolve import ResolvedJob
+from vecferry.pipelines.job.vectors import with_vectors_kept
 from vecferry.pipelines.run.base import JobRun
 from vecferry.pipelines.run.launch import OnProgress, launch
 from vecferry.pipelines.run.local import LocalRun
@@ -16,7 +17,6 @@ from vecferry.pipelines.run.options import RunOptions, is_sync
 from vecferry.pipelines.run.positions import positions_of
 from vecferry.pipelines.run.report import Report
 from vecferry.pipelines.run.sync import follow
-from vecferry.pipelines.run.vectors import with_vectors_kept
 
 
 def run_job(

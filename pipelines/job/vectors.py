@@ -9,9 +9,7 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from vecferry.pipelines.job.model import as_file_name
 from vecferry.pipelines.job.resolve import ResolvedJob
-from vecferry.pipelines.run.positions import FOLDER
 from vecferry.transforms.embed.cache.settings import cache_settings
 
 FILE = "vectors.db"
@@ -26,12 +24,12 @@ log = logging.getLogger(__name__)
 def with_vectors_kept(resolved: ResolvedJob, *, here: bool) -> ResolvedJob:
     """The job with a vector cache beside its positions, unless it names one or embeds nothing.
 
-    `here` tells whether all workers are on this machine. Where they are not, or where the positions
-    are elsewhere, a warning says what a sync without a vector cache costs, and the job stays as it
-    is.
+    `here` tells whether all workers are on this machine. If workers or positions are elsewhere, the
+    job stays as it is, and a warning says what a sync without a vector cache costs.
     """
     embeds = [s for s in resolved.steps if TAKES in s.kind.takes and s.settings.calls()]
-    if resolved.job.setting.vector_cache is not None or not embeds:
+    named = resolved.job.setting.vector_cache is not None
+    if named or not embeds or resolved.positions is None:
         return resolved
     folder = _folder(resolved)
     if folder is None or not here:
@@ -58,8 +56,6 @@ def with_vectors_kept(resolved: ResolvedJob, *, here: bool) -> ResolvedJob:
 def _folder(resolved: ResolvedJob) -> Path | None:
     """The folder of the positions on this machine; None where they are elsewhere."""
     place = resolved.positions
-    if place is None:
-        return Path(FOLDER) / as_file_name(resolved.job.name)
-    if place.connection is not None or "://" in place.where:
+    if place is None or place.connection is not None or "://" in place.where:
         return None
     return Path(place.where)

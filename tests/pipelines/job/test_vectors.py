@@ -14,7 +14,7 @@ from tests.contracts import sync_memory
 from tests.contracts.sync import Scripted, Writer, write_job
 from vecferry.pipelines import registry
 from vecferry.pipelines.job.resolve import ResolvedJob, read_and_resolve
-from vecferry.pipelines.run.vectors import with_vectors_kept
+from vecferry.pipelines.job.vectors import with_vectors_kept
 
 OTHER = {"uri": "sqlite:///other.db"}
 EMBED = 1
@@ -64,7 +64,7 @@ def test_where_the_vectors_of_a_sync_are(
     told: str | None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Job and step agree; a warning says why there is no cache, and what to name."""
+    """Job and step agree; a warning says why there is none."""
     kept = with_vectors_kept(_resolved(tmp_path, **setting), here=here)
     caches = [kept.job.setting.vector_cache, kept.steps[EMBED].settings.vector_cache]
     assert [cache and cache.uri for cache in caches] == [uri, uri]
