@@ -114,13 +114,24 @@ def run(
 @target_options
 @click.option("--connect", is_flag=True, help="Also try source, endpoint (one text) and target.")
 @click.option("--estimate", is_flag=True, help="Read and count rows, texts, tokens, requests.")
+@click.option(
+    "--rejects",
+    default="rejects",
+    show_default=True,
+    help="Folder for rejected rows, tried as by run.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(
-    arguments: JobArguments, target: TargetOptions, connect: bool, estimate: bool, as_json: bool
+    arguments: JobArguments,
+    target: TargetOptions,
+    connect: bool,
+    estimate: bool,
+    rejects: str,
+    as_json: bool,
 ) -> None:
     """Parse, fill and validate JOB. Changes nothing."""
     resolved = target.apply(arguments.resolve())
-    commands.check(resolved, connect=connect, estimate=estimate, as_json=as_json)
+    commands.check(resolved, connect=connect, estimate=estimate, rejects=rejects, as_json=as_json)
 
 
 @app.command()

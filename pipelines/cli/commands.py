@@ -49,8 +49,7 @@ def run(
     from vecferry.pipelines.run.summary import describe
 
     _require_writable("--report", report)
-    if "://" not in rejects:
-        _require_writable("--rejects", os.path.join(rejects, "run"))
+    _require_rejects(rejects)
     options = RunOptions(
         runner=runner,
         beam_options=beam_options,
@@ -72,6 +71,12 @@ def run(
     else:
         say(describe(outcome))
     return STATUS[outcome.state]
+
+
+def _require_rejects(folder: str) -> None:
+    """Raises JobError where a folder of this machine can't take rejects; asks no server."""
+    if "://" not in folder:
+        _require_writable("--rejects", os.path.join(folder, "run"))
 
 
 def _require_writable(option: str, path: str | None) -> None:
@@ -101,8 +106,11 @@ def _save(path: str, outcome: Report) -> Report:
     return outcome
 
 
-def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool) -> None:
+def check(
+    resolved: ResolvedJob, *, connect: bool, estimate: bool, rejects: str, as_json: bool
+) -> None:
     """Says that a job is right, and shows what the checks found."""
+    _require_rejects(rejects)
     found: dict[str, Any] = {
         "job": resolved.job.name,
         "steps": [{"name": s.name, "stepType": s.kind.step_type} for s in resolved.steps],
@@ -114,7 +122,9 @@ def check(resolved: ResolvedJob, *, connect: bool, estimate: bool, as_json: bool
     if connect:
         from vecferry.pipelines.run.logic import JobLogic
         from vecferry.pipelines.run.preflight import preflight
+        from vecferry.pipelines.run.rejects import require_folder
 
+        require_folder(os.path.join(rejects, "check"))
         logic = JobLogic(resolved, "check")
         try:
             preflight(resolved, logic, paid=True)

@@ -151,6 +151,8 @@ class JobWatcher:
         state.refresh()
         if self._written_rejects is not None and state.over_limit and not state.stop.is_set():
             self._look_at_rejects(self._written_rejects)
+        if state.stopped_by == "rejects" and not state.stop.is_set():
+            state.request_stop("rejects")  # one worker can't keep them, and has stopped
         self._look_at_failures()
         if self._where.endless and state.stop.is_set():
             self._end_when_quiet()

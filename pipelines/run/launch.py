@@ -226,6 +226,10 @@ def judge(run: JobRun, ended: RunResult) -> Report:
     if ended.error is not None:
         broken = over_limit(report("FAILED", None), limit.record, None) if ended.cancelled else None
         return report("FAILED", broken or ended.error)
+    unkept = state.counts().get("rows-unkept", 0)
+    if unkept:
+        why = state.failure or f"--rejects {run.rejects}: can't be written to"
+        return report("FAILED", f"{why}; {unkept:,} refused rows are in neither target nor rejects")
     outcome = report("DONE", None)
     verdict = _budget_verdict(context.shared.budget, ledger, state)
     if verdict is not None:

@@ -19,9 +19,10 @@ from typing import Any
 import apache_beam as beam
 import fsspec
 import orjson
+from apache_beam.metrics import Metrics
 
-from vecferry.errors import FatalError, JobError, hide_secrets, redact, shorten
-from vecferry.process import run_scope
+from vecferry.errors import PROGRAMMING_ERRORS, JobError, hide_secrets, redact, shorten
+from vecferry.process import run_scope, run_state
 from vecferry.rows import INSERT, Change, Reject, Row, cut_value, decode_value, encode_value
 
 log = logging.getLogger(__name__)
@@ -116,10 +117,11 @@ class _Part:
 def require_folder(folder: str) -> None:
     """Raises JobError where the folder of a run's rejects can't be made; leaves none behind.
 
-    A reject in the middle of a run is too late to find out. A folder of an object store is not
-    tried.
+    A reject in the middle of a run is too late to find out. On an object store, an object is
+    written and removed.
     """
     if "://" in folder:
+        _require_remote(folder)
         return
     path = Path(folder)
     new = [p for p in (path, *path.parents) if not os.path.exists(p)]
@@ -138,8 +140,27 @@ def require_folder(folder: str) -> None:
                 made.rmdir()
 
 
+def _require_remote(folder: str) -> None:
+    try:
+        fs, path = fsspec.core.url_to_fs(f"{folder}/probe-{uuid.uuid4().hex}")
+        fs.pipe_file(path, b"")
+        with contextlib.suppress(Exception):  # who may write need not be allowed to delete
+            fs.rm_file(path)
+    except PROGRAMMING_ERRORS:
+        raise
+    except Exception as e:  # each client of a store has errors of its own
+        raise JobError(
+            f"--rejects: {shorten(folder)} can't be written to ({shorten(redact(str(e)), 200)}); "
+            "correct the address or the rights, or name another folder"
+        ) from e
+
+
 class WriteRejectsFn(beam.DoFn):
-    """Writes each reject as it happens; on an object store, one object for each bundle."""
+    """Writes each reject as it happens; on an object store, one object for each bundle.
+
+    A reject that cannot be written, as on a full disk, is counted as such and ends the reading.
+    What was read by then is finished, and the run has failed.
+    """
 
     def __init__(self, folder: str, run: str) -> None:
         self.folder, self.run = folder, run
@@ -147,32 +168,39 @@ class WriteRejectsFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self.lines: list[bytes] = []
+        self.held: list[tuple[str, str]] = []
 
     def process(self, reject: Reject) -> None:
         line = to_line(reject, self.run)
         if self.remote:
             self.lines.append(line)
+            self.held.append((reject.step, reject.reason))
             return
-        with self._told():
+        try:
             part = run_scope(self.run).get(("rejects", self.folder), lambda: _Part(self.folder))
             part.write(line)
+        except OSError as e:
+            self._unkept([(reject.step, reject.reason)], e)
 
     def finish_bundle(self) -> None:
-        if self.lines:
-            name = f"{self.folder}/part-{uuid.uuid4().hex}.jsonl"
-            with self._told(), fsspec.open(name, "wb") as part:
-                part.write(b"".join(self.lines))
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Ends the run in words if the disk is full, or the folder can't be written."""
+        if not self.lines:
+            return
+        name = f"{self.folder}/part-{uuid.uuid4().hex}.jsonl"
         try:
-            yield
-        except OSError as e:
-            raise FatalError(
-                f"the folder of rejects {self.folder} can't be written ({shorten(e, 120)}); make "
-                "room, or name another folder with --rejects, and run the job again"
-            ) from e
+            with fsspec.open(name, "wb") as part:
+                part.write(b"".join(self.lines))
+        except PROGRAMMING_ERRORS:
+            raise
+        except Exception as e:  # each client of a store has errors of its own
+            self._unkept(self.held, e)
+
+    def _unkept(self, rejects: list[tuple[str, str]], error: Exception) -> None:
+        Metrics.counter("vecferry.rejects", "rows-unkept").inc(len(rejects))
+        run_state(self.run).unkept(
+            rejects,
+            f"--rejects {self.folder}: can't be written to ({shorten(redact(str(error)), 120)}); "
+            "make room, or name another folder, and run the job again",
+        )
 
 
 @dataclass(kw_only=True, eq=False)

@@ -59,9 +59,10 @@ class EmbedCounts(BaseModel):
 class Report(BaseModel):
     """The outcome of a run.
 
-    rows_read + rows_added = rows_written + rows_deleted + rows_rejected + rows_dropped +
-    rows_stale in a run that is DONE, or that was CANCELLED by one Ctrl-C; `lost` is the
-    difference. Of the rows added, rows_replaced went on in place of rejected or dropped changes
+    rows_read + rows_added = rows_written + rows_deleted + rows_rejected + rows_unkept +
+    rows_dropped + rows_stale in a run that is DONE, or that was CANCELLED by one signal; `lost`
+    is the difference. Rows are unkept that a step refused and whose rejects could not be
+    written. Of the rows added, rows_replaced went on in place of rejected or dropped changes
     (`setting.onReject`). Where `counts` are attempted, a runner may have repeated some of the
     work, and counted it again. A run is RUNNING where its launcher left it, and `follow` says
     how to go on. The counts of a sync are those of its `rounds` that were DONE. `span` is what
@@ -76,6 +77,7 @@ class Report(BaseModel):
     rows_written: int
     rows_deleted: int
     rows_rejected: int
+    rows_unkept: int = 0
     rows_dropped: int
     rows_stale: int
     rows_added: int
@@ -95,7 +97,7 @@ class Report(BaseModel):
     @property
     def lost(self) -> int:
         """Rows that were read and are in none of the other counts."""
-        out = self.rows_written + self.rows_deleted + self.rows_rejected
+        out = self.rows_written + self.rows_deleted + self.rows_rejected + self.rows_unkept
         return self.rows_read + self.rows_added - out - self.rows_dropped - self.rows_stale
 
 
@@ -170,7 +172,7 @@ def latency_of(samples: Counter[int]) -> Latency | None:
     )
 
 
-_ROW_COUNTERS = ("read", "written", "deleted", "dropped", "stale", "added", "replaced")
+_ROW_COUNTERS = ("read", "written", "deleted", "unkept", "dropped", "stale", "added", "replaced")
 _EMBED_COUNTERS = {
     "requests": "embed-requests",
     "inputs": "embed-inputs",

@@ -20,6 +20,7 @@ def describe(report: Report) -> str:
         f"  read {report.rows_read:,}  written {report.rows_written:,}  "
         f"rejected {report.rows_rejected:,}  dropped {report.rows_dropped:,}  "
         f"deleted {report.rows_deleted:,}  stale {report.rows_stale:,}"
+        + (f"  refused and not kept {report.rows_unkept:,}" if report.rows_unkept else "")
         + (f"  added {report.rows_added:,}" if report.rows_added else "")
         + ("" if report.counts == "committed" or not report.lost else "  (as far as known)"),
         f"  {embed.requests:,} embedding requests, {embed.inputs:,} inputs, "

@@ -157,8 +157,9 @@ def rejects_of(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def counts_add_up(report: dict[str, Any]) -> bool:
-    """Whether every row that was read is written, deleted, rejected, dropped or stale."""
-    out = sum(report[f"rows_{n}"] for n in ("written", "deleted", "rejected", "dropped", "stale"))
+    """Whether every row that was read is in one of the other counts."""
+    names = ("written", "deleted", "rejected", "unkept", "dropped", "stale")
+    out = sum(report[f"rows_{n}"] for n in names)
     return bool(report["rows_read"] + report["rows_added"] == out)
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from vecferry.errors import redact
@@ -140,6 +141,21 @@ class RunState(RunStatus):
             total = self._rejects.total()
         if self.reject_limit is not None and total > self.reject_limit:
             self.over_limit = True
+
+    def unkept(self, rejects: Iterable[tuple[str, str]], why: str) -> None:
+        """Counts rejects, by (step, reason), that could not be written: they are rejects no more.
+
+        Readers of this process stop, since each further reject would be lost as well.
+        """
+        with self._lock:
+            for reject in rejects:
+                self._counts["rows-unkept"] += 1
+                if self._rejects[reject] > 1:
+                    self._rejects[reject] -= 1
+                else:
+                    del self._rejects[reject]
+        self.fail(why)
+        self.end("rejects")
 
     def goes_on(self) -> bool:
         """Counts a row handed out past the limit; False, and the end, after `GRACE_ROWS` rows."""

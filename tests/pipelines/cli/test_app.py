@@ -259,6 +259,18 @@ def test_rejects_that_cannot_be_written_are_told_before_the_run(bench: Bench) ->
     assert not (bench.folder / "vectors.db").exists()
 
 
+def test_check_says_of_rejects_what_a_run_will(bench: Bench) -> None:
+    """A folder that can't be made is told by both; a good one is not made by a check."""
+    bad, good = str(bench.folder / "job.json"), str(bench.folder / "new" / "rejects")
+    sources = ("-d", str(bench.folder / "sources.json"))
+    for command in (["check"], ["check", "--connect"], ["run"]):
+        outcome = bench.line(*command, bench.save(), *sources, "--rejects", bad)
+        assert (outcome.status, "--rejects" in outcome.err) == (2, True)
+    for more in ((), ("--connect",)):
+        assert bench.line("check", bench.save(), *sources, "--rejects", good, *more).status == 0
+    assert not (bench.folder / "new").exists()
+
+
 def test_a_run_prints_its_counts(bench: Bench) -> None:
     """For people a few lines, and the same report as JSON in a file."""
     path = bench.folder / "report.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,9 @@ from vecferry.rows import Change
 from vecferry.settings import StepSettings
 from vecferry.steps import Counts, Emitted, Plan, Size, Target, Transformer
 
-ROWS = 5
+ROWS = int(os.environ.get("HELD_ROWS", "5"))
+REFUSED = int(os.environ.get("HELD_REFUSED", "0"))
+"""Each so many rows a record of a kilobyte is refused."""
 
 
 class ReadSettings(StepSettings):
@@ -39,7 +42,7 @@ class Reader:
     """Gives `ROWS` rows in one split, and holds after the first."""
 
     def __init__(self, settings: Any, connection: Any, context: Any) -> None:
-        self.counts = Counts()
+        self.counts, self._context = Counts(), context
 
     def check(self) -> None:
         """See `Source`."""
@@ -62,6 +65,10 @@ class Reader:
         """See `Source`."""
         for number in range(ROWS):
             self.counts.add("rows-read")
+            if REFUSED and number % REFUSED == 0:
+                raw, origin = "x" * 1000, f"held:{number}"
+                yield self._context.reject("refused", "no row", raw=raw, origin=origin)
+                continue
             yield Change({"id": f"{number}"}, origin=f"held:{number}")
             if number == 0:
                 hold("read")
