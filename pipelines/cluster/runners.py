@@ -15,6 +15,7 @@ from apache_beam.options.pipeline_options import (
 )
 
 from vecferry.errors import JobError, near
+from vecferry.numbers import whole_number
 from vecferry.pipelines.cluster.flink import Flink
 from vecferry.pipelines.cluster.reachable import unreachable
 from vecferry.pipelines.cluster.worker import OPTION
@@ -166,9 +167,15 @@ def value_of(options: Sequence[str], name: str) -> str:
 
 def _number(options: Any, name: str) -> int | None:
     value = value_of(options, name)
-    if value and not (value.isdigit() and int(value) > 0):
+    if not value:
+        return None
+    try:
+        number = whole_number(value)
+    except ValueError:
+        number = 0
+    if number < 1:
         raise JobError(f"--{name} {value}: must be a whole number of 1 or more")
-    return int(value) if value else None
+    return number
 
 
 def _with(where: RunnerConfig, **values: Any) -> RunnerConfig:

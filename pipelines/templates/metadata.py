@@ -7,7 +7,6 @@ https://docs.cloud.google.com/dataflow/docs/reference/rest/v1b3/ParameterMetadat
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ import orjson
 from pydantic import Field, field_validator, model_validator
 
 from vecferry.errors import near
+from vecferry.numbers import real_number, whole_number
 from vecferry.pipelines.templates.insert import ITEM_NAME
 from vecferry.settings import Settings
 
@@ -208,16 +208,13 @@ class TemplateMetadata(Settings):
 
 def _number(text: str) -> int | float:
     try:
-        return int(text) if re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", text) else _finite(text)
+        return whole_number(text)
+    except ValueError:
+        pass
+    try:
+        return real_number(text)
     except ValueError:
         raise ValueError("must be a number") from None
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError
-    return value
 
 
 def _listed(text: str) -> list[str]:

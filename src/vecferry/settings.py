@@ -13,11 +13,13 @@ import types
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticKnownError
 
 from vecferry.errors import LEAST_IN_ROWS, keep_secret, near
 from vecferry.kinds import Client
+from vecferry.numbers import real_number, whole_number
 from vecferry.secrets import SECRET_NAME
 from vecferry.secrets import Secret as Secret
 from vecferry.secrets import SecretText as SecretText
@@ -57,14 +59,30 @@ class Settings(BaseModel):
                 kept[key] = _plain(value) if form.open else value
         return kept
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_reading(cls, value: Any, info: ValidationInfo) -> Any:
+        """A number that is given as a text, read as every number; see `vecferry.numbers`."""
+        form = _forms(cls)[info.field_name or ""]
+        if not isinstance(value, str) or form.number is None:
+            return value
+        try:
+            return whole_number(value) if form.number is int else real_number(value)
+        except ValueError:
+            # As pydantic has it, so that a number and a text that is not one are told alike.
+            raise PydanticKnownError(
+                "int_parsing" if form.number is int else "float_parsing"
+            ) from None
+
 
 @dataclass(frozen=True)
 class _Form:
-    """What a field takes beside its own values."""
+    """What a field takes beside its own values, and which kind of number it takes only."""
 
     null: bool
     empty: bool
     open: bool
+    number: type[int] | type[float] | None
 
     def is_nothing(self, value: object) -> bool:
         """Whether a value means that the field is not given."""
@@ -84,11 +102,19 @@ def _forms(cls: type[BaseModel]) -> dict[str, _Form]:
             null=bool(kinds & {type(None), Any, object}),
             empty=not numbers,
             open=bool(kinds & {Any, object, "open"}),
+            number=_number(kinds),
         )
         forms[name] = form
         if field.alias:
             forms[field.alias] = form
     return forms
+
+
+def _number(kinds: set[Any]) -> type[int] | type[float] | None:
+    """The kind of number that a field takes; None where it takes something else as well."""
+    if not kinds <= {int, float, type(None)}:
+        return None
+    return float if float in kinds else int if int in kinds else None
 
 
 def _kinds(annotation: Any) -> list[Any]:
