@@ -21,6 +21,7 @@ import fsspec
 import orjson
 from apache_beam.metrics import Metrics
 
+from vecferry.beam import PlainFn
 from vecferry.errors import PROGRAMMING_ERRORS, JobError, hide_secrets, redact, shorten
 from vecferry.process import run_scope, run_state
 from vecferry.rows import INSERT, Change, Reject, Row, cut_value, decode_value, encode_value
@@ -155,7 +156,7 @@ def _require_remote(folder: str) -> None:
         ) from e
 
 
-class WriteRejectsFn(beam.DoFn):
+class WriteRejectsFn(PlainFn):
     """Writes each reject as it happens; on an object store, one object for each bundle.
 
     A reject that cannot be written, as on a full disk, is counted as such and ends the reading.

@@ -13,6 +13,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.core import get_function_args_defaults
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
@@ -122,7 +123,34 @@ def deal(splits: list[Split], streams: int | None) -> list[Split]:
     return [_DealtList(splits[i::streams]) for i in range(streams)]
 
 
-class ReadFn(beam.DoFn):
+Inspected = tuple[list[str], list[object]]
+_INSPECTED: dict[tuple[type, str], Inspected] = {}
+
+
+class PlainFn(beam.DoFn):
+    """A DoFn whose methods are inspected once in a process.
+
+    Beam inspects the signatures of all methods of a DoFn whenever a bundle's work is set up. In a
+    sync of many short rounds, that would be most of what a round costs. Beam asks a DoFn for
+    ``_inspect_NAME`` first, which gives the names and the defaults of the method's arguments.
+    """
+
+    def __getattr__(self, name: str) -> Callable[[], Inspected]:
+        if not name.startswith("_inspect_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        method = name.removeprefix("_inspect_")
+
+        def inspected() -> Inspected:
+            known = _INSPECTED.get((type(self), method))
+            if known is None:
+                known = get_function_args_defaults(getattr(self, method))
+                _INSPECTED[type(self), method] = known
+            return list(known[0]), list(known[1])
+
+        return inspected
+
+
+class ReadFn(PlainFn):
     """Reads splits: rows go to the main output, records that are not rows to ``rejected``."""
 
     def __init__(self, make: MakeSource, context: StepContext) -> None:
@@ -182,7 +210,7 @@ def _buckets(context: StepContext) -> tuple[TokenBucket | None, TokenBucket | No
     )
 
 
-class OperatorFn(beam.DoFn):
+class OperatorFn(PlainFn):
     """Runs an operator over rows that all have one timestamp in the global window."""
 
     def __init__(self, make: MakeOperator, context: StepContext) -> None:
