@@ -85,10 +85,16 @@ class Tables(SinkPlace):
         )
 
     def unprepared(
-        self, connection: Any = None, retry_deadline: float = 300, **more: Any
+        self,
+        connection: Any = None,
+        retry_deadline: float = 300,
+        resumed: bool = False,
+        **more: Any,
     ) -> PostgresTarget:
         """A target as the launcher has it before it has done anything."""
         context = dataclasses.replace(self.context(), retry_deadline=retry_deadline)
+        write = dataclasses.replace(context.write, resumed=resumed)
+        context = dataclasses.replace(context, write=write)
         self._runs.append(context.run)
         kind = TARGETS[self.step_type]
         return kind(self.settings(**more), connection or self.connection(), context)
