@@ -184,10 +184,9 @@ class FileStore:
             here = islice(self._list(folder, "", False), MOST_NEIGHBOURS)
             beside = [posixpath.join(folder, name) for name, _ in here if name]
         with contextlib.suppress(VecferryError, OSError):  # of a folder that is not the job's
-            # A store may hold a million names that look alike elsewhere.
-            hint = near(pattern, beside)
             names = list(islice(self._some_paths(), MOST_NEIGHBOURS))
-            hint = hint or near(pattern, names)
+            # A store may hold a million names that look alike elsewhere.
+            hint = near(pattern, beside) or near(pattern, names)
         if not hint and names:
             hint = f"; there are {shorten(', '.join(sorted(names)[:5]))}"
         return f"no file matches {pattern!r} in {self.name!r}{hint or '; the folder is empty'}"
