@@ -156,8 +156,8 @@ def test_a_column_of_the_row_can_be_its_version(store):
 
 
 def test_a_missing_index_is_told_with_what_would_create_it(store):
-    """And with the names of those that exist."""
-    there = store.target()
+    """And with the names of those that exist, the first of the alphabet if there are many."""
+    there = store.target(index=f"0-{uuid.uuid4().hex}")
     missing = store.target(prepared=False, index="no-such", schemaCreateMode="ignore")
     with pytest.raises(JobError) as e:
         missing.check()
