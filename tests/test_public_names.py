@@ -41,7 +41,8 @@ PUBLIC = {
     "vecferry.transforms.embed": {"Embed", "EmbedSettings"},
     "vecferry.transforms.json_extract": {"ExtractJson", "JsonExtractSettings"},
     "vecferry.testing": {
-        "KindContract", "MarkContract", "MarkPlace", "SinkContract", "SinkPlace",
+        "KindContract", "MarkContract", "MarkPlace", "ReconcileContract", "ReconcilePlace",
+        "SinkContract", "SinkPlace",
         "SourceContract", "SourcePlace", "TransformerContract", "TransformerPlace",
     },
 }  # fmt: skip

@@ -3,6 +3,7 @@
 Beside the modules that every connector has:
 
 - `wire`: the requests of Milvus's protocol, made at once for a whole batch
+- `holdings`: what stands in a collection, read and removed
 
 A public name is imported when it is asked for.
 """

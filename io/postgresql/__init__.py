@@ -6,6 +6,7 @@ Beside the modules that every connector has:
 - `encode`: a value as a field
 - `rows`: rows as records and blocks
 - `statements`: SQL and its parameters
+- `holdings`: what stands in a table, read and removed
 
 A public name is imported when it is asked for.
 """

@@ -6,6 +6,9 @@ Beside the modules that every connector has:
 - `writer`: the write loop: batches, order, counts
 - `delivery`: one batch on its way: retries, halves, rows at fault
 - `mark`: what made the vectors of a target, compared with the job
+- `room`: how much one write may hold, learned from refusals
+- `substitutes`: what goes in place of a refused change
+- `reconcile`: rows that the source no longer has, deleted
 
 A public name is imported when it is asked for.
 """

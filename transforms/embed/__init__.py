@@ -11,7 +11,9 @@ The modules, in the order of a row's way:
 - `learned`: what an endpoint refuses and serves
 - `messages`: what threads tell the engine
 - `pace`: the quotas of a service
+- `steady`: servers that refuse a share of all requests
 - `shared`: what all bundles of a run share
+- `recall`: vectors that are known, without a request
 - `estimate`: what stands in for the engine before a run
 - `endpoints`: the services and models
 - `images`: images, fetched and prepared

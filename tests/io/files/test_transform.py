@@ -59,7 +59,7 @@ def test_every_row_is_counted(tmp_path: Path) -> None:
     _ = pipeline | ReadFiles(settings=JOB, connection=connection, context=context)
     result = pipeline.run()
     result.wait_until_finish()
-    expected = {"rows-read": 1000, "rows-rejected": 500, "bytes-read": 13 * 500}
+    expected = {"rows-read": 1000, "rows-rejected": 500, "bytes-read": 13 * 500, "splits-read": 1}
     assert run_state(context.run).counts() == expected
     counters: Any = result.metrics().query()["counters"]
     counted = {c.key.metric.name: c.committed for c in counters}

@@ -208,7 +208,7 @@ def test_a_missing_partition_is_an_error_or_none_at_all(
 ) -> None:
     """As `successOnNoPartition` says; the nearest is named."""
     of = reader(server, partition=["split=devv"])
-    for call in (of.check, of.splits):
+    for call in (of.check, of.plan):
         with pytest.raises(JobError, match=r"step 'Reader': .*did you mean 'split=dev'"):
             call()
     lenient = reader(server, partition=["split=devv"], successOnNoPartition=True)

@@ -115,5 +115,5 @@ def test_a_folder_of_rejects_that_can_not_be_made_is_told_before_the_run(tmp_pat
         with pytest.raises(JobError, match="--rejects"):
             require_folder(str(folder))
     require_folder(str(tmp_path / "a" / "b" / "c"))
-    require_folder("s3://bucket/rejects")
+    require_folder("memory://rejects")  # as fsspec names a store elsewhere
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

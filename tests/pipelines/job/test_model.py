@@ -105,7 +105,7 @@ BAD_JOBS: dict[str, tuple[Callable[[Bench], Any], list[str]]] = {
     ),
     "an errorLimit below 0": (
         lambda b: b.job["setting"].update(errorLimit={"record": "-1"}),
-        ["job.setting.errorLimit.record", "'-1'", "must be 0 or more"],
+        ["job.setting.errorLimit.record", "is -1", "must be 0 or more"],
     ),
 }
 

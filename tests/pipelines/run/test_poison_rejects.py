@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from vecferry.errors import FatalError
 from vecferry.pipelines.run.rejects import WriteRejectsFn, to_line
+from vecferry.process import end_run, run_state
 from vecferry.rows import Change, Reject
 
 
@@ -43,10 +44,20 @@ def test_any_row_becomes_a_line(row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("folder", ["/dev/full/x", "{tmp}/file/x", "{tmp}/" + "n" * 300])
-def test_a_folder_that_takes_nothing_ends_the_run_in_words(tmp_path: Path, folder: str) -> None:
-    """The error names the folder and what to do."""
+def test_a_folder_that_takes_nothing_ends_the_reading_in_words(tmp_path: Path, folder: str) -> None:
+    """The failure names the folder and what to do; nothing counts as rejected."""
     (tmp_path / "file").touch()
-    fn = WriteRejectsFn(folder.format(tmp=tmp_path), "run")
+    run = uuid.uuid4().hex
+    state = run_state(run)
+    state.reject("S", "r")
+    fn = WriteRejectsFn(folder.format(tmp=tmp_path), run)
     fn.start_bundle()
-    with pytest.raises(FatalError, match=r"folder of rejects .* can't be written .*--rejects"):
-        fn.process(Reject(step="S", step_type="x", reason="r", message="m", raw="a"))
+    fn.process(Reject(step="S", step_type="x", reason="r", message="m", raw="a"))
+    try:
+        assert state.failure.startswith("--rejects ")
+        assert "can't be written to" in state.failure
+        assert state.stop.is_set()
+        assert state.counts() == {"rows-unkept": 1}
+        assert state.rejects().get(("S", "r"), 0) == 0
+    finally:
+        end_run(run)

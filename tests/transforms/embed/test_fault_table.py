@@ -238,6 +238,8 @@ class _Run:
     def _fault(self, number: int, inputs: list[Any]) -> str | None:
         if self.case.outage and number == REQUESTS // 2:
             self._server.go_down(self._outage)
+            self.faulty += 1
+            return "reset"  # so that one request meets the outage, however fast the others are
         kind = self.case.fault(number, inputs) if self.case.fault else None
         self.faulty += kind is not None
         return kind
