@@ -117,6 +117,7 @@ def of_long(kind: str, over: str, written: int) -> Case:
         fault=lambda _, inputs: kind if max(map(len, inputs)) > LONG else None,
         long=50, rejected=ROWS - written, settings={"overLimit": over, "modelName": "of mine"},
         allowed=lambda _: REQUESTS + 4 * SPLITS + 12, paid=lambda _: ROWS + 4 * 7,
+        cell="as batches meet", bill=f"at most {ROWS + 4 * 7}",
     )  # fmt: skip
 
 
