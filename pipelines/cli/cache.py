@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vecferry.errors import JobError
-from vecferry.pipelines.cli.options import JobArguments, job_arguments
+from vecferry.pipelines.cli.options import JobArguments, job_arguments, json_option
 from vecferry.pipelines.cli.output import say, say_json
 from vecferry.pipelines.job.placeholders import parse_assignments
 from vecferry.transforms.embed.cache.settings import (
@@ -29,13 +29,9 @@ def cache() -> None:
     """See and prune vector caches."""
 
 
-def _as_json(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")(command)
-
-
 @cache.command()
 @job_arguments
-@_as_json
+@json_option
 def stats(arguments: JobArguments, as_json: bool) -> None:
     """Show what a vector cache holds. JOB is a job file or the URI of a cache. Changes nothing."""
     settings = _settings_of(arguments)
@@ -51,7 +47,7 @@ def stats(arguments: JobArguments, as_json: bool) -> None:
     type=click.IntRange(0),
     help="Bytes that may remain; default: JOB's, or 4 GiB.",
 )
-@_as_json
+@json_option
 def prune(arguments: JobArguments, max_bytes: int | None, as_json: bool) -> None:
     """Remove the vectors unused for longest until the cache fits. JOB as for stats."""
     settings = _settings_of(arguments)

@@ -79,6 +79,11 @@ class JobArguments:
         )
 
 
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--json``; the command gets it as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")(command)
+
+
 template_folders = click.option(
     "--template-dir",
     "template_dirs",

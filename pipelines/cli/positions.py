@@ -7,13 +7,12 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vecferry.errors import JobError
-from vecferry.pipelines.cli.options import JobArguments, job_arguments
+from vecferry.pipelines.cli.options import JobArguments, job_arguments, json_option
 from vecferry.pipelines.cli.output import say, say_json
 from vecferry.pipelines.job.placeholders import parse_assignments
 
@@ -26,13 +25,9 @@ ASK_SECONDS = 10.0
 """How long the source is asked where it is; a person waits for the answer."""
 
 
-def _as_json(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")(command)
-
-
 @click.command()
 @job_arguments
-@_as_json
+@json_option
 def status(arguments: JobArguments, as_json: bool) -> None:
     """Show how a sync stands. JOB is a job file, or the folder or URI of its positions.
 
@@ -53,7 +48,7 @@ def position() -> None:
 
 @position.command()
 @job_arguments
-@_as_json
+@json_option
 def show(arguments: JobArguments, as_json: bool) -> None:
     """Show the positions that are kept, the newest last. JOB as for status. Changes nothing."""
     positions = _positions(arguments)
@@ -71,7 +66,7 @@ def show(arguments: JobArguments, as_json: bool) -> None:
 @position.command("set")
 @job_arguments
 @click.argument("place")
-@_as_json
+@json_option
 def set_position(arguments: JobArguments, place: str, as_json: bool) -> None:
     """Let the next run of JOB go on from PLACE, without a full load; refused while a run holds it.
 
@@ -104,7 +99,7 @@ def set_position(arguments: JobArguments, place: str, as_json: bool) -> None:
 
 @position.command()
 @job_arguments
-@_as_json
+@json_option
 def reset(arguments: JobArguments, as_json: bool) -> None:
     """Forget the position of JOB: its next run is a full load. Refused while a run holds it.
 
