@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vecferry.errors import JobError
+from vecferry.errors import JobError, VecferryError
 from vecferry.pipelines.cli.options import JobArguments, job_arguments, json_option
-from vecferry.pipelines.cli.output import say, say_json
+from vecferry.pipelines.cli.output import say, say_json, tell
 from vecferry.pipelines.job.placeholders import parse_assignments
 
 if TYPE_CHECKING:
@@ -104,13 +104,36 @@ def reset(arguments: JobArguments, as_json: bool) -> None:
     """Forget the position of JOB: its next run is a full load. Refused while a run holds it.
 
     The target stays as it is. The full load begins a new epoch, whose rows replace all others.
+    The source is told to keep nothing more for this job, where a source keeps something.
     """
     from vecferry.positions.holder import Holder
 
-    positions = _of_job(_followed(arguments))
-    with positions.take(Holder(run=f"position-{uuid.uuid4().hex[:6]}")) as lease:
+    resolved = _followed(arguments)
+    positions = _of_job(resolved)
+    run = f"position-{uuid.uuid4().hex[:6]}"
+    with positions.take(Holder(run=run)) as lease:
         lease.reset()
+    note = _released(resolved, run)
+    if note is not None:
+        tell(f"note: {note}")
     _tell_newest(positions, as_json)
+
+
+def _released(resolved: ResolvedJob, run: str) -> str | None:
+    """Lets the source forget what it kept for a job; gives a note if it could not be told."""
+    from vecferry.pipelines.run.logic import JobLogic
+    from vecferry.process import end_run
+    from vecferry.steps import Holds
+
+    logic = JobLogic(resolved, run, retry_deadline=ASK_SECONDS)
+    try:
+        source = logic.change_source
+        return source.release(resolved.job.name) if isinstance(source, Holds) else None
+    except VecferryError as e:
+        return f"the source keeps what it kept for this job, as it could not be told: {e}"
+    finally:
+        logic.close()
+        end_run(run)
 
 
 def _tell_newest(positions: Positions, as_json: bool) -> None:

@@ -37,7 +37,7 @@ from vecferry.positions.lease import Lease
 from vecferry.positions.store import Positions
 from vecferry.process import RunStatus, end_run
 from vecferry.retry import Backoff, call_with_retries
-from vecferry.steps import ChangeSource, Lag, Plan, Size, Span
+from vecferry.steps import ChangeSource, Holds, Lag, Plan, Size, Span
 
 ASK_SECONDS = 10.0
 """How long the launcher's own questions wait for a server: a failed one is asked again."""
@@ -231,12 +231,14 @@ class _Sync:
             try:
                 self._carry_out_requests()
                 span = self._next_span()
+                self._hold(span)
                 if span.kind != "nothing":
                     self._round(span)
                 elif not self._concluded:
                     self._conclude()
                 elif self._until is not None or not self._options.continuous:
                     self._lease.flush()
+                    self._hold(span)
                     return
                 else:
                     self._tell("waiting")
@@ -273,8 +275,24 @@ class _Sync:
         if position is not None and not anew and not span.fresh:
             return dataclasses.replace(span, epoch=position.epoch)
         if position is not None or why is not None:
+            if span.gap and not self._logic.target.owns_target:
+                raise JobError(
+                    f"{span.why}, so what was deleted meanwhile is not known; set ownsTarget: true "
+                    "on the writer, and all is read anew and reconciled. Or forget the position "
+                    "with `vecferry position reset`, and rows that are gone stay in the target"
+                )
             self._note(f"everything is read anew, in epoch {self._epoch + 1}: {why or span.why}")
         return dataclasses.replace(span, fresh=True, why=why or span.why, epoch=self._epoch + 1)
+
+    def _hold(self, span: Span) -> None:
+        """Asks a source that forgets to keep what is behind the position that is surely stored."""
+        source, stored = self._source, self._lease.stored.position
+        if not isinstance(source, Holds):
+            return
+        at = span.until if span.fresh or stored is None else stored.at
+        note = source.hold(self._run.resolved.job.name, at)
+        if note is not None:
+            self._note(note)
 
     def _round(self, span: Span) -> None:
         """Reads one span. Raises TransientError where the round is to be begun again."""

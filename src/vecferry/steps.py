@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -358,6 +358,8 @@ class Span:
       part: which part of a full load, from 0, and of how many; None outside a full load.
       fresh: whether the round begins a new full load, which begins a new epoch.
       why: why a new full load is needed, in words: no position, another table.
+      gap: whether changes behind the position are lost, so that nobody knows what was deleted.
+        Such a full load needs a target whose rows may be reconciled (`Target.owns_target`).
       epoch: the epoch of the round's versions; the sync sets it before it calls `plan`.
     """
 
@@ -368,6 +370,7 @@ class Span:
     part: tuple[int, int] | None = None
     fresh: bool = False
     why: str = ""
+    gap: bool = False
     epoch: int = 0
 
 
@@ -418,6 +421,25 @@ class ChangeSource(Source, Protocol):
         """The rows of `keys` as they stand at `position`, or now; absent rows are left out."""
 
 
+@runtime_checkable
+class Holds(Protocol):
+    """What a `ChangeSource` also does if its source forgets old changes, unless asked to keep them.
+
+    `name` is the job's. What is held stays until `release`, so others must know who holds it.
+    """
+
+    def hold(self, name: str, at: Any) -> str | None:
+        """Asks the source to keep all that is behind the place `at`, and what is held no longer.
+
+        Called before each round with what is surely stored as the position, so a call may find
+        nothing new to do. Gives a note for people where the source does not allow this. Raises
+        TransientError.
+        """
+
+    def release(self, name: str) -> str | None:
+        """Asks for nothing to be kept any more; gives a note as `hold` does."""
+
+
 class Target(Protocol):
     """What a job writes to, as the launcher sees it; `operator` is for the workers.
 
@@ -459,6 +481,11 @@ class Target(Protocol):
 
     def row_count(self) -> int:
         """How many rows the target holds now."""
+
+    @property
+    def owns_target(self) -> bool:
+        """Whether the job may delete rows that it did not write, as `reconcile` does."""
+        return False
 
     def epoch(self) -> int | None:
         """The greatest epoch that was written there; None if the target can't tell.

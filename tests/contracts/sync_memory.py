@@ -124,6 +124,11 @@ class HeldTarget(Target):
         self.settings, self.context = settings, context
         self._held = held(settings.name)
 
+    @property
+    def owns_target(self) -> bool:
+        """As the job says."""
+        return self.settings.owns_target
+
     def check(self) -> list[str]:
         """Whether the memory is there."""
         if self._held.away:

@@ -66,6 +66,7 @@ class ScriptedTable:
         self.folder, self.key = Path(folder), key
         self.folder.mkdir(parents=True, exist_ok=True)
         self._log, self._told = self.folder / "log.jsonl", self.folder / "told.json"
+        self._held = self.folder / "held.json"
         self._log.touch()
 
     def insert(self, row: Row) -> None:
@@ -144,6 +145,8 @@ class ScriptedTable:
         - `breaks_after`: a split fails with a `TransientError` after so many rows
         - `leaves_out`: so many rows at the end of a split are never read
         - `slow`: each row takes so many seconds
+        - `forgot`: what happened before this place is known no longer
+        - `holds_nothing`: it keeps nothing for anybody, for this reason
         """
         words = {k: v for k, v in {**self.told(), **told}.items() if v is not None}
         part = self._told.with_suffix(f".{os.getpid()}")
@@ -157,6 +160,17 @@ class ScriptedTable:
         except FileNotFoundError:
             return {}
         return found
+
+    def held(self) -> dict[str, Any]:
+        """By the name of a job, from which place on the table keeps what happened for it."""
+        if not self._held.exists():
+            return {}
+        found: dict[str, Any] = json.loads(self._held.read_text())
+        return found
+
+    def keep(self, held: dict[str, Any]) -> None:
+        """What `held` gives from now on."""
+        self._held.write_text(json.dumps(held))
 
 
 def _put(op: str, row: Row) -> dict[str, Any]:
@@ -253,6 +267,9 @@ class ScriptedSource:
         at: Place = position.at
         if at["offset"] > self.table.size():
             return self._fresh(f"the log ends before the place {at['offset']}")
+        if at["offset"] < self.table.told().get("forgot", 0):
+            why = f"the log begins behind the place {at['offset']}"
+            return replace(self._fresh(why), gap=True)
         part = at.get("part")
         if part is not None and at["turn"] == "part":
             return self._part(at)
@@ -285,6 +302,20 @@ class ScriptedSource:
         after = {**at, "offset": end} | ({"turn": "part"} if "turn" in at else {})
         kind: Literal["changes", "nothing"] = "changes" if end > at["offset"] else "nothing"
         return Span(kind=kind, since=at, until=after, phase=position.phase)
+
+    def hold(self, name: str, at: Place) -> str | None:
+        """See `vecferry.steps.Holds`: seen in `ScriptedTable.held`."""
+        refused: str | None = self._ask().get("holds_nothing")
+        if refused is None and self.table.held().get(name) != at["offset"]:
+            self.table.keep({**self.table.held(), name: at["offset"]})
+        return refused
+
+    def release(self, name: str) -> str | None:
+        """See `vecferry.steps.Holds`."""
+        refused: str | None = self._ask().get("holds_nothing")
+        if refused is None:
+            self.table.keep({k: v for k, v in self.table.held().items() if k != name})
+        return refused
 
     def end(self) -> Place:
         """The end of the log."""

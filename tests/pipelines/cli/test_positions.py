@@ -106,6 +106,18 @@ def test_a_position_that_is_reset_lets_all_be_read_anew_in_a_new_epoch(line: Lin
     assert line.place.differences() == []
 
 
+def test_a_source_need_keep_nothing_for_a_position_that_is_reset(line: Line) -> None:
+    """If the source can't be told, the position is reset all the same, and a note says so."""
+    job, table = str(line.place.job()), line.place.script.table
+    assert list(table.held()) == ["kept"]
+    assert line.json("position", "reset", job)["position"] is None
+    assert table.held() == {}
+    table.tell(away=True)
+    status, out, err = line.call("position", "reset", job)
+    assert (status, "no position" in out) == (0, True)
+    assert "the table is away" in err
+
+
 def test_a_position_that_is_set_is_where_the_next_run_goes_on(line: Line) -> None:
     """Without a full load; what was read before is read again, and is right afterwards."""
     job = str(line.place.job())
