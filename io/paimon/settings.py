@@ -1,0 +1,229 @@
+"""What a job says of a Paimon table, and a data source of its catalog."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
+
+from vecferry.errors import near
+from vecferry.io.tables.settings import one_or_many
+from vecferry.secrets import Secret, secret_of
+from vecferry.settings import Connection, StepSettings, pick
+
+ScanMode = Literal["full", "incremental", "full-then-incremental"]
+SCAN_MODES = ("full", "incremental", "full-then-incremental")
+METASTORES = ("filesystem", "rest")
+
+_SECRET_OPTION = re.compile(
+    r"(?i)(key|secret|token|passw(or)?d|credentials?|authorization|signature)([-_.]?id)?s?$"
+)
+"""The name of an option whose value is a secret, such as ``fs.oss.accessKeyId``.
+
+``token.provider`` and ``dlf.token-path`` say where a token is, and are not secrets.
+"""
+
+
+def _as_texts(given: Any) -> Any:
+    """Options as texts, as Paimon has them; a flag of JSON or YAML is one of them."""
+    if not isinstance(given, dict):
+        return given
+    return {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in given.items()
+        if value is not None
+    }
+
+
+def _with_secrets(options: dict[str, str]) -> dict[str, str]:
+    return {
+        name: secret_of(value) if _SECRET_OPTION.search(name) else value
+        for name, value in options.items()
+    }
+
+
+def _shown(options: dict[str, str]) -> dict[str, str]:
+    return {n: "***" if isinstance(v, Secret) else v for n, v in options.items()}
+
+
+CatalogOptions = Annotated[
+    dict[str, str],
+    BeforeValidator(_as_texts),
+    AfterValidator(_with_secrets),
+    PlainSerializer(_shown),
+]
+
+
+class PaimonConnection(Connection):
+    """A catalog of Paimon: a warehouse in files, or a REST catalog such as DLF.
+
+    `options` are Paimon's own. Those whose names end in key, secret, token or password are secrets.
+    """
+
+    type: Literal["paimon"] = "paimon"
+    options: CatalogOptions
+
+    @field_validator("options")
+    @classmethod
+    def _complete(cls, options: dict[str, str]) -> dict[str, str]:
+        metastore = pick(options.get("metastore", "filesystem"), METASTORES, "metastore")
+        empty = [name for name, value in options.items() if not str.__str__(value).strip()]
+        if empty:
+            raise ValueError(f"the option {empty[0]!r} is empty: give a value, or leave it out")
+        if "warehouse" not in options:
+            more = "the catalog's name in DLF" if metastore == "rest" else "the folder of its files"
+            raise ValueError(
+                f"the option 'warehouse' is missing{near('warehouse', options)}; add {more}"
+            )
+        if metastore == "rest" and "uri" not in options:
+            raise ValueError("the option 'uri' is missing: a REST catalog needs its address")
+        return {**options, "metastore": metastore}
+
+    @property
+    def is_rest(self) -> bool:
+        """Whether a service keeps the catalog; else files do."""
+        return self.options["metastore"] == "rest"
+
+    def local_path(self) -> str | None:
+        """The warehouse, if it is a folder of this machine; a REST catalog says where files are."""
+        if self.is_rest:
+            return None
+        warehouse = self.options["warehouse"]
+        if warehouse.startswith("file:"):
+            return urlsplit(warehouse).path
+        return None if "://" in warehouse else warehouse
+
+
+class PaimonSettings(StepSettings):
+    """The `paimon` reader.
+
+    `snapshotId`, `tag` and `timestamp` name an older state of the table; at most one of them, and
+    in the mode ``full`` only. `key` names the columns that tell the rows of an append table apart.
+    """
+
+    datasource: str | None = None
+    database: str = Field(min_length=1)
+    table: str = Field(min_length=1)
+    column: tuple[str, ...] = ("*",)
+    where: str | None = None
+    scan_mode: ScanMode = "full-then-incremental"
+    snapshot_id: int | None = Field(default=None, ge=1)
+    tag: str | None = None
+    timestamp: str | None = None
+    key: tuple[str, ...] = ()
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"envType"})
+
+    @field_validator("column", "key", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return one_or_many(value)
+
+    @field_validator("scan_mode", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: Any) -> Any:
+        return pick(value, SCAN_MODES, "scanMode")
+
+    @field_validator("where", "tag", "timestamp")
+    @classmethod
+    def _blank_is_none(cls, value: str | None) -> str | None:
+        return (value or "").strip() or None
+
+    @field_validator("database", "table")
+    @classmethod
+    def _bare_name(cls, name: str) -> str:
+        if "." in name or "`" in name:
+            raise ValueError(
+                f"{name!r} is not a bare name: write database and table as two parameters, "
+                "without quotes"
+            )
+        return name
+
+    @field_validator("timestamp")
+    @classmethod
+    def _a_time(cls, text: str | None) -> str | None:
+        if text is not None:
+            _milliseconds(text)
+        return text
+
+    @field_validator("where")
+    @classmethod
+    def _readable(cls, text: str | None) -> str | None:
+        if text is not None:
+            from vecferry.io.paimon.condition import checked
+
+            checked(text)
+        return text
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PaimonSettings:
+        if not self.column:
+            raise ValueError('column is empty: name columns, or write ["*"] for all')
+        for what, names in (("column", self.column), ("key", self.key)):
+            twice = {n for n in names if names.count(n) > 1}
+            if twice:
+                raise ValueError(f"{min(twice)!r} stands twice in `{what}`: leave one out")
+        if self.takes_all and len(self.column) > 1:
+            raise ValueError('"*" takes all columns: leave the others out')
+        given = [n for n, v in self._travel().items() if v is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"{given[0]} and {given[1]} both name a state of the table: choose one"
+            )
+        if given and self.scan_mode != "full":
+            raise ValueError(
+                f"{given[0]} reads an older state once: add scanMode: full, or leave it out"
+            )
+        return self
+
+    def _travel(self) -> dict[str, object]:
+        return {"snapshotId": self.snapshot_id, "tag": self.tag, "timestamp": self.timestamp}
+
+    @property
+    def full_name(self) -> str:
+        """Database and table."""
+        return f"{self.database}.{self.table}"
+
+    @property
+    def milliseconds(self) -> int | None:
+        """`timestamp` in milliseconds since 1970."""
+        return None if self.timestamp is None else _milliseconds(self.timestamp)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether all columns of the table are read."""
+        return "*" in self.column
+
+    @property
+    def follows(self) -> bool:
+        """Whether changes are read, so that positions are kept."""
+        return self.scan_mode != "full"
+
+    def outputs(self) -> dict[str, int | None] | None:
+        """The columns by name; None where all of the table are taken."""
+        return None if self.takes_all else dict.fromkeys(self.column)
+
+
+def _milliseconds(text: str) -> int:
+    """A time of ISO 8601, in UTC without an offset, or milliseconds since 1970."""
+    if re.fullmatch(r"\d{1,15}", text):
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as e:
+        raise ValueError(
+            f"{text!r} is not a time: write 2026-11-29T12:00:00Z, or milliseconds since 1970"
+        ) from e
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
