@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, TypeVar
 
 from vecferry.errors import (
@@ -27,6 +28,11 @@ from vecferry.steps import StepContext
 
 T = TypeVar("T")
 
+Catalog = Any
+"""pypaimon's `Catalog`."""
+Table = Any
+"""pypaimon's `FileStoreTable`."""
+
 CONNECT_SECONDS, READ_SECONDS = 15, 60
 
 _AWAY = {
@@ -42,7 +48,7 @@ class Stopped(Exception):
 
 
 @functools.cache
-def import_pypaimon() -> Any:
+def import_pypaimon() -> ModuleType:
     """The module `pypaimon`; JobError says how to install it."""
     try:
         import pypaimon
@@ -54,7 +60,8 @@ def import_pypaimon() -> Any:
     # Its own are three minutes each, and are meant to be overridden.
     HttpClient._CONNECT_TIMEOUT_SECONDS = CONNECT_SECONDS
     HttpClient._READ_TIMEOUT_SECONDS = READ_SECONDS
-    return pypaimon
+    module: ModuleType = pypaimon
+    return module
 
 
 def plain_options(connection: PaimonConnection) -> dict[str, str]:
@@ -62,7 +69,7 @@ def plain_options(connection: PaimonConnection) -> dict[str, str]:
     return {name: str.__str__(value) for name, value in connection.options.items()}
 
 
-def open_catalog(connection: PaimonConnection) -> Any:
+def open_catalog(connection: PaimonConnection) -> Catalog:
     """pypaimon's catalog; raises what pypaimon raises (see `classify`)."""
     return import_pypaimon().CatalogFactory.create(plain_options(connection))
 
@@ -71,7 +78,7 @@ def open_table(
     settings: PaimonSettings,
     connection: PaimonConnection,
     options: Mapping[str, str] | None = None,
-) -> Any:
+) -> Table:
     """The table with its newest schema, loaded anew; raises JobError and what pypaimon raises.
 
     `options` are options of the table for this handle, beside those that make reading right.
@@ -94,7 +101,7 @@ def open_table(
     return with_options(table, {**_reading(table), **(options or {})})
 
 
-def with_options(table: Any, options: Mapping[str, str]) -> Any:
+def with_options(table: Table, options: Mapping[str, str]) -> Table:
     """A copy of the table with options of its own; the table itself stays as it is."""
     return table.copy(dict(options)) if options else table
 
@@ -221,7 +228,7 @@ class PaimonClient:
 
         return call_with_retries(attempt, deadline=self.deadline, what=what, sleep=self._pause)
 
-    def table(self, options: Mapping[str, str] | None = None) -> Any:
+    def table(self, options: Mapping[str, str] | None = None) -> Table:
         """The table, loaded anew; see `open_table`."""
         return self.call(
             f"opening {self.settings.full_name}",

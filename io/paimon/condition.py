@@ -5,7 +5,8 @@ only what stands in `SUPPORTED` is taken. The parser that pypaimon brings knows 
 timestamps. It passes over characters that it does not know.
 
 A predicate for pypaimon holds what pypaimon can decide, so that files are left out. The condition
-itself is decided here, in the three values of SQL: a comparison with null is unknown.
+itself is decided here, in the three values of SQL: a comparison with null is unknown. Stands apart
+from `settings` because it imports the parser, and pyarrow.
 """
 
 from __future__ import annotations
@@ -72,6 +73,11 @@ class IsNull:
 
 
 Node = Both | Not | Compare | In | Like | IsNull
+ArrowSchema = Any
+RecordBatch = Any
+BooleanArray = Any
+PredicateBuilder = Any
+Predicate = Any
 Leaf = Compare | In | Like | IsNull
 
 
@@ -136,7 +142,7 @@ class Condition:
         a value of another kind.
     """
 
-    def __init__(self, text: str, schema: Any) -> None:
+    def __init__(self, text: str, schema: ArrowSchema) -> None:
         try:
             self._root = _bound(parse(text), schema)
         except ValueError as e:
@@ -144,18 +150,18 @@ class Condition:
         self.text, self._schema = text, schema
         self.columns = columns_of(self._root)
 
-    def predicate(self, builder: Any) -> Any:
+    def predicate(self, builder: PredicateBuilder) -> Predicate | None:
         """What pypaimon can decide of it, by a `PredicateBuilder` over all columns of the table.
 
         Whatever the condition takes, the predicate takes. None takes all.
         """
         return _Pushing(builder, self._schema).of(self._root)
 
-    def mask(self, batch: Any) -> Any:
+    def mask(self, batch: RecordBatch) -> BooleanArray:
         """For each row of a record batch that has `columns`, whether it is met; null if unknown."""
         return _mask(self._root, batch)
 
-    def rows(self, batch: Any) -> Any:
+    def rows(self, batch: RecordBatch) -> RecordBatch:
         """The rows of a record batch that meet the condition."""
         return batch.filter(self.mask(batch))
 
@@ -176,7 +182,9 @@ def _dialect() -> Any:
 
 
 def _told(error: Any) -> str:
-    first = (getattr(error, "errors", None) or [{}])[0]
+    from sqlglot.errors import ParseError
+
+    first = error.errors[0] if isinstance(error, ParseError) and error.errors else {}
     word, column = first.get("highlight"), first.get("col")
     if word:
         return f"it stops making sense at {shorten(word, 40)!r} (character {column})"

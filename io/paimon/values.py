@@ -32,13 +32,15 @@ from vecferry.io.common.unfit import UnfitValue
 from vecferry.rows import Change, Reject, changes, encode_value
 from vecferry.steps import StepContext
 
+RecordBatch = Any
+
 SLICE_ROWS = 1024
 """So many rows of a batch become Python objects at a time."""
 SLICE_BYTES = 8 << 20
 """And at most so many bytes, unless one row alone has more."""
 
 
-def slices(batch: Any) -> Iterator[tuple[int, Any]]:
+def slices(batch: RecordBatch) -> Iterator[tuple[int, RecordBatch]]:
     """Parts of a record batch to make rows of, and where each begins; bounded by rows and bytes."""
     rows = batch.num_rows
     if not rows:
@@ -63,7 +65,7 @@ class RowMaker:
         self.names, self._context, self._keys = tuple(names), context, tuple(keys)
 
     def of(
-        self, batch: Any, prefix: str, first: int, version: int | None = None
+        self, batch: RecordBatch, prefix: str, first: int, version: int | None = None
     ) -> list[Change | Reject]:
         """The rows of a batch as inserts; row n has the origin `prefix` and ``first + n``.
 
