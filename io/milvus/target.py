@@ -142,6 +142,14 @@ class MilvusTarget(AliasTarget[Collection, CollectionInfo, MilvusStore]):
         """See `TargetBase`."""
         return filled(self.settings, info)
 
+    def dimensions(self, info: CollectionInfo) -> dict[str, int]:
+        """See `TargetBase`."""
+        return {
+            f.name: f.dimension
+            for f in info.fields
+            if f.dimension is not None and f.type != "BinaryVector"
+        }
+
     def missing(self, catalog: Collection) -> list[str]:
         """See `TargetBase`."""
         return missing(self.settings, catalog, mark_of(self.context, self.sources()))

@@ -319,6 +319,10 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
         """See `TargetBase`."""
         return filled(self.settings, info)
 
+    def dimensions(self, info: TableInfo) -> dict[str, int]:
+        """See `TargetBase`."""
+        return {c.name: c.dimension for c in info.columns if c.dimension is not None}
+
     def missing(self, catalog: TableCatalog) -> list[str]:
         """See `TargetBase`."""
         return [

@@ -180,6 +180,16 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
             return {}
         return self.sources() or {name: name for name in info.fields}
 
+    @property
+    def takes_others(self) -> bool:
+        """See `TargetBase`."""
+        return self.settings.takes_other_columns
+
+    def dimensions(self, info: IndexInfo) -> dict[str, int]:
+        """See `TargetBase`."""
+        vectors = [f for f in info.fields.values() if f.metric not in (None, "other")]
+        return {f.name: f.dimension for f in vectors if f.dimension is not None}
+
     def missing(self, catalog: SearchIndex) -> list[str]:
         """See `TargetBase`."""
         return missing(self.settings, catalog, mark_of(self.context, self.sources()))

@@ -156,6 +156,15 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         """Field -> column, for all that the job sends; more than `sources` if it lists nothing."""
         return self.sources()
 
+    @property
+    def takes_others(self) -> bool:
+        """Whether columns are also written that no field of the target has the name of."""
+        return False
+
+    def dimensions(self, info: I) -> Mapping[str, int]:
+        """Field -> dimension of its vectors, of all fields of vectors that there are."""
+        return {}
+
     def missing(self, catalog: C) -> list[str]:
         """Why the job can't do without the target, which is not there: it can't be created."""
         return []
@@ -478,8 +487,32 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
             problems = self.irreplaceable(catalog, info)
         else:
             marks = self._marking(catalog, info, unknown=True).refusals()
-            problems = [*self.mismatches(catalog, info), *marks]
+            wasted = self._wasted(f"{self.noun} {info.name!r}", info)
+            problems = [*self.mismatches(catalog, info), *marks, *wasted]
         return [*problems, *self.obstacles(catalog, info)]
+
+    def _wasted(self, what: str, info: I) -> list[str]:
+        """A problem for each vector that a step makes, which may cost money, and none can store."""
+        into = {column: field for field, column in self.filled(info).items()}
+        sizes = self.dimensions(info)
+        problems = []
+        for column, dimension in self.context.write.made.items():
+            field = into.get(column)
+            if field is not None:
+                found = sizes.get(field, dimension)
+                if found != dimension:
+                    problems.append(
+                        f"field {field!r} of {what} takes vectors of {found} dimensions, and the "
+                        f"step that makes column {column!r} gives {dimension}; make both the same"
+                    )
+            elif not self.takes_others:
+                known = ", ".join(sizes) or "none"
+                problems.append(
+                    f"no field of {what} takes the vectors of column {column!r}"
+                    f"{near(column, sizes)}; its fields of vectors: {known}. Name one of them as "
+                    "embeddingColumnName, map the column, or leave the step out that makes it"
+                )
+        return problems
 
     def _marking(self, catalog: C, info: I, *, unknown: bool) -> Marking:
         """The job beside the target's mark; `unknown` stands for rows that can't be asked for."""

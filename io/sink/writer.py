@@ -21,13 +21,16 @@ from vecferry.io.sink.store import (
     rejected,
 )
 from vecferry.io.sink.substitutes import Substitutes
-from vecferry.rows import DELETE, Change, Substitute
+from vecferry.rows import DELETE, Change, Substitute, held_bytes
 from vecferry.steps import Counts, Emitted, Stamp, StepContext
 from vecferry.threads import DaemonPool
 
 
 class SinkWriter:
     """An operator that writes changes to a store.
+
+    As many bytes of rows wait for a request as a request may hold (`WriteLimits`), columns that the
+    store does not take among them.
 
     Of several changes of one key in a batch only the last is sent; those that it supersedes come
     out as written with it. Two requests with the same key are never in flight together. Emits each
@@ -86,6 +89,8 @@ class SinkWriter:
             entry = instead
         emitted: list[Emitted] = []
         _, key, _, size, whole = entry.record
+        # What the store does not take of a row waits with it.
+        size = max(size, held_bytes(entry.change))
         entries, places = self._entries, self._places
         if (self._bytes + size > self._max_bytes and entries) or (not whole and key in places):
             emitted = self._flush()
@@ -261,12 +266,14 @@ class BlockWriter(SinkWriter):
     def _gather(self) -> None:
         self._changes: list[Change] = []
         self._stamps: list[Stamp] = []
+        self._held = 0
 
     def process(self, change: Change, stamp: Stamp = None) -> list[Emitted]:
         """Takes a change; gives those written or rejected meanwhile. Waits where the store does."""
         self._changes.append(change)
         self._stamps.append(stamp)
-        if len(self._changes) >= self._most:
+        self._held += held_bytes(change)
+        if len(self._changes) >= self._most or self._held >= self._max_bytes:
             return self._send_off()
         if self._in_flight and not self._arrived.empty():
             return self._ready()

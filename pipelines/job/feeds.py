@@ -34,6 +34,55 @@ def mapped_columns(behind: Sequence[StepSettings], writer: StepSettings) -> Name
     return _before(behind, [*written, *writer.inputs(), *(writer.key_columns() or ())])
 
 
+def idle_columns(steps: Sequence[StepSettings], index: int) -> Names:
+    """The columns that the step at `index` of a job may leave out: no later step takes them.
+
+    Of a source that is followed, rejected rows are read anew by what makes the writer's id, which
+    stays. Empty where the job does not tell what is taken: by the writer, or by a step that names
+    no column.
+    """
+    writer, later = steps[-1], steps[index + 1 : -1]
+    taken = mapped_columns((), writer)
+    key = id_columns(steps[1:-1], writer) if steps[0].follows else ()
+    silent = any(not settings.inputs() for settings in later)
+    if index == len(steps) - 1 or taken is None or key is None or silent:
+        return ()
+    needed = {*taken, *key, *(name for settings in later for name in settings.inputs())}
+    before = steps[: index + 1]
+    known = (name for s in before for name in (*s.inputs(), *(s.outputs() or ())))
+    return tuple(name for name in dict.fromkeys(known) if name not in needed)
+
+
+def wasted_vectors(steps: Sequence[tuple[str, StepSettings]]) -> list[str]:
+    """A problem for each vector that a transformer makes, and no later step takes.
+
+    `steps` are those of the job, with what messages call them. Where the writer does not list what
+    it takes, its target is asked later.
+    """
+    writer = steps[-1][1]
+    written = {*(writer.outputs() or ()), *writer.inputs(), *(writer.key_columns() or ())}
+    takes_all = not writer.outputs() or writer.takes_other_columns
+    problems = []
+    for i, (where, settings) in enumerate(steps[1:-1], 1):
+        for name, dimension in (settings.outputs() or {}).items():
+            if dimension and not _taken(name, steps[i + 1 : -1], name in written or takes_all):
+                problems.append(
+                    f"{where} makes vectors in column {name!r}, which no later step takes; list "
+                    "the column in the writer, or leave out the step, which may cost money"
+                )
+    return problems
+
+
+def _taken(name: str, behind: Sequence[tuple[str, StepSettings]], written: bool) -> bool:
+    """Whether a step `behind` takes a column before another one replaces it, or it is `written`."""
+    for _, settings in behind:
+        if name in settings.inputs():
+            return True
+        if name in (settings.outputs() or ()):
+            return False
+    return written
+
+
 def on_reject(setting: Setting, behind: Sequence[StepSettings], writer: StepSettings) -> OnReject:
     """What goes on in place of a change that is rejected before the transformers `behind`.
 

@@ -14,7 +14,13 @@ from vecferry.errors import JobError, near, redact
 from vecferry.instead import KEEP
 from vecferry.pipelines.job.datasources import DataSources, read_data_sources
 from vecferry.pipelines.job.documents import parse_document
-from vecferry.pipelines.job.feeds import id_columns, mapped_columns, on_reject
+from vecferry.pipelines.job.feeds import (
+    id_columns,
+    idle_columns,
+    mapped_columns,
+    on_reject,
+    wasted_vectors,
+)
 from vecferry.pipelines.job.model import Job, Step, read_raw, step_name, validated
 from vecferry.pipelines.job.placeholders import names_in
 from vecferry.pipelines.job.positions import ResolvedPlace, resolve_place
@@ -129,6 +135,11 @@ class ResolvedJob:
             made |= step.settings.makers()
         return made
 
+    def made(self) -> dict[str, int]:
+        """By column, the dimension of each vector that the job's own steps make."""
+        given = ((s.settings.outputs() or {}).items() for s in self.transformers)
+        return {n: dimension for outputs in given for n, dimension in outputs if dimension}
+
     def unable(self) -> list[str]:
         """A problem for each step that can be checked but not run in this version."""
         return [
@@ -159,7 +170,12 @@ def resolve(
             warnings += more
             made = {**made, **(resolved.settings.outputs() or {})}
     if not problems:
-        problems = [*_follow_columns(steps), *_no_positions(job, steps[0])]
+        named = [(f"steps[{s.index}] {s.name!r}", s.settings) for s in steps]
+        problems = [
+            *_follow_columns(steps),
+            *wasted_vectors(named),
+            *_no_positions(job, steps[0]),
+        ]
     if problems:
         raise JobError(problems)
     where = job.setting.positions
@@ -398,6 +414,7 @@ def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepConte
         vectors = [name for name, dimension in taken.items() if dimension is not None]
         write = WriteOptions(
             makers=makers,
+            made=resolved.made(),
             force=resolved.force,
             instead_of=resolved.instead_of,
             on_reject=instead,
@@ -415,5 +432,6 @@ def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepConte
         read=read,
         write=write,
         on_reject=KEEP if role == "writer" else instead,
+        drop=idle_columns([other.settings for other in resolved.steps], step.index),
         stamped=False,
     )

@@ -171,6 +171,8 @@ class ReadFn(PlainFn):
 
     def _read(self, split: Any) -> Iterator[Any]:
         context, reader, reporter = self.context, self.reader, self.reporter
+        drop = context.drop
+        item: Any
         if reporter.state.stop.is_set():
             return
         try:
@@ -181,7 +183,7 @@ class ReadFn(PlainFn):
                     if (instead := goes_on(item, reader.counts)) is not None:
                         yield instead
                 else:
-                    yield item
+                    yield item.without_columns(drop) if drop else item
                 reporter.report(reader.counts)
             if not reporter.state.stop.is_set():
                 reader.counts.add(SPLITS_READ)
@@ -286,9 +288,11 @@ class OperatorFn(PlainFn):
 
     def _plain(self, emitted: list[Emitted]) -> list[Any]:
         plain: list[Any] = []
+        drop = self.context.drop
+        item: Any
         for item, _ in emitted:
             if type(item) is not Reject:
-                plain.append(item)
+                plain.append(item.without_columns(drop) if drop else item)
                 continue
             if not item.quiet:
                 plain.append(self._rejected(item))
@@ -307,9 +311,12 @@ class OperatorFn(PlainFn):
 
     def _stamped(self, emitted: Iterable[Emitted]) -> list[Any]:
         stamped: list[Any] = []
+        drop = self.context.drop
+        item: Any
         for item, stamp in emitted:
             timestamp, windows = stamp or (MIN_TIMESTAMP, _GLOBAL)
             if type(item) is not Reject:
+                item = item.without_columns(drop) if drop else item
                 stamped.append(WindowedValue(item, timestamp, windows))
                 continue
             if not item.quiet:

@@ -85,6 +85,13 @@ class Change(dict[str, Any], metaclass=_ChangeType):
         other.update(columns)
         return other
 
+    def without_columns(self, names: Iterable[str]) -> Change:
+        """A copy of this change without the columns `names`; the original stays unchanged."""
+        other = self.with_columns({})
+        for name in names:
+            other.pop(name, None)
+        return other
+
     def __reduce__(self) -> Any:
         return _rebuild, (dict(self), self.kind, self.version, self.origin)
 
@@ -151,6 +158,34 @@ def substitute(row: Row, change: Change, kind: str) -> Substitute:
 def as_change(row: Row) -> Change:
     """The row itself if it is a change, otherwise an upsert without version or origin."""
     return row if isinstance(row, Change) else Change(row)
+
+
+def held_bytes(row: Row) -> int:
+    """About how many bytes the texts, bytes, vectors and lists of a row take while it waits."""
+    held, sizes = 0, _SIZES
+    for value in row.values():
+        size = sizes.get(type(value))
+        if size is not None:
+            held += size(value)
+    return held
+
+
+def _held_by_list(values: list[Any] | tuple[Any, ...]) -> int:
+    if values and type(values[0]) in (int, float, bool):
+        return 32 * len(values)
+    return held_bytes(dict(enumerate(values)))  # type: ignore[arg-type]
+
+
+_SIZES: dict[type, Callable[[Any], int]] = {
+    str: len,
+    bytes: len,
+    bytearray: len,
+    memoryview: lambda view: view.nbytes,
+    np.ndarray: lambda array: array.nbytes,
+    list: _held_by_list,
+    tuple: _held_by_list,
+    dict: held_bytes,
+}
 
 
 @dataclass(slots=True)

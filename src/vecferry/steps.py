@@ -99,6 +99,7 @@ class WriteOptions:
 
     Attributes:
       makers: by column, what the job's own steps make its vectors with.
+      made: by column, the dimension of each vector that the job's own steps make.
       force: whether a target may be written to whose vectors another model made.
       instead_of: the job's own target, if the command line named a new one.
       on_reject: what the writer itself sends in place of a change that it rejects.
@@ -107,6 +108,7 @@ class WriteOptions:
     """
 
     makers: Mapping[str, Maker] = field(default_factory=dict)
+    made: Mapping[str, int] = field(default_factory=dict)
     force: bool = False
     instead_of: str | None = None
     on_reject: OnReject = KEEP
@@ -126,6 +128,7 @@ class StepContext:
       write: what a writer is told.
       retry_deadline: seconds for the retries of a call; None never gives up.
       on_reject: what `reject` hands on in place of a change. A writer is told by `write`.
+      drop: columns that a graph leaves out of the rows behind the step: no later step takes them.
       stamped: False if all rows have one timestamp in the global window, which saves 4 µs a row.
     """
 
@@ -136,6 +139,7 @@ class StepContext:
     write: WriteOptions = WriteOptions()
     on_reject: OnReject = KEEP
     retry_deadline: float | None = RETRY_SECONDS
+    drop: tuple[str, ...] = ()
     stamped: bool = True
 
     @property

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 BUNDLE_SECONDS = 300.0
 """What a bundle of an endless job waits for an endpoint before it is replayed."""
 CHECK_SECONDS = 10.0
+MOST_HELD = 128 << 20
+"""Bytes of rows and images that a bundle holds before it takes no more rows."""
 LEAST_WINDOW = 4096
 """Plain rows that may wait at once, where the batches under way allow no more anyway."""
 
@@ -86,7 +88,7 @@ class Embedder(Transformer):
         self._order: deque[Row] = deque()
         self._ready: list[Emitted] = []
         self._ordered = False
-        self._inside = 0
+        self._inside = self._held = 0
 
     def _open_images(
         self, connection: HasFiles | None, deadline: float, in_flight: int
@@ -113,13 +115,14 @@ class Embedder(Transformer):
         if self._ordered or change.kind != INSERT or change.version is not None:
             self._keep_order(row)
         self._inside += 1
+        self._held += row.held
         if change.kind == DELETE:
             self._settle(row, change)
         else:
             self._take(row)
         while not self._done.empty():
             self._harvest()
-        if self._inside >= self._window or self._outbox.full or self._images_full:
+        if self._inside >= self._window or self._outbox.full or self._full:
             self._make_room()
         ready, self._ready = self._ready, []
         return ready
@@ -253,8 +256,11 @@ class Embedder(Transformer):
         return self._images is not None and self._images.busy
 
     @property
-    def _images_full(self) -> bool:
-        return self._images is not None and self._images.full(self._outbox.held)
+    def _full(self) -> bool:
+        """Whether rows and images hold all the memory that they may, or enough are loaded."""
+        if self._held + self._outbox.held > MOST_HELD:
+            return True
+        return self._images is not None and self._images.full
 
     def _make_caller(self, deadline: float | None, *, queries: bool = False) -> Caller:
         endpoint = self._shared.endpoint
@@ -285,9 +291,6 @@ class Embedder(Transformer):
             texts = self._fit(row)
             if row.item is not None:
                 return
-        if self._images is not None:
-            row.held = sum(one.weight for _, one in texts if type(one) is ImageSource)
-            self._images.held += row.held
         for name, text in texts:
             if not text:
                 row.vectors[name] = None
@@ -435,7 +438,7 @@ class Embedder(Transformer):
 
     def _make_room(self) -> None:
         limit = self._window if self._ordered else max(self._window, LEAST_WINDOW)
-        while self._outbox.full or self._inside >= limit or self._images_full:
+        while self._outbox.full or self._inside >= limit or self._full:
             if self._outbox.busy or self._loading:
                 self._harvest()
             else:
@@ -473,10 +476,6 @@ class Embedder(Transformer):
     def _settle(self, row: Row, item: Change | Reject) -> None:
         """Lets `item` leave for a row, in its turn where order is kept."""
         row.item = item
-        if not self._ordered and self._images is None:
-            self._inside -= 1
-            self._ready.append((item, row.stamp))
-            return
         if not self._ordered:
             self._leave(row, item)
             return
@@ -486,9 +485,8 @@ class Embedder(Transformer):
 
     def _leave(self, row: Row, item: Change | Reject) -> None:
         self._inside -= 1
+        self._held -= row.held
         self._ready.append((item, row.stamp))
-        if self._images is not None:
-            self._images.held -= row.held
 
 
 def _deadline(settings: EmbedSettings, context: StepContext) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vecferry.rows import Change, Reject
+from vecferry.rows import Change, Reject, held_bytes
 from vecferry.steps import Stamp
 from vecferry.transforms.embed.endpoints.base import Vector
 
@@ -11,6 +11,7 @@ class Row:
     """A row inside the engine; `item` is what will leave for it, once that is known.
 
     `fault` is the reject of a row that goes on without a vector, and waits for its other vectors.
+    `held` are the bytes that the row takes meanwhile, whatever its columns are for.
     """
 
     __slots__ = ("change", "fault", "held", "item", "missing", "stamp", "vectors")
@@ -21,7 +22,7 @@ class Row:
         self.fault: Reject | None = None
         self.vectors: dict[str, Vector | None] = {}
         self.missing = 0
-        self.held = 0  # bytes of its images
+        self.held = held_bytes(change)
 
 
 class Split:

@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -50,13 +51,20 @@ class MarkPlace(ABC):
         *,
         force: bool = False,
         into: bool = False,
+        made: Mapping[str, int] | None = None,
         **settings: object,
     ) -> Target:
-        """A target of a new run, whose job makes the column `vector` with `maker`; not prepared."""
+        """A target of a new run, whose job makes the column `vector` with `maker`; not prepared.
+
+        `made` are the vectors of all steps, if they are others.
+        """
         makers = {} if maker is None else {"vector": maker}
+        sizes = {name: one.dimension for name, one in makers.items()} if made is None else made
         context = StepContext(
             step="Writer", step_type=self.step_type, retry_deadline=300,
-            write=WriteOptions(makers=makers, force=force, instead_of="another" if into else None),
+            write=WriteOptions(
+                makers=makers, made=sizes, force=force, instead_of="another" if into else None
+            ),
         )  # fmt: skip
         self._runs.append(context.run)
         given = {"schemaCreateMode": self.creates, "column": self.columns, **settings}
@@ -309,3 +317,20 @@ class MarkContract:
         text = refusal(place.target(column=[*place.columns, missing]))
         assert "'txt'" in text
         assert "did you mean 'text'?" in text
+
+    def test_a_vector_that_no_field_takes_is_an_error_before_the_run(
+        self, place: MarkPlace
+    ) -> None:
+        """Without `column` fields are found by name: it would be paid for and dropped silently."""
+        filled(place)
+        by_name: dict[str, Any] = {"schemaCreateMode": "ignore", "column": []}
+        place.target(**by_name).check()
+        lost = place.target(made={"vektor": DIMENSION}, **by_name)
+        for step in ("check", "prepare"):
+            assert "takes the vectors of column 'vektor'; did you mean 'vector'?" in refusal(
+                lost, step
+            )
+        assert place.target(**by_name).row_count() == 3
+        other = refusal(place.target(made={"vector": DIMENSION + 1}, **by_name))
+        assert f"{DIMENSION} dimensions" in other
+        assert f"gives {DIMENSION + 1}" in other

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
+import tracemalloc
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -21,6 +22,9 @@ from vecferry.steps import Operator, StepContext, Target
 DIMENSION = 8
 MOST_TEXT = 200
 """Characters, and bytes, that a text may have in the targets of these tests."""
+LARGE_ROWS, LARGE_BYTES = 200, 1 << 20
+MOST_HELD = 64 << 20
+"""Bytes that the rows inside a writer may take: those of a few requests."""
 
 
 def vector(n: int) -> np.ndarray:
@@ -256,6 +260,24 @@ class SinkContract:
             target.check()
         assert "login" in str(caught.value)
         assert password not in str(caught.value) + repr(vars(target))
+
+    def test_rows_that_wait_are_bounded_by_all_their_bytes(self, place: SinkPlace) -> None:
+        """Also by those of columns that the target does not take, such as an image."""
+        operator = place.target().operator()
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            emitted = 0
+            for row in rows(LARGE_ROWS):
+                image = bytes(LARGE_BYTES)
+                emitted += len(operator.process(Change({**row, "image": image})))
+                del image
+            emitted += len(operator.finish())
+            held = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+        assert emitted == LARGE_ROWS
+        assert held < MOST_HELD < LARGE_ROWS * LARGE_BYTES
 
     @pytest.mark.slow
     def test_a_server_killed_in_the_middle_costs_no_row(self, place: SinkPlace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -11,7 +12,13 @@ from vecferry.io.hologres import HologresSettings
 from vecferry.io.milvus import MilvusSettings
 from vecferry.io.opensearch import OpenSearchSettings
 from vecferry.io.postgresql import PostgresWriterSettings
-from vecferry.pipelines.job.feeds import id_columns, mapped_columns, on_reject
+from vecferry.pipelines.job.feeds import (
+    id_columns,
+    idle_columns,
+    mapped_columns,
+    on_reject,
+    wasted_vectors,
+)
 from vecferry.pipelines.job.model import Setting
 from vecferry.settings import StepSettings
 from vecferry.transforms.embed import EmbedSettings
@@ -154,3 +161,69 @@ def test_a_wrong_word_is_told_with_the_nearest() -> None:
     """As every choice of a job."""
     with pytest.raises(ValueError, match="'kep' is not a value of onReject; did you mean 'keep'"):
         Setting.model_validate({"onReject": "kep"})
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_vector_that_no_later_step_takes_is_an_error(name: str) -> None:
+    """It would be paid for. A writer that lists no column is asked when its target is."""
+    writer, _, written = WRITERS[name]
+    unused = {"sourceColumnNames": ["title"], "embeddingColumnName": "unused"}
+    more = EmbedSettings.model_validate(
+        {"modelProvider": "local", "dimension": 64, "embeddingColumns": unused}
+    )
+    steps = [("Read", StepSettings()), ("Embed", EMBED), ("More", more), ("Write", writer)]
+    told = [text.partition(", which no later step takes")[0] for text in wasted_vectors(steps)]
+    lost = ["More makes vectors in column 'unused'"]
+    if "vector" not in writer.outputs():
+        lost.insert(0, "Embed makes vectors in column 'vector'")
+    assert told == ([] if written is None else lost)
+
+
+def test_a_vector_that_another_step_replaces_is_an_error() -> None:
+    """Only the last of two steps that fill one column is of use."""
+    writer = MilvusSettings.model_validate({"collection": "c"})
+    steps = [("Read", StepSettings()), ("One", EMBED), ("Two", EMBED), ("Write", writer)]
+    (text,) = wasted_vectors(steps)
+    assert text.startswith("One makes vectors in column 'vector'")
+
+
+class Given(StepSettings):
+    """A reader of three columns that `EMBED` and `EXTRACT` take, and of one that nobody takes."""
+
+    def outputs(self) -> dict[str, int | None]:
+        """The columns."""
+        return dict.fromkeys(("head", "doc", "title", "spare"))
+
+
+class Followed(Given):
+    """The same, of a source that is followed."""
+
+    @property
+    def follows(self) -> bool:
+        """Rows that are rejected are read anew by their keys."""
+        return True
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_columns_are_left_out_behind_the_last_step_that_takes_them(name: str) -> None:
+    """What no step takes is not even handed on by the reader; what it is followed by always is."""
+    writer, key, written = WRITERS[name]
+    steps = [Given(), EXTRACT, EMBED, writer]
+    followed = [idle_columns([Followed(), *steps[1:]], i) for i in range(3)]
+    assert not {*(key or ())} & {*chain(*followed)}
+    idle = [set(idle_columns(steps, i)) for i in range(4)]
+    if written is None:
+        assert idle == [set()] * 4
+        return
+    taken = {*(writer.outputs()), *writer.inputs(), *(writer.key_columns() or ())}
+    assert idle[0] == {"spare"}
+    assert idle[1] == {"spare", "head", "doc", "id"} - taken
+    assert idle[2] == {"spare", "head", "doc", "title", "text", "id", "vector"} - taken
+    assert idle[3] == set()
+
+
+def test_nothing_is_left_out_before_a_step_that_names_no_column() -> None:
+    """It may take any."""
+    writer = WRITERS["PostgreSQL"][0]
+    assert idle_columns([Given(), StepSettings(), writer], 0) == ()
+    assert "spare" in idle_columns([Given(), StepSettings(), writer], 1)

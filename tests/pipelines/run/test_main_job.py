@@ -316,3 +316,13 @@ def test_the_second_interrupt_aborts(bench: Bench) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=600)  # its rows would take an hour
     assert process.returncode == 130
+
+
+def test_a_column_is_left_out_behind_the_last_step_that_takes_it(bench: Bench) -> None:
+    """The writer, and its rejects, get what the writer takes: a large column waits nowhere."""
+    bench.job["setting"]["errorLimit"] = {"record": "1"}
+    bench.write_lines([*rows(3), {"id": "long", "text": "x" * 2000}])
+    report = bench.run()
+    assert (report["state"], report["rows_written"]) == ("DONE", 3)
+    (reject,) = rejects_of(report)
+    assert (reject["step"], sorted(reject["row"])) == ("Writer", ["id", "text", "vector"])

@@ -26,6 +26,7 @@ from tests.transforms.embed.support import (
 from vecferry.errors import JobError
 from vecferry.process import end_run
 from vecferry.rows import DELETE, UPDATE, Change
+from vecferry.transforms.embed import engine as embed_engine
 from vecferry.transforms.embed.engine import Embedder
 
 DOCS = Path(__file__).parents[3] / "docs" / "embedding.md"
@@ -324,3 +325,18 @@ def test_an_engine_may_be_closed_with_rows_inside(server):
         engine.process(Change(row))
     engine.close()
     assert engine._outbox._pool._threads == 0
+
+
+def test_rows_that_wait_for_texts_are_bounded_by_all_their_bytes(server, monkeypatch):
+    """Also by those of columns that the step does not embed, such as an image for a later step."""
+    monkeypatch.setattr(embed_engine, "MOST_HELD", 4 << 20)
+    engine = embedder(settings_for(server))
+    held, out = [], []
+    for row in rows_of(100):
+        out += engine.process(Change({**row, "image": bytes(1 << 20)}))
+        held.append(engine._held)
+    out += engine.finish()
+    engine.close()
+    assert len(good(item for item, _ in out)) == 100
+    assert max(held) < (4 << 20) + (2 << 20)
+    assert engine._held == 0

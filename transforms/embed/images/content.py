@@ -35,16 +35,12 @@ def image_tokens(width: int, height: int) -> int:
 
 
 class ImageSource:
-    """Where the image of a row is: `value` is its content, a text that holds it, or a place.
+    """Where the image of a row is: `value` is its content, a text that holds it, or a place."""
 
-    `weight` is the number of bytes that the row itself holds for it.
-    """
-
-    __slots__ = ("kind", "value", "weight")
+    __slots__ = ("kind", "value")
 
     def __init__(self, kind: Kind, value: Any) -> None:
         self.kind, self.value = kind, value
-        self.weight = 0 if self.at_a_place else len(value)
 
     @property
     def at_a_place(self) -> bool:

@@ -17,8 +17,6 @@ from vecferry.transforms.embed.images.load import Found, ImageLoader, Loaded
 from vecferry.transforms.embed.images.messages import ImageLoaded, Load, W
 
 LEAST_THREADS = 4
-MOST_HELD = 128 << 20
-"""Bytes of images that a bundle holds, in its rows and on their way, before it takes no more."""
 MOST_KNOWN = 65_536
 """Places whose images are remembered by their keys."""
 
@@ -27,7 +25,7 @@ class Images(Generic[W]):
     """Loads the images of a bundle by threads of its own, which `post` what they have loaded.
 
     A place (a URL or a path) is loaded once while a bundle lasts; a vector is found by an image's
-    content alone. `held` is the number of bytes that the rows inside the engine hold for images.
+    content alone.
 
     Twice as many images are loaded at once as requests are under way (`in_flight`). An image comes
     a little slower than a vector as a rule, and a request takes several images.
@@ -40,7 +38,7 @@ class Images(Generic[W]):
         counts: Counts,
         post: Callable[[ImageLoaded[W]], None],
     ) -> None:
-        self.load, self.held = load, 0
+        self.load = load
         self._counts, self._post = counts, post
         threads = max(LEAST_THREADS, 2 * in_flight)
         self._pool = DaemonPool(self._work, threads, "vecferry-images")
@@ -53,9 +51,10 @@ class Images(Generic[W]):
         """Whether an image is being loaded, of which a message will come."""
         return self._under_way > 0
 
-    def full(self, also_held: int) -> bool:
-        """Whether no more rows should come for now; `also_held` are bytes of images elsewhere."""
-        return self._under_way >= self._most or self.held + also_held > MOST_HELD
+    @property
+    def full(self) -> bool:
+        """Whether no more rows should come for now."""
+        return self._under_way >= self._most
 
     def known(self, source: ImageSource) -> bytes | TerminalError | None:
         """The key of the image at a place that was loaded before, or why there is none."""

@@ -17,8 +17,8 @@ from tests.transforms.embed.support import context, embedder, good, rejects, run
 from tests.virtual_time import VirtualClock
 from vecferry.io.files import LocalConnection
 from vecferry.rows import Change
+from vecferry.transforms.embed import engine as embed_engine
 from vecferry.transforms.embed.engine import Embedder
-from vecferry.transforms.embed.images import engine as embed_images
 from vecferry.transforms.embed.shared import Shared
 
 BOTH = [
@@ -231,7 +231,7 @@ def test_what_is_held_stays_bounded_however_slow_the_endpoint(
     server: EndpointServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """18 MB of images pass through an engine that may hold 4 MB."""
-    monkeypatch.setattr(embed_images, "MOST_HELD", 4 << 20)
+    monkeypatch.setattr(embed_engine, "MOST_HELD", 4 << 20)
     server.latency = 0.02
     engine = embedder(image_settings(server))
     one = len(png(0, 320, 320))
@@ -239,13 +239,12 @@ def test_what_is_held_stays_bounded_however_slow_the_endpoint(
     out = []
     for i in range(60):
         out += engine.process(Change({"id": i, "pic": png(i, 320, 320)}))
-        assert engine._images is not None
-        held.append(engine._images.held + engine._outbox.held)
+        held.append(engine._held + engine._outbox.held)
     out += engine.finish()
     engine.close()
     assert len(good(item for item, _ in out)) == 60
     assert max(held) <= (4 << 20) + one
-    assert (engine._images.held, engine._outbox.held) == (0, 0)
+    assert (engine._held, engine._outbox.held) == (0, 0)
 
 
 def test_a_quota_of_tokens_counts_images(
