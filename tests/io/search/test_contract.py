@@ -14,7 +14,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from tests.contracts.mark_search import MarkedIndices, SearchMarks
-from tests.io.search.support import SERVERS, Store, one_after_the_other, rows, write
+from tests.io.search.support import rows, write
 from tests.pipelines.support import Bench, counts_add_up, rejects_of
 from tests.pipelines.support import rows as job_rows
 from tests.services.mysql8 import Mysql8
@@ -27,19 +27,6 @@ from vecferry.steps import StepContext
 from vecferry.testing.sinks import SinkContract, SinkPlace, vector
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
-
-
-@pytest.fixture(params=one_after_the_other(SERVERS), scope="module")
-def kind(request):
-    """The name of a server."""
-    return request.param
-
-
-@pytest.fixture
-def store(kind):
-    store = Store(kind)
-    yield store
-    store.close()
 
 
 class SearchPlace(SinkPlace):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.contracts.verify import VerifyContract, found, mended
-from tests.io.search.support import SERVERS, Store, one_after_the_other, rows, write
+from tests.io.search.support import rows, write
 from tests.io.search.test_contract import SearchPlace
 from vecferry.pipelines.run.verify import next_epoch, verify
 from vecferry.rows import Change
@@ -13,19 +13,6 @@ from vecferry.testing.reconciling import ReconcileContract, ReconcilePlace, chan
 from vecferry.versions import pack
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
-
-
-@pytest.fixture(params=one_after_the_other(SERVERS), scope="module")
-def kind(request):
-    """The name of a server."""
-    return request.param
-
-
-@pytest.fixture
-def store(kind):
-    store = Store(kind)
-    yield store
-    store.close()
 
 
 class TestReconcile(ReconcileContract):
