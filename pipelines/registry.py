@@ -29,6 +29,7 @@ GROUP = "vecferry.connectors"
 BUILT_IN = (
     "vecferry.io.files.kind",
     "vecferry.io.odps.kind",
+    "vecferry.io.paimon.kind",
     "vecferry.io.mysql.kind",
     "vecferry.io.postgresql.kind",
     "vecferry.io.hologres.kind",

@@ -27,6 +27,7 @@ PUBLIC = {
     "vecferry.io.mysql": {"ReadFromMySQL", "MySqlSettings", "MySqlConnection"},
     "vecferry.io.odps": {"ReadFromOdps", "OdpsSettings", "OdpsConnection"},
     "vecferry.io.opensearch": {"WriteToOpenSearch", "OpenSearchSettings", "OpenSearchConnection"},
+    "vecferry.io.paimon": {"ReadFromPaimon", "PaimonSettings", "PaimonConnection"},
     "vecferry.io.postgresql": {
         "ReadFromPostgres", "WriteToPostgres", "PostgresSettings", "PostgresWriterSettings",
         "PostgresConnection",
@@ -56,9 +57,9 @@ MODULES_IN_THE_OPEN = {
     "vecferry.kinds": {"Client", "ConnectionType", "Kind"},
     "vecferry.lazy": {"hands_on"},
     "vecferry.pipelines.beam_yaml": {
-        "Embed", "ExtractJson", "ReadFiles", "ReadFromMySQL", "ReadFromOdps", "ReadFromPostgres",
-        "WriteToElasticsearch", "WriteToHologres", "WriteToMilvus", "WriteToOpenSearch",
-        "WriteToPostgres",
+        "Embed", "ExtractJson", "ReadFiles", "ReadFromMySQL", "ReadFromOdps", "ReadFromPaimon",
+        "ReadFromPostgres", "WriteToElasticsearch", "WriteToHologres", "WriteToMilvus",
+        "WriteToOpenSearch", "WriteToPostgres",
     },
     "vecferry.io.sink.mark": {"from_json", "to_text"},
     "vecferry.io.sink.values": {"as_int", "bad", "checked", "encoded", "wrong_type"},

@@ -31,9 +31,9 @@ from vecferry.pipelines import beam_yaml, registry
 from vecferry.pipelines.beam_yaml_rows import TYPES, VECTOR, ToRow, fields_of_schema, plain
 
 NAMES = [
-    "Embed", "ExtractJson", "ReadFiles", "ReadFromMySQL", "ReadFromOdps", "ReadFromPostgres",
-    "WriteToElasticsearch", "WriteToHologres", "WriteToMilvus", "WriteToOpenSearch",
-    "WriteToPostgres",
+    "Embed", "ExtractJson", "ReadFiles", "ReadFromMySQL", "ReadFromOdps", "ReadFromPaimon",
+    "ReadFromPostgres", "WriteToElasticsearch", "WriteToHologres", "WriteToMilvus",
+    "WriteToOpenSearch", "WriteToPostgres",
 ]  # fmt: skip
 ROWS = [{"id": i, "text": f"walk {i} along shore {i * 7}"} for i in range(20)]
 SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "text": {"type": "string"}}}

@@ -60,6 +60,7 @@ SOURCES: dict[str, dict[str, Any]] = {
         "tls": "off",
     },
     "hologres": {"host": "h", "database": "d", "username": "u", "password": "p"},
+    "paimon": {"options": {"warehouse": "w", "fs.s3.secret-key": "key-of-paimon"}},
     "odps": {
         "endpoint": "http://h/api",
         "project": "p",
