@@ -328,6 +328,30 @@ def test_what_has_no_value_is_left_out() -> None:
     }  # fmt: skip
 
 
+def test_a_condition_chooses_a_part_or_leaves_it_out() -> None:
+    """As a value, as an item, and around what makes several items; by whether there is a value."""
+    part = {
+        "steps": [
+            "read",
+            {"$if": "image", "$then": {"embeds": "${image}"}},
+            {"$if": "no", "$then": "never", "$else": "write"},
+        ],
+        "mode": {"$if": "flag", "$then": "new", "$else": "old"},
+        "rest": {"$if": "off", "$then": {"a": "${image}"}},
+        "list": {"$if": "image", "$then": ["id", {"$each": "names", "$item": "${item}"}]},
+        "spread": ["id", {"$if": "names", "$then": {"$each": "names", "$item": "${item}"}}],
+        "empty": {"$if": "none", "$then": 1, "$else": {"$if": "zero", "$then": "${zero}"}},
+    }
+    values = {"image": "pic", "flag": True, "off": False, "names": ["a", "b"], "none": [], "zero": 0}
+    assert insert(part, values) == {
+        "steps": ["read", {"embeds": "pic"}, "write"],
+        "mode": "new",
+        "list": ["id", "a", "b"],
+        "spread": ["id", "a", "b"],
+        "empty": 0,
+    }
+
+
 def test_a_template_of_ones_own_is_found_by_option_and_environment(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +393,11 @@ def test_a_template_of_ones_own_is_found_by_option_and_environment(
         ),
         (('["${word}"]', '[{$each: word, $item: "${item}"}]'), r"\$each: word is not a list"),
         (('["${word}"]', '{$each: word, $item: "${item}"}'), "must be an item of a list"),
+        (('["${word}"]', '[{$if: word}]'), r"\$if: word leads to nothing: add \$then or \$else"),
+        (('["${word}"]', '[{$if: word, name: x, $then: y}]'), r"\$if: word has name beside it"),
+        (('["${word}"]', '["${word}", {$then: x}]'), r"\$then stands without \$if"),
+        (('["${word}"]', '["${word}", {$if: wrod, $then: x}]'), "did you mean 'word'"),
+        (('["${word}"]', '["${word}", {$if: [word], $then: x}]'), "not the name of a parameter"),
         (("name: word", "name: item"), r"name is 'item': stands for an item of a list"),
         (("job:", "jobs:"), "a template is a mapping with metadata and job"),
         (("job:", "more: {}\njob:"), "'more' is not a part of a template"),
