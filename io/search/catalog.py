@@ -84,11 +84,26 @@ class SearchIndex:
                 f"({', '.join(sorted(answer)[:5])}): name one of them, or an alias of one"
             )
         ((name, body),) = answer.items()
-        mappings = body.get("mappings") or {}
-        fields = {f.name: f for f in self._fields("", mappings)}
+        return self._info(name, body.get("mappings") or {})
+
+    def planned(self) -> IndexInfo | None:
+        """What `indexBody` would create; None where the job has none."""
+        body = self.settings.index_body
+        if body is None:
+            return None
+        return self._info(self.settings.index, body.get("mappings") or {})
+
+    def _info(self, name: str, mappings: dict[str, Any]) -> IndexInfo:
+        fields = {f.name: f for f in fields_of(self.dialect, "", mappings)}
         strict = str(mappings.get("dynamic", "true")) == "strict"
         routed = bool((mappings.get("_routing") or {}).get("required"))
         return IndexInfo(name, fields, strict, dict(mappings.get("_meta") or {}), routed)
+
+    def forgets_soon(self) -> bool:
+        """Whether a delete is forgotten after 60 s, as the index says nothing of that."""
+        answer = _read(self.client, f"{self.path}/_settings")
+        settings = [body.get("settings") or {} for body in answer.values()]
+        return any("index.gc_deletes" not in one for one in settings)
 
     def neighbours(self) -> list[str]:
         """The names of the indices that there are; none where they may not be listed."""
@@ -149,7 +164,16 @@ class SearchIndex:
         ask(self.client, lambda: self._write("PUT", path, body), "marking the index")
 
     def body(self, mark: Mark | None = None) -> dict[str, Any]:
-        """What would create it, with a mark that says what makes its vectors."""
+        """What would create it, with a mark that says what makes its vectors.
+
+        That is `indexBody` as it is written, but for the mark.
+        """
+        if self.settings.index_body is not None:
+            written = self.settings.index_body
+            mappings = dict(written.get("mappings") or {})
+            if mark is not None:
+                mappings["_meta"] = {**(mappings.get("_meta") or {}), NAME: to_json(mark)}
+            return {**written, "mappings": mappings}
         settings = {"index.gc_deletes": GC_DELETES, **self.dialect.index_settings}
         settings |= dict(_flat("", self.settings.settings))
         properties = {
@@ -159,7 +183,7 @@ class SearchIndex:
         }
         given = self.settings.dst_dynamic
         dynamic = self.settings.dynamic if given is None else given
-        mappings: dict[str, Any] = {"dynamic": dynamic, "properties": properties}
+        mappings = {"dynamic": dynamic, "properties": properties}
         if mark is not None:
             mappings["_meta"] = {NAME: to_json(mark)}
         return {"settings": settings, "mappings": mappings}
@@ -224,17 +248,19 @@ class SearchIndex:
                 return None
             raise
 
-    def _fields(self, prefix: str, mapping: dict[str, Any]) -> Iterator[Field]:
-        for name, body in (mapping.get("properties") or {}).items():
-            yield field_of(self.dialect, f"{prefix}{name}", body)
-            if "properties" in body:
-                yield from self._fields(f"{prefix}{name}.", body)
-
     def _read(self, path: str) -> Any:
         return self.client.request("GET", path)
 
     def _write(self, method: str, path: str, body: Body = None) -> Any:
         return self.client.request(method, path, body)
+
+
+def fields_of(dialect: Dialect, prefix: str, mapping: dict[str, Any]) -> Iterator[Field]:
+    """The fields of a mapping, those within objects also, by their dotted names."""
+    for name, body in (mapping.get("properties") or {}).items():
+        yield field_of(dialect, f"{prefix}{name}", body)
+        if "properties" in body:
+            yield from fields_of(dialect, f"{prefix}{name}.", body)
 
 
 def field_of(dialect: Dialect, name: str, mapping: dict[str, Any]) -> Field:

@@ -13,6 +13,8 @@ from vecferry.io.sink.mark import Mark
 
 def uncreatable(settings: SearchSettings) -> list[str]:
     """Why the index can't be created."""
+    if settings.index_body is not None:
+        return []
     if not any(not c.is_meta for c in settings.column):
         return ["column must list its fields, with their types"]
     return [f"column {c.name!r} has no type" for c in settings.column if c.type is None]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
+import orjson
 from pydantic import AliasChoices, Field, field_validator, model_validator
-from pydantic.alias_generators import to_snake
+from pydantic.alias_generators import to_camel, to_snake
 
 from vecferry.errors import near
 from vecferry.io.sink.settings import ColumnMapping, CreateMode, OwnsTarget, name_problems
@@ -224,6 +226,7 @@ def _with_port(parts: SplitResult) -> str:
     return f"{parts.scheme}://{host}:{port}{parts.path}"
 
 
+BODY_KEYS = ("settings", "mappings", "aliases")
 ACTIONS = ("index", "create", "update", "delete")
 LOGINS = {"accessKey", "password", "apiKey", "token"}
 MOST_NAME_BYTES = 255
@@ -271,6 +274,10 @@ class SearchSettings(StepSettings):
     )
     enable_write_null: bool = True
     settings: dict[str, Any] = Field(default_factory=dict, description="of an index to be created")
+    index_body: dict[str, Any] | None = Field(
+        default=None,
+        description="of an index to be created, as the server takes it, or a file that holds it",
+    )
     alias: str | None = None
     alias_mode: Literal["append", "exclusive"] = "append"
 
@@ -303,6 +310,18 @@ class SearchSettings(StepSettings):
                 _check_vector(column, cls.vectors)
         return columns
 
+    @field_validator("index_body", mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        body = _read_body(value) if isinstance(value, str) else value
+        if isinstance(body, dict):
+            for name in body.keys() - BODY_KEYS:
+                raise ValueError(
+                    f"{name!r} is not a part of the body of an index{near(str(name), BODY_KEYS)}; "
+                    f"there are {', '.join(BODY_KEYS)}"
+                )
+        return body
+
     @field_validator("action_type", mode="before")
     @classmethod
     def _action(cls, value: Any) -> Any:
@@ -315,7 +334,7 @@ class SearchSettings(StepSettings):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        problems = [*self._column_problems(), *self._key_problems()]
+        problems = [*self._column_problems(), *self._key_problems(), *self._body_problems()]
         if self.recreates and not self.owns_target:
             word = "cleanup" if self.cleanup else "schemaCreateMode recreate"
             problems.append(f"{word} drops what the index holds: set ownsTarget: true if it may go")
@@ -336,12 +355,24 @@ class SearchSettings(StepSettings):
         names = [c.name for c in self.column]
         out = name_problems(names, self.column_mapping, open_to_others=self.dynamic)
         out += filter(None, (c.problem() for c in self.column))
-        if self.creates:
+        if self.creates and self.index_body is None:
             out += [
                 f"column {c.name!r} is a {c.type} without dimension"
                 for c in self.column
                 if c.is_vector and c.dimension is None
             ]
+        return out
+
+    def _body_problems(self) -> list[str]:
+        if self.index_body is None:
+            return []
+        says = [n for n in ("settings", "dst_dynamic") if n in self.model_fields_set]
+        out = [f"{to_camel(n)} stands beside indexBody: write it into the body" for n in says]
+        if "schema_create_mode" in self.model_fields_set and not self.creates_by_mode:
+            out.append(
+                "indexBody creates an index that is missing, and schemaCreateMode ignore does not: "
+                "leave one of them out"
+            )
         return out
 
     def _key_problems(self) -> list[str]:
@@ -403,6 +434,11 @@ class SearchSettings(StepSettings):
     @property
     def creates(self) -> bool:
         """Whether a missing index is made."""
+        return self.creates_by_mode or self.index_body is not None
+
+    @property
+    def creates_by_mode(self) -> bool:
+        """Whether the job asks for that in words."""
         return self.schema_create_mode != "ignore" or self.cleanup
 
     @property
@@ -446,6 +482,15 @@ class SearchSettings(StepSettings):
         """The columns of the id and of what routes the document; none where the store gives ids."""
         return list(dict.fromkeys([*self.keys, *self.routing])) if self.keys else []
 
+    def key_advice(self, columns: Sequence[str]) -> str:
+        """See `StepSettings`."""
+        names = ", ".join(f'"{name}"' for name in columns)
+        delimiter = "" if len(columns) < 2 else ', "fieldDelimiter": "|"'
+        return (
+            f'set primaryKeyInfo: {{"type": "pk", "column": [{names}]{delimiter}}}, or let the '
+            "source have a column that joins them, and make that the id"
+        )
+
     def inputs(self) -> list[str]:
         """The columns that each row must have: those of its id and of its vectors."""
         needed = [*self.keys, *self.routing, *filter(None, [self.version])]
@@ -469,6 +514,20 @@ class SearchSettings(StepSettings):
         """The columns of the row that fill these fields; another name is a column's own."""
         into = self.sources()
         return [into.get(name, name) for name in names]
+
+
+def _read_body(text: str) -> Any:
+    """The body that a text holds, or the file of JSON that it names; raises ValueError."""
+    written = text.lstrip().startswith("{")
+    what = "indexBody" if written else f"indexBody {text!r}"
+    try:
+        return orjson.loads(text if written else Path(text).read_bytes())
+    except OSError as e:
+        raise ValueError(
+            f"{what} can't be read ({e.strerror}): name a file of JSON, or write the object"
+        ) from None
+    except ValueError as e:  # also of JSON
+        raise ValueError(f"{what} is not JSON ({e}): mend it") from None
 
 
 def _check_vector(column: SearchColumn, rules: VectorRules) -> None:

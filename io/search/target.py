@@ -8,7 +8,14 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError, shorten
-from vecferry.io.search.catalog import IndexInfo, SearchIndex, blocks, field_of
+from vecferry.io.search.catalog import (
+    GC_DELETES,
+    IndexInfo,
+    SearchIndex,
+    blocks,
+    field_of,
+    fields_of,
+)
 from vecferry.io.search.checks import (
     mismatches,
     misnamed,
@@ -190,6 +197,33 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
         vectors = [f for f in info.fields.values() if f.metric not in (None, "other")]
         return {f.name: f.dimension for f in vectors if f.dimension is not None}
 
+    def planned(self, catalog: SearchIndex) -> IndexInfo | None:
+        """See `TargetBase`."""
+        return catalog.planned()
+
+    def remember_epoch(self, epoch: int) -> list[str]:
+        """See `TargetBase`; tells how long an index that was made elsewhere remembers deletes."""
+        notes = super().remember_epoch(epoch)
+        with self.catalog() as catalog:
+            if not catalog.forgets_soon():
+                return notes
+        name = self.settings.index
+        told = (
+            f"index {name!r} forgets a delete after 60 s, as it has no setting index.gc_deletes. "
+            "An older change of the row that comes later would bring the row back: "
+            f'PUT /{name}/_settings {{"index.gc_deletes": "{GC_DELETES}"}}'
+        )
+        return [*notes, *self.note([told])]
+
+    def conclude(self) -> list[str]:
+        """See `AliasTarget`; first makes all rows visible, whatever `refresh_interval` says."""
+        try:
+            with self.catalog() as catalog:
+                catalog.refresh()
+        except JobError as e:
+            self.note([f"rows are visible after the index's own refresh_interval: {e}"])
+        return super().conclude()
+
     def missing(self, catalog: SearchIndex) -> list[str]:
         """See `TargetBase`."""
         return missing(self.settings, catalog, mark_of(self.context, self.sources()))
@@ -251,8 +285,11 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
         return catalog.search(info, field, array, k)
 
     def _planned(self) -> dict[str, Field]:
-        """The fields that the job's own columns would make."""
+        """The fields that the job's own columns, or its `indexBody`, would make."""
         dialect = self.dialect
+        if self.settings.index_body is not None:
+            mappings = self.settings.index_body.get("mappings") or {}
+            return {f.name: f for f in fields_of(dialect, "", mappings)}
         return {
             c.name: field_of(
                 dialect,

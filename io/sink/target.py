@@ -165,6 +165,10 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         """Field -> dimension of its vectors, of all fields of vectors that there are."""
         return {}
 
+    def planned(self, catalog: C) -> I | None:
+        """What the job would create, where it says so otherwise than by its columns."""
+        return None
+
     def missing(self, catalog: C) -> list[str]:
         """Why the job can't do without the target, which is not there: it can't be created."""
         return []
@@ -245,7 +249,9 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
                 self.make_ready(catalog, info)
                 self._remember(catalog, info)
                 return
-            catalog.create(mark_of(self.context, self.sources()), info)
+            planned = self.planned(catalog)
+            filled = self.sources() if planned is None else self.filled(planned)
+            catalog.create(mark_of(self.context, filled), info)
             created = self._existing(catalog)  # another worker may have been faster, and otherwise
             self.refuse(self.mismatches(catalog, created))
             self.make_ready(catalog, created)
@@ -482,14 +488,22 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
     def _unready(self, catalog: C, info: I | None) -> list[str]:
         """Why the job can't write there."""
         if info is None:
-            problems = self.missing(catalog)
+            problems = [*self.missing(catalog), *self._ill_planned(catalog)]
         elif self.drops:
-            problems = self.irreplaceable(catalog, info)
+            problems = [*self.irreplaceable(catalog, info), *self._ill_planned(catalog)]
         else:
             marks = self._marking(catalog, info, unknown=True).refusals()
             wasted = self._wasted(f"{self.noun} {info.name!r}", info)
             problems = [*self.mismatches(catalog, info), *marks, *wasted]
         return [*problems, *self.obstacles(catalog, info)]
+
+    def _ill_planned(self, catalog: C) -> list[str]:
+        """Why the job's rows would not fit what it would create."""
+        info = self.planned(catalog)
+        if info is None:
+            return []
+        what = f"{self.noun} {info.name!r}, which the job would create,"
+        return [*self.mismatches(catalog, info), *self._wasted(what, info)]
 
     def _wasted(self, what: str, info: I) -> list[str]:
         """A problem for each vector that a step makes, which may cost money, and none can store."""

@@ -53,6 +53,39 @@ def idle_columns(steps: Sequence[StepSettings], index: int) -> Names:
     return tuple(name for name in dict.fromkeys(known) if name not in needed)
 
 
+def unlike_keys(
+    keys: Names, behind: Sequence[StepSettings], writer: StepSettings, where: str, *, follows: bool
+) -> list[str]:
+    """Problems of a writer's id that is not made of the `keys` of its source.
+
+    None where the source tells no keys, or only the target knows what makes the id.
+    """
+    made = id_columns(behind, writer)
+    if made is None or not keys:
+        return []
+    told = f"the source tells rows apart by {', '.join(keys)}"
+    lacking = [name for name in keys if name not in made]
+    if not made:
+        if not follows:
+            return []
+        return [
+            f"{where} has no id, and {told}: changes could replace and delete nothing; "
+            f"{writer.key_advice(keys)}"
+        ]
+    if lacking:
+        return [
+            f"{where} makes its id of {', '.join(made)}, and {told}: rows that differ only in "
+            f"{', '.join(lacking)} would replace each other; {writer.key_advice(keys)}"
+        ]
+    more = [name for name in made if name not in keys]
+    if more and follows:
+        return [
+            f"{where} also makes its id of {', '.join(more)}, and {told}: if {' or '.join(more)} "
+            "of a row changed, its old version would stay; leave the others out of the id"
+        ]
+    return []
+
+
 def wasted_vectors(steps: Sequence[tuple[str, StepSettings]]) -> list[str]:
     """A problem for each vector that a transformer makes, and no later step takes.
 

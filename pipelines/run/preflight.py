@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 
 from vecferry.errors import JobError, VecferryError
+from vecferry.pipelines.job.feeds import unlike_keys
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep
 from vecferry.pipelines.run.logic import JobLogic
 
@@ -35,10 +36,26 @@ def preflight(
                 attempt(step.name, lambda: logic.source.check())
         elif step.kind.role == "writer":
             attempt(step.name, lambda: logic.target.check())
+            if reader:
+                problems.extend(_unlike_keys(resolved, logic))
         else:
             attempt(step.name, functools.partial(_try, logic, step, paid))
     if problems:
         raise JobError(problems)
+
+
+def _unlike_keys(resolved: ResolvedJob, logic: JobLogic) -> list[str]:
+    """Problems of an id by which rows of the source would replace each other."""
+    settings, writer = resolved.reader.settings, resolved.writer
+    if not settings.tells_keys:
+        return []
+    try:
+        keys = logic.change_source.keys()
+    except VecferryError:
+        return []  # the source's own check has told
+    behind = [step.settings for step in resolved.transformers]
+    where = f"step {writer.name!r}"
+    return unlike_keys(keys, behind, writer.settings, where, follows=settings.follows)
 
 
 def _try(logic: JobLogic, step: ResolvedStep, paid: bool) -> None:

@@ -406,9 +406,8 @@ class _Sync:
         """The target's last step, such as moving an alias: the full load is in and caught up."""
         self._on_step("conclude")
         target = self._logic.target
-        if target.concludes:
-            for text in target.conclude():
-                self._note(text, level=logging.INFO)
+        for text in target.conclude():
+            self._note(text, level=logging.INFO)
         self._concluded = True
 
     def _settle_down(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
@@ -217,6 +218,11 @@ class StepSettings(Settings):
         return False
 
     @property
+    def tells_keys(self) -> bool:
+        """Whether a reader's logic has `keys`, as each source that is followed has."""
+        return self.follows
+
+    @property
     def poll_seconds(self) -> float:
         """How often a source that is followed is asked for news, unless the job says."""
         return 10.0
@@ -244,6 +250,13 @@ class StepSettings(Settings):
         An empty list says that the rows have no id, so nothing can be replaced or deleted.
         """
         return None
+
+    def key_advice(self, columns: Sequence[str]) -> str:
+        """What to change in a writer for its id to be made of these columns."""
+        return (
+            "name them all as its key, or let the source have a column that joins them, and make "
+            "that the key"
+        )
 
     def column_types(self) -> dict[str, str]:
         """The type of each column that the step gives, as far as the settings tell.

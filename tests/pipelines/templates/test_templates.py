@@ -342,7 +342,14 @@ def test_a_condition_chooses_a_part_or_leaves_it_out() -> None:
         "spread": ["id", {"$if": "names", "$then": {"$each": "names", "$item": "${item}"}}],
         "empty": {"$if": "none", "$then": 1, "$else": {"$if": "zero", "$then": "${zero}"}},
     }
-    values = {"image": "pic", "flag": True, "off": False, "names": ["a", "b"], "none": [], "zero": 0}
+    values = {
+        "image": "pic",
+        "flag": True,
+        "off": False,
+        "names": ["a", "b"],
+        "none": [],
+        "zero": 0,
+    }
     assert insert(part, values) == {
         "steps": ["read", {"embeds": "pic"}, "write"],
         "mode": "new",
@@ -393,8 +400,8 @@ def test_a_template_of_ones_own_is_found_by_option_and_environment(
         ),
         (('["${word}"]', '[{$each: word, $item: "${item}"}]'), r"\$each: word is not a list"),
         (('["${word}"]', '{$each: word, $item: "${item}"}'), "must be an item of a list"),
-        (('["${word}"]', '[{$if: word}]'), r"\$if: word leads to nothing: add \$then or \$else"),
-        (('["${word}"]', '[{$if: word, name: x, $then: y}]'), r"\$if: word has name beside it"),
+        (('["${word}"]', "[{$if: word}]"), r"\$if: word leads to nothing: add \$then or \$else"),
+        (('["${word}"]', "[{$if: word, name: x, $then: y}]"), r"\$if: word has name beside it"),
         (('["${word}"]', '["${word}", {$then: x}]'), r"\$then stands without \$if"),
         (('["${word}"]', '["${word}", {$if: wrod, $then: x}]'), "did you mean 'word'"),
         (('["${word}"]', '["${word}", {$if: [word], $then: x}]'), "not the name of a parameter"),
