@@ -17,6 +17,7 @@ from vecferry.pipelines.job.feeds import (
     idle_columns,
     mapped_columns,
     on_reject,
+    unlike_keys,
     wasted_vectors,
 )
 from vecferry.pipelines.job.model import Setting
@@ -227,3 +228,34 @@ def test_nothing_is_left_out_before_a_step_that_names_no_column() -> None:
     writer = WRITERS["PostgreSQL"][0]
     assert idle_columns([Given(), StepSettings(), writer], 0) == ()
     assert "spare" in idle_columns([Given(), StepSettings(), writer], 1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "column", "told"),
+    [
+        (("head", "shop"), ["id", "shop"], None),
+        (("head", "shop", "day"), ["id", "shop"], "that differ only in day would replace each"),
+        (("head",), ["id", "shop"], "also makes its id of shop"),
+        (("head",), [], "has no id"),
+        ((), ["id"], None),
+    ],
+)
+def test_an_id_by_which_rows_would_replace_each_other_is_told(
+    keys: tuple[str, ...], column: list[str], told: str | None
+) -> None:
+    """Columns are followed back to the source; the way out is the writer's own."""
+    info = {"primaryKeyInfo": {"type": "pk", "column": column}} if column else {}
+    writer = ElasticsearchSettings.model_validate({"index": "i", **info})
+    found = unlike_keys(keys, BEHIND, writer, "step 'Write'", follows=True)
+    assert len(found) == (told is not None)
+    assert all(told and told in text for text in found)
+    if told and "replace each" in told:
+        assert '"column": ["head", "shop", "day"], "fieldDelimiter": "|"' in found[0]
+    once = unlike_keys(keys, BEHIND, writer, "step 'Write'", follows=False)
+    assert once == (found if told and "replace each" in told else [])
+
+
+def test_an_id_that_only_the_target_knows_is_left_to_it() -> None:
+    """As that of a table whose key the job does not name."""
+    writer = WRITERS["PostgreSQL, whose table knows its key"][0]
+    assert unlike_keys(("head", "shop"), BEHIND, writer, "step 'Write'", follows=True) == []

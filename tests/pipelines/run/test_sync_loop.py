@@ -22,7 +22,9 @@ from vecferry.pipelines import registry
 from vecferry.pipelines.job.resolve import ResolvedJob, read_and_resolve
 from vecferry.pipelines.launch import run_job
 from vecferry.pipelines.run import sync
+from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.options import RunOptions
+from vecferry.pipelines.run.preflight import preflight
 from vecferry.pipelines.run.report import Report
 from vecferry.pipelines.run.sync import Step
 from vecferry.positions.folder import FolderPlace
@@ -545,3 +547,30 @@ def test_a_time_that_is_none_is_refused_before_the_target_is_prepared(place: Pla
     with pytest.raises(JobError, match="--until soon: is neither a place"):
         once(place, until="soon")
     assert place.held.prepared == 0
+
+
+def test_an_id_by_which_rows_would_replace_each_other_ends_a_sync_before_it_begins(
+    place: Place,
+) -> None:
+    """The id is made of `id`, and the source tells rows apart by another column."""
+    place.insert("a", "b")
+    place.reader["key"] = "text"
+    job = json.loads(place.job().read_text())
+    info = {"type": "pk", "column": ["id"]}
+    job["steps"][-1] = {
+        "stepType": "elasticsearch",
+        "category": "writer",
+        "parameter": {"datasource": "Target", "index": "i", "primaryKeyInfo": info},
+    }
+    path, sources = place.folder / "keys.json", place.folder / "sources.json"
+    path.write_text(json.dumps(job))
+    target = {"type": "elasticsearch", "endpoint": "http://127.0.0.1:9"}
+    sources.write_text(json.dumps({"Target": target}))
+    for kind in place.script.kinds():
+        registry.register(kind)
+    resolved = read_and_resolve(str(path), data_sources=str(sources))
+    with pytest.raises(JobError) as caught:
+        preflight(resolved, JobLogic(resolved, "a-run"))
+    told = [text for text in caught.value.problems if "would replace each other" in text]
+    assert len(told) == 1
+    assert 'set primaryKeyInfo: {"type": "pk", "column": ["text"]}' in told[0]

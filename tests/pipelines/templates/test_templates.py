@@ -30,6 +30,11 @@ NEEDED = {
         "mysqlHost": "127.0.0.1", "mysqlDatabase": "d", "mysqlUser": "u", "table": "t",
         "index": "i",
     },
+    "paimon-to-elasticsearch": {
+        "catalogUri": "http://127.0.0.1:1", "warehouse": "lake", "accessKeyId": "an-id-of-a-key",
+        "accessKeySecret": "a-secret-key", "database": "d", "table": "t", "index": "i",
+        "region": "cn-hangzhou",
+    },
     "odps-to-milvus": {
         "odpsEndpoint": "http://127.0.0.1:1/api", "project": "p", "accessId": "an-id",
         "accessKey": "a-secret-key", "table": "t", "collection": "c",
@@ -109,14 +114,20 @@ def test_every_parameter_of_a_template_does_something(name: str) -> None:
     before = template.filled(choose_values(template.metadata, parameters(name), {}))
     for one in template.metadata.parameters:
         given = parameters(name, **{one.name: _another(one)})
-        if one.parent_name:
-            given[one.parent_name] = one.parent_trigger_values[0]
-        for other in template.metadata.parameters:
-            value = given.get(other.parent_name or "")
-            if value and value not in other.parent_trigger_values:
+        known = {p.name: p for p in template.metadata.parameters}
+        child = one
+        while child.parent_name:
+            given[child.parent_name] = child.parent_trigger_values[0]
+            child = known[child.parent_name]
+        values: dict[str, str | None] = {}
+        for other in known.values():
+            triggers = other.parent_trigger_values
+            if triggers and values.get(other.parent_name or "") not in triggers:
                 given.pop(other.name, None)
-            elif value and other.needed:
+                continue
+            if other.needed:
                 given.setdefault(other.name, "other")
+            values[other.name] = given.get(other.name, other.default_value)
         after = template.filled(choose_values(template.metadata, given, {}))
         assert after != before, one.name
 
