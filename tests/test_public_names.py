@@ -27,7 +27,9 @@ PUBLIC = {
     "vecferry.io.mysql": {"ReadFromMySQL", "MySqlSettings", "MySqlConnection"},
     "vecferry.io.odps": {"ReadFromOdps", "OdpsSettings", "OdpsConnection"},
     "vecferry.io.opensearch": {"WriteToOpenSearch", "OpenSearchSettings", "OpenSearchConnection"},
-    "vecferry.io.paimon": {"ReadFromPaimon", "PaimonSettings", "PaimonConnection"},
+    "vecferry.io.paimon": {
+        "ReadFromPaimon", "ReadPaimonChanges", "PaimonSettings", "PaimonConnection",
+    },
     "vecferry.io.postgresql": {
         "ReadFromPostgres", "WriteToPostgres", "PostgresSettings", "PostgresWriterSettings",
         "PostgresConnection",

@@ -25,6 +25,8 @@ DataSplit = Any
 """pypaimon's `DataSplit`."""
 RecordBatch = Any
 ArrowSchema = Any
+Predicate = Any
+"""pypaimon's `Predicate`."""
 
 BATCH_BYTES = 8 << 20
 """About so many bytes of files make a batch."""
@@ -48,13 +50,19 @@ def schema_of(table: Table) -> ArrowSchema:
     return PyarrowFieldParser.from_paimon_schema(table.fields)
 
 
-def read_builder(table: Table, columns: Iterable[str], condition: Condition | None) -> Any:
-    """pypaimon's `ReadBuilder` of these columns, and of what it can decide of a condition."""
+def read_builder(
+    table: Table, columns: Iterable[str], condition: Condition | None, only: Predicate | None = None
+) -> Any:
+    """pypaimon's `ReadBuilder` of these columns, and of what it can decide of a condition.
+
+    `only` is a further predicate of pypaimon.
+    """
     builder = table.new_read_builder().with_read_type(_fields(table, columns))
-    predicate = None
-    if condition is not None:
-        predicate = condition.predicate(table.new_read_builder().new_predicate_builder())
-    return builder if predicate is None else builder.with_filter(predicate)
+    predicates = [] if only is None else [only]
+    make = table.new_read_builder().new_predicate_builder()
+    if condition is not None and (decided := condition.predicate(make)) is not None:
+        predicates.append(decided)
+    return builder.with_filter(make.and_predicates(predicates)) if predicates else builder
 
 
 def _fields(table: Table, columns: Iterable[str]) -> list[Any]:
@@ -87,6 +95,7 @@ class Batches:
       columns: the columns of the batches.
       condition: what rows must meet; its columns are read, and left out of the batches.
       context: the step, whose run remembers whether the native reader works.
+      only: a predicate of pypaimon: rows that it does not take may be left out.
     """
 
     def __init__(
@@ -95,8 +104,10 @@ class Batches:
         columns: Sequence[str],
         condition: Condition | None,
         context: StepContext,
+        only: Predicate | None = None,
     ) -> None:
         self._table, self._columns, self._condition = table, list(columns), condition
+        self._only = only
         more = () if condition is None else condition.columns
         self._read = list(dict.fromkeys((*columns, *more)))
         self._native: _Native = context.once("native", _Native)
@@ -131,7 +142,7 @@ class Batches:
         rows = rows_of_a_batch(split)
         options = {"read.batch-size": str(rows), "read.native.enabled": str(native).lower()}
         table = with_options(self._table, options)
-        read = read_builder(table, self._read, self._condition).new_read()
+        read = read_builder(table, self._read, self._condition, self._only).new_read()
         if not native and not split.raw_convertible and table.is_primary_key_table:
             return _merged(read.to_iterator([split]), table, self._read, rows)
         return _read_batches(read, split)

@@ -11,7 +11,7 @@ KINDS = (
         "paimon",
         "reader",
         settings="vecferry.io.paimon.settings:PaimonSettings",
-        logic="vecferry.io.paimon.source:PaimonSource",
+        logic="vecferry.io.paimon.changes:PaimonChanges",
         transform="vecferry.io.paimon:ReadFromPaimon",
         sources=("paimon",),
         client=_CLIENT,

@@ -109,6 +109,7 @@ class PaimonSettings(StepSettings):
 
     `snapshotId`, `tag` and `timestamp` name an older state of the table; at most one of them, and
     in the mode ``full`` only. `key` names the columns that tell the rows of an append table apart.
+    `roundRows` says after about how many rows a round of a sync ends.
     """
 
     datasource: str | None = None
@@ -121,6 +122,7 @@ class PaimonSettings(StepSettings):
     tag: str | None = None
     timestamp: str | None = None
     key: tuple[str, ...] = ()
+    round_rows: int = Field(default=1_000_000, ge=1)
 
     ignored: ClassVar[frozenset[str]] = frozenset({"envType"})
 

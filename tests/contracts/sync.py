@@ -300,6 +300,8 @@ class Broken:
             },
         }
         job = write_job(tmp_path, script, writer, endpoint.url, chance)
+        sources = tmp_path / "sources.json"
+        sources.write_text(json.dumps(script.sources()))
         kinds = (*script.kinds(), *sync_memory.KINDS)
         left = [0]
 
@@ -313,10 +315,10 @@ class Broken:
         for _ in range(chance.randrange(1, 6)):
             left[0] = chance.randrange(1, 30)
             try:
-                run_here(job, kinds, on_step, until="now")
+                run_here(job, kinds, on_step, sources, until="now")
             except Break:
                 continue
-        assert run_here(job, kinds).state == "DONE"
+        assert run_here(job, kinds, sources=sources).state == "DONE"
         found = {key: (row["text"], row["vector"]) for key, row in held(name).there().items()}
         assert differences(script.rows(), found) == []
         assert held(name).concluded >= 1

@@ -1,0 +1,81 @@
+"""A consumer of a table: a file beside it by which Paimon keeps snapshots from expiry.
+
+Stands apart from `changes` because nothing else is ever written to a table.
+"""
+
+from __future__ import annotations
+
+import re
+
+from vecferry.errors import redact, shorten
+from vecferry.io.paimon.client import Table
+
+
+class Consumer:
+    """The consumer of one job.
+
+    Paimon keeps the snapshot that a consumer names, and all behind it. So the position itself is
+    named, not the snapshot behind it: files that the next commit removed are needed still, for the
+    keys in them.
+
+    Args:
+      table: a handle of the table.
+      job: the job's name.
+      held: what this process wrote last, by job; a consumer that says so already is left alone.
+    """
+
+    def __init__(self, table: Table, job: str, held: dict[str, int]) -> None:
+        self.name = re.sub(r"[^\w.-]+", "_", job) or "vecferry"
+        self._table, self._held = table, held
+
+    def hold(self, snapshot: int) -> str | None:
+        """Names a snapshot; a note for people where the catalog does not allow it."""
+        number = max(1, snapshot)
+        if self._held.get(self.name) == number:
+            return None
+        from pypaimon.consumer.consumer import Consumer as Entry
+
+        try:
+            self._table.consumer_manager().reset_consumer(self.name, Entry(number))
+        except Exception as e:
+            if not _refused(e):
+                raise
+            self._held[self.name] = number
+            return (
+                f"the consumer {self.name!r} could not be written ({_told(e)}). Snapshots may "
+                "expire before they are read: allow this login to write beside the table, or keep "
+                "snapshots longer (snapshot.time-retained)"
+            )
+        self._held[self.name] = number
+        return None
+
+    def release(self) -> str | None:
+        """Removes the consumer; a note where it stays."""
+        manager = self._table.consumer_manager()
+        self._held.pop(self.name, None)
+        manager.delete_consumer(self.name)  # keeps quiet if it can't
+        if manager.consumer(self.name) is None:
+            return None
+        return (
+            f"the consumer {self.name!r} of the table could not be removed: remove it, or it "
+            "keeps all snapshots from expiry"
+        )
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether a folder or a service takes nothing from this login."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, PermissionError) or type(seen).__name__ == "ForbiddenException":
+            return True
+        text = str(seen)
+        if any(word in text for word in ("ACCESS_DENIED", "AccessDenied", "Forbidden", "403")):
+            return True
+        if isinstance(seen, OSError) and seen.errno in (1, 13, 30):  # not permitted, read-only
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _told(error: BaseException) -> str:
+    return shorten(redact(str(error).splitlines()[0] if str(error) else type(error).__name__), 160)
