@@ -44,6 +44,20 @@ def run_job(
     return launch(open_run(resolved, options), on_progress)
 
 
+def carry_out(
+    resolved: ResolvedJob, options: RunOptions, on_progress: OnProgress = lambda state, size: None
+) -> Report:
+    """Carries out what commands ask of a sync that no run holds, and ends; otherwise as `run_job`.
+
+    Raises:
+      LeaseHeld: a run holds the sync.
+      JobError: it can't be carried out at all; nothing was written.
+    """
+    if resolved.unable():
+        raise JobError(resolved.unable())
+    return follow(open_run(resolved, options), positions_of(resolved), on_progress, alone=True)
+
+
 def open_run(resolved: ResolvedJob, options: RunOptions) -> JobRun:
     """A run in the place that the options name; JobError holds all that can't work there."""
     where = choose(options, resolved)

@@ -51,6 +51,9 @@ class CollectionHoldings:
         self._sources = {n: s for n, s in into.items() if info.field(n) is not None}
         known = [f for f in info.fields if f.name in self._sources and f.type not in _OTHERS]
         self._fields = {f.name: f for f in known}
+        self.uncompared: Sequence[str] = [name for name in into if name not in self._fields]
+        if self._encoder.dynamic and not settings.sources():
+            self.uncompared = [*self.uncompared, "$meta"]
         self._shown = {f.name: shower(f) for f in known}
         self._place = {f.name: i for i, f in enumerate(self._encoder.fields)}
 

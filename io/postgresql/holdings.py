@@ -49,6 +49,10 @@ class TableHoldings:
         self._shown = {w.column.name: shower(w.column) for w in plan}
         # The one form of other types is the server's.
         self._compared = [w.column.name for w in plan if is_binary(w.column.type)]
+        keys = {c.name for c in self._encoder.keys}
+        self.uncompared: Sequence[str] = [
+            n for n in self._plan if n not in self._compared and n not in keys
+        ]
         self._keys = [self._plan[c.name] for c in self._encoder.keys]
         self._incomparable = _incomparable(catalog, info, self._encoder.keys)
 

@@ -55,6 +55,7 @@ class IndexHoldings:
             name: f for name, f in fields.items() if f.is_vector and f.metric != "other"
         }
         others = {name for name, f in fields.items() if f.is_vector} - self._vectors.keys()
+        self.uncompared: Sequence[str] = sorted(others)
         self._scalars = [n for n in self._sources if n not in self._vectors and n not in others]
 
     def pages(self, fields: Sequence[str] | None) -> Iterator[list[Stored]]:

@@ -37,6 +37,10 @@ class Holdings(Protocol):
     keeps_versions: bool
     """Whether the store keeps the version of each row, and refuses an older change."""
 
+    @property
+    def uncompared(self) -> Sequence[str]:
+        """The fields that the job fills and that `pages` does not give."""
+
     def pages(self, fields: Sequence[str] | None) -> Iterator[list[Stored]]:
         """All rows, some at a time; see `vecferry.steps.Target.scan`."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -422,6 +422,17 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
             except TerminalError:
                 key = None
             return self.context.reject(e.reason, str(e), row=change, key=key)
+
+    def key_of(self, change: Change) -> Hashable:
+        """See `vecferry.steps.Target`."""
+        try:
+            return self.context.once("holdings", self._holdings).key(change)
+        except TerminalError:
+            return None
+
+    def uncompared(self) -> list[str]:
+        """See `vecferry.steps.Target`."""
+        return sorted(self.context.once("holdings", self._holdings).uncompared)
 
     def patiently(self, what: str, make: Callable[[], T]) -> T:
         """What `make` gives, made once in a run and process; waits for a server that is away.

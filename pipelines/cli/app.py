@@ -1,4 +1,4 @@
-"""The command line: ``vecferry run|check|preview|query|status|position|schema|templates|cache``.
+"""The command line: ``vecferry run|check|preview|query|verify|status|schema|…``; see `app`.
 
 Exit status: 0 done; 1 the job ran and failed; 2 the command line or the job is invalid;
 130 interrupted, by Ctrl-C or SIGTERM.
@@ -17,8 +17,8 @@ import click
 
 from vecferry import __version__
 from vecferry.errors import JobError, VecferryError, shorten
+from vecferry.pipelines.cli import asking, commands
 from vecferry.pipelines.cli import cache as cache_command
-from vecferry.pipelines.cli import commands
 from vecferry.pipelines.cli import positions as positions_commands
 from vecferry.pipelines.cli import templates as templates_command
 from vecferry.pipelines.cli.options import (
@@ -181,6 +181,8 @@ app.add_command(templates_command.templates)
 app.add_command(cache_command.cache)
 app.add_command(positions_commands.status)
 app.add_command(positions_commands.position)
+app.add_command(asking.verify)
+app.add_command(asking.resync)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,18 +7,24 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vecferry.errors import JobError, VecferryError
+from vecferry.errors import VecferryError
+from vecferry.pipelines.cli.asking import asked, followed
 from vecferry.pipelines.cli.options import JobArguments, job_arguments, json_option
 from vecferry.pipelines.cli.output import say, say_json, tell
 from vecferry.pipelines.job.placeholders import parse_assignments
 
 if TYPE_CHECKING:
     from vecferry.pipelines.job.resolve import ResolvedJob
+    from vecferry.pipelines.run.logic import JobLogic
     from vecferry.positions.entries import Stored
+    from vecferry.positions.lease import Lease
+    from vecferry.positions.requests import Request
     from vecferry.positions.store import Positions, Standing
 
 ASK_SECONDS = 10.0
@@ -68,32 +74,25 @@ def show(arguments: JobArguments, as_json: bool) -> None:
 @click.argument("place")
 @json_option
 def set_position(arguments: JobArguments, place: str, as_json: bool) -> None:
-    """Let the next run of JOB go on from PLACE, without a full load; refused while a run holds it.
+    """Let JOB go on from PLACE, without a full load: its next run, or the run that holds it now.
 
     PLACE is a time, or a place as the source names it, as for --until. The target is made if it is
     not there. A new epoch begins, so that what is read from PLACE on is newer than all rows before.
     """
-    from vecferry.pipelines.run.logic import JobLogic
-    from vecferry.positions import Position
-    from vecferry.positions.holder import Holder
-    from vecferry.process import end_run
+    from vecferry.pipelines.run import requests
 
-    resolved = _followed(arguments)
+    resolved = followed(arguments)
     positions = _of_job(resolved)
-    run = f"position-{uuid.uuid4().hex[:6]}"
-    logic = JobLogic(resolved, run, retry_deadline=ASK_SECONDS, resumed=True)
-    try:
+    with _logic(resolved) as logic:
         source = logic.change_source
         source.check()
-        at, identity = source.parse_until(place), source.identity()
-        with positions.take(Holder(run=run)) as lease:
+        given = {"at": source.parse_until(place), "identity": source.identity()}
+
+        def alone(lease: Lease, request: Request) -> None:
             logic.target.prepare()
-            epoch = max(lease.epoch, logic.target.epoch() or 0) + 1
-            logic.target.remember_epoch(epoch)
-            lease.set(Position(epoch=epoch, identity=identity, phase="changes", at=at))
-    finally:
-        logic.close()
-        end_run(run)
+            requests.set_position(lease, logic, request)
+
+        asked(resolved, "set", given, _under_lease(positions, alone))
     _tell_newest(positions, as_json)
 
 
@@ -101,36 +100,65 @@ def set_position(arguments: JobArguments, place: str, as_json: bool) -> None:
 @job_arguments
 @json_option
 def reset(arguments: JobArguments, as_json: bool) -> None:
-    """Forget the position of JOB: its next run is a full load. Refused while a run holds it.
+    """Forget the position of JOB: its next run, or the run that holds it now, loads everything.
 
     The target stays as it is. The full load begins a new epoch, whose rows replace all others.
     The source is told to keep nothing more for this job, where a source keeps something.
     """
-    from vecferry.positions.holder import Holder
+    from vecferry.pipelines.run import requests
 
-    resolved = _followed(arguments)
+    resolved = followed(arguments)
     positions = _of_job(resolved)
-    run = f"position-{uuid.uuid4().hex[:6]}"
-    with positions.take(Holder(run=run)) as lease:
-        lease.reset()
-    note = _released(resolved, run)
-    if note is not None:
-        tell(f"note: {note}")
+
+    def alone(lease: Lease, request: Request) -> None:
+        requests.reset(lease, request)
+        note = _released(resolved)
+        if note is not None:
+            tell(f"note: {note}")
+
+    asked(resolved, "reset", {}, _under_lease(positions, alone))
     _tell_newest(positions, as_json)
 
 
-def _released(resolved: ResolvedJob, run: str) -> str | None:
+def _released(resolved: ResolvedJob) -> str | None:
     """Lets the source forget what it kept for a job; gives a note if it could not be told."""
-    from vecferry.pipelines.run.logic import JobLogic
-    from vecferry.process import end_run
     from vecferry.steps import Holds
 
-    logic = JobLogic(resolved, run, retry_deadline=ASK_SECONDS)
     try:
-        source = logic.change_source
-        return source.release(resolved.job.name) if isinstance(source, Holds) else None
+        with _logic(resolved) as logic:
+            source = logic.change_source
+            return source.release(resolved.job.name) if isinstance(source, Holds) else None
     except VecferryError as e:
         return f"the source keeps what it kept for this job, as it could not be told: {e}"
+
+
+def _under_lease(
+    positions: Positions, carry_out: Callable[[Lease, Request], object]
+) -> Callable[[Request], str | None]:
+    """Carries out one request where no run holds the sync; others wait for the next run."""
+    from vecferry.positions.holder import Holder
+    from vecferry.positions.requests import Answer
+
+    def alone(request: Request) -> None:
+        with positions.take(Holder(run=f"position-{uuid.uuid4().hex[:6]}")) as lease:
+            if request.id not in lease.stored.carried:
+                carry_out(lease, request)
+            positions.requests.answer(request.id, Answer(text="done", done=True))
+            lease.answered(request.id)
+
+    return alone
+
+
+@contextmanager
+def _logic(resolved: ResolvedJob) -> Iterator[JobLogic]:
+    """The steps of a job, for a command that goes on from a position."""
+    from vecferry.pipelines.run.logic import JobLogic
+    from vecferry.process import end_run
+
+    run = f"position-{uuid.uuid4().hex[:6]}"
+    logic = JobLogic(resolved, run, retry_deadline=ASK_SECONDS, resumed=True)
+    try:
+        yield logic
     finally:
         logic.close()
         end_run(run)
@@ -149,7 +177,7 @@ def _positions(arguments: JobArguments) -> Positions:
     """The positions of a job, or those in a folder or at a URI."""
     named = arguments.job
     if arguments.is_template or not ("://" in named or os.path.isdir(named)):
-        return _of_job(_followed(arguments))
+        return _of_job(followed(arguments))
     from vecferry.pipelines.job.datasources import read_data_sources
     from vecferry.pipelines.job.positions import resolve_place
     from vecferry.pipelines.run.positions import positions_at
@@ -163,18 +191,6 @@ def _of_job(resolved: ResolvedJob) -> Positions:
     from vecferry.pipelines.run.positions import positions_of
 
     return positions_of(resolved)
-
-
-def _followed(arguments: JobArguments) -> ResolvedJob:
-    """A job whose reader follows its source; raises JobError for another one."""
-    resolved = arguments.resolve()
-    reader = resolved.reader
-    if not reader.settings.follows:
-        raise JobError(
-            f"{arguments.job}: step {reader.name!r} ({reader.kind.step_type}) reads all rows each "
-            "time, so the job has no position; see the report of its run"
-        )
-    return resolved
 
 
 def _shown(standing: Standing) -> dict[str, Any]:

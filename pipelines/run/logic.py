@@ -112,7 +112,12 @@ class JobLogic:
     def keys(self) -> Iterator[Change | Reject]:
         """Each row that the source holds now, as the writer is given it but for its vectors."""
         source = self.source
-        items = (item for split in source.plan().splits for item in source.read(split))
+        return self.without_vectors(
+            item for split in source.plan().splits for item in source.read(split)
+        )
+
+    def without_vectors(self, items: Iterator[Change | Reject]) -> Iterator[Change | Reject]:
+        """Rows of the reader as the writer is given them, but for their vectors."""
         for step in self._resolved.transformers:
             if not step.settings.makers():
                 items = _through(self.transformer(step), items)

@@ -16,7 +16,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -29,15 +29,17 @@ from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.preflight import preflight
 from vecferry.pipelines.run.rejects import require_folder, tidy_rejects
 from vecferry.pipelines.run.report import STATUS, Report, State, make_report
+from vecferry.pipelines.run.requests import Desk, Stopped
 from vecferry.pipelines.run.rounds import SyncStatus
 from vecferry.positions import Position
-from vecferry.positions.entries import Outcome, Progress
+from vecferry.positions.entries import Begun, Outcome, Progress
 from vecferry.positions.holder import Holder
 from vecferry.positions.lease import Lease
 from vecferry.positions.store import Positions
 from vecferry.process import RunStatus, end_run
 from vecferry.retry import Backoff, call_with_retries
 from vecferry.steps import ChangeSource, Holds, Lag, Plan, Size, Span
+from vecferry.versions import MAX_EPOCH
 
 ASK_SECONDS = 10.0
 """How long the launcher's own questions wait for a server: a failed one is asked again."""
@@ -53,8 +55,11 @@ TELL_SECONDS = 1.0
 LAG_SECONDS = 3.0
 """How often the progress is told with the lease, and how often the source is asked for the lag."""
 
-Step = Literal["span", "plan", "epoch", "round", "done", "reconcile", "store", "stored", "conclude"]
-"""The places between two actions of the loop, in their order."""
+Step = Literal[
+    "request", "repair", "effect", "answer",
+    "span", "plan", "epoch", "round", "done", "reconcile", "store", "stored", "conclude",
+]  # fmt: skip
+"""The places between two actions of the loop, in their order; the first four of a request."""
 
 OnStep = Callable[[Step], None]
 
@@ -66,21 +71,25 @@ def follow(
     positions: Positions,
     on_progress: OnProgress,
     on_step: OnStep = lambda step: None,
+    *,
+    alone: bool = False,
 ) -> Report:
     """Carries out a sync to its end, and tells how it went.
 
     Without `RunOptions.continuous` a sync ends where nothing is left to read, or at
     `RunOptions.until`. `on_step` is called between the actions of the loop; what it raises breaks
-    the sync off there, and a `TransientError` lets the sync begin again.
+    the sync off there, and a `TransientError` lets the sync begin again. `alone` carries out what
+    commands ask for, with the rounds that this takes, and ends.
 
     Raises:
+      LeaseHeld: another process holds the lease.
       JobError: the sync can't run at all; nothing was written.
     """
     try:
         require_folder(run.rejects)
         run.accept_rounds()
         with positions.take(Holder(run=run.id)) as lease:
-            return _Sync(run, positions, lease, on_progress, on_step).carried_out()
+            return _Sync(run, positions, lease, on_progress, on_step, alone).carried_out()
     finally:
         run.abandon()
         end_run(run.id)
@@ -98,23 +107,27 @@ class _Sync:
         lease: Lease,
         on_progress: OnProgress,
         on_step: OnStep,
+        alone: bool,
     ) -> None:
-        self._run, self._positions, self._lease = run, positions, lease
-        self._on_progress, self._on_step = on_progress, on_step
+        self._run, self._positions, self.lease = run, positions, lease
+        self._on_progress, self.on_step = on_progress, on_step
+        self.alone = alone
         self._options, self._setting = run.options, run.resolved.job.setting
         self._status = SyncStatus()
         self._before = Counter(lease.stored.counters)
-        self._position = lease.stored.position
+        self.position = lease.stored.position
         self._epoch = lease.epoch
         self._logic = JobLogic(
             run.resolved,
             run.id,
             retry_deadline=ASK_SECONDS,
-            resumed=self._position is not None,
+            resumed=self.position is not None,
         )
         self._identity = ""
         self._why: str | None = None  # why all is to be read anew; None where it need not
         self._fresh: Span | None = None  # the span that begins a full load, until it is DONE
+        self._found = False  # whether another process began it
+        self._loaded = False  # whether this process has come to the end of a full load
         self._until: Any = None  # what the user asked for
         self._caught_up: Any = None  # where the source ended once the full load was in
         self._concluded = False
@@ -133,6 +146,16 @@ class _Sync:
         self._still: tuple[float, dict[str, int]] = (0.0, {})
         # A signal may come while the main thread waits: putting into this queue is safe there.
         self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._desk = Desk(
+            self,
+            positions.requests,
+            run.resolved,
+            run=run.id,
+            rejects=run.rejects,
+            logic=self._logic,
+            retry_seconds=run.retry_deadline,
+            pause=positions.place.pace.store,
+        )
 
     def carried_out(self) -> Report:
         """The report of the sync; JobError where nothing was written."""
@@ -152,7 +175,7 @@ class _Sync:
             self._begin()
             self._loop()
             if self._interrupted:
-                call_with_retries(self._lease.flush, deadline=ASK_SECONDS, what="the position")
+                call_with_retries(self.lease.flush, deadline=ASK_SECONDS, what="the position")
         except JobError as e:
             if not self._rounds:
                 raise
@@ -169,8 +192,10 @@ class _Sync:
         )
 
     def _release(self, status: int, words: str) -> None:
+        if self.alone:  # what is told of the last run stays
+            return
         try:
-            self._lease.release(Outcome(run=self._run.id, status=status, words=redact(words)))
+            self.lease.release(Outcome(run=self._run.id, status=status, words=redact(words)))
         except VecferryError as e:
             log.warning("the lease could not be released, it ends by itself: %s", shorten(e))
 
@@ -190,10 +215,13 @@ class _Sync:
         self._why = self._why_anew()
         log.info("run %s: making the target ready", run.id)
         logic.target.prepare()
+        if self._fresh is not None:
+            self._note(f"the full load of epoch {self._epoch} is begun again: {self._why}")
+            self._notes += logic.target.remember_epoch(self._epoch)
         lost = logic.target.unversioned()
         if lost is not None:
             self._note(lost)
-        if self._position is not None and self._position.phase == "changes":
+        if self.position is not None and self.position.phase == "changes":
             self._caught_up = self._source.end()
 
     @property
@@ -202,8 +230,16 @@ class _Sync:
 
     def _why_anew(self) -> str | None:
         """Why the position does not lead to what the target holds; None where it does."""
-        position, found = self._position, self._logic.target.epoch()
+        found, begun = self._logic.target.epoch(), self.lease.stored.begun
         self._epoch = max(self._epoch, found or 0)
+        position = self.position
+        if begun is not None and (found or 0) <= begun.epoch:
+            if begun.load is not None:
+                self._identity, self._fresh, self._found = begun.identity, _span(begun.load), True
+                return f"it was broken off before the end of its first part ({self._fresh.why})"
+            if position is not None and found == begun.epoch:
+                # A request was broken off that raised the epoch: the position is as good as ever.
+                position = self.position = dataclasses.replace(position, epoch=found)
         if position is None:
             where = self._positions.where
             there = f"{where} has no position, and the target was filled in epoch {found}"
@@ -229,7 +265,9 @@ class _Sync:
         """Rounds until nothing is left, or for ever."""
         while not self._interrupted:
             try:
-                self._carry_out_requests()
+                self._desk.carry_out()
+                if self.alone and not self._desk.left and (self._concluded or not self._loaded):
+                    return
                 span = self._next_span()
                 self._hold(span)
                 if span.kind != "nothing":
@@ -237,9 +275,10 @@ class _Sync:
                 elif not self._concluded:
                     self._conclude()
                 elif self._until is not None or not self._options.continuous:
-                    self._lease.flush()
-                    self._hold(span)
-                    return
+                    if not self._desk.carry_out(now=True):
+                        self.lease.flush()
+                        self._hold(span)
+                        return
                 else:
                     self._tell("waiting")
                     self._wait(self._poll_seconds)
@@ -255,15 +294,12 @@ class _Sync:
         asked = self._setting.poll_seconds
         return self._run.resolved.reader.settings.poll_seconds if asked is None else asked
 
-    def _carry_out_requests(self) -> None:
-        """The place for what commands ask of the holder of the lease: between two rounds."""
-
     def _next_span(self) -> Span:
         """What to read next, and in which epoch."""
-        self._on_step("span")
-        source, position, why = self._source, self._position, self._why
+        self.on_step("span")
+        source, position, why = self._source, self.position, self._why
         identity = source.identity()
-        if self._fresh is not None and identity == self._identity:
+        if self._fresh is not None and identity == self._identity and self._can_follow(self._fresh):
             # Begun again with the same end: what changed since the first try is read afterwards.
             return self._fresh
         self._identity, self._fresh = identity, None
@@ -286,7 +322,7 @@ class _Sync:
 
     def _hold(self, span: Span) -> None:
         """Asks a source that forgets to keep what is behind the position that is surely stored."""
-        source, stored = self._source, self._lease.stored.position
+        source, stored = self._source, self.lease.stored.position
         if not isinstance(source, Holds):
             return
         at = span.until if span.fresh or stored is None else stored.at
@@ -294,46 +330,70 @@ class _Sync:
         if note is not None:
             self._note(note)
 
-    def _round(self, span: Span) -> None:
-        """Reads one span. Raises TransientError where the round is to be begun again."""
-        self._on_step("plan")
+    def _can_follow(self, load: Span) -> bool:
+        """Whether changes can still be read from the end of a load that another process began."""
+        if not self._found:
+            return True
+        self._found = False
+        end = Position(epoch=load.epoch, identity=self._identity, phase=load.phase, at=load.until)
+        try:
+            return not self._source.span(end).fresh
+        except JobError as e:
+            if isinstance(e.__cause__, TransientError):
+                raise
+            return False
+
+    def _round(self, span: Span, request: str = "") -> bool:
+        """Reads one span, for a request or not; whether its end is stored.
+
+        Raises TransientError where the round is to be begun again.
+        """
+        self.on_step("plan")
         plan = self._source.plan(span)
         if span.fresh and self._fresh is None:
-            self._on_step("epoch")
+            self.on_step("epoch")
             log.info("run %s: a full load in epoch %d: %s", self._run.id, span.epoch, span.why)
+            if span.epoch <= MAX_EPOCH:  # otherwise the target refuses it, in words
+                load = dataclasses.asdict(span)
+                self.lease.begin(Begun(epoch=span.epoch, identity=self._identity, load=load))
             self._notes += self._logic.target.remember_epoch(span.epoch)
             self._epoch, self._fresh = span.epoch, span
-        self._on_step("round")
+        self.on_step("round")
         self._rounds += 1
         run = self._run.begin_round(self._rounds)
         try:
-            if self._is_done(run, span, plan):
-                self._keep(span)
+            done = self._is_done(run, span, plan)
+            if done:
+                self._keep(span, request)
         finally:
             self._under_way = self._status.current = None
             run.end_round()
         self._settle_down()
+        return done
 
-    def _keep(self, span: Span) -> None:
+    def _keep(self, span: Span, request: str) -> None:
         """Stores the end of a span whose round is DONE as the position."""
-        self._on_step("done")
-        loaded = span.kind == "full" and span.phase == "changes"
+        self.on_step("done")
+        loaded = span.kind == "full" and span.phase == "changes" and span.keys is None
         if loaded:
-            self._on_step("reconcile")
+            self.on_step("reconcile")
             self._reconcile(span.epoch)
-            self._caught_up, self._concluded = self._source.end(), False
-        self._on_step("store")
+            self._caught_up, self._concluded, self._loaded = self._source.end(), False, True
+        self.on_step("store")
         assert self._under_way is not None
         self._status.add(self._under_way[0].state, committed=self._committed)
-        self._position = Position(
+        self.position = Position(
             epoch=span.epoch, identity=self._identity, phase=span.phase, at=span.until
         )
         self._span, self._why, self._fresh = span, None, None
         # The parts of a full load are stored at once: a kill is to cost one of them at most.
-        self._lease.store(
-            self._position, counters=self._sums(), last=span.kind == "full" or self._interrupted
+        self.lease.store(
+            self.position,
+            counters=self._sums(),
+            last=span.kind == "full" or self._interrupted,
+            request=request,
         )
-        self._on_step("stored")
+        self.on_step("stored")
         self._tell(span.phase)
 
     def _is_done(self, run: JobRun, span: Span, plan: Plan) -> bool:
@@ -346,8 +406,8 @@ class _Sync:
         if not run.submit_again():
             run.submit(graph_of(run, splits))
         ended = settled(run, run.watch(self._look))
-        if self._lease.lost.is_set():
-            self._lease.flush()  # raises, and says who took it
+        if self.lease.lost.is_set():
+            self.lease.flush()  # raises, and says who took it
         report = judge(run, ended)
         if self._given_up or report.state == "CANCELLED":
             return False
@@ -382,7 +442,7 @@ class _Sync:
         run, span = self._under_way
         self._on_progress(self._status, Size())
         self._tell(span.phase)
-        if self._lease.lost.is_set():
+        if self.lease.lost.is_set():
             self._ask_to_stop(run, "lease")
         if not self._interrupted:
             return
@@ -404,7 +464,7 @@ class _Sync:
 
     def _conclude(self) -> None:
         """The target's last step, such as moving an alias: the full load is in and caught up."""
-        self._on_step("conclude")
+        self.on_step("conclude")
         target = self._logic.target
         for text in target.conclude():
             self._note(text, level=logging.INFO)
@@ -436,6 +496,54 @@ class _Sync:
         )
         self._tell("waiting")
         self._wait(wait)
+
+    # What requests ask for: see `vecferry.pipelines.run.requests.Carrier`
+
+    def due(self) -> str | None:
+        """Why a full load comes first, in words; None where the target has all up to `position`."""
+        position = self.position
+        if position is None:
+            return "nothing is loaded yet"
+        if position.phase == "full" or self._fresh is not None:
+            return "a full load is not at its end"
+        if self._why is not None:
+            return f"a full load is due ({self._why})"
+        identity = self._source.identity()
+        if identity != position.identity:
+            return f"a full load is due (the source is {identity!r} now)"
+        return None
+
+    def read_anew(self, why: str) -> None:
+        """Lets the next round begin a full load: the position is forgotten."""
+        self.position = self._fresh = self._caught_up = None
+        self._epoch, self._why = max(self._epoch, self.lease.epoch), why
+
+    def go_on_from(self, position: Position) -> None:
+        """Lets the next round read from a position that is stored."""
+        self.position, self._identity = position, position.identity
+        self._epoch = max(self._epoch, position.epoch)
+        self._why = self._fresh = None
+
+    def read_range(self, span: Span, request: str) -> int | None:
+        """Reads a range of keys in a round of its own; gives how many rows, None if stopped."""
+        before = self._status.counts().get("rows-read", 0)
+        self._identity = self._source.identity()
+        if not self._round(span, request):
+            return None
+        self._epoch = max(self._epoch, span.epoch)
+        return self._status.counts().get("rows-read", 0) - before
+
+    def guard(self) -> None:
+        """Called while a request is carried out; raises `Stopped`, and `LeaseLost`."""
+        if self._interrupted:
+            raise Stopped
+        if self.lease.lost.is_set():
+            self.lease.flush()  # raises, and says who took it
+        self._tell("repair", lag=False)
+
+    def note(self, text: str) -> None:
+        """Tells a person, in the log and in the report."""
+        self._note(text, level=logging.INFO)
 
     # Signals and waits
 
@@ -481,17 +589,18 @@ class _Sync:
         """The counters of this sync over all its runs, of rounds that were DONE."""
         return dict(self._before + Counter(self._status.counts()))
 
-    def _tell(self, phase: str) -> None:
-        """Tells others, with the lease, how the sync stands."""
+    def _tell(self, phase: str, *, lag: bool = True) -> None:
+        """Tells others, with the lease, how the sync stands; asks the source for the `lag`."""
         moment = time.monotonic()
         if moment < self._tell_due:
             return
         self._tell_due = moment + TELL_SECONDS
         status = self._status
-        if status.current is None and self._position is not None and moment >= self._lag_due:
+        lag = lag and status.current is None and moment >= self._lag_due
+        if lag and self.position is not None:
             self._lag_due = moment + LAG_SECONDS
             try:
-                self._lag = self._source.lag(self._position)
+                self._lag = self._source.lag(self.position)
             except VecferryError as e:
                 log.debug("the lag is not known: %s", shorten(e))
         rows = status.counts().get("rows-read", 0)
@@ -499,7 +608,7 @@ class _Sync:
         if moment > before:
             self._speed = max(0.0, (rows - told) / (moment - before))
             self._told = (moment, rows)
-        self._lease.tell(
+        self.lease.tell(
             Progress(
                 phase=phase,
                 behind=self._lag.amount,
@@ -527,7 +636,8 @@ class _Sync:
             error=redact(error) if error else None,
             committed=status.committed,
         )
-        unfinished = None if self._concluded else self._logic.target.unfinished()
+        concluded = self._concluded or (self.alone and not self._loaded)
+        unfinished = None if concluded else self._logic.target.unfinished()
         notes = [*self._notes, *([unfinished] if unfinished else [])]
         return report.model_copy(
             update={
@@ -540,9 +650,15 @@ class _Sync:
                     "until": span.until,
                     "part": span.part,
                 },
-                "position": self._position and dataclasses.asdict(self._position),
+                "position": self.position and dataclasses.asdict(self.position),
             }
         )
+
+
+def _span(told: Mapping[str, Any]) -> Span:
+    """A span that was stored as JSON, which has lists in place of tuples."""
+    tuples = {name: tuple(told[name]) for name in ("part", "keys") if told.get(name) is not None}
+    return Span(**{**told, **tuples})
 
 
 def _error_of(run: JobRun, report: Report) -> VecferryError:

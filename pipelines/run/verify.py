@@ -10,11 +10,11 @@ from __future__ import annotations
 import ast
 import functools
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ import orjson
 from vecferry.errors import JobError
 from vecferry.rows import DELETE, Change, Reject
 from vecferry.spill import Findings, Spill, digest_of
-from vecferry.steps import Operator, Target, Transformer
+from vecferry.steps import Emitted, Operator, Target, Transformer, goes_on
 from vecferry.stored import Reconciled, Stored
 from vecferry.versions import MAX_EPOCH, pack, unpack
 
@@ -44,6 +44,8 @@ TOLERANCE = 0.005
 """The length by which two sketches of one vector differ at most: 16-bit floats round by 0.002."""
 _NUMBERS = 16
 _UNKNOWN, _NONE, _KNOWN = 0, 1, 2
+_STAYS = b""
+"""Stands for a row of the source that is not compared, whatever the target has of its key."""
 _HEAD = struct.Struct("<?qBB")
 _VALUE_BYTES = 9
 _SKETCH_BYTES = 4 * _NUMBERS
@@ -60,8 +62,11 @@ class Verified:
       found: by kind of fault, how many rows have it; a row counts once.
       examples: by kind of fault, some keys, with the fields at fault.
       unknown: how many vectors could not be compared, as no cache holds those of their texts.
-      refused: how many rows of the source the target can't take; they should not be in it.
+      refused: how many rows of the source a step or the target can't take. They should not be in
+        it, unless `setting.onReject` is ``keep``: then they are not compared.
       unread: how many records of the source have no key, as they can't be read.
+      moving: how many rows differ and changed at the source meanwhile, so that they are not judged.
+      uncompared: the fields that are filled, and that nobody compares.
       newest: the greatest version in the target; None if it keeps none.
     """
 
@@ -75,6 +80,8 @@ class Verified:
     unknown: int = 0
     refused: int = 0
     unread: int = 0
+    moving: int = 0
+    uncompared: list[str] = field(default_factory=list)
     newest: int | None = None
 
     @property
@@ -84,22 +91,43 @@ class Verified:
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain JSON types; examples only of kinds that were found."""
-        out = {
-            name: getattr(self, name)
-            for name in ("same", "source", "target", "equal", "unknown", "refused", "unread")
-        }
+        out: dict[str, Any] = {name: getattr(self, name) for name in _SHOWN}
         out["found"] = dict(self.found)
         out["examples"] = {kind: some for kind, some in self.examples.items() if some}
         return out
 
 
-class Comparison:
-    """One comparison: its result, and on disk the rows that are at fault. To be closed."""
+_SHOWN = (
+    "same",
+    "source",
+    "target",
+    "equal",
+    "unknown",
+    "refused",
+    "unread",
+    "moving",
+    "uncompared",
+)
 
-    def __init__(self, target: Target, examples: int = EXAMPLES) -> None:
+
+class Comparison:
+    """One comparison: its result, and on disk the rows that are at fault. To be closed.
+
+    Attributes:
+      moved: the rows at fault that changed at the source meanwhile; see `forgive`.
+
+    Args:
+      target: what is compared.
+      examples: how many keys are told of each kind of fault.
+      among: compares these rows only; None for all rows.
+    """
+
+    def __init__(
+        self, target: Target, examples: int = EXAMPLES, among: Findings | None = None
+    ) -> None:
         self.result = Verified()
-        self._target, self._examples = target, examples
-        self._spill, self._findings = Spill(), Findings()
+        self._target, self._examples, self._among = target, examples, among
+        self._spill, self._findings, self.moved = Spill(), Findings(), Findings()
         self._names: list[str] = []
         self._places: dict[str, int] = {}
 
@@ -118,17 +146,20 @@ class Comparison:
         """Removes what is on disk."""
         self._spill.close()
         self._findings.close()
+        self.moved.close()
 
     def take_source(self, rows: Iterable[Change | Reject]) -> None:
         """Takes the rows of the source, as they come to the writer; all of them, in any order."""
         result = self.result
         for item in rows:
             change = item.instead if isinstance(item, Reject) else item
-            if change is None:  # a reject names no key of the target
-                result.unread += 1
+            if change is None:
+                self._take_refused(item)
                 continue
             row = None if change.kind == DELETE else self._target.as_stored(change)
             if isinstance(row, Stored):
+                if not self._is_wanted(row):
+                    continue
                 result.source += 1
                 self._spill.left(row.key, self._packed(row))
             elif row is not None and row.key is None:
@@ -136,10 +167,23 @@ class Comparison:
             else:
                 result.refused += 1
 
+    def _take_refused(self, item: Change | Reject) -> None:
+        """A reject in whose place nothing goes on: what the target has of its key stays there."""
+        row = item.row if isinstance(item, Reject) else None
+        key = None if row is None else self._target.key_of(row)
+        if key is None:
+            self.result.unread += 1
+            return
+        self.result.refused += 1
+        self._spill.left(key, _STAYS)
+
     def take_target(self) -> None:
         """Takes all rows of the target."""
         result = self.result
+        result.uncompared = self._target.uncompared()
         for row in self._target.scan():
+            if not self._is_wanted(row):
+                continue
             result.target += 1
             if row.version is not None:
                 result.newest = max(row.version, result.newest or 0)
@@ -149,6 +193,8 @@ class Comparison:
         """Lets both sides meet; once, after both were taken."""
         result = self.result
         for met in self._spill.meet():
+            if _STAYS in met.left:
+                continue
             # Of a key that comes twice in the source, the greatest version holds, or the last.
             left = max(map(self._unpacked, met.left), key=lambda u: u.order, default=None)
             right = self._unpacked(met.right[-1]) if met.right else None
@@ -158,12 +204,36 @@ class Comparison:
                 continue
             side = right if left is None else left
             assert side is not None
-            self._findings.add(met.digest, kind, side.key)
+            self._findings.add(met.digest, kind, side.key, "\n".join(names))
             result.found[kind] += 1
-            if len(result.examples[kind]) < self._examples:
-                example: dict[str, Any] = {"key": shown_key(ast.literal_eval(side.key))}
-                result.examples[kind].append(example | ({"fields": names} if names else {}))
+        self._show()
         return result
+
+    def forgive(self, keys: Iterable[Hashable]) -> None:
+        """Takes back what was found of rows that changed at the source meanwhile.
+
+        The sync is yet to write them, or wrote them after they were read.
+        """
+        for key in keys:
+            digest = digest_of(key)
+            found = self._findings.take(digest)
+            if found is not None:
+                kind, text = found
+                self.result.found[cast("Kind", kind)] -= 1
+                self.result.moving += 1
+                self.moved.add(digest, kind, text)
+        self._show()
+
+    def _show(self) -> None:
+        for kind in KINDS:
+            self.result.examples[kind] = [
+                {"key": shown_key(ast.literal_eval(key))}
+                | ({"fields": told.split("\n")} if told else {})
+                for key, told in self._findings.some(kind, self._examples)
+            ]
+
+    def _is_wanted(self, row: Stored) -> bool:
+        return self._among is None or self._among.kind_of(digest_of(row.key)) is not None
 
     def kind_of(self, row: Stored) -> str | None:
         """What was found of a row; None if nothing."""
@@ -361,15 +431,29 @@ def _through(rows: Iterable[Change | Reject], operator: Operator) -> Iterator[Ch
     for item in rows:
         if isinstance(item, Reject):
             yield item
+        else:
+            yield from _gone_on(operator.process(item), operator)
+    yield from _gone_on(operator.finish(), operator)
+
+
+def _gone_on(emitted: Iterable[Emitted], operator: Operator) -> Iterator[Change | Reject]:
+    """What a step emits; behind a reject comes what goes on in its place."""
+    for item, _ in emitted:
+        if not isinstance(item, Reject):
+            yield item
             continue
-        for emitted, _ in operator.process(item):
-            yield emitted
-    for emitted, _ in operator.finish():
-        yield emitted
+        if not item.quiet:
+            yield item
+        if (instead := goes_on(item, operator.counts)) is not None:
+            yield instead
 
 
 def verify(
-    target: Target, rows: Iterable[Change | Reject], *, examples: int = EXAMPLES
+    target: Target,
+    rows: Iterable[Change | Reject],
+    *,
+    examples: int = EXAMPLES,
+    among: Findings | None = None,
 ) -> Comparison:
     """Compares a target with the rows of its source, as they come to the writer.
 
@@ -380,6 +464,7 @@ def verify(
       rows: all rows of the source, such as `recalled` gives. A vector column that a row lacks is
         not compared; one that is null says that the row has no vector.
       examples: how many keys are told of each kind of fault.
+      among: compares these rows only; None for all rows.
 
     Returns:
       The comparison, to be closed.
@@ -387,7 +472,7 @@ def verify(
     Raises:
       JobError, TransientError: as `Target.scan`; or what `rows` raises.
     """
-    comparison = Comparison(target, examples)
+    comparison = Comparison(target, examples, among)
     try:
         comparison.take_target()
         comparison.take_source(rows)
@@ -418,11 +503,14 @@ class Repaired:
 
 
 def next_epoch(current: int, newest: int | None) -> int:
-    """An epoch greater than the sync's and than that of each row in the target; raises JobError."""
+    """An epoch greater than the sync's and than that of each row in the target; raises JobError.
+
+    `newest` is the greatest version in the target, None if none is known.
+    """
     epoch = max(current, unpack(newest)[0] if newest is not None else 0) + 1
     if epoch > MAX_EPOCH:
         raise JobError(
-            f"a repair needs an epoch greater than {epoch - 1}, and versions have room for "
+            f"an epoch greater than {epoch - 1} is needed, and versions have room for "
             f"{MAX_EPOCH}: fill a new target. Or, if somebody's own write raised the version of a "
             "row so far, delete that row, and wait until the store has forgotten its delete"
         )
@@ -482,9 +570,10 @@ def _to_mend(
     epoch: int,
 ) -> Iterator[Change]:
     for row, item in pairs:
-        if row is None or isinstance(item, Reject):
+        due = item.instead if isinstance(item, Reject) else item
+        if row is None or due is None or due.kind == DELETE:
             continue
-        known = target.as_stored(item)
+        known = target.as_stored(due)
         if isinstance(known, Reject) or comparison.kind_of(known) in (None, "raised", "ghost"):
             continue
         place = 0 if row.version is None else unpack(row.version)[1]

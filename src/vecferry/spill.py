@@ -99,14 +99,35 @@ class Findings:
         self._folder = _folder()
         self._db = _database(self._folder.name)
         self._db.execute(
-            "CREATE TABLE found (digest BLOB PRIMARY KEY, kind TEXT, key BLOB) WITHOUT ROWID"
+            "CREATE TABLE found (digest BLOB PRIMARY KEY, kind TEXT, key BLOB, told TEXT)"
+            " WITHOUT ROWID"
         )
         self._db.execute("BEGIN")
 
-    def add(self, digest: bytes, kind: str, key: str) -> None:
-        """Adds what was found of a key; `key` is a text that its caller reads again."""
+    def add(self, digest: bytes, kind: str, key: str, told: str = "") -> None:
+        """Adds what was found of a key, and what a person is told of it.
+
+        `key` is a text that its caller reads again. What was found of the key before is replaced.
+        """
+        row = (digest, kind, _bytes(key), told)
         with _told():
-            self._db.execute("INSERT INTO found VALUES (?, ?, ?)", (digest, kind, _bytes(key)))
+            self._db.execute("INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?)", row)
+
+    def take(self, digest: bytes) -> tuple[str, str] | None:
+        """Removes what was found of a key; gives the kind and the key, None if nothing."""
+        with _told():
+            found = self._db.execute(
+                "DELETE FROM found WHERE digest = ? RETURNING kind, key", (digest,)
+            ).fetchall()
+        return (found[0][0], found[0][1].decode("utf-8", "surrogatepass")) if found else None
+
+    def some(self, kind: str, most: int) -> list[tuple[str, str]]:
+        """At most so many keys of which this was found, and what is told of each."""
+        with _told():
+            found = self._db.execute(
+                "SELECT key, told FROM found WHERE kind = ? LIMIT ?", (kind, most)
+            ).fetchall()
+        return [(key.decode("utf-8", "surrogatepass"), told) for key, told in found]
 
     def kind_of(self, digest: bytes) -> str | None:
         """What was found of a key; None if nothing."""

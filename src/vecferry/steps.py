@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -365,6 +365,8 @@ class Span:
       gap: whether changes behind the position are lost, so that nobody knows what was deleted.
         Such a full load needs a target whose rows may be reconciled (`Target.owns_target`).
       epoch: the epoch of the round's versions; the sync sets it before it calls `plan`.
+      keys: the first and the last key, as a user wrote them, of the rows that are read once more;
+        None on a side without an end. None where the round does not read a range of keys.
     """
 
     kind: Literal["full", "changes", "nothing"]
@@ -376,6 +378,7 @@ class Span:
     why: str = ""
     gap: bool = False
     epoch: int = 0
+    keys: tuple[str | None, str | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -442,6 +445,18 @@ class Holds(Protocol):
 
     def release(self, name: str) -> str | None:
         """Asks for nothing to be kept any more; gives a note as `hold` does."""
+
+
+@runtime_checkable
+class RangeSource(Protocol):
+    """A `ChangeSource` that can read the rows of a range of keys once more."""
+
+    def span_of_keys(self, position: Position, first: str | None, last: str | None) -> Span:
+        """A full span of the rows whose keys lie within `first` and `last`, both included.
+
+        The span leaves the position where it is, and has `Span.keys`. `plan` and `read` take it as
+        any span. None is a side without an end. Raises JobError for a text that is not a key.
+        """
 
 
 class Target(Protocol):
@@ -536,6 +551,14 @@ class Target(Protocol):
         A vector that the change has no column for is left out.
         """
         raise JobError("this target can't be read")
+
+    def key_of(self, change: Change) -> Hashable:
+        """How `scan` would give the key of a change, a delete as well; None where it has none."""
+        raise JobError("this target can't be read")
+
+    def uncompared(self) -> list[str]:
+        """The fields that the job fills, and that `scan` does not give, so nobody compares them."""
+        return []
 
     def remove(self, rows: Iterable[Stored], epoch: int) -> Reconciled:
         """Deletes these rows where they are of an epoch before `epoch`; raises as `reconcile`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from vecferry.kinds import Kind
 from vecferry.rows import DELETE, Change, Reject
 from vecferry.settings import StepSettings
 from vecferry.steps import StepContext, Target
-from vecferry.stored import Reconciled, SourceKeys
+from vecferry.stored import Reconciled, SourceKeys, Stored
 from vecferry.versions import MAX_EPOCH, first_of
 
 
@@ -197,6 +197,44 @@ class HeldTarget(Target):
             for key in gone:
                 self._held.rows.pop(key)
         return Reconciled(deleted=len(gone), kept=len(there) - len(gone))
+
+    def scan(self, fields: Sequence[str] | None = None) -> Iterator[Stored]:
+        """Each row, as it stands when it comes to it."""
+        if self._held.away:
+            raise TransientError("the memory is away")
+        with self._held.lock:
+            there = self._held.there()
+        for key, row in there.items():
+            wanted = self.settings.column if fields is None else list(fields)
+            yield self._stored(key, self._held.versions.get(key), row, wanted)
+
+    def as_stored(self, change: Change) -> Stored | Reject:
+        """With all columns that the change has."""
+        names = [name for name in self.settings.column if name in change]
+        return self._stored(change[self.settings.key], change.version, change, names)
+
+    def key_of(self, change: Change) -> Any:
+        """The key column."""
+        return change.get(self.settings.key)
+
+    def remove(self, rows: Iterable[Stored], epoch: int) -> Reconciled:
+        """Rows of an older epoch."""
+        if not self.settings.owns_target:
+            return Reconciled(note="rows that the source no longer has stay there")
+        deleted = 0
+        for row in rows:
+            with self._held.lock:
+                if self._held.versions.get(row.key, 0) < first_of(epoch):
+                    deleted += self._held.rows.pop(row.key, None) is not None
+        return Reconciled(deleted=deleted)
+
+    def _stored(
+        self, key: Any, version: int | None, row: Mapping[str, Any], names: list[str]
+    ) -> Stored:
+        version = version if self.settings.versions else None
+        values = {n: row[n] for n in names if n != "vector"}
+        vectors = {n: row[n] for n in names if n == "vector"}
+        return Stored(key=key, version=version, values=values, vectors=vectors)
 
     def _keys(self, found: Iterator[Change | Reject]) -> Iterator[Any]:
         for change in found:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from time import monotonic
 from time import time as now
@@ -25,8 +25,28 @@ FORMAT = 1
 _ENTRY = re.compile(r"entry-(\d{10,})")
 _SIGN = re.compile(r"sign-(\d{10,})-(\d{10,})")
 
-Why = Literal["taken", "round", "set", "reset", "released"]
+Why = Literal["taken", "begun", "round", "set", "reset", "released"]
 """What an entry was created for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """An epoch that was begun, and whose first position is not stored yet.
+
+    Whoever finds it after a kill goes on in this epoch, and needs no further one.
+
+    Attributes:
+      epoch: the epoch.
+      identity: the source that a full load reads; empty where only the epoch is raised.
+      load: what the full load reads first (`vecferry.steps.Span`, as JSON); None where only the
+        epoch is raised.
+      request: the id of the request for which the epoch was begun, or an empty text.
+    """
+
+    epoch: int
+    identity: str = ""
+    load: Mapping[str, Any] | None = None
+    request: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +115,8 @@ class Stored:
       epoch: the greatest epoch that was ever stored here; a reset keeps it.
       outcome: how the last run that ended, ended; None if none has.
       counters: the sync's sums over all runs, by name.
+      begun: the epoch that was begun since the position; None if there is none.
+      carried: the ids of the requests whose effect is stored, until they are answered.
       ticks: when, by the clock that all processes of one boot share.
       nonce: tells this entry from any other one.
     """
@@ -109,6 +131,8 @@ class Stored:
     epoch: int = 0
     outcome: Outcome | None = None
     counters: Mapping[str, int] = field(default_factory=dict)
+    begun: Begun | None = None
+    carried: tuple[str, ...] = ()
     ticks: float = field(default_factory=monotonic)
     nonce: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -150,16 +174,25 @@ def encoded(value: Stored | Sign) -> bytes:
     return json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1).encode()
 
 
+_PARTS: dict[str, Callable[..., object]] = {
+    "holder": Holder,
+    "position": Position,
+    "outcome": Outcome,
+    "begun": Begun,
+}
+"""The objects within an entry."""
+
+
 def read_entry(data: bytes | None, where: str) -> Stored | None:
     """An entry; None if the bytes are not a whole one. Raises JobError for a newer version's."""
     told = _told(data, where)
     if told is None:
         return None
     try:
-        for name, kind in (("holder", Holder), ("position", Position), ("outcome", Outcome)):
-            if told[name] is not None:
+        for name, kind in _PARTS.items():
+            if told.get(name) is not None:
                 told[name] = kind(**told[name])
-        return Stored(**told)
+        return Stored(**{**told, "carried": tuple(told.get("carried", ()))})
     except (KeyError, TypeError):
         return None
 

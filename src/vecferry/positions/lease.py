@@ -17,6 +17,7 @@ from typing import Any
 
 from vecferry.errors import FatalError, TransientError, VecferryError, redact, shorten
 from vecferry.positions.entries import (
+    Begun,
     Outcome,
     Progress,
     Sign,
@@ -57,6 +58,7 @@ class _Waiting:
 
     position: Position
     counters: Mapping[str, int]
+    request: str
 
 
 class Lease:
@@ -75,6 +77,7 @@ class Lease:
         self._signs = 0
         self._store_from = -float("inf")
         self._released = False
+        self._answered: set[str] = set()
         self._wake = threading.Event()
         self._away_since: float | None = None
         self.lost = threading.Event()
@@ -104,18 +107,24 @@ class Lease:
         return self._entry.epoch
 
     def store(
-        self, position: Position, *, counters: Mapping[str, int] | None = None, last: bool = False
+        self,
+        position: Position,
+        *,
+        counters: Mapping[str, int] | None = None,
+        last: bool = False,
+        request: str = "",
     ) -> bool:
         """Stores a position whose round is DONE; True if it is stored, False if it waits.
 
         One that waits is stored by the thread as soon as the pace of the place allows, or by
         `flush` or `release`. With `last` it never waits. `counters` replace the sync's sums.
+        `request` is the id of the request that is carried out with it, stored in the same entry.
         Raises `LeaseLost`, and `TransientError` if the place is away; the position waits then.
         """
         with self._lock:
             self._require()
             sums = self._entry.counters if counters is None else counters
-            self._waiting = _Waiting(position, dict(sums))
+            self._waiting = _Waiting(position, dict(sums), request)
             if not last and time.monotonic() < self._store_from:
                 return False
             self.flush()
@@ -128,22 +137,41 @@ class Lease:
             if self._waiting is None:
                 return
             waiting = self._waiting
-            self._create("round", position=waiting.position, counters=waiting.counters)
+            self._create(
+                "round",
+                waiting.request,
+                position=waiting.position,
+                counters=waiting.counters,
+                begun=None,
+            )
 
-    def set(self, position: Position) -> None:
-        """Stores a position that a user gave, in place of any that waits; raises as `store`."""
+    def begin(self, begun: Begun) -> None:
+        """Stores that an epoch is begun, after any position that waits; raises as `store`.
+
+        The next position that is stored, set or reset ends what was begun.
+        """
+        with self._lock:
+            self.flush()
+            self._create("begun", begun=begun)
+
+    def set(self, position: Position, *, request: str = "") -> None:
+        """Stores a position that a user gave, in place of any that waits; otherwise as `store`."""
         with self._lock:
             self._require()
-            self._create("set", position=position)
+            self._create("set", request, position=position, begun=None)
 
-    def reset(self) -> None:
-        """Forgets the position: the next round is a full load; raises as `store` does.
+    def reset(self, *, request: str = "") -> None:
+        """Forgets the position: the next round is a full load; otherwise as `store`.
 
         The greatest epoch is kept, so that the next one can be greater.
         """
         with self._lock:
             self._require()
-            self._create("reset", position=None)
+            self._create("reset", request, position=None, begun=None)
+
+    def answered(self, request: str) -> None:
+        """Forgets that a request was carried out, with the next entry: it has its last answer."""
+        self._answered.add(request)
 
     def tell(self, progress: Progress) -> None:
         """What others see of the sync; they see it with the next sign of life."""
@@ -178,14 +206,16 @@ class Lease:
                 self._stop()
                 return
             told: dict[str, Any] = {"holder": None}
+            request = ""
             if self._waiting is not None:
                 told |= {"position": self._waiting.position, "counters": self._waiting.counters}
+                told["begun"], request = None, self._waiting.request
             if outcome is not None:
                 told["outcome"] = replace(outcome, words=redact(outcome.words))
             try:
                 with contextlib.suppress(TransientError):
                     self.renew()  # so that what was told last can be read afterwards
-                self._create("released", **told)
+                self._create("released", request, **told)
             except LeaseLost as e:
                 log.error("%s", e)
             finally:
@@ -205,9 +235,13 @@ class Lease:
         self._released = True
         self._wake.set()
 
-    def _create(self, why: Why, **told: Any) -> None:
+    def _create(self, why: Why, request: str = "", **told: Any) -> None:
         """Creates the next entry, and makes sure that it is the newest."""
         before = self._entry
+        carried = [one for one in before.carried if one not in self._answered]
+        if request and request not in carried:
+            carried.append(request)
+        reached = (told.get("position"), told.get("begun"))
         entry = Stored(
             **{
                 "job": before.job,
@@ -216,11 +250,13 @@ class Lease:
                 "position": before.position,
                 "outcome": before.outcome,
                 "counters": before.counters,
+                "begun": before.begun,
                 **told,
             },
             number=before.number + 1,
             why=why,
-            epoch=max(before.epoch, told["position"].epoch if told.get("position") else 0),
+            epoch=max(before.epoch, *(one.epoch if one else 0 for one in reached)),
+            carried=tuple(carried),
         )
         name = entry_name(entry.number)
         if not create(self._place, name, encoded(entry)):

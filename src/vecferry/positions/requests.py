@@ -73,9 +73,13 @@ class Requests:
         for name in sorted(self._place.names("request-")):
             told = _told(self._place.read(name))
             try:
-                found.append(Request(**told))  # type: ignore[arg-type]
+                request = Request(**told)  # type: ignore[arg-type]
             except TypeError:  # of a newer version, or cut short
                 continue
+            if any(answer.done for answer in self.answers(request.id)):
+                self._place.remove(name)  # whoever answered was killed before this
+            else:
+                found.append(request)
         return found
 
     def answer(self, asked: str, answer: Answer) -> None:

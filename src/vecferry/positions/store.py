@@ -74,6 +74,10 @@ class _View:
     renewed: float | None = None
 
 
+class LeaseHeld(JobError):
+    """Another process holds the lease, and lives."""
+
+
 class _Changed(Exception):
     """A name that was listed is gone: others have gone on."""
 
@@ -128,7 +132,7 @@ class Positions:
         )
 
     def take(self, holder: Holder) -> Lease:
-        """The lease; raises JobError at once if another process holds it, and names that process.
+        """The lease; raises `LeaseHeld` at once if another process holds it, and names the process.
 
         Taking creates the next entry, with the position of the one before.
         """
@@ -145,19 +149,23 @@ class Positions:
         """What is stored here; raises JobError if it is another job's, or a lease lives."""
         view = self._look()
         stored = view.stored
+        self.require_own(stored)
+        if stored is not None and stored.holder is not None and not view.dead:
+            raise LeaseHeld(
+                f"positions {self.where}: {stored.holder} holds them, renewed "
+                f"{view.renewed:.0f} s ago; wait until it ends, or end it; a lease is dead "
+                f"{self.place.pace.dead:g} s after it was renewed last"
+            )
+        return view
+
+    def require_own(self, stored: Stored | None) -> None:
+        """Raises JobError if an entry is another job's."""
         if stored is not None and stored.job != self.job:
             raise JobError(
                 f"positions {self.where}: they are of the job {stored.job!r}, and this is "
                 f"{self.job!r}; name another place as setting.positions, or give the job its "
                 "former `name`"
             )
-        if stored is not None and stored.holder is not None and not view.dead:
-            raise JobError(
-                f"positions {self.where}: {stored.holder} holds them, renewed "
-                f"{view.renewed:.0f} s ago; wait until it ends, or end it; a lease is dead "
-                f"{self.place.pace.dead:g} s after it was renewed last"
-            )
-        return view
 
     def _following(self, view: _View, holder: Holder) -> Stored:
         """The entry that takes the lease."""
@@ -176,6 +184,8 @@ class Positions:
             epoch=before.epoch,
             outcome=outcome,
             counters=before.counters,
+            begun=before.begun,
+            carried=before.carried,
         )
 
     def _look(self) -> _View:

@@ -220,6 +220,7 @@ class ScriptedSplit:
       part: which part of the keys, and of how many.
       stream: which stream of that part, and of how many.
       epoch: of the versions.
+      keys: the first and the last key of the rows, None where there is no bound.
     """
 
     full: bool
@@ -229,10 +230,11 @@ class ScriptedSplit:
     part: tuple[int, int] = (0, 1)
     stream: tuple[int, int] = (0, 1)
     epoch: int = 0
+    keys: tuple[str | None, str | None] | None = None
 
 
 class ScriptedSource:
-    """A `vecferry.steps.ChangeSource` over a `ScriptedTable`; see there.
+    """A `ChangeSource` and `RangeSource` of `vecferry.steps` over a `ScriptedTable`; see there.
 
     `Position.at` is ``{"offset": bytes}``, and during a full load also which part comes next, of
     how many, and whether changes come before. The ordinal of a version is a place in the log. A row
@@ -290,6 +292,16 @@ class ScriptedSource:
             until={"offset": at["offset"], **after},
             phase="changes" if last else "full",
             part=(part, parts),
+        )
+
+    def span_of_keys(self, position: Position, first: str | None, last: str | None) -> Span:
+        """The rows whose keys, as texts, lie within."""
+        return Span(
+            kind="full",
+            since=position.at,
+            until=position.at,
+            phase=position.phase,
+            keys=(first, last),
         )
 
     def _changes(self, position: Position, until: int | None) -> Span:
@@ -356,8 +368,8 @@ class ScriptedSource:
         if span is None or span.kind == "full":
             split = ScriptedSplit(full=True, low=self.table.end())
             if span is not None:
-                assert span.part is not None
-                split = replace(split, part=span.part, epoch=span.epoch)
+                part = span.part or (0, 1)
+                split = replace(split, part=part, epoch=span.epoch, keys=span.keys)
             return Plan(splits=[replace(split, stream=stream) for stream in streams])
         split = ScriptedSplit(
             full=False,
@@ -386,6 +398,8 @@ class ScriptedSource:
     def _rows(self, split: ScriptedSplit) -> Iterator[Change]:
         version = pack(split.epoch, split.low)
         for key, row in self.table.rows().items():
+            if not _within(str(key), split.keys):
+                continue
             if _falls(key, *split.part) and _falls(f"s{key}", *split.stream):
                 yield Change(row, kind=INSERT, version=version, origin=f"scripted:key={key}")
 
@@ -434,6 +448,12 @@ class ScriptedSource:
 
 
 _ROW_KINDS = {"insert": INSERT, "update": UPDATE, "move": INSERT}
+
+
+def _within(key: str, keys: tuple[str | None, str | None] | None) -> bool:
+    """Whether a key lies in a range, both ends included."""
+    first, last = keys or (None, None)
+    return (first is None or first <= key) and (last is None or key <= last)
 
 
 def _falls(key: object, number: int, of: int) -> bool:
