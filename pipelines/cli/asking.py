@@ -122,8 +122,6 @@ def in_rounds(resolved: ResolvedJob, rejects: str) -> Callable[[Request], str | 
 
         with ProgressLine(Console(stderr=True)) as progress:
             report = carry_out(resolved, RunOptions(rejects=rejects), progress)
-        for note in report.notes:
-            tell(note)
         if report.state == "CANCELLED":
             raise KeyboardInterrupt
         return report.error

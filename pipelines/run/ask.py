@@ -1,7 +1,7 @@
 """Asks the holder of a lease for something, and waits for the answer; or does it, if nobody holds.
 
 The request is left with the positions first. So a command that is killed leaves it to whoever holds
-the lease next, and two commands at once are carried out one after the other.
+the lease next. What two commands ask at once is carried out one after the other.
 
 Apart from `vecferry.pipelines.run.requests` because who asks need not hold anything.
 """

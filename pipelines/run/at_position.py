@@ -14,7 +14,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 from vecferry.errors import JobError
 from vecferry.pipelines.job.resolve import ResolvedJob
@@ -74,14 +73,14 @@ class SourceRows:
         """The same, each with the row that comes to the writer."""
         return recalled(self.now(epoch), self.transformers)
 
-    def changed(self, position: Position, until: Any) -> Iterator[Change | Reject]:
+    def changed(self, position: Position, until: object) -> Iterator[Change | Reject]:
         """What changed from a position to a place, but for its vectors.
 
         Raises JobError where the source can't be read from there.
         """
         return self.logic.without_vectors(self._changes(position, until))
 
-    def _changes(self, position: Position, until: Any) -> Iterator[Change | Reject]:
+    def _changes(self, position: Position, until: object) -> Iterator[Change | Reject]:
         while True:
             span = self.source.span(position, until)
             if span.kind == "nothing":
@@ -121,7 +120,7 @@ def require_loaded(stored: Stored | None, source: ChangeSource, where: str) -> P
 
 def look(
     rows: SourceRows, position: Position, epoch: Callable[[], int], among: Findings | None = None
-) -> tuple[Comparison, Any]:
+) -> tuple[Comparison, object]:
     """Compares once; gives the comparison, to be closed, and where the source ended then.
 
     Args:
@@ -189,7 +188,7 @@ def _epochs(rows: SourceRows, positions: Positions, position: Position) -> Calla
     return greatest
 
 
-def _moved_past(source: ChangeSource, positions: Positions, until: Any) -> Position | None:
+def _moved_past(source: ChangeSource, positions: Positions, until: object) -> Position | None:
     """The position of a running sync once it has come to a place; None if it does not come."""
     last: Position | None = None
     patience = time.monotonic() + PATIENCE_SECONDS

@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from vecferry.errors import (
     FatalError,
@@ -36,6 +36,9 @@ from vecferry.process import run_state
 from vecferry.rows import Change, Reject
 from vecferry.steps import RangeSource, Span, Target
 from vecferry.versions import unpack
+
+RequestStep = Literal["request", "repair", "effect", "answer"]
+"""The places between two actions of carrying out a request, in their order."""
 
 TRIES = 3
 """So many runs may end while they carry out a request; then nobody tries again."""
@@ -90,7 +93,7 @@ class Carrier(Protocol):
     def note(self, text: str) -> None:
         """Tells a person, in the log and in the report."""
 
-    def on_step(self, step: Any) -> None:
+    def on_step(self, step: RequestStep) -> None:
         """Called between two actions; see `vecferry.pipelines.run.sync.OnStep`."""
 
 

@@ -29,7 +29,7 @@ from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.preflight import preflight
 from vecferry.pipelines.run.rejects import require_folder, tidy_rejects
 from vecferry.pipelines.run.report import STATUS, Report, State, make_report
-from vecferry.pipelines.run.requests import Desk, Stopped
+from vecferry.pipelines.run.requests import Desk, RequestStep, Stopped
 from vecferry.pipelines.run.rounds import SyncStatus
 from vecferry.positions import Position
 from vecferry.positions.entries import Begun, Outcome, Progress
@@ -55,11 +55,11 @@ TELL_SECONDS = 1.0
 LAG_SECONDS = 3.0
 """How often the progress is told with the lease, and how often the source is asked for the lag."""
 
-Step = Literal[
-    "request", "repair", "effect", "answer",
-    "span", "plan", "epoch", "round", "done", "reconcile", "store", "stored", "conclude",
-]  # fmt: skip
-"""The places between two actions of the loop, in their order; the first four of a request."""
+Step = (
+    RequestStep
+    | Literal["span", "plan", "epoch", "round", "done", "reconcile", "store", "stored", "conclude"]
+)
+"""The places between two actions of the loop, in their order."""
 
 OnStep = Callable[[Step], None]
 

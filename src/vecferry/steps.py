@@ -365,8 +365,8 @@ class Span:
       gap: whether changes behind the position are lost, so that nobody knows what was deleted.
         Such a full load needs a target whose rows may be reconciled (`Target.owns_target`).
       epoch: the epoch of the round's versions; the sync sets it before it calls `plan`.
-      keys: the first and the last key, as a user wrote them, of the rows that are read once more;
-        None on a side without an end. None where the round does not read a range of keys.
+      keys: the first and the last key of the rows that are read once more, as a user wrote them. A
+        side without an end is None. `keys` is None where the round does not read a range.
     """
 
     kind: Literal["full", "changes", "nothing"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.contracts import sync_memory
 from tests.contracts.sync import Break
 from tests.contracts.sync_memory import Held
 from tests.pipelines.cli.test_positions import Line
@@ -429,9 +430,7 @@ def test_a_full_load_whose_log_is_gone_takes_a_new_epoch(place: Asked) -> None:
 
 
 def test_a_lost_index_is_filled_though_its_full_load_was_broken_off(place: Asked) -> None:
-    """The position of before leads nowhere, and the target is no longer empty."""
-    from tests.contracts import sync_memory
-
+    """The position of before leads nowhere, and the target has some rows by now."""
     sync_memory.HELD[place.name] = Held()
     place.reader["parts"] = 3
     broken = [False]
