@@ -220,7 +220,7 @@ class ScriptedSplit:
       part: which part of the keys, and of how many.
       stream: which stream of that part, and of how many.
       epoch: of the versions.
-      keys: the first and the last key of the rows, None where there is no bound.
+      keys: the first and the last key of the rows; None stands for a side without a bound.
     """
 
     full: bool
