@@ -52,6 +52,7 @@ def test_every_example_is_tested() -> None:
     assert [job.name for job in JOBS] == ["csv-to-milvus.json", "packages-to-milvus.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
 def test_examples_are_valid(job: Path, tmp_path: Path) -> None:
     """Each example passes its static check, without a warning."""

@@ -41,6 +41,7 @@ ENDLESS_PLACES = {"src/vecferry/rows.py"}
 """Where a zip may leave something over: the numbers of rows, which have no end."""
 
 
+@pytest.mark.slow
 def test_no_zip_drops_what_is_left_over() -> None:
     """Names and values that are paired are as many: else a column or a row is lost in silence.
 
@@ -153,6 +154,7 @@ def test_test_modules_stay_readable() -> None:
     assert {path: lines for path, lines in long.items() if lines > 600} == {}
 
 
+@pytest.mark.slow
 def test_tests_are_claims() -> None:
     """Each test has a docstring and asserts something."""
     asserting = re.compile(r"\bassert|\braises\(|check=True|\bdone\(|\bexpect")
@@ -206,6 +208,7 @@ MOST_GUESSES = 12
 """How often the code guesses; the number only falls."""
 
 
+@pytest.mark.slow
 def test_attributes_are_declared_rather_than_guessed() -> None:
     """`getattr` with a default is for foreign objects, such as the errors of a client.
 
@@ -252,6 +255,7 @@ def test_public_signatures_say_their_types() -> None:
     assert sum(found.values()) <= MOST_ANY, found
 
 
+@pytest.mark.slow
 def test_checking_a_job_imports_no_beam_and_no_client() -> None:
     """All modules of settings together import neither Beam nor a heavy client."""
     settings = [
@@ -291,6 +295,7 @@ def test_links_between_pages_lead_somewhere() -> None:
     assert lost == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "status"),
     [({}, 0), ({"CI": "true"}, 1), ({"VECFERRY_VENDOR_JOBS": "jobs"}, 1)],

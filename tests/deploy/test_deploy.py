@@ -89,6 +89,7 @@ def properties(text: str) -> dict[str, Any]:
     return loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -106,6 +107,7 @@ def test_the_fields_own_linters_find_nothing(command: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
 def test_manifests_are_what_kubernetes_takes(path: Path) -> None:
     """By its own JSON Schemas, which know every field; a misspelt one is found."""
@@ -119,6 +121,7 @@ def test_manifests_are_what_kubernetes_takes(path: Path) -> None:
     assert f"Kubernetes {KUBERNETES}" in PAGE
 
 
+@pytest.mark.slow
 def test_the_kustomization_names_every_manifest_but_the_job() -> None:
     """A job is created for each run, not applied; and the image is named as the pods name it."""
     given = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())
@@ -207,6 +210,7 @@ def _versions(jars: Any) -> Iterator[tuple[str, str]]:
         yield name, version
 
 
+@pytest.mark.slow
 def test_flink_is_set_up_alike_in_compose_and_kubernetes() -> None:
     """But for what a pod must be told besides."""
     compose = properties(COMPOSE["services"]["jobmanager"]["environment"]["FLINK_PROPERTIES"])
@@ -219,6 +223,7 @@ def test_flink_is_set_up_alike_in_compose_and_kubernetes() -> None:
     assert the("Service", pod["jobmanager.rpc.address"])
 
 
+@pytest.mark.slow
 def test_ports_agree() -> None:
     """Of services, pods, Flink's settings, the job server's arguments and the client's options."""
     flink_ports = properties(the("ConfigMap", "flink")["data"]["properties"])
@@ -250,6 +255,7 @@ def options(arguments: list[str]) -> dict[str, str]:
     return dict(a.partition("=")[::2] for a in arguments if a.startswith("--"))
 
 
+@pytest.mark.slow
 def test_each_task_manager_has_a_pool_of_its_own_that_no_one_else_reaches() -> None:
     """In its pod or network, on the loopback interface, at the port that the client names."""
     pool = ["vecferry-worker", "--pool", "50000"]
@@ -275,6 +281,7 @@ def test_the_programs_that_containers_start_are_in_the_wheel() -> None:
     assert started <= set(PROJECT["scripts"])
 
 
+@pytest.mark.slow
 def test_the_commands_of_clients_are_ones_that_vecferry_knows() -> None:
     """Each option is ours, or one of Beam's that name the cluster."""
     own = {o for p in cli.app.commands["run"].params for o in p.opts}  # type: ignore[attr-defined]
@@ -305,6 +312,7 @@ def test_no_container_has_more_rights_than_it_needs() -> None:
     assert re.search(r"^USER 10001$", DOCKERFILE, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_what_is_published_is_published_on_this_machine_only() -> None:
     """A Flink cluster asks nobody who they are."""
     ports = [p for s in COMPOSE["services"].values() for p in s.get("ports", ())]
@@ -325,6 +333,7 @@ WRITTEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITTEN)
 def test_what_is_written_has_a_volume(name: str) -> None:
     """No container shares the folder of another but the one that all share."""
@@ -380,6 +389,7 @@ def reached(labels: dict[str, str], address: str) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "address",
     [
@@ -393,6 +403,7 @@ def test_no_pod_asks_a_cloud_for_its_keys(address: str) -> None:
     assert [name for name, pod in pods() if reached(pod["metadata"]["labels"], address)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["10.0.0.7", "93.184.216.34", "2606:4700::1111", "fd12::9"])
 def test_only_workers_and_clients_leave_the_cluster(address: str) -> None:
     """Flink's own pods and the job server need no store."""
@@ -400,6 +411,7 @@ def test_only_workers_and_clients_leave_the_cluster(address: str) -> None:
     assert leaving == {"taskmanager", "vecferry-"}
 
 
+@pytest.mark.slow
 def test_every_pod_finds_the_cluster_and_names() -> None:
     """A policy that forgot the name servers would stop every run."""
     for name, pod in pods():
@@ -461,6 +473,7 @@ def test_the_image_installs_what_the_constraints_name() -> None:
     assert "!constraints.txt" in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_the_kustomization_tells_how_each_image_is_pinned() -> None:
     """By its name as the pods say it, with a placeholder for what only a registry knows."""
     text = (DEPLOY / "kubernetes" / "kustomization.yaml").read_text()
@@ -496,6 +509,7 @@ def test_the_network_policy_lets_in_the_cluster_and_its_clients() -> None:
         assert (own.items() <= labels.items()) == (not name.endswith("-"))
 
 
+@pytest.mark.slow
 def test_volumes_and_names_that_are_used_are_there() -> None:
     """A manifest that names what nobody makes would wait for ever."""
     for name, pod in pods():

@@ -148,6 +148,7 @@ def wrong(capture: pytest.CaptureFixture[str], what: str, *arguments: str) -> li
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", some(range(200), 3))
 def test_any_job_and_data_source_is_told_in_words(
     tmp_path: Path,
@@ -175,6 +176,7 @@ def test_any_job_and_data_source_is_told_in_words(
     assert faults == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", some(range(20), 1))
 def test_any_template_is_told_in_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int

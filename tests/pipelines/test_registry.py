@@ -88,6 +88,7 @@ def test_images_come_from_what_files_come_from() -> None:
     assert known.kind_of("embedding-transformer").sources == known.kind_of("file").sources
 
 
+@pytest.mark.slow
 def test_asking_for_kinds_imports_no_settings_beam_or_client() -> None:
     """All of them, with their data sources: nothing is loaded but `kind.py` of each folder."""
     code = (

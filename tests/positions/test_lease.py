@@ -115,6 +115,7 @@ def test_a_process_that_its_parent_has_not_asked_for_is_gone(name: str) -> None:
         store.take(Holder(run="second")).release()
 
 
+@pytest.mark.slow
 def test_who_was_stopped_and_taken_over_stores_nothing_and_fails(name: str) -> None:
     """It wakes in the middle of storing; what the second run stored stays, and goes on."""
     with worker("store", name) as first, positions(name, dead=0.5, store=0) as store:
@@ -145,6 +146,7 @@ def test_who_was_stopped_and_taken_over_stores_nothing_and_fails(name: str) -> N
         assert {entry.fencing for entry in store.history()} == {lease.fencing}
 
 
+@pytest.mark.slow
 def test_a_holder_learns_without_storing_that_it_was_taken_over(name: str) -> None:
     """With its next sign of life."""
     with worker("hold", name) as first, positions(name, dead=0.5) as store:
@@ -158,6 +160,7 @@ def test_a_holder_learns_without_storing_that_it_was_taken_over(name: str) -> No
         assert store.standing().state == "Run Failed"  # of the first run: the second told nothing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3 if LONG else 1))
 def test_kills_at_random_moments_lose_no_position_and_block_nobody(name: str, seed: int) -> None:
     """What was reported stored is there; nothing goes back; the next run stores at once."""
@@ -184,12 +187,14 @@ def test_kills_at_random_moments_lose_no_position_and_block_nobody(name: str, se
         assert len(store.history()) <= 21  # the twenty, and one that a kill left
 
 
+@pytest.mark.slow
 def test_a_kill_before_any_line_of_code_loses_nothing(tmp_path: Path) -> None:
     """The lines that store in a folder: between every two calls of the system there is one."""
     with named("folder", tmp_path) as name, worker("lines", name, "1" if LONG else "6") as process:
         assert line_of(process).startswith("lines ")
 
 
+@pytest.mark.slow
 def test_a_lease_of_another_machine_is_judged_by_the_place_s_clock(name: str) -> None:
     """A holder whose clock is years off is neither dead too early nor for ever alive."""
     far = Holder(run="far", host="other", process=1, machine="another boot", begun="1", since=0.0)

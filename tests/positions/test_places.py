@@ -76,6 +76,7 @@ def test_the_place_s_own_clock_tells_how_old_a_name_is(place: Place) -> None:
     assert "probe" not in " ".join(place.names())
 
 
+@pytest.mark.slow
 def test_processes_that_create_at_once_never_overwrite(name: str) -> None:
     """Of eight processes one gets each name, and its bytes are what is read."""
     arguments = ["race", name, str(PROCESSES), str(NAMES)]

@@ -277,6 +277,7 @@ def test_a_holder_carries_out_what_commands_ask_for(store: Positions) -> None:
     assert desk.answers(first) == desk.waiting() == []
 
 
+@pytest.mark.slow
 def test_answers_that_nobody_fetches_go_in_time(store: Positions, place: Place) -> None:
     """Those of the last twenty requests stay."""
     for _ in range(30):
@@ -286,6 +287,7 @@ def test_answers_that_nobody_fetches_go_in_time(store: Positions, place: Place) 
     assert place.names("request-") == []
 
 
+@pytest.mark.slow
 def test_threads_may_store_tell_and_renew_at_once(store: Positions) -> None:
     """Nothing is lost, no number is given twice."""
     lease = store.take(take(store))

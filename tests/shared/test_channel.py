@@ -27,6 +27,7 @@ def worker(folder: str, run: str) -> Any:
     return told(run, run_state(run), folder)
 
 
+@pytest.mark.slow
 def test_a_launcher_sees_the_sum_of_what_workers_counted(folder: str) -> None:
     """Counters, rejects, distributions; the latest that each process told."""
     runs = [uuid.uuid4().hex for _ in range(2)]
@@ -56,6 +57,7 @@ def test_a_launcher_sees_the_sum_of_what_workers_counted(folder: str) -> None:
     assert launcher.channel.read() == {}
 
 
+@pytest.mark.slow
 def test_workers_hear_of_a_stop(folder: str) -> None:
     """Within seconds, and with the reason."""
     run = uuid.uuid4().hex

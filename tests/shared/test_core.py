@@ -110,6 +110,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_a_value_survives_json(value: Any) -> None:
     """What is written to a rejects file comes back equal, in the same types."""

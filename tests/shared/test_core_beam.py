@@ -106,6 +106,7 @@ def counters(result: Any) -> dict[tuple[str, str], int]:
     return {(m.key.metric.namespace, m.key.metric.name): m.committed for m in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_late_output_keeps_its_own_timestamp_and_window(count: int) -> None:
     """Whether a row leaves with a later one or at the end, it stays in its own window."""
@@ -120,6 +121,7 @@ def test_late_output_keeps_its_own_timestamp_and_window(count: int) -> None:
         assert_that(result.rows | beam.Map(told), equal_to(expected))
 
 
+@pytest.mark.slow
 def test_rejects_keep_their_own_timestamp_and_window() -> None:
     """A late reject stands in the window of its row, beside those that leave at once."""
     numbers = [1, -2, -3, 4, -5]
@@ -138,6 +140,7 @@ def test_rejects_keep_their_own_timestamp_and_window() -> None:
         assert_that(result.rejected | "bad" >> beam.Map(told), equal_to(rejects), label="bad rows")
 
 
+@pytest.mark.slow
 def test_a_row_in_several_windows_leaves_in_each() -> None:
     """A row of overlapping windows is held once for each and loses none."""
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
@@ -151,6 +154,7 @@ def test_a_row_in_several_windows_leaves_in_each() -> None:
         assert_that(result.rows | beam.Map(told), equal_to(expected))
 
 
+@pytest.mark.slow
 def test_unstamped_rows_leave_at_the_end_of_the_bundle() -> None:
     """Where all rows are in the global window nothing is lost either, rows or rejects."""
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
@@ -165,6 +169,7 @@ def test_unstamped_rows_leave_at_the_end_of_the_bundle() -> None:
         assert_that(bad, equal_to([(-2, "negative", "Hold")]), label="bad rows")
 
 
+@pytest.mark.slow
 def test_counters_reach_beam_and_the_state_of_the_run() -> None:
     """Counters, distributions and rejects are told to the runner and kept for the run."""
     own = context(stamped=False)
@@ -185,6 +190,7 @@ def test_counters_reach_beam_and_the_state_of_the_run() -> None:
     assert run_state(own.run) is not state
 
 
+@pytest.mark.slow
 def test_rejects_beyond_the_limit_set_the_stop() -> None:
     """The run's own state knows the limit from the first step that counts a reject."""
     own = context(stamped=False, reject_limit=1)
@@ -193,6 +199,7 @@ def test_rejects_beyond_the_limit_set_the_stop() -> None:
     assert run_state(own.run).over_limit
 
 
+@pytest.mark.slow
 def test_changes_arrive_as_changes() -> None:
     """A change keeps its row kind and origin through a step; a plain dict is an insert."""
     rows = [Change({"n": 1}, kind="-D", version=3, origin="b:1"), {"n": 2}]
@@ -202,6 +209,7 @@ def test_changes_arrive_as_changes() -> None:
         assert_that(kinds, equal_to([(1, "-D", 3, "b:1"), (2, "+I", None, "")]))
 
 
+@pytest.mark.slow
 def test_a_reader_gives_rows_and_rejects() -> None:
     """Every record of every split comes out once, as a row or as a reject, and is counted."""
     own = StepContext(step="Read", step_type="numbers")
@@ -222,6 +230,7 @@ def test_a_reader_gives_rows_and_rejects() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_stopped_reader_hands_out_no_more(monkeypatch) -> None:
     """Some rows past the limit no further one is read; the rows in flight finish."""
     monkeypatch.setattr("vecferry.run.state.GRACE_ROWS", 2)
@@ -233,6 +242,7 @@ def test_a_stopped_reader_hands_out_no_more(monkeypatch) -> None:
     assert counts["rows-rejected"] == 1
 
 
+@pytest.mark.slow
 def test_a_reader_is_paced() -> None:
     """A throttle holds for all splits of the process together."""
     own = StepContext(step="Read", step_type="numbers", read=ReadOptions(rows_per_second=20.0))

@@ -70,6 +70,7 @@ def test_a_secret_is_hidden_however_it_is_spelled(
     assert spelled.strip("'\"\\") not in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [30, 60, 120, 200, 400])
 def test_no_part_of_a_key_is_left_by_a_cut_at_any_offset(most: int) -> None:
     """A text is redacted before it is cut, and what others have cut is known by its parts."""
@@ -109,6 +110,7 @@ def test_a_word_of_a_long_password_stays_where_it_is_a_word() -> None:
     assert redact("wrong-password-1; ong-password- (cut)") == "***; *** (cut)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "raw", "origin"),
     [

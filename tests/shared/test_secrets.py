@@ -86,6 +86,7 @@ def test_secrets_inside_lists_are_named_as_well() -> None:
     assert b"very-secret-4" not in pickled
 
 
+@pytest.mark.slow
 def test_a_worker_fills_in_what_its_own_environment_has(tmp_path: Path) -> None:
     """Another value than the launcher's, where it has another."""
     (tmp_path / "p").write_bytes(submitted("${SHOP_PW}", SHOP_PW="here-22"))

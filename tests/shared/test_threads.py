@@ -130,6 +130,7 @@ def test_a_process_without_threads_to_give_says_so(monkeypatch: pytest.MonkeyPat
     pool.close()
 
 
+@pytest.mark.slow
 def test_a_task_that_is_done_is_not_kept() -> None:
     """The last batch of a bundle does not stay in memory until the next one comes."""
     pool, done = pool_of(1)

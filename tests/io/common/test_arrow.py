@@ -67,6 +67,7 @@ def _pairs(value: Any) -> Any:
     return [_pairs(v) for v in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_what_went_into_an_array_comes_out_of_any_slice(data: st.DataObject) -> None:
     """Nulls, nested ones too, and the offset of a slice, which each kind of array counts anew."""

@@ -97,6 +97,7 @@ def test_brackets_in_texts_do_not_count(text: bytes | str, deep: bool) -> None:
     assert too_deep(text) is deep
 
 
+@pytest.mark.slow
 def test_an_open_quote_costs_neither_memory_nor_rows(tmp_path: Path) -> None:
     """Five megabytes of short lines behind an open quote are read as the lines that they are."""
     (tmp_path / "a.csv").write_bytes(b'id,text\n1,"open\n' + b"2,ok\n" * 1_000_000)
@@ -166,6 +167,7 @@ def _mutated(data: bytes, rng: random.Random) -> bytes:
 MUTATED = 2000 if LONG else 120
 
 
+@pytest.mark.slow
 @pytest.mark.tries
 def test_damaged_files_end_in_rows_rejects_or_words(tmp_path: Path) -> None:
     """Files of all formats and packings, each with a fault: nothing else comes out of a reader."""

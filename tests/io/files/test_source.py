@@ -291,6 +291,7 @@ _CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", _CASES)
 @tries(20, 200)
 @given(data=st.data())
@@ -356,6 +357,7 @@ class TestLongLines:
         assert "maxLineBytes (1048576)" in long.message
         assert peak < 5 << 20
 
+    @pytest.mark.slow
     def test_memory_does_not_grow_with_the_file(self, tmp_path: Path) -> None:
         """20 MB of short lines are read in less than 2 MB."""
         (tmp_path / "a.jsonl").write_bytes(b'{"t":"%s"}\n' % (b"x" * 200) * 100_000)

@@ -21,6 +21,7 @@ from vecferry.steps import ReadOptions, StepContext
 JOB = FilesSettings.model_validate({"object": "*.jsonl", "fileFormat": "jsonl"})
 
 
+@pytest.mark.slow
 def test_rows_and_rejects_of_several_files(tmp_path: Path) -> None:
     """Rows keep their origin; a record that is not a row goes to `rejected`."""
     (tmp_path / "a.jsonl").write_text('{"id":1}\nbad\n')
@@ -35,6 +36,7 @@ def test_rows_and_rejects_of_several_files(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_example_of_the_docs_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,6 +52,7 @@ def test_the_example_of_the_docs_runs(
     assert "invalid-json a.jsonl, byte 29: the line is not JSON" in printed
 
 
+@pytest.mark.slow
 def test_every_row_is_counted(tmp_path: Path) -> None:
     """The run's state has the counts, rejects included, as does Beam."""
     (tmp_path / "a.jsonl").write_text('{"id":1}\nbad\n' * 500)
@@ -66,6 +69,7 @@ def test_every_row_is_counted(tmp_path: Path) -> None:
     assert {k: counted[k] for k in expected} == expected
 
 
+@pytest.mark.slow
 def test_throttled_rows_take_their_time(tmp_path: Path) -> None:
     """500 rows at 1,000 a second take about half a second."""
     (tmp_path / "a.jsonl").write_text("{}\n" * 500)

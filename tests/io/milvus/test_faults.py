@@ -65,6 +65,7 @@ def test_a_path_that_is_a_plain_file_is_told(lite, tmp_path):
     assert "is a file that Milvus Lite 3 can't open" in problems(lite.target(prepared=False))
 
 
+@pytest.mark.slow
 def test_another_dimension_is_told_before_anything_runs(lite):
     """The dimension of the collection and the job's must be one."""
     lite.target()
@@ -155,6 +156,7 @@ def test_a_partition_can_not_be_named_where_a_key_chooses_it(lite):
     assert "chooses partitions by a key; leave partition out" in text
 
 
+@pytest.mark.slow
 def test_a_vector_to_search_with_must_fit(lite):
     """Wrong dimension or unknown column: an error in words."""
     target = lite.target()

@@ -31,6 +31,7 @@ def one(lite: Lite, **values: Any) -> tuple[list, list]:
     return write(target, [{**row, **values}])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
@@ -55,6 +56,7 @@ def test_a_file_refuses_what_a_server_would(lite: Lite, values: dict, reason: st
     assert [r.reason for r in rejects] == [reason]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [
@@ -72,6 +74,7 @@ def test_a_file_takes_what_fits(lite: Lite, values: dict) -> None:
     assert len(written) == 1
 
 
+@pytest.mark.slow
 def test_dynamic_fields_are_bounded_together(lite: Lite) -> None:
     """All of a row's make up one JSON, of which a server takes 65,536 bytes."""
     names = ["id", "vector", "x", "y"]

@@ -95,6 +95,7 @@ def lite(tmp_path):
     lite.close()
 
 
+@pytest.mark.slow
 def test_whole_numbers_are_keys_below_zero_as_well(lite):
     """In the order of numbers, not of their texts."""
     target = lite.target(ownsTarget=True)
@@ -105,6 +106,7 @@ def test_whole_numbers_are_keys_below_zero_as_well(lite):
     assert (found.deleted, found.kept) == (351, 351)
 
 
+@pytest.mark.slow
 def test_a_partition_of_milvus_lite_is_not_compared(lite):
     """Rows of other partitions would be taken for ghosts."""
     target = lite.target(ownsTarget=True, partition="one")

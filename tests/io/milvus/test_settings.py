@@ -127,6 +127,7 @@ def test_an_editor_is_offered_the_choices():
     assert "FloatVector" in schema["$defs"]["MilvusColumn"]["properties"]["type"]["enum"]
 
 
+@pytest.mark.slow
 def test_settings_load_neither_beam_nor_the_client():
     """`vecferry check` validates in half a second."""
     code = (

@@ -22,6 +22,7 @@ def lite(tmp_path):
     lite.close()
 
 
+@pytest.mark.slow
 def test_a_collection_is_created_written_and_answers_a_search(lite):
     """From nothing to an answer: created, indexed, loaded, searched."""
     target = lite.target()
@@ -35,6 +36,7 @@ def test_a_collection_is_created_written_and_answers_a_search(lite):
     assert "vector" not in best[0]
 
 
+@pytest.mark.slow
 def test_a_bundle_that_is_written_twice_leaves_one_copy(lite):
     """Upsert by key: repeating a bundle changes nothing."""
     target = lite.target()
@@ -43,6 +45,7 @@ def test_a_bundle_that_is_written_twice_leaves_one_copy(lite):
     assert target.row_count() == 30
 
 
+@pytest.mark.slow
 def test_one_bad_row_of_a_thousand_costs_only_itself(lite):
     """999 are written, and the reject says what is wrong with the one."""
     target = lite.target(batchSize="128")
@@ -54,6 +57,7 @@ def test_one_bad_row_of_a_thousand_costs_only_itself(lite):
     assert reject.message == "field 'vector': a vector of 3 dimensions, not 4"
 
 
+@pytest.mark.slow
 def test_a_batch_refused_by_milvus_itself_is_bisected(lite, monkeypatch):
     """What our own checks let through costs the rows at fault, with Milvus's own reason."""
     target = lite.target()
@@ -103,6 +107,7 @@ def test_rows_that_milvus_lite_would_take_are_refused_as_a_server_would(lite):
     assert "102 bytes (34 characters) exceeds maxLength 100" in rejects[3].message
 
 
+@pytest.mark.slow
 def test_text_in_all_scripts_comes_back_as_it_went_in(lite):
     """Unicode, emoji, quotes and control characters survive a round trip."""
     texts = ["déjà vu", "漢字かな", "👩‍👩‍👧‍👦🏳️‍🌈", "نص عربي", "a\x00b\n\t\\\"'", "", "\U0010ffff"]
@@ -113,6 +118,7 @@ def test_text_in_all_scripts_comes_back_as_it_went_in(lite):
     assert [found[i] for i in range(len(texts))] == texts
 
 
+@pytest.mark.slow
 def test_updates_replace_and_deletes_remove_in_order(lite):
     """A change log ends as its last changes have it."""
     target = lite.target(batchSize=2)
@@ -131,6 +137,7 @@ def test_updates_replace_and_deletes_remove_in_order(lite):
     assert operator.counts.values["rows-deleted"] == 2
 
 
+@pytest.mark.slow
 def test_deletes_by_text_key_stand_any_text(lite):
     """Quotes and backslashes in a key are data, never syntax."""
     key = {"name": "id", "type": "VarChar", "maxLength": 50, "primaryKey": True}
@@ -142,6 +149,7 @@ def test_deletes_by_text_key_stand_any_text(lite):
         assert target.row_count() == len(keys) - n, k
 
 
+@pytest.mark.slow
 def test_an_insert_is_not_repeated_because_a_delete_failed(lite, monkeypatch):
     """Of a request in two calls only the one that failed is sent again."""
     target = lite.target(writeMode="insert")
@@ -171,6 +179,7 @@ def test_a_delete_without_its_key_is_rejected(lite):
     assert [r.reason for r in rejects] == ["missing-column"]
 
 
+@pytest.mark.slow
 def test_upsert_with_automatic_ids_drops_the_key_and_inserts(lite, caplog):
     """Nothing is replaced there, and the job says so once."""
     target = lite.target(column=[AUTO, TEXT, VECTOR])
@@ -184,6 +193,7 @@ def test_upsert_with_automatic_ids_drops_the_key_and_inserts(lite, caplog):
     assert reject.reason == "no-key"
 
 
+@pytest.mark.slow
 def test_insert_with_own_keys_warns_of_duplicates(lite):
     """A run that is repeated inserts again; the notes say it before."""
     target = lite.target(writeMode="insert")
@@ -217,6 +227,7 @@ def test_a_collection_made_beforehand_is_used_as_it_is(lite):
     assert "chunk_text" not in best
 
 
+@pytest.mark.slow
 def test_columns_are_mapped_by_name(lite):
     """`columnMapping` fills a field from a column of another name; also dynamic fields."""
     target = lite.target(
@@ -238,6 +249,7 @@ def test_columns_are_mapped_by_name(lite):
     }
 
 
+@pytest.mark.slow
 def test_rows_go_into_a_partition_that_is_created(lite):
     """A named partition is created where it is missing, and holds the rows."""
     target = lite.target(partition="p1")
@@ -247,6 +259,7 @@ def test_rows_go_into_a_partition_that_is_created(lite):
     assert (target.row_count(), other.row_count()) == (10, 15)
 
 
+@pytest.mark.slow
 def test_a_partition_key_spreads_rows(lite):
     """A collection with a partition key takes rows without a named partition."""
     tenant = {"name": "tenant", "type": "VarChar", "maxLength": 20, "partitionKey": True}
@@ -256,6 +269,7 @@ def test_a_partition_key_spreads_rows(lite):
     assert target.row_count() == 9
 
 
+@pytest.mark.slow
 def test_scalars_arrays_json_and_sparse_vectors_come_back(lite):
     """Every kind that Milvus Lite has, nulls and defaults included."""
     columns = [
@@ -297,6 +311,7 @@ def test_a_preview_shows_the_record_and_creates_nothing(lite, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_closing_the_last_handle_frees_the_file(lite):
     """What is written is there when the file is opened again in the same process."""
     target = lite.target()
@@ -312,6 +327,7 @@ def test_one_run_opens_a_file_once(lite):
     assert handle_of(lite.connection(), run) is handle_of(lite.connection(), run)
 
 
+@pytest.mark.slow
 def test_recreate_needs_permission_to_drop_rows(lite):
     """Rows are dropped only where the job says that they are its own."""
     write(lite.target(), rows(5))

@@ -31,6 +31,7 @@ def context(lite):
     return made
 
 
+@pytest.mark.slow
 def test_a_pipeline_creates_the_collection_and_fills_it(lite):
     """Without a launcher the first bundle creates what is missing; bad rows leave apart."""
     data = [*rows(200), {"id": 999, "text": "x", "vector": vector(1, 3)}]
@@ -51,6 +52,7 @@ def test_a_pipeline_creates_the_collection_and_fills_it(lite):
     assert lite.target(prepared=False).row_count() == 200
 
 
+@pytest.mark.slow
 def test_rows_that_come_out_late_keep_their_timestamp_and_window(lite):
     """In FixedWindows each row leaves with its own timestamp in its own window."""
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
@@ -69,6 +71,7 @@ def test_rows_that_come_out_late_keep_their_timestamp_and_window(lite):
         assert_that(seen, equal_to([(i, i, i // 10 * 10) for i in range(53)]))
 
 
+@pytest.mark.slow
 def test_counters_reach_the_runner(lite):
     """Rows and requests are counted where a runner can tell them."""
     pipeline = beam.Pipeline(runner="FnApiRunner")
@@ -97,6 +100,7 @@ def test_recreate_is_refused_outside_a_job(lite):
         )
 
 
+@pytest.mark.slow
 def test_two_pipelines_in_one_process_write_to_one_file(lite):
     """One after the other, each with its own run, also when the first has been forgotten."""
     for first in (0, 50):

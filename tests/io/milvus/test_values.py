@@ -118,6 +118,7 @@ def test_a_float32_vector_is_not_copied():
     assert acceptor(field("FloatVector", dimension=3))(vector) is vector
 
 
+@pytest.mark.slow
 @given(st.text(max_size=12))
 def test_a_text_is_taken_exactly_where_its_bytes_fit(text):
     """maxLength counts bytes of UTF-8, as a server does."""

@@ -36,6 +36,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vecferry.retry.random.uniform", lambda a, b: b / 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("through", ["tunnel", "sql"])
 @pytest.mark.parametrize("fault", ["reset", "close", "cut", "short", "500", "503", "429", "lost"])
 def test_a_broken_read_goes_on_at_the_row_it_had_reached(
@@ -64,6 +65,7 @@ def test_a_session_lost_again_as_it_is_opened_anew_fails_the_run_in_words(
         list(of.read(splits[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["endpoint", "tunnelEndpoint"])
 def test_a_server_that_takes_connections_and_never_answers_fails_the_check(
     server: OdpsServer, place: str, monkeypatch: pytest.MonkeyPatch
@@ -95,6 +97,7 @@ def test_a_connection_that_closes_within_a_body_costs_only_what_had_not_come(
     assert 0 == starts[0] < starts[1] < starts[2] < ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["table", "partitions", "service", "session", "attach"])
 @pytest.mark.parametrize("fault", ["500", "429", "reset"])
 def test_every_other_request_is_repeated_too(server: OdpsServer, kind: str, fault: str) -> None:
@@ -161,6 +164,7 @@ def test_a_lost_session_is_opened_again_once_for_all_its_splits(server: OdpsServ
     assert server.count("session") == 2
 
 
+@pytest.mark.slow
 def test_a_session_that_expires_in_the_middle_is_taken_up_again(server: OdpsServer) -> None:
     """However often: here each session answers four requests."""
     server.session_requests = 4

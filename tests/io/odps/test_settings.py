@@ -100,6 +100,7 @@ def test_an_editor_takes_what_a_job_may_say_of_a_column() -> None:
     assert found == []
 
 
+@pytest.mark.slow
 def test_settings_import_neither_the_client_nor_beam() -> None:
     """So checking a job takes no time."""
     code = "import sys, vecferry.io.odps.settings; print({'odps', 'apache_beam'} & {*sys.modules})"

@@ -206,6 +206,7 @@ def test_endpoints_may_have_a_path_or_an_address_of_ipv6() -> None:
     assert connection.hosts == ["https://[::1]:443/search", "http://[fe80::1]:9"]
 
 
+@pytest.mark.slow
 def test_a_certificate_that_is_not_there_is_told_at_once(tmp_path) -> None:
     """Not as a cluster that can't be reached."""
     (tmp_path / "text.pem").write_text("no certificate")
@@ -263,6 +264,7 @@ def connect(request):
     return open_client
 
 
+@pytest.mark.slow
 def test_a_login_in_any_script_and_a_path_reach_the_server(echo, connect) -> None:
     """As UTF-8, whatever the client would do."""
     connect(f"{echo.url}/pre/fix/", username="ü", password="pä:ss").request("GET", "/x")
@@ -270,6 +272,7 @@ def test_a_login_in_any_script_and_a_path_reach_the_server(echo, connect) -> Non
     assert echo.seen == [("/pre/fix/x", f"Basic {pair}")]
 
 
+@pytest.mark.slow
 def test_what_a_gateway_answers_is_a_fault_of_ours_to_tell(echo, connect) -> None:
     """Pages of HTML, empty answers and half of JSON."""
     echo.answers = {

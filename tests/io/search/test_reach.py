@@ -77,6 +77,7 @@ def ask(request):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discovery", [False, True])
 def test_https_to_a_server_of_plain_http_says_so(ask, discovery) -> None:
     """And is not waited for: it won't speak TLS in ten minutes either."""
@@ -84,6 +85,7 @@ def test_https_to_a_server_of_plain_http_says_so(ask, discovery) -> None:
         ask(f"https://{place}", discovery=discovery)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discovery", [False, True])
 def test_http_to_a_server_of_tls_says_so(ask, certificates, discovery) -> None:
     """Such a server only breaks the connection off; whether it speaks TLS is tried."""
@@ -94,6 +96,7 @@ def test_http_to_a_server_of_tls_says_so(ask, certificates, discovery) -> None:
         ask(f"http://{place}", discovery=discovery)
 
 
+@pytest.mark.slow
 def test_a_certificate_that_is_not_trusted_says_why_and_what_to_give(ask, certificates) -> None:
     """Signed by an authority that is unknown or another one; made out for another name."""
     with serving(certificates) as place:

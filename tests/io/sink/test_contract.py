@@ -58,6 +58,7 @@ class LitePlace(SinkPlace):
         self._lite.close()
 
 
+@pytest.mark.slow
 class TestMilvusLite(SinkContract):
     """The writer `milvus` on a file."""
 

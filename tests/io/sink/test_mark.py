@@ -74,6 +74,7 @@ def meant(bench: Bench, name: str) -> tuple[str, int] | None:
         client.close()
 
 
+@pytest.mark.slow
 def test_a_job_with_another_model_embeds_and_writes_nothing(
     bench: Bench, server: EndpointServer
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_run_that_fails_leaves_the_alias_and_says_so(bench: Bench) -> None:
     assert meant(bench, "texts") == ("texts_2", 45)
 
 
+@pytest.mark.slow
 def test_a_run_that_writes_nothing_leaves_the_alias(bench: Bench) -> None:
     """An empty source is more often a mistake than a wish for an empty target."""
     bench.run("--into", "texts_1", "--switch-alias")
@@ -188,6 +190,7 @@ def test_a_name_that_is_a_collection_itself_is_refused_with_the_way_out(
     assert bench.run("--into", "texts_3", "--switch-alias")["state"] == "DONE"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ignore", "recreate"])
 def test_a_new_target_is_made_whatever_the_job_does_with_its_own(bench: Bench, mode: str) -> None:
     """And nothing is dropped for it, not even what a job may drop that names it itself."""

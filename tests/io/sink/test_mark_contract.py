@@ -150,6 +150,7 @@ class MilvusMarks(MarkContract):
         assert str(ONE) in refusal(place.target(OTHER, column=columns))
 
 
+@pytest.mark.slow
 class TestMilvusLite(MilvusMarks):
     """The writer `milvus` on a file."""
 

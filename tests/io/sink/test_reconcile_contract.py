@@ -26,6 +26,7 @@ class TestTables(ReconcileContract):
         place.close()
 
 
+@pytest.mark.slow
 class TestMilvusLite(ReconcileContract):
     """The writer `milvus` on a file."""
 

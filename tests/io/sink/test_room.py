@@ -190,6 +190,7 @@ def test_a_proxy_that_breaks_large_requests_off_is_written_through(kind):
     assert len(store.requests) <= 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("make", [short_of_memory, broken_off])
 def test_what_passes_again_is_sent_in_full_requests_again(kind, make):

@@ -251,6 +251,7 @@ def test_a_mark_that_is_not_taken_is_a_note(caplog: pytest.LogCaptureFixture) ->
     assert depot.shelves["locked"].mark is None
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_is_waited_for_by_workers_only() -> None:
     """The launcher tells a person at once."""
     depot = Depot()

@@ -360,6 +360,7 @@ CHANGES = st.lists(
 )
 
 
+@pytest.mark.slow
 @tries(60, 1000)
 @given(CHANGES, st.integers(1, 7), st.integers(1, 4), st.integers(0, 3))
 def test_changes_of_a_key_are_applied_in_order(writer, changes, rows, in_flight, failures):
@@ -506,6 +507,7 @@ def test_a_row_of_which_not_even_the_key_can_be_deleted_is_rejected_once(writer)
     assert not operator.counts.values.keys() & {"rows-added", "rows-deleted", "rows-written"}
 
 
+@pytest.mark.slow
 @given(
     words=st.lists(
         st.tuples(st.integers(0, 2), st.sampled_from(["good", "wrong", "refused", "gone", "null"])),

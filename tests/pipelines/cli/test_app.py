@@ -25,6 +25,7 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
     return bench
 
 
+@pytest.mark.slow
 def test_checking_a_job_imports_neither_beam_nor_a_client(bench: Bench) -> None:
     """A check must be over before a person notices it: under half a second."""
     path = bench.save()
@@ -38,6 +39,7 @@ def test_checking_a_job_imports_neither_beam_nor_a_client(bench: Bench) -> None:
     assert "imported []" in out.stdout, out.stdout + out.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "kind"), [("click", "SIGTERM"), ("pydantic", "SIGINT"), ("apache_beam", "SIGTERM")]
 )
@@ -62,6 +64,7 @@ def test_a_signal_while_modules_are_imported_ends_quietly(
     assert out.stderr.split() in ([], ["interrupted"])
 
 
+@pytest.mark.slow
 def test_what_was_started_to_ignore_ctrl_c_ignores_it_from_the_first_import_on() -> None:
     """As a shell starts what is to run in the background."""
     program = (
@@ -91,6 +94,7 @@ def test_an_unknown_option_is_an_error_with_the_nearest_name(bench: Bench) -> No
     assert not (bench.folder / "vectors.db").exists()
 
 
+@pytest.mark.slow
 def test_options_of_beam_pass_and_so_does_anything_after_dashes(bench: Bench) -> None:
     """``--job_name`` is Beam's; after ``--`` even an unknown one passes."""
     outcome = bench.call("run", "--json", "--job_name=nightly")
@@ -272,6 +276,7 @@ def test_check_says_of_rejects_what_a_run_will(bench: Bench) -> None:
     assert not (bench.folder / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_run_prints_its_counts(bench: Bench) -> None:
     """For people a few lines, and the same report as JSON in a file."""
     path = bench.folder / "report.json"
@@ -295,6 +300,7 @@ def test_the_progress_line_tells_counts_rate_and_time_left() -> None:
     assert "finishing what was read" in progress_text(state, Size(bytes=4000), 10.0)
 
 
+@pytest.mark.slow
 def test_verbose_tells_what_a_run_does(bench: Bench) -> None:
     """Without ``-v`` nothing of it is said."""
     quiet = bench.call("run")

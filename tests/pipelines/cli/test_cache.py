@@ -43,6 +43,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         redis_place.client.close()
 
 
+@pytest.mark.slow
 def test_stats_tell_entries_bytes_and_the_oldest_use(bench: Bench, place: Place) -> None:
     """In words and as JSON; asking does not count as a use."""
     day = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=40)
@@ -62,6 +63,7 @@ def test_stats_tell_entries_bytes_and_the_oldest_use(bench: Bench, place: Place)
     )
 
 
+@pytest.mark.slow
 def test_prune_keeps_to_a_number_of_bytes_and_tells_how_many_went(
     bench: Bench, place: Place
 ) -> None:
@@ -79,6 +81,7 @@ def test_prune_keeps_to_a_number_of_bytes_and_tells_how_many_went(
     assert bench.line("cache", "stats", place.uri, "--json").json["oldest"] is None
 
 
+@pytest.mark.slow
 def test_a_job_names_its_cache_and_its_size(bench: Bench, place: Place) -> None:
     """Placeholders and --set work as in other commands; no data source is needed."""
     bench.job["setting"]["vectorCache"] = {"uri": "${where}", "maxBytes": 1 << 30}

@@ -41,6 +41,7 @@ def program(bench: Bench, *arguments: str, **more: str) -> subprocess.CompletedP
 # --- names --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["../../x", "/tmp/x", "a/b\\c", "..", "x\x1b[2J\ny", "a[1]*?", "é" * 200, "s3://b/x", "灯 塔"],
@@ -63,6 +64,7 @@ def test_a_jobs_name_is_not_a_path(bench: Bench, name: str) -> None:
 # --- terminals ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nothing_of_a_row_or_a_name_reaches_a_terminal_raw(bench: Bench) -> None:
     """Neither values, nor names of columns and steps, nor keys that a job got wrong."""
     bench.write_lines([{"id": f"1{STEERS}", "text": f"a{STEERS}"}, f"no JSON {STEERS}"])
@@ -81,6 +83,7 @@ def test_nothing_of_a_row_or_a_name_reaches_a_terminal_raw(bench: Bench) -> None
     assert not set("\x1b\x9b") & set(bench.line(f"no-such-{STEERS}").err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["gbk", "latin-1", "ascii", "cp1252", "utf-8"])
 def test_what_a_terminal_can_not_show_is_escaped(bench: Bench, encoding: str) -> None:
     """JSON stays JSON with the same texts."""
@@ -95,6 +98,7 @@ def test_what_a_terminal_can_not_show_is_escaped(bench: Bench, encoding: str) ->
     assert stages[1]["rows"][0]["text"] == "灯塔 🙂 größe"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["check"], ["preview"], ["preview", "--json"], ["schema"], ["templates", "list"]],
@@ -260,6 +264,7 @@ def test_the_end_of_a_run_closes_all_that_there_is(caplog: pytest.LogCaptureFixt
     assert [word in caplog.text for word in ("full", "half closed", "gone")] == [True] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this machine has no /dev/full")
 def test_a_report_that_can_not_be_written_fails_the_run(bench: Bench) -> None:
     """The report is printed, with what is wrong."""
@@ -270,6 +275,7 @@ def test_a_report_that_can_not_be_written_fails_the_run(bench: Bench) -> None:
     assert "--report /dev/full" in outcome.json["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this machine has no /dev/full")
 def test_rejects_that_can_not_be_written_fail_the_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch

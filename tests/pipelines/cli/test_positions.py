@@ -47,6 +47,7 @@ def line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Line]:
         yield Line(place, capsys)
 
 
+@pytest.mark.slow
 def test_a_sync_that_ended_well_is_scheduled(line: Line) -> None:
     """The job and the folder of its positions name the same sync."""
     of_job = line.json("status", str(line.place.job()))
@@ -61,6 +62,7 @@ def test_a_sync_that_ended_well_is_scheduled(line: Line) -> None:
     assert str(of_job["position"]["at"]["offset"]) in out
 
 
+@pytest.mark.slow
 def test_a_sync_that_runs_is_shown_beside_it_and_left_alone(line: Line) -> None:
     """What the holder tells is seen."""
     job = str(line.place.job())
@@ -76,6 +78,7 @@ def test_a_sync_that_runs_is_shown_beside_it_and_left_alone(line: Line) -> None:
     assert line.json("status", job)["position"] is not None
 
 
+@pytest.mark.slow
 def test_a_sync_whose_run_failed_says_so(line: Line) -> None:
     """With the exit status and the last words of the run."""
     line.place.endpoint.key = "another"
@@ -87,6 +90,7 @@ def test_a_sync_whose_run_failed_says_so(line: Line) -> None:
     assert "ended with status 1" in line.call("status", str(line.place.job()))[1]
 
 
+@pytest.mark.slow
 def test_a_position_that_is_reset_lets_all_be_read_anew_in_a_new_epoch(line: Line) -> None:
     """The positions before are still shown."""
     job = str(line.place.job())
@@ -102,6 +106,7 @@ def test_a_position_that_is_reset_lets_all_be_read_anew_in_a_new_epoch(line: Lin
     assert line.place.differences() == []
 
 
+@pytest.mark.slow
 def test_a_source_need_keep_nothing_for_a_position_that_is_reset(line: Line) -> None:
     """If the source can't be told, the position is reset all the same, and a note says so."""
     job, table = str(line.place.job()), line.place.script.table
@@ -114,6 +119,7 @@ def test_a_source_need_keep_nothing_for_a_position_that_is_reset(line: Line) -> 
     assert "the table is away" in err
 
 
+@pytest.mark.slow
 def test_a_position_that_is_set_is_where_the_next_run_goes_on(line: Line) -> None:
     """Without a full load; what was read before is read again, and is right afterwards."""
     job = str(line.place.job())
@@ -138,6 +144,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_what_can_t_be_shown_or_set_is_told(line: Line, name: str) -> None:
     """Exit status 2, and the position stays."""

@@ -136,6 +136,7 @@ def test_a_source_without_an_end_is_refused_on_spark(bench: Bench, listener: int
     assert TickSettings().endless
 
 
+@pytest.mark.slow
 def test_streams_are_no_more_than_the_job_allows(bench: Bench, listener: int) -> None:
     """`speed.concurrent` bounds them, whatever the command line asks for."""
     bench.sources["Vectors"]["endpoint"] = "http://milvus:19530"

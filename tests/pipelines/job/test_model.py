@@ -151,6 +151,7 @@ def test_a_file_that_is_absent_or_outside_its_folder_is_refused_before_the_run(
     assert not (bench.folder / "vectors.db").exists()
 
 
+@pytest.mark.slow
 def test_a_target_that_cannot_be_written_is_refused_before_the_run(bench: Bench) -> None:
     """A folder that isn't there is named."""
     bench.sources["Vectors"]["endpoint"] = str(bench.folder / "no" / "such" / "vectors.db")
@@ -159,6 +160,7 @@ def test_a_target_that_cannot_be_written_is_refused_before_the_run(bench: Bench)
     assert "no/such" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_collection_of_another_dimension_is_refused_before_the_run(bench: Bench) -> None:
     """The collection is read first; no row is embedded for nothing."""
     assert bench.run()["rows_written"] == 3
@@ -319,6 +321,7 @@ def test_numbers_come_as_texts(bench: Bench) -> None:
     assert warnings == []
 
 
+@pytest.mark.slow
 def test_the_schema_takes_every_job_that_the_models_take(bench: Bench) -> None:
     """It is valid JSON Schema, and knows the parameters of each stepType."""
     from jsonschema import Draft202012Validator

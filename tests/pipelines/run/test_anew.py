@@ -72,6 +72,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
         yield Shop(tmp_path, server.url, versions=request.param)
 
 
+@pytest.mark.slow
 def test_a_replay_reads_the_rows_as_they_stand(shop: Shop) -> None:
     """A row that was mended, one that is gone, one that is still bad; a newer row stays."""
     script = shop.script
@@ -112,6 +113,7 @@ def test_a_row_that_is_gone_is_deleted_by_all_that_is_known_of_it(tmp_path: Path
     assert Anew(Followed(reader, context, frozenset({"id"}))).key(replayed) is None
 
 
+@pytest.mark.slow
 def test_a_row_that_was_cut_is_read_anew(shop: Shop) -> None:
     """Its reject holds no more than the beginning of the text."""
     shop.script.insert("a", "POISON " * 200_000)

@@ -81,6 +81,7 @@ def leaks(text: str) -> list[str]:
     return [f[i : i + 8] for f in forms for i in range(len(f) - 7) if f[i : i + 8] in text]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 401])
 @pytest.mark.parametrize("offset", some([150, 390, *(n for n in range(0, 460, 13))], 1))
 def test_an_endpoint_may_echo_its_key_at_any_offset(
@@ -104,6 +105,7 @@ def test_an_endpoint_may_echo_its_key_at_any_offset(
             assert leaks(shown(bench, *more)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", some([150, 390, *(n for n in range(0, 460, 13))], 1))
 @pytest.mark.parametrize("kind", ["elasticsearch", "opensearch"])
 def test_a_store_may_echo_its_password_at_any_offset(

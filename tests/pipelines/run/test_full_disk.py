@@ -139,6 +139,7 @@ def test_a_folder_of_rejects_on_an_object_store_is_tried_and_left_as_it_was() ->
         require_folder("nosuch://b/r")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["disk", "quota"])
 def test_a_vector_cache_on_a_full_disk_costs_no_row_and_is_told_once(
     tmp_path: Path, request: pytest.FixtureRequest, how: str

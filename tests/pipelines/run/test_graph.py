@@ -133,6 +133,7 @@ def guarded(
     end_run("r")
 
 
+@pytest.mark.slow
 def test_a_graph_for_workers_that_fill_secrets_holds_none(guarded: ResolvedJob) -> None:
     """Neither of an endpoint nor of a target; a graph of the job as it is holds both."""
     require_no_secret(_pipeline(guarded.with_references("r")), guarded)

@@ -30,6 +30,7 @@ def _use_endpoint(bench: Bench, server: EndpointServer, key: str = "sk-test") ->
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_rows_of_a_file_are_found_by_their_text(bench: Bench) -> None:
     """What was written answers a query with the nearest text first."""
     bench.write_lines(
@@ -45,6 +46,7 @@ def test_rows_of_a_file_are_found_by_their_text(bench: Bench) -> None:
     assert [hits[0]["id"], len(hits)] == ["b", 2]
 
 
+@pytest.mark.slow
 def test_one_bad_row_in_a_thousand_costs_only_itself(bench: Bench) -> None:
     """999 rows are written; whether the job fails is the errorLimit's to say."""
     lines = [orjson.dumps(row) for row in rows(1000)]
@@ -60,6 +62,7 @@ def test_one_bad_row_in_a_thousand_costs_only_itself(bench: Bench) -> None:
     assert len(bench.stored(["id"])) == 999
 
 
+@pytest.mark.slow
 def test_a_job_over_its_limit_does_not_read_to_the_end(bench: Bench) -> None:
     """It reads on to show more than its first bad row, 1,000 rows from it, and stops."""
     bench.write_lines(["no JSON"] * 5000)
@@ -69,6 +72,7 @@ def test_a_job_over_its_limit_does_not_read_to_the_end(bench: Bench) -> None:
     assert len(rejects_of(report)) == 1000
 
 
+@pytest.mark.slow
 def test_a_percentage_is_a_share_of_the_rows_read(bench: Bench) -> None:
     """Five bad rows in a hundred pass 0.05 and fail 0.04."""
     bench.write_lines([{"id": f"{i}", "text": "t"} if i % 20 else "no JSON" for i in range(100)])
@@ -78,6 +82,7 @@ def test_a_percentage_is_a_share_of_the_rows_read(bench: Bench) -> None:
     assert bench.run()["state"] == "FAILED"
 
 
+@pytest.mark.slow
 def test_each_kind_of_bad_row_is_rejected_with_its_reason_and_the_rest_is_written(
     bench: Bench,
 ) -> None:
@@ -109,6 +114,7 @@ def test_each_kind_of_bad_row_is_rejected_with_its_reason_and_the_rest_is_writte
     assert [r["id"] for r in bench.stored(["id"])] == ["good1", "good2"]
 
 
+@pytest.mark.slow
 def test_a_run_that_writes_nothing_for_all_its_rejects_says_so_and_why(bench: Bench) -> None:
     """Without errorLimit it is DONE, which does not mean that rows are in the target."""
     bench.job["setting"]["errorLimit"] = {}
@@ -160,6 +166,7 @@ def test_the_rejects_of_another_job_are_refused_though_its_steps_have_the_same_n
     assert bench.run("--replay", str(moved))["rows_rejected"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cut", [{"$cut": {"bytes": 2000000, "sha256": "0", "head": "x"}}, {"$secret": "see ***"}]
 )
@@ -185,6 +192,7 @@ def test_a_value_that_was_cut_or_hidden_never_passes_for_a_row(
         replayed = report["rejects"]
 
 
+@pytest.mark.slow
 def test_a_limit_reads_so_many_rows_and_no_more(bench: Bench) -> None:
     """``--limit`` is for trying a job on a few rows."""
     bench.write_lines(list(rows(100)))
@@ -210,6 +218,7 @@ def test_a_throttled_job_keeps_to_its_rate(bench: Bench) -> None:
     pytest.fail(f"three runs took {taken} s")
 
 
+@pytest.mark.slow
 def test_a_failing_endpoint_fails_the_job_and_rejects_no_row(bench: Bench) -> None:
     """A service that is down is not a bad row; what was written stays, a re-run completes it."""
     bench.write_lines(list(rows(40)))
@@ -225,6 +234,7 @@ def test_a_failing_endpoint_fails_the_job_and_rejects_no_row(bench: Bench) -> No
         assert bench.run()["rows_written"] == 40
 
 
+@pytest.mark.slow
 def test_a_second_run_with_a_vector_cache_sends_nothing(bench: Bench) -> None:
     """What was paid for once is kept from run to run, by its content."""
     bench.write_lines(list(rows(40)))
@@ -238,6 +248,7 @@ def test_a_second_run_with_a_vector_cache_sends_nothing(bench: Bench) -> None:
     assert (report["rows_written"], report["embed"]["inputs"]) == (41, 1)
 
 
+@pytest.mark.slow
 def test_no_output_of_a_failing_run_holds_the_key(bench: Bench) -> None:
     """Neither the report nor the rejects nor what is printed."""
     bench.write_lines([*rows(3), "sk-of-the-test"])

@@ -111,6 +111,7 @@ def registry() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_many_splits_do_not_travel_in_the_pipeline(
     tmp_path: Path, registry: None, many: list[Any]
 ) -> None:
@@ -128,6 +129,7 @@ def test_many_splits_do_not_travel_in_the_pipeline(
         end_run(run.id)
 
 
+@pytest.mark.slow
 def test_many_splits_are_shared_out_by_files(tmp_path: Path, many: list[Any]) -> None:
     """One for each stream, and each split is in one of them."""
     dealt = pickle.loads(pickle.dumps(elsewhere(str(tmp_path), many, 4)))()
@@ -138,6 +140,7 @@ def test_many_splits_are_shared_out_by_files(tmp_path: Path, many: list[Any]) ->
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_worker_takes_no_splits_that_somebody_else_wrote(tmp_path: Path, many: list[Any]) -> None:
     """What is unpickled is what the launcher wrote, though others may write to the folder."""
     first, *_ = elsewhere(str(tmp_path), many, 4)()

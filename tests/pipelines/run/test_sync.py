@@ -15,5 +15,6 @@ def script(tmp_path: Path) -> Script:
     return Scripted(tmp_path / "table")
 
 
+@pytest.mark.slow
 class TestBroken(Broken):
     """Broken off in this process."""

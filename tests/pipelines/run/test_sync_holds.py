@@ -20,6 +20,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield Place(tmp_path, endpoint)
 
 
+@pytest.mark.slow
 def test_a_source_that_forgets_is_asked_to_keep_what_is_behind_the_stored_position(
     place: Place,
 ) -> None:
@@ -41,6 +42,7 @@ def test_a_source_that_forgets_is_asked_to_keep_what_is_behind_the_stored_positi
     assert table.held() == {"kept": table.end()}
 
 
+@pytest.mark.slow
 def test_a_source_that_keeps_nothing_is_told_of_in_the_report(place: Place) -> None:
     """The sync goes on."""
     place.insert("a")
@@ -49,6 +51,7 @@ def test_a_source_that_keeps_nothing_is_told_of_in_the_report(place: Place) -> N
     assert (report.state, report.notes[0]) == ("DONE", "the log keeps nothing for 'kept'")
 
 
+@pytest.mark.slow
 def test_what_was_forgotten_is_read_anew_and_what_is_gone_goes(place: Place) -> None:
     """In a new epoch; a text that is known costs no request."""
     place.insert("a", "b")
@@ -62,6 +65,7 @@ def test_what_was_forgotten_is_read_anew_and_what_is_gone_goes(place: Place) -> 
     assert len(place.endpoint.good) == paid
 
 
+@pytest.mark.slow
 def test_what_was_forgotten_ends_a_sync_that_may_not_delete(place: Place) -> None:
     """Nothing is written; the two ways out are named."""
     place.writer["ownsTarget"] = False

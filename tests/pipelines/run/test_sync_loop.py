@@ -115,6 +115,7 @@ def adds_up(report: Report) -> bool:
     return report.lost == 0
 
 
+@pytest.mark.slow
 def test_a_sync_loads_all_follows_the_changes_and_ends_where_nothing_is_left(
     place: Place,
 ) -> None:
@@ -142,6 +143,7 @@ def test_a_sync_loads_all_follows_the_changes_and_ends_where_nothing_is_left(
     assert (idle.state, idle.rounds, idle.rows_read) == ("DONE", 0, 0)
 
 
+@pytest.mark.slow
 def test_a_target_is_dropped_by_the_first_run_only_and_concluded_once_all_is_in(
     place: Place,
 ) -> None:
@@ -159,6 +161,7 @@ def test_a_target_is_dropped_by_the_first_run_only_and_concluded_once_all_is_in(
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_an_alias_moves_though_the_source_is_never_at_its_end(place: Place) -> None:
     """It moves where the source ended when the full load was in; `--until now` ends as well."""
     place.insert("a")
@@ -183,6 +186,7 @@ def test_an_alias_moves_though_the_source_is_never_at_its_end(place: Place) -> N
     assert (report.state, place.held.concluded) == ("FAILED", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["span", "plan", "epoch", "round", "done", "store", "conclude"])
 def test_what_may_pass_is_begun_again_and_told_in_a_line(
     place: Place, step: Step, caplog: pytest.LogCaptureFixture
@@ -206,6 +210,7 @@ def test_what_may_pass_is_begun_again_and_told_in_a_line(
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_a_round_that_fails_in_a_step_leaves_no_trace_in_the_counts(place: Place) -> None:
     """Neither of its rows nor of what it failed with: the next round counts from nothing."""
     place.insert(*(f"r{n}" for n in range(60)))
@@ -225,6 +230,7 @@ def test_a_round_that_fails_in_a_step_leaves_no_trace_in_the_counts(place: Place
     assert len(inputs) == len(set(inputs)), "what the failed round embedded is in the cache"
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_away_for_longer_than_a_step_waits_costs_a_round(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +243,7 @@ def test_an_endpoint_that_is_away_for_longer_than_a_step_waits_costs_a_round(
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_what_cannot_pass_ends_the_sync_at_the_last_position(place: Place) -> None:
     """With its own words, and status 1 in what is stored."""
     place.insert("a", "b")
@@ -272,6 +279,7 @@ def test_the_patience_of_a_sync_that_ends_is_bounded(
     assert "the table is away" in (report.error or "")
 
 
+@pytest.mark.slow
 def test_a_span_that_was_not_read_whole_is_not_stored(place: Place) -> None:
     """A source that gives less than it told is tried again, and then told."""
     place.insert("a")
@@ -288,6 +296,7 @@ def test_a_span_that_was_not_read_whole_is_not_stored(place: Place) -> None:
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_error_limit_and_budget_are_of_a_round(place: Place) -> None:
     """One reject a round is within the limit for ever; two in one round are not."""
     place.setting["errorLimit"] = {"record": 1}
@@ -309,6 +318,7 @@ def test_error_limit_and_budget_are_of_a_round(place: Place) -> None:
     assert place.position() == before
 
 
+@pytest.mark.slow
 def test_a_round_over_its_budget_ends_the_sync(place: Place) -> None:
     """What was left without a vector is read again next time."""
     place.setting["budget"] = {"requests": 1}
@@ -322,6 +332,7 @@ def test_a_round_over_its_budget_ends_the_sync(place: Place) -> None:
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_the_graph_is_built_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rounds run what the first has built, over other splits."""
     built: list[Any] = []
@@ -333,6 +344,7 @@ def test_the_graph_is_built_once(place: Place, monkeypatch: pytest.MonkeyPatch) 
     assert (report.rounds, len(built)) == (5, 1)
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_and_told_who_holds_the_lease(place: Place) -> None:
     """Before it asks anything of source or target."""
     refused = pytest.raises(JobError, match=r"run the-first \(process")
@@ -342,6 +354,7 @@ def test_a_second_run_is_refused_and_told_who_holds_the_lease(place: Place) -> N
     assert place.run().state == "DONE"
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_its_lease_stores_nothing_more(place: Place) -> None:
     """It fails, and names who took it."""
     place.insert("a")
@@ -359,6 +372,7 @@ def test_a_run_that_lost_its_lease_stores_nothing_more(place: Place) -> None:
     assert place.position() is None
 
 
+@pytest.mark.slow
 def test_lost_positions_lead_to_a_full_load_in_a_new_epoch(place: Place) -> None:
     """What was deleted meanwhile goes, and no change is stale."""
     place.insert("a", "b", "c")
@@ -374,6 +388,7 @@ def test_lost_positions_lead_to_a_full_load_in_a_new_epoch(place: Place) -> None
     assert place.differences() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("versions", [True, False])
 def test_a_lost_index_is_filled_anew_though_there_is_a_position(
     place: Place, versions: bool
@@ -390,6 +405,7 @@ def test_a_lost_index_is_filled_anew_though_there_is_a_position(
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_a_target_that_another_sync_filled_is_filled_anew(place: Place) -> None:
     """Its epoch is greater: every change of the old epoch would be stale."""
     place.insert("a")
@@ -401,6 +417,7 @@ def test_a_target_that_another_sync_filled_is_filled_anew(place: Place) -> None:
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_another_table_is_read_anew_in_a_new_epoch(place: Place) -> None:
     """Also while the sync runs; rows of the old one go."""
     place.insert("a", "b")
@@ -416,6 +433,7 @@ def test_another_table_is_read_anew_in_a_new_epoch(place: Place) -> None:
     assert report.position["identity"] == "another"
 
 
+@pytest.mark.slow
 def test_rows_of_others_stay_where_the_job_does_not_own_the_target(place: Place) -> None:
     """And the report says so."""
     place.writer["ownsTarget"] = False
@@ -436,6 +454,7 @@ def test_an_epoch_that_versions_have_no_room_for_is_refused_with_a_cure(place: P
     assert place.held.there() == {}
 
 
+@pytest.mark.slow
 def test_a_full_load_that_is_begun_again_takes_no_further_epoch(place: Place) -> None:
     """An outage of a day would use them up."""
     place.insert("a", "b")
@@ -453,6 +472,7 @@ def test_a_full_load_that_is_begun_again_takes_no_further_epoch(place: Place) ->
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_only_what_a_user_asked_for_is_read(place: Place) -> None:
     """Up to a place of the source, and no further."""
     place.insert("a", "b")
@@ -466,6 +486,7 @@ def test_only_what_a_user_asked_for_is_read(place: Place) -> None:
     assert place.run(until="now").rows_read == 1
 
 
+@pytest.mark.slow
 def test_a_sync_goes_on_until_it_is_told_to_end(place: Place) -> None:
     """With `--continuous`, what is written meanwhile arrives."""
     place.insert("a")
@@ -484,6 +505,7 @@ def test_a_sync_goes_on_until_it_is_told_to_end(place: Place) -> None:
     assert report.rounds == 2
 
 
+@pytest.mark.slow
 def test_what_a_round_embeds_stays_for_the_next(place: Place) -> None:
     """The caches of a run are of all its rounds."""
     place.setting["vectorCache"] = None
@@ -511,6 +533,7 @@ def once(place: Place, **options: Any) -> Report:
     return run_job(resolved_of(place), RunOptions(rejects=rejects, **options))
 
 
+@pytest.mark.slow
 def test_a_run_of_some_rows_reads_once_and_stores_nothing(place: Place) -> None:
     """`--limit` is for trying a job; the sync begins afterwards as if nothing had been."""
     place.insert("a", "b", "c")
@@ -521,6 +544,7 @@ def test_a_run_of_some_rows_reads_once_and_stores_nothing(place: Place) -> None:
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_a_reader_that_reads_once_makes_no_sync(place: Place) -> None:
     """As with any other source; what only a sync takes is refused."""
     place.insert("a")

@@ -95,6 +95,7 @@ def started(tmp_path: Path, endpoint: EndpointServer, nursery: Nursery) -> Start
     return started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_a_sync_that_follows_ends_well_on_a_signal(started: Started, kind: signal.Signals) -> None:
     """While it waits for news; its position is the end of the last round."""
@@ -109,6 +110,7 @@ def test_a_sync_that_follows_ends_well_on_a_signal(started: Started, kind: signa
     assert started.positions.standing().state == "Scheduled"
 
 
+@pytest.mark.slow
 def test_a_round_of_changes_is_finished_and_stored(started: Started) -> None:
     """The signal comes in its middle; no further round is begun."""
     process = started.start("--continuous")
@@ -127,6 +129,7 @@ def test_a_round_of_changes_is_finished_and_stored(started: Started) -> None:
     assert started.stored().at == told["position"]["at"] == told["span"]["until"]
 
 
+@pytest.mark.slow
 def test_a_part_of_a_full_load_is_stopped_and_not_stored(started: Started) -> None:
     """A run that is to end is CANCELLED, and the next run reads the part again."""
     started.script.table.tell(slow=0.2)
@@ -142,6 +145,7 @@ def test_a_part_of_a_full_load_is_stopped_and_not_stored(started: Started) -> No
     assert started.told()["rows_written"] == ROWS
 
 
+@pytest.mark.slow
 def test_a_round_that_only_waits_is_given_up(started: Started) -> None:
     """Its server is away, and would be waited for for minutes."""
     started.endpoint.fault = every(1, "503")
@@ -154,6 +158,7 @@ def test_a_round_that_only_waits_is_given_up(started: Started) -> None:
     assert started.positions.standing().state == "Scheduled"
 
 
+@pytest.mark.slow
 def test_a_sync_that_waits_for_its_source_ends_at_once(started: Started) -> None:
     """Between two tries."""
     started.script.table.tell(away=True)
@@ -163,6 +168,7 @@ def test_a_sync_that_waits_for_its_source_ends_at_once(started: Started) -> None
     assert started.told()["rounds"] == 0
 
 
+@pytest.mark.slow
 def test_the_second_signal_ends_a_sync_at_once(started: Started) -> None:
     """Nothing is stored, and the lease is free again."""
     started.endpoint.fault = every(1, "503")

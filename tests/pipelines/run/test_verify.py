@@ -30,6 +30,7 @@ class TestTables(VerifyContract):
         place.close()
 
 
+@pytest.mark.slow
 class TestMilvusLite(VerifyContract):
     """The writer `milvus` on a file."""
 

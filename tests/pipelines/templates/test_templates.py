@@ -143,6 +143,7 @@ def _another(one: Parameter) -> str:
     return next(t for t in tries if all(re.fullmatch(r, t) for r in one.regexes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", HOSTILE)
 @pytest.mark.parametrize("name", NAMES)
 def test_no_value_changes_the_structure_of_a_job(name: str, value: str) -> None:
@@ -234,6 +235,7 @@ def test_a_problem_of_the_job_is_told_as_of_any_job(bench: Bench) -> None:
 SECRET = "a-very-secret-token"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["given", "environment"])
 @pytest.mark.parametrize("command", ["check", "render", "preview"])
 def test_a_secret_is_never_shown(

@@ -248,6 +248,7 @@ def test_the_source_behaves_as_it_is_told(table: ScriptedTable) -> None:
         next(read.read(splits[0]))
 
 
+@pytest.mark.slow
 def test_processes_write_beside_each_other(table: ScriptedTable) -> None:
     """Each transaction is one append; a line that is not finished is not read yet."""
     code = (

@@ -46,6 +46,7 @@ def _with_budget(bench, server, **budget):
     bench.job["setting"]["budget"] = budget
 
 
+@pytest.mark.slow
 def test_a_run_over_its_budget_fails_loses_nothing_and_is_completed_by_the_next(bench):
     """Requests stop at the budget; each row leaves or is rejected; what is paid is kept."""
     bench.write_lines(list(rows(400)))
@@ -64,6 +65,7 @@ def test_a_run_over_its_budget_fails_loses_nothing_and_is_completed_by_the_next(
         assert (report["state"], report["rows_written"], server.number) == ("DONE", 400, 40)
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_enough_is_not_noticed(bench):
     """As many requests as it allows; exit status 0."""
     bench.write_lines(list(rows(100)))
@@ -74,6 +76,7 @@ def test_a_budget_that_is_enough_is_not_noticed(bench):
     assert report["embed"]["requests"] == 10
 
 
+@pytest.mark.slow
 def test_a_budget_of_tokens_is_kept_to_by_what_the_vendor_bills(bench):
     """Estimated before a request, corrected by its answer: never more, and nearly all of it."""
     bench.write_lines(list(rows(400)))
@@ -204,6 +207,7 @@ def test_a_budget_of_nonsense_is_refused(bench, budget):
     assert "job.setting.budget" in outcome.err
 
 
+@pytest.mark.slow
 def test_the_report_tells_what_embedding_cost_and_how_long_it_took(bench):
     """Retries, the most requests in flight, the spread of latencies; also on a terminal."""
     bench.write_lines(list(rows(200)))

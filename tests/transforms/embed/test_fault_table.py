@@ -302,6 +302,7 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
     return Bench(tmp_path, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("name", CASES)
 def test_no_fault_stores_a_wrong_vector_or_costs_a_good_row(bench: Bench, name: str) -> None:

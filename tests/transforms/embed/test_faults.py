@@ -235,6 +235,7 @@ def test_a_server_that_is_away_for_good_fails_the_job_and_rejects_nobody():
     engine.close()
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_down_for_a_while_delays_and_no_more():
     """Connections refused and broken for a minute: all rows arrive."""
     with EndpointServer() as server:

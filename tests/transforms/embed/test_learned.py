@@ -125,6 +125,7 @@ def test_a_text_that_a_server_fails_on_is_found_and_rejected(fault):
         assert server.number <= 6 + 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("percent", [30, 60, 80])
 def test_an_overloaded_server_costs_no_row(percent):
     """However many answers are 503, by chance and not by text."""
@@ -153,6 +154,7 @@ def test_short_answers_by_chance_do_not_end_batches(kind, percent, singles):
         assert not engine._shared.learned.singly
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["short", "extra", "same"])
 def test_a_server_that_answers_batches_well_again_gets_batches_again(kind):
     """A whole batch is tried now and then, ever more seldom."""
@@ -166,6 +168,7 @@ def test_a_server_that_answers_batches_well_again_gets_batches_again(kind):
         assert server.number <= 330 + 64 * 10 + 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["short", "extra"])
 def test_a_server_that_never_answers_batches_well_is_found_soon(kind):
     """Little is paid twice: a few batches, and the batches that are tried again."""

@@ -142,6 +142,7 @@ def _bench(tmp_path, capsys, server, how, short):
     return bench
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "requests"), [("reject", 4), ("truncate", 3), ("split", 4)])
 def test_an_estimate_counts_long_texts_as_they_are_sent(tmp_path, capsys, how, requests):
     """Alone, cut or in pieces: as many requests as the run then makes."""
@@ -154,6 +155,7 @@ def test_an_estimate_counts_long_texts_as_they_are_sent(tmp_path, capsys, how, r
         assert server.number == requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "told"),
     [("truncate", "1 texts cut to what the model takes"), ("split", "1 texts embedded in pieces")],
@@ -233,6 +235,7 @@ def _texts(count, long_ones):
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("over", ["truncate", "split", "reject"])
 @pytest.mark.parametrize("words", REFUSALS)

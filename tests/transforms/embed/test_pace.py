@@ -160,6 +160,7 @@ class _Window(_Bucket):
         return self.at + self.span - now
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hint", HINTS)
 @pytest.mark.parametrize(
     ("most", "span", "workers", "requests"),
@@ -197,6 +198,7 @@ class _Changing(_Bucket):
         raise AssertionError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hint", HINTS)
 @pytest.mark.parametrize(
     ("plan", "share", "times", "refused"),
@@ -228,6 +230,7 @@ class _Refusing(_Bucket):
         return 0.0 if self.chance.random() < self.share else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hint", [lambda wish: None, lambda wish: 0.0, lambda wish: 0.1])
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("share", [0.01, 0.03, 0.05, 0.08, 0.1, 0.2, 0.3])
@@ -242,6 +245,7 @@ def test_refusals_that_come_at_any_rate_do_not_stall(share, seed, hint, caplog):
     assert caplog.text.count("however slowly they come") <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.5, 0.7])
 def test_a_server_that_refuses_most_is_asked_on(share):
     """At once a second or more, some minutes after the beginning."""

@@ -34,6 +34,7 @@ def _ask(bench, server, **more):
     )
 
 
+@pytest.mark.slow
 def test_rows_of_equal_texts_are_paid_once(bench):
     """5,000 rows of 2,500 texts send 2,500 inputs, each once, in 250 full batches."""
     lines = rows(5000)
@@ -69,6 +70,7 @@ def test_a_bundle_costs_one_request_more_at_most(seed):
         assert server.number <= math.ceil(distinct / 10) + len(borders) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("either_time")
 def test_a_quota_that_nobody_named_is_found_with_few_refusals():
     """Of 150 batches no more are refused than were under way at first, and a twentieth."""
@@ -82,6 +84,7 @@ def test_a_quota_that_nobody_named_is_found_with_few_refusals():
         assert engine.counts.values["embed-throttled"] == server.statuses[429]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("either_time")
 def test_a_quota_that_the_job_names_is_kept_to():
     """With `requestsPerMinute` at most one answer is 429."""

@@ -128,6 +128,7 @@ def test_the_key_is_not_shown_and_survives_pickling():
     assert pickle.loads(pickle.dumps(settings)).api_key.reveal() == "sk-secret-1"
 
 
+@pytest.mark.slow
 def test_importing_the_settings_loads_nothing_heavy():
     """`vecferry check` stays quick: no Beam, no numpy, no HTTP client."""
     code = (

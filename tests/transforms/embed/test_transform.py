@@ -26,6 +26,7 @@ class _WithWindow(beam.DoFn):
         yield row["id"], float(timestamp), float(window.start), right
 
 
+@pytest.mark.slow
 def test_rows_that_come_out_late_keep_their_timestamp_and_window(server):
     """In FixedWindows each row leaves with its own timestamp in its own window."""
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
@@ -40,6 +41,7 @@ def test_rows_that_come_out_late_keep_their_timestamp_and_window(server):
         assert_that(seen, equal_to([(i, i, i // 10 * 10, True) for i in range(53)]))
 
 
+@pytest.mark.slow
 def test_rejects_go_to_their_own_output(server):
     """A row without text leaves by `rejected`, the others by `rows`."""
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
@@ -77,6 +79,7 @@ def test_it_is_one_stage_without_state_or_shuffle(server):
     assert inside == ["Embed/Embed/ParDo(StampedOperatorFn)"]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_leaves_no_thread_behind():
     """Else a long-lived program would gather them, and they would go on asking."""
     before = {t for t in threading.enumerate() if t.name == "vecferry-embed"}

@@ -236,6 +236,7 @@ def test_a_plain_path_gives_what_the_library_gives(document: Any, path: str) -> 
     assert len(expected) <= 1
 
 
+@pytest.mark.slow
 def test_the_transform_in_fixed_windows() -> None:
     """Plain dicts are taken; rows and rejects keep the timestamp and window of their own row."""
     rows = [(1, '{"a": "one"}'), (61, "{"), (62, '{"a": "two"}'), (121, '{"a": "three"}')]
@@ -263,6 +264,7 @@ def test_the_transform_in_fixed_windows() -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_transform_counts() -> None:
     """Dropped and rejected rows are counters of the step's namespace."""
     pipeline = beam.Pipeline(runner="FnApiRunner")

@@ -96,6 +96,7 @@ def test_unknown_keys_are_kept_for_a_warning() -> None:
     assert read.column[0].model_extra == {"jsonPaht": "$.x"}
 
 
+@pytest.mark.slow
 def test_plain_paths_need_no_library() -> None:
     """Checking a job with plain paths imports neither Beam nor the JSONPath library."""
     code = (

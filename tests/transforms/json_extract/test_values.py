@@ -110,6 +110,7 @@ def test_a_value_that_does_not_fit(kind: str, value: Any) -> None:
     assert CONVERTERS[kind](value) is None
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=9),

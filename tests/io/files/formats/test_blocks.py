@@ -48,6 +48,7 @@ _LINES = [b'{"a":[{}', b"{}]}", b"{},{}", b'{"a":"x', b'y"}', b"{}", b" {} ", b"
 _LINES += [b"{} {}", b'{"a":', b"{}}", b"{}{}", b'{"a":{},', b'"b":{}}', b"", b"\r", b"{}\r"]
 
 
+@pytest.mark.slow
 @tries(100, 2000)
 @given(lines=st.lists(st.sampled_from(_LINES), max_size=8))
 @example(lines=[b'{"a":[{}', b"{}]}", b"{},{}"])
@@ -81,6 +82,7 @@ _JOBS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", _JOBS, ids=range(len(_JOBS)))
 @tries(25, 500)
 @given(
@@ -116,6 +118,7 @@ def test_quick_csv_is_careful_csv(
         assert quick == read(folder, **given_job)
 
 
+@pytest.mark.slow
 @tries(50, 1000)
 @given(
     text=st.text("ab|\r\n 中1", max_size=40),
@@ -139,6 +142,7 @@ def test_lines_of_text_are_the_same_by_the_block(
 _WORD = st.text("ab 中乂亅|,é\"'{}\\1", max_size=12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "gbk", "gb18030"])
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "text"])
 @tries(25, 500)

@@ -277,6 +277,7 @@ def test_an_empty_table_has_no_rows_and_all_its_bytes(tmp_path: Path) -> None:
     assert source.counts.values["bytes-read"] == source.plan().size.bytes
 
 
+@pytest.mark.slow
 def test_the_first_row_takes_a_few_pages_not_a_row_group(tmp_path: Path) -> None:
     """A preview of a row group of 40 MB reads an eighth of it at most."""
     text = [np.random.default_rng(i).bytes(500).hex() for i in range(20_000)]
@@ -292,6 +293,7 @@ def test_the_first_row_takes_a_few_pages_not_a_row_group(tmp_path: Path) -> None
     assert 0 < sum(opened) < 5_000_000
 
 
+@pytest.mark.slow
 def test_a_long_text_that_is_stored_once_does_not_fill_the_memory(tmp_path: Path) -> None:
     """A file of some kilobytes has 4,096 rows of 100 kB; not all of them are held at once."""
     once = pa.DictionaryArray.from_arrays(pa.array([0] * 4096, pa.int32()), ["x" * 100_000])
@@ -381,6 +383,7 @@ def test_a_replayed_row_has_its_number(tmp_path: Path, kind: str) -> None:
 
 
 class TestJson:
+    @pytest.mark.slow
     @pytest.mark.parametrize("text", ['"]"', r'"\\"', r'"\"]["', "1"])
     @pytest.mark.parametrize("depth", [200, 5_000, 100_000])
     def test_an_object_that_is_nested_too_deep_is_a_reject_and_takes_no_memory(

@@ -111,6 +111,7 @@ _PACK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", _PACK)
 def test_a_small_file_that_unpacks_to_a_large_one_costs_no_memory(
     tmp_path: Path, packing: str
@@ -144,6 +145,7 @@ def test_a_file_that_is_not_packed_so_fails_by_name(tmp_path: Path, packing: str
         items_of(reader(tmp_path, compress=packing))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".gz", ".bz2", ".zst"])
 def test_the_rows_before_a_cut_are_given(tmp_path: Path, ending: str) -> None:
     """Then the job fails, and says that the file was cut off."""
@@ -191,6 +193,7 @@ def test_file_name_and_line_number_as_columns(
     assert {i["file"] for i in found} == {name}
 
 
+@pytest.mark.slow
 def test_line_numbers_hold_through_many_blocks(tmp_path: Path) -> None:
     """Records of one and of several lines, in a file of some megabytes."""
     record = '"{}","x\ny"\n'

@@ -81,6 +81,7 @@ print(*sorted({m.partition(".")[0] for m in sys.modules} & {"numpy", "pyarrow", 
 """
 
 
+@pytest.mark.slow
 def test_the_settings_of_no_format_load_a_library() -> None:
     """`vecferry check` is done before numpy alone would be loaded."""
     command = [sys.executable, "-c", _CHECKED, *FORMATS]

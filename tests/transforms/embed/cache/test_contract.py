@@ -188,6 +188,7 @@ class TestEveryVectorCache:
         store.close()
         assert len(_found(place, 0, 10)) == 10
 
+    @pytest.mark.slow
     def test_one_flipped_bit_is_never_a_wrong_vector(
         self, place: Place, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -269,6 +270,7 @@ class TestEveryVectorCache:
         assert backend.prune(before.bytes) == 0
         backend.close()
 
+    @pytest.mark.slow
     def test_it_keeps_to_its_size_while_a_run_puts_more(self, place: Place) -> None:
         """Ten times its size goes in; what it holds, and the room it takes, stay near its bound."""
         store, most = store_at(place.uri, max_bytes=2 * MIB), 0
@@ -299,6 +301,7 @@ class TestEveryVectorCache:
         told = backend_at(place.uri).stats().bytes
         assert told == pytest.approx(place.used_bytes(), rel=0.1)
 
+    @pytest.mark.slow
     def test_a_job_that_is_run_again_sends_nothing(
         self, place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -54,6 +54,7 @@ OPERATIONS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(OPERATIONS, st.integers(0, 2500))
 def test_its_choices_equal_those_of_a_naive_exact_lfu(operations, max_bytes):
     """After each step of a random trace both caches hold the same entries and give the same."""
@@ -124,6 +125,7 @@ def _seconds_of(entries: int) -> float:
     return best
 
 
+@pytest.mark.slow
 @pytest.mark.alone
 def test_reading_and_evicting_take_as_long_with_many_entries_as_with_few():
     """The time of an operation does not grow with the cache (its memory gets colder, no more)."""

@@ -376,6 +376,7 @@ def test_tls_is_verified(tmp_path: Path) -> None:
         own.remove()
 
 
+@pytest.mark.slow
 def test_a_port_where_nobody_speaks_redis_is_told_before_the_run() -> None:
     """Nobody there, somebody who says nothing, somebody who speaks something else."""
     with EndpointServer() as http, socket.create_server(("127.0.0.1", 0)) as silent:
@@ -393,6 +394,7 @@ def test_a_port_where_nobody_speaks_redis_is_told_before_the_run() -> None:
                 store_at(f"redis://127.0.0.1:{port}/0").check()
 
 
+@pytest.mark.slow
 def test_an_absent_client_is_named_with_the_extra_to_install() -> None:
     """Before a run, in words."""
     program = (

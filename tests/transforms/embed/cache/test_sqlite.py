@@ -72,6 +72,7 @@ def test_a_file_that_is_no_cache_by_content_nor_by_name_is_left_alone(tmp_path: 
     assert path.read_bytes() == b'{"id": 1}'
 
 
+@pytest.mark.slow
 def test_a_file_damaged_while_it_is_in_use_costs_requests_not_rows(
     place: SqlitePlace, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -187,6 +188,7 @@ def test_a_file_that_somebody_locks_is_left_out_with_a_warning(
     assert len(caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_a_pruned_file_gives_its_room_back(place: SqlitePlace) -> None:
     """The file itself becomes smaller, also where all of it goes."""
     store = store_at(place.uri)
@@ -279,6 +281,7 @@ def test_a_size_is_a_number_of_bytes_of_one_mib_at_least() -> None:
         VectorCacheSettings(uri="sqlite:///x", maxBytes=1000)
 
 
+@pytest.mark.slow
 def test_one_flipped_bit_in_the_file_is_never_a_wrong_vector(tmp_path: Path) -> None:
     """Wherever it is, be it in a key, a page's head or a vector: right, a miss, or set aside."""
     path = tmp_path / "cache.db"

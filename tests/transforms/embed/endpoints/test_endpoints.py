@@ -253,6 +253,7 @@ def test_a_date_to_retry_after_is_read_by_the_clock_of_its_server(hours):
     assert fault_of("u", 429, {**dates, "date": "yesterday"}, b"").retry_after is not None
 
 
+@pytest.mark.slow
 def test_the_local_provider_gives_wordllamas_own_vectors():
     """Bit for bit, in each of its dimensions; what it knows nothing of gets zeros."""
     import wordllama

@@ -41,6 +41,7 @@ def test_there_are_enough_cases() -> None:
     assert len(ALWAYS) >= 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), cases())
 def test_a_hostile_answer_costs_no_right_vector(
     name: str,

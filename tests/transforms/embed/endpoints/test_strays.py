@@ -62,6 +62,7 @@ def twice(delay: float) -> Case:
     return lambda g, _: [g.whole(), delay, g.whole()] if delay else [g.whole() * 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
 @pytest.mark.parametrize("pause", [0.0, 0.03], ids=["at once", "after a pause"])
 @pytest.mark.parametrize("delay", [0.0, 0.0005, 0.002, 0.01, LATE], ids="{:g} s late".format)
@@ -197,6 +198,7 @@ def test_a_farewell_is_not_an_answer() -> None:
         endpoint.close()
 
 
+@pytest.mark.slow
 def test_a_connection_gives_so_many_answers_at_most() -> None:
     """Each is remembered, and each would be doubtful with the last."""
     with HostileServer(lambda g, _: [], (), None) as server:

@@ -178,6 +178,7 @@ def test_an_image_that_the_server_refuses_costs_only_its_row(server: EndpointSer
     assert server.number <= 1 + 6
 
 
+@pytest.mark.slow
 def test_requests_keep_to_the_size_of_a_body(server: EndpointServer) -> None:
     """Images of 1.2 MB go three at a time where a body is held to 6 MiB."""
     server.max_body = 6 << 20
@@ -210,6 +211,7 @@ def test_changes_of_images_leave_in_their_order(server: EndpointServer) -> None:
     assert [c["id"] for c in out] == ["first", *range(2, 30), "gone"]
 
 
+@pytest.mark.slow
 @pytest.mark.alone
 def test_loading_keeps_the_endpoint_full(server: EndpointServer) -> None:
     """Images that take 250 ms each come side by side, and requests go out full meanwhile."""

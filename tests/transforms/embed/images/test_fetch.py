@@ -413,6 +413,7 @@ def files(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "why"),
     [
@@ -446,6 +447,7 @@ def test_a_path_stays_inside_its_data_source(
         assert (out["vector"] == vector_of(png(3), DIMENSION)).all()
 
 
+@pytest.mark.slow
 def test_a_large_file_is_scaled_where_that_is_wished(server: EndpointServer, files: Path) -> None:
     """imageMaxPixels lets a file of 3.6 MB pass."""
     settings = image_settings(server, imageDatasource="Pictures", imageMaxPixels=100_000)
@@ -483,6 +485,7 @@ def of_store(server: EndpointServer, *answers: Any, **more: Any) -> Any:
     return out
 
 
+@pytest.mark.slow
 def test_a_store_that_falters_is_asked_again(server: EndpointServer) -> None:
     """An error of input and output may pass; the row gets its vector."""
     out = of_store(server, OSError(5, "Input/output error"), TransientError("503"), png(1))

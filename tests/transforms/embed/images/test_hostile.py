@@ -106,6 +106,7 @@ def test_the_body_of_a_redirect_is_not_read(server: EndpointServer, host: ImageS
     listener.close()
 
 
+@pytest.mark.slow
 def test_what_was_read_counts_until_it_is_made_ready(
     server: EndpointServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str], server: EndpointSe
     return bench
 
 
+@pytest.mark.slow
 def test_text_and_image_of_a_row_go_to_two_models(bench: Bench, server: EndpointServer) -> None:
     """Two embedding steps in a row: each row leaves the second with both of its vectors."""
     outcome = bench.call("preview", "--rows", "10", "--json")
@@ -79,6 +80,7 @@ def test_text_and_image_of_a_row_go_to_two_models(bench: Bench, server: Endpoint
     assert sorted(server.sent()) == sorted(png(i) for i in range(5))
 
 
+@pytest.mark.slow
 def test_a_run_stores_each_vector_on_the_row_of_its_image(
     bench: Bench, server: EndpointServer
 ) -> None:
@@ -93,6 +95,7 @@ def test_a_run_stores_each_vector_on_the_row_of_its_image(
         assert row["image_vector"] == pytest.approx(wanted.tolist())
 
 
+@pytest.mark.slow
 def test_bad_images_are_rejects_of_a_run(bench: Bench) -> None:
     """A path that leads out, one that leads nowhere and a host inside cost a row each."""
     bad = {"out": "../../in/rows.jsonl", "none": "9.png", "inside": "http://127.0.0.1/a.png"}
@@ -109,6 +112,7 @@ def test_bad_images_are_rejects_of_a_run(bench: Bench) -> None:
     }
 
 
+@pytest.mark.slow
 def test_trusted_endpoints_hold_for_images_too(bench: Bench, server: EndpointServer) -> None:
     """setting.trustedEndpoints decides about the endpoint, and about each image's URL."""
     host = server.url.removesuffix("/v1")
@@ -140,6 +144,7 @@ def test_preview_shows_rows_with_the_vectors_of_images(bench: Bench) -> None:
     assert len(stages["Writer"]["rows"]) == 2
 
 
+@pytest.mark.slow
 def test_a_query_finds_images_by_text_and_by_image(
     bench: Bench, tmp_path: Path, server: EndpointServer
 ) -> None:
@@ -156,6 +161,7 @@ def test_a_query_finds_images_by_text_and_by_image(
     assert {hit["id"] for hit in outcome.json[:2]} == {"p3", "q3"}
 
 
+@pytest.mark.slow
 def test_a_query_takes_a_text_or_an_image(bench: Bench, tmp_path: Path) -> None:
     """Neither, both, and an image for a step of texts are refused with status 2."""
     picture = str(tmp_path / "pictures" / "3.png")
@@ -204,6 +210,7 @@ def test_images_have_no_compatible_mode() -> None:
         )
 
 
+@pytest.mark.slow
 def test_images_pass_through_a_pipeline_of_ones_own(server: EndpointServer, tmp_path: Path) -> None:
     """`Embed` takes the data source of paths as `connection`."""
     (tmp_path / "a.png").write_bytes(png(1))

@@ -195,6 +195,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(
     assert decoded == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_scaling_keeps_to_the_bound_and_to_the_proportions(kind: str) -> None:
     """300 x 200 with a bound of 15,000 pixels becomes 150 x 100, in a format that is taken."""
@@ -211,6 +212,7 @@ def test_an_image_within_the_bound_is_sent_as_it_is() -> None:
     assert (prepared.data, prepared.scaled) == (png(7), False)
 
 
+@pytest.mark.slow
 def test_an_image_of_too_many_bytes_is_encoded_smaller_where_that_is_wished() -> None:
     """4.6 MB of noise come to fit into 3 MiB; the pixels were within the bound."""
     data = png(8, 1240, 1240)
@@ -256,6 +258,7 @@ def test_every_mode_can_be_scaled(mode: str) -> None:
     assert width * height <= 2_000
 
 
+@pytest.mark.slow
 @tries(60, 600)
 @given(
     st.sampled_from([file_of(pixels(9, 20, 10), kind) for kind in KINDS]),
