@@ -2,10 +2,11 @@
 # Formatting, lint, types and tests, from nothing but Python: makes its own virtual environment.
 #
 #   ./run_tests.sh                    everything, in three processes (tests/lanes.py), in random order;
-#                                     then, with Python 3.11, what `lowest` runs
+#                                     then what `lake` and, with Python 3.11, what `lowest` runs
 #   ./run_tests.sh fast               without tests that are slow or need a server
 #   ./run_tests.sh long               what takes too long for every run: many seeds, kills, cases
 #   ./run_tests.sh lowest             fast tests with the lowest allowed version of each dependency
+#   ./run_tests.sh lake               tests of lake tables, whose client wants an older pyarrow
 #   ./run_tests.sh [fast] ARGS…       ARGS go to pytest, e.g. tests/shared/test_core.py -k secret
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -16,13 +17,24 @@ FAST="not service and not slow"
 use_venv all,dev
 
 kind=all
-case ${1:-} in fast | long | lowest) kind=$1; shift ;; esac
+case ${1:-} in fast | long | lowest | lake) kind=$1; shift ;; esac
 
 lowest() {
   use_lowest
   local python=$LOWEST/bin/python
   PYTHONPATH=$PWD/src PATH=$LOWEST/bin:$PATH "$python" -m pytest -m "$FAST" "$@"
 }
+
+lake() {
+  use_lake
+  PATH=$LAKE/bin:$PATH "$LAKE/bin/python" -m pytest "$@"
+}
+
+if [ "$kind" = lake ]; then
+  if [ $# -eq 0 ]; then set -- -n 2 --order random "${LAKE_TESTS[@]}"; fi
+  lake "$@"
+  exit
+fi
 
 if [ "$kind" = lowest ]; then
   if [ $# -eq 0 ]; then set -- -n 2 "${LOWEST_TESTS[@]}"; fi
@@ -51,6 +63,7 @@ case $kind in
       exec "$PY" -m pytest "$@"
     fi
     "$PY" -m pytest -n 3 --order random --durations 40
+    lake -n 2 --order random "${LAKE_TESTS[@]}"
     if "$PY" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
       lowest -n 2 "${LOWEST_TESTS[@]}"
     fi

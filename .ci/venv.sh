@@ -63,35 +63,68 @@ print(hashlib.sha256(files + sys.version.encode() + str(pathlib.Path.cwd()).enco
 # shellcheck disable=SC2034
 LOWEST_TESTS=(tests/shared tests/io tests/transforms tests/pipelines/{cli,job,templates})
 
-# Leaves in $LOWEST an environment of the lowest allowed versions, which the cache folder keeps. Some
-# have no wheel for a Python newer than the lowest, 3.11. After `use_venv all,dev`.
-use_lowest() {
+# The tests of what reads with pyarrow, and of the lake's client, which wants an older pyarrow.
+# shellcheck disable=SC2034
+LAKE_TESTS=(
+  tests/io/files tests/io/odps tests/io/paimon tests/contracts/test_lake_sources.py
+  "tests/test_docs.py::test_what_a_page_shows_runs[lake.md]"
+  tests/test_examples.py::test_a_lake_table_into_milvus_lite
+)
+
+# Leaves in $KEPT the path of an environment that the cache folder keeps: $1 is its kind, $2 what
+# else than pyproject.toml and Python tells such environments apart. Fails if the environment is still
+# to be made; `keep` then says that it is made. Between the two, no other process makes one.
+kept() {
   local cache key
+  cache=${VECFERRY_SERVICES:-${XDG_CACHE_HOME:-$HOME/.cache}/vecferry-services}
+  key=$("$PY" -c '
+import hashlib, pathlib, sys
+told = sys.version + sys.argv[1]
+print(hashlib.sha256(pathlib.Path("pyproject.toml").read_bytes() + told.encode()).hexdigest()[:16])' "$2")
+  KEPT=$cache/$1/$key
+  mkdir -p "$cache/$1"
+  exec 9>"$cache/$1/.lock"
+  if command -v flock >/dev/null; then flock 9; fi
+  if [ -e "$KEPT/.complete" ]; then
+    exec 9>&-
+    return
+  fi
+  find "$cache/$1" -mindepth 1 -maxdepth 1 -type d -mtime +7 -exec rm -rf {} +
+  rm -rf "$KEPT"
+  export UV_CACHE_DIR=$cache/uv
+  "$PY" -m uv venv --quiet --python "$PY" "$KEPT"
+  return 1
+}
+
+keep() {
+  touch "$KEPT/.complete"
+  exec 9>&-
+}
+
+# Leaves in $LAKE an environment with the lake's client beside all else. After `use_venv all,dev`.
+use_lake() {
+  if ! kept lake "$PWD"; then
+    echo "Installing vecferry[all,dev,paimon] into $KEPT …"
+    "$PY" -m uv pip install --quiet --python "$KEPT/bin/python" --editable ".[all,dev,paimon]"
+    keep
+  fi
+  LAKE=$KEPT
+}
+
+# Leaves in $LOWEST an environment of the lowest allowed versions. Some have no wheel for a Python
+# newer than the lowest, 3.11. After `use_venv all,dev`.
+use_lowest() {
   if ! "$PY" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
     echo "The lowest versions are tested with Python 3.11: PYTHON=/path/to/python3.11 VECFERRY_VENV=… $0 lowest" >&2
     return 2
   fi
-  cache=${VECFERRY_SERVICES:-${XDG_CACHE_HOME:-$HOME/.cache}/vecferry-services}
-  key=$("$PY" -c '
-import hashlib, pathlib, sys
-print(hashlib.sha256(pathlib.Path("pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()[:16])')
-  LOWEST=$cache/lowest/$key
-  mkdir -p "$cache/lowest"
-  exec 9>"$cache/lowest/.lock"
-  if command -v flock >/dev/null; then flock 9; fi
-  if [ -e "$LOWEST/.complete" ]; then
-    exec 9>&-
-    return
+  if ! kept lowest ""; then
+    echo "Installing the lowest allowed versions into $KEPT …"
+    "$PY" -m uv pip install --quiet --python "$KEPT/bin/python" --resolution lowest-direct \
+      --requirements pyproject.toml --extra all
+    "$PY" -m uv pip install --quiet --python "$KEPT/bin/python" \
+      'pytest>=9,<10' 'pytest-xdist>=3.7,<4' 'hypothesis>=6.100' 'jsonschema>=4.20'
+    keep
   fi
-  echo "Installing the lowest allowed versions into $LOWEST …"
-  find "$cache/lowest" -mindepth 1 -maxdepth 1 -type d -mtime +7 -exec rm -rf {} +
-  rm -rf "$LOWEST"
-  export UV_CACHE_DIR=$cache/uv
-  "$PY" -m uv venv --quiet --python "$PY" "$LOWEST"
-  "$PY" -m uv pip install --quiet --python "$LOWEST/bin/python" --resolution lowest-direct \
-    --requirements pyproject.toml --extra all
-  "$PY" -m uv pip install --quiet --python "$LOWEST/bin/python" \
-    'pytest>=9,<10' 'pytest-xdist>=3.7,<4' 'hypothesis>=6.100' 'jsonschema>=4.20'
-  touch "$LOWEST/.complete"
-  exec 9>&-
+  LOWEST=$KEPT
 }

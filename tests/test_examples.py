@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.io.paimon.support import WHY as LAKE
+
 ROOT = Path(__file__).parent.parent
 JOBS = sorted((ROOT / "examples").glob("*.json"))
 SOURCES = ["--data-sources", "examples/datasources.yaml"]
@@ -18,7 +20,11 @@ SOURCES = ["--data-sources", "examples/datasources.yaml"]
 
 def vecferry(*arguments: str, folder: Path, status: int = 0) -> str:
     """What a command prints, started in the checkout with its files and vectors in `folder`."""
-    places = {"FILES": str(folder), "VECTORS": str(folder / "vectors.db")}
+    places = {
+        "FILES": str(folder),
+        "VECTORS": str(folder / "vectors.db"),
+        "LAKE": str(folder / "lake"),
+    }
     done = subprocess.run(
         [str(Path(sys.executable).parent / "vecferry"), *arguments],
         cwd=ROOT,
@@ -49,7 +55,9 @@ def query(job: str, text: str, folder: Path) -> list[dict[str, Any]]:
 
 def test_every_example_is_tested() -> None:
     """A job that is added to examples/ must be added here."""
-    assert [job.name for job in JOBS] == ["csv-to-milvus.json", "packages-to-milvus.json"]
+    assert [job.name for job in JOBS] == [
+        "csv-to-milvus.json", "lake-to-milvus.json", "packages-to-milvus.json"
+    ]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -74,6 +82,20 @@ def test_the_csv_example_answers(tmp_path: Path) -> None:
     titles = {hit["title"] for hit in query(job, "swim in warm water", tmp_path)}
     assert "Hot springs valley" in titles
     assert len({hit["id"] for hit in query(job, "a walk", tmp_path)}) == 3
+
+
+@pytest.mark.slow
+def test_a_lake_table_into_milvus_lite(tmp_path: Path) -> None:
+    """The trails of the table that the job's condition takes, the corrected one with its length."""
+    pytest.importorskip("pypaimon", reason=LAKE)
+    made = [sys.executable, "examples/lake_table.py", str(tmp_path / "lake")]
+    subprocess.run(made, cwd=ROOT, check=True)
+    job = "examples/lake-to-milvus.json"
+    report = run(job, tmp_path)
+    assert (report["state"], report["rows_read"], report["rows_written"]) == ("DONE", 11, 11)
+    assert query(job, "look at the stars at night", tmp_path)[0]["title"] == "Night sky plateau"
+    lighthouse = query(job, "a lighthouse, seals on the rocks", tmp_path)[0]
+    assert (lighthouse["id"], lighthouse["km"]) == (1, 7.5)
 
 
 @pytest.mark.slow

@@ -123,35 +123,43 @@ class Batches:
             yield met.select(self._columns) if len(self._read) > len(self._columns) else met
 
     def _batches(self, split: DataSplit) -> Iterator[RecordBatch]:
-        if self._native.works is not False:
-            batches = self._of(split, native=True)
-            try:
-                first = list(islice(batches, 1))
-            except Exception as e:
-                if self._native.works:
-                    raise
-                _log.info("Paimon is read in Python, as the native reader fails: %s", e)
-                self._native.works = False
-            else:
-                self._native.works = True
-                yield from chain(first, batches)
-                return
-        yield from self._of(split, native=False)
-
-    def _of(self, split: DataSplit, native: bool) -> Iterator[RecordBatch]:
         rows = rows_of_a_batch(split)
+        if self._native.works is not False:
+            batches = self._natively(split, rows)
+            if batches is not None:
+                yield from batches
+                return
+        read = self._reader(rows, native=False)
+        if split.raw_convertible or not self._table.is_primary_key_table:
+            yield from read.to_arrow_batch_reader([split], parallelism=1)
+        else:
+            yield from _merged(read.to_iterator([split]), self._table, self._read, rows)
+
+    def _reader(self, rows: int, native: bool) -> Any:
         options = {"read.batch-size": str(rows), "read.native.enabled": str(native).lower()}
         table = with_options(self._table, options)
-        read = read_builder(table, self._read, self._condition, self._only).new_read()
-        if not native and not split.raw_convertible and table.is_primary_key_table:
-            return _merged(read.to_iterator([split]), table, self._read, rows)
-        return _read_batches(read, split)
+        return read_builder(table, self._read, self._condition, self._only).new_read()
 
+    def _natively(self, split: DataSplit, rows: int) -> Iterator[RecordBatch] | None:
+        """The batches of the native reader; None if it does not work here.
 
-def _read_batches(read: Any, split: DataSplit) -> Iterator[RecordBatch]:
-    """One stream: several give the rows in another order each time."""
-    reader = read.to_arrow_batch_reader([split], parallelism=1)
-    yield from reader
+        What pypaimon offers openly goes on in Python without a word, and then merges by 65,536
+        rows. So its inner part is asked.
+        """
+        read = self._reader(rows, native=True)
+        try:
+            schema = read._output_arrow_schema()
+            batches = read._try_native_batches(
+                [split], schema, parallelism=1, blob_parallelism=1, streaming=True
+            )
+            first = None if batches is None else list(islice(batches, 1))
+        except Exception as e:
+            if self._native.works:
+                raise
+            _log.info("Paimon is read in Python, as the native reader fails: %s", e)
+            first = None
+        self._native.works = first is not None
+        return None if first is None else chain(first, batches)
 
 
 def _merged(

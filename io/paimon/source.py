@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from vecferry.errors import FatalError, JobError, VecferryError
+from vecferry.errors import FatalError, JobError, VecferryError, shorten
 from vecferry.io.paimon.batches import Batches, DataSplit, read_builder, schema_of
 from vecferry.io.paimon.checks import columns_of, notes_of, problems_of
 from vecferry.io.paimon.client import PaimonClient, Stopped, Table, classify
@@ -119,8 +119,26 @@ class PaimonSource:
 
     def _plan(self, client: PaimonClient) -> Plan:
         table = client.table(travel(self.settings))
+        client.call(f"the state of {self.settings.full_name}", lambda: self._require_state(table))
         self.require_readable(table)
         return client.call(f"planning {self.settings.full_name}", lambda: self.plan_of(table, None))
+
+    def _require_state(self, table: Table) -> None:
+        """Raises JobError if the table has no such state as the job names."""
+        from pypaimon.snapshot.time_travel_util import TimeTravelUtil
+
+        try:
+            TimeTravelUtil.resolve_snapshot(table)
+        except ValueError as e:
+            manager = table.snapshot_manager()
+            first = manager.try_get_earliest_snapshot()
+            last = manager.get_latest_snapshot()
+            tags = ", ".join(table.list_tags()) or "none"
+            kept = f"{first.id} to {last.id}" if first and last else "none"
+            raise JobError(
+                f"{self.settings.full_name}: {shorten(e)}; it has the snapshots {kept} and the "
+                f"tags {tags}"
+            ) from e
 
     def require_readable(self, table: Table) -> None:
         """Raises JobError with everything that the job asks for and the table lacks."""
