@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
+from tests.io.odps.server import OdpsServer
+from tests.io.odps.support import reader
+from vecferry.errors import JobError
 from vecferry.io.odps import OdpsConnection, OdpsSettings
 from vecferry.io.odps.partitions import choose, parse_pattern, spec_of
 from vecferry.pipelines.job.schema import job_schema
@@ -254,3 +257,11 @@ def test_any_text_is_a_pattern_or_a_value_error(text: str) -> None:
         with contextlib.suppress(ValueError):
             keys = parse_pattern(pattern).keys
         assert keys
+
+
+def test_a_data_source_of_another_type_is_refused_when_the_reader_is_made() -> None:
+    """Before anything is asked of a server."""
+    with OdpsServer() as server:
+        of = reader(server)
+    with pytest.raises(JobError, match="type odps"):
+        type(of)(of.settings, of.settings, of.context)

@@ -597,11 +597,3 @@ def test_the_transform_reads_in_a_plain_pipeline(server: OdpsServer) -> None:
         numbers = outputs.rows | beam.Map(lambda row: row["id"])
         assert_that(numbers, equal_to(range(ROWS)))
         assert_that(outputs.rejected, equal_to([]), label="no rejects")
-
-
-def test_a_data_source_of_another_type_is_refused_when_the_reader_is_made() -> None:
-    """Before anything is asked of a server."""
-    with OdpsServer() as server:
-        of = reader(server)
-    with pytest.raises(JobError, match="type odps"):
-        type(of)(of.settings, of.settings, of.context)
