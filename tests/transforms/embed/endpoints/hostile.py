@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import gzip
 import itertools
 import re
@@ -85,15 +86,13 @@ def answer_to(request: bytes) -> Good:
     return Good(orjson.dumps({"data": items, "model": "m", "usage": {"total_tokens": len(texts)}}))
 
 
+@functools.cache
 def bomb(size: int = 1 << 30) -> bytes:
     """A thousandth of `size` in bytes, which unzip to `size` blanks."""
     packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     block = b" " * (1 << 20)
     parts = [packer.compress(block) for _ in range(size >> 20)]
     return b"".join([*parts, packer.flush()])
-
-
-_BOMB = bomb()
 
 
 def _second_answers() -> dict[str, Case]:
@@ -242,11 +241,11 @@ def _bodies() -> dict[str, Case]:
     """What is packed, endless or nothing."""
     zipped = lambda g: gzip.compress(g.body, mtime=0)  # noqa: E731
     return {
-        "a bomb": lambda g, _: [g.packed(_BOMB)],
-        "a bomb within a bomb": lambda g, _: [g.packed(gzip.compress(_BOMB), "gzip, gzip")],
-        "a bomb that is called deflate": lambda g, _: [g.packed(_BOMB, "deflate")],
+        "a bomb": lambda g, _: [g.packed(bomb())],
+        "a bomb within a bomb": lambda g, _: [g.packed(gzip.compress(bomb()), "gzip, gzip")],
+        "a bomb that is called deflate": lambda g, _: [g.packed(bomb(), "deflate")],
         "a bomb with status 500": lambda g, _: [
-            Good(_BOMB).whole("Content-Encoding: gzip", status="500 x")
+            Good(bomb()).whole("Content-Encoding: gzip", status="500 x")
         ],
         "gzip that is none": lambda g, _: [g.packed(g.body)],
         "gzip cut short": lambda g, _: [g.packed(zipped(g)[:-30])],
