@@ -82,7 +82,6 @@ def test_any_split_gives_the_same_rows_with_the_same_origins(
     assert of.counts.values["rows-read"] == ROWS
 
 
-@pytest.mark.slow
 def test_splits_follow_the_streams_and_are_bounded(shared: OdpsServer) -> None:
     """Some for each stream, of 10,000 rows at least and maxSplitRows at most; or a partition."""
     of = reader(shared, maxSplitRows=800, context={"concurrent": 2})
@@ -140,7 +139,6 @@ def test_columns_come_in_the_jobs_order_from_table_key_and_constant(shared: Odps
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_star_is_all_columns_but_the_keys(shared: OdpsServer) -> None:
     """As in DataX; a key may stand beside it."""
     assert list(read_all(reader(shared, column=["*"]))[0]) == ["id", "sentence"]
@@ -154,7 +152,6 @@ def test_without_a_column_of_the_table_there_is_a_row_for_each_row(shared: OdpsS
     assert dict(items[-1]) == {"split": "dev", "'c'": "c"}
 
 
-@pytest.mark.slow
 def test_only_what_is_asked_for_is_asked_of_the_server(server: OdpsServer) -> None:
     """Columns that the job doesn't name are not downloaded."""
     read_all(reader(server, column=["sentence", "split"]))
@@ -228,7 +225,6 @@ def test_a_partitioned_table_is_never_read_whole_by_omission(shared: OdpsServer)
         reader(shared, partition=[]).plan()
 
 
-@pytest.mark.slow
 def test_keys_of_numbers_are_numbers_in_rows(server: OdpsServer) -> None:
     """The value of a key has the key's type."""
     keys = {"n": "bigint", "d": "date"}
@@ -275,7 +271,6 @@ TYPES: list[tuple[str, Any, Any]] = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("through", ["tunnel", "sql"])
 @pytest.mark.parametrize(("kind", "given_", "expected"), TYPES, ids=[t[0] for t in TYPES])
 def test_each_type_has_its_python_value(
@@ -468,7 +463,6 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str], server: OdpsServer
     return bench
 
 
-@pytest.mark.slow
 def test_a_preview_downloads_only_what_it_shows(bench: Bench, server: OdpsServer) -> None:
     """Rows that went out of the server, not only rows that were printed."""
     outcome = bench.call("preview", "--source", "--rows", "3", "--json")
@@ -583,7 +577,6 @@ def test_the_steps_project_wins_over_the_data_sources(server: OdpsServer) -> Non
 # --- in Beam
 
 
-@pytest.mark.slow
 def test_the_transform_reads_in_a_plain_pipeline(server: OdpsServer) -> None:
     """Rows and rejects are two outputs."""
     read = ReadFromOdps(

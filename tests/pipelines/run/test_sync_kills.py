@@ -10,6 +10,7 @@ import pytest
 from tests.contracts.sync import DIMENSION, Killed, Script, Scripted
 from tests.contracts.sync_nursery import Nursery
 from tests.contracts.sync_stores import STORES, StorePlace
+from tests.services.postgres import Postgres
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -29,7 +30,10 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 
 @pytest.fixture(
-    params=[pytest.param(k, marks=pytest.mark.heavy(server=s)) for k, (_, s) in STORES.items()]
+    params=[
+        pytest.param(kind, marks=[] if server is Postgres else pytest.mark.heavy(server=server))
+        for kind, (_, server) in STORES.items()
+    ]
 )
 def store(request: pytest.FixtureRequest) -> Iterator[StorePlace]:
     """An empty target on each of the stores."""

@@ -33,6 +33,7 @@ def test_tokens_are_estimated(text, tokens):
     assert estimate_tokens(text) == tokens
 
 
+@pytest.mark.slow
 @given(st.text(min_size=1, max_size=400), st.integers(1, 40))
 def test_pieces_are_the_text_and_fit(text, limit):
     """Joined they are the text again but for blank pieces; each is within the limit."""
