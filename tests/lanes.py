@@ -36,6 +36,8 @@ GROUPS = {
     "io/tables/test_contract": "tables",
     "io/tables/test_faults": "tables",
     "io/mysql/test_source": "tables",
+    "io/paimon/test_reference": "paimon",
+    "io/paimon/test_rest": "paimon",
     "io/postgresql/test_source": "tables",
     "io/postgresql/test_target": "tables",
     "io/postgresql/test_client": "tables",

@@ -140,7 +140,8 @@ class Table:
     def rows(self, snapshot: int | None = None) -> list[dict[str, Any]]:
         """The rows as the reference implementation reads them, in any order.
 
-        Bytes are base64, dates and times are texts.
+        Bytes are base64, dates and times are texts. Of a table with deletion vectors, rows that
+        were not compacted are not among them.
         """
         at = {} if snapshot is None else {"snapshot": snapshot}
         return [dict(zip(self.columns, row, strict=True)) for row in self._do("read", **at)]
