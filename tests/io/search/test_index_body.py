@@ -98,7 +98,7 @@ def job(body: object, endpoint: str, index: str) -> dict[str, Any]:
                 "stepType": "embedding-transformer", "category": "map", "name": "Embed",
                 "parameter": {
                     "modelProvider": "aiSearch", "modelName": "ops-m2-encoder", "dimension": 768,
-                    "endpoint": endpoint, "apiKey": "sk-of-a-test",
+                    "endpoint": endpoint, "apiKey": "sk-test",
                     "embeddingColumns": {
                         "sourceColumnNames": ["name"], "embeddingColumnName": "embedding",
                     },
@@ -142,7 +142,7 @@ def test_an_index_is_created_as_written_and_its_rows_are_found_at_once(
         host = endpoint.url.removesuffix("/v1")
         lines.job = job(str(path), host, index)
         report = lines.run()
-        assert (report["state"], report["rows_written"]) == ("DONE", 40), report
+        assert (report["state"], report["rows_written"]) == ("DONE", 40), report["error"]
         found = server.request("POST", f"/{index}/_search", {"size": 0})
         assert found["hits"]["total"]["value"] == 40, "without a refresh by this test"
         (best, *_) = lines.call("query", "walk number 7", "--json").json
