@@ -243,7 +243,10 @@ def test_tables_have_no_alias(bench: Bench) -> None:
         "username": "u",
         "database": "d",
     }
-    column = [{"name": "id", "type": "text", "primaryKey": True}]
+    column = [
+        {"name": "id", "type": "text", "primaryKey": True},
+        {"name": "vector", "type": "vector", "dimension": 64},
+    ]
     parameter = {"datasource": "Table", "table": "docs", "column": column}
     bench.job["steps"][3] |= {"stepType": "postgresql", "parameter": parameter}
     text = refused(bench, "--into", "new", "--switch-alias", command="check")
@@ -261,15 +264,16 @@ def test_tables_have_no_alias(bench: Bench) -> None:
 
 
 def test_each_vector_column_has_the_maker_of_its_own_step(bench: Bench) -> None:
-    """Two embedding steps, the second of which replaces a column of the first."""
+    """Two embedding steps, with a model and a column each."""
     first = bench.job["steps"][2]
     columns = [
         {"sourceColumnNames": ["text"], "embeddingColumnName": n} for n in ("vector", "second")
     ]
-    first["parameter"]["embeddingColumns"] = columns
     second = {**first, "name": "Again", "parameter": {**first["parameter"], "modelName": "model-b"}}
+    first["parameter"]["embeddingColumns"] = columns[:1]
     second["parameter"]["embeddingColumns"] = columns[1:]
     bench.job["steps"].insert(3, second)
+    bench.step("Writer")["column"].append({"name": "second", "type": "JSON"})
     resolved = read_and_resolve(bench.save(), data_sources=str(bench.folder / "sources.json"))
     assert resolved.makers() == {"vector": ONE, "second": OTHER}
     assert context_of(resolved, resolved.writer, "run").write.makers == resolved.makers()

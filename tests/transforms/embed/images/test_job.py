@@ -63,6 +63,7 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str], server: EndpointSe
     bench.step("EmbedImage")["endpoint"] = server.url.removesuffix("/v1")
     # A Milvus Lite collection has one column of vectors.
     bench.step("Writer")["column"][-1]["name"] = "image_vector"
+    bench.step("Writer")["column"].append({"name": "vector", "type": "JSON"})
     return bench
 
 
@@ -151,12 +152,13 @@ def test_a_query_finds_images_by_text_and_by_image(
     """The text goes to the model of the images; an image finds itself first."""
     bench.run()
     server.forget()
-    outcome = bench.call("query", "a lighthouse", "-k", "2", "--json")
+    column = ["--column", "image_vector"]
+    outcome = bench.call("query", "a lighthouse", "-k", "2", "--json", *column)
     assert outcome.status == 0, outcome.err
     assert len(outcome.json) == 2
     assert server.sent() == ["a lighthouse"]
     picture = str(tmp_path / "pictures" / "3.png")
-    outcome = bench.call("query", "--image", picture, "--json")
+    outcome = bench.call("query", "--image", picture, "--json", *column)
     assert outcome.status == 0, outcome.err
     assert {hit["id"] for hit in outcome.json[:2]} == {"p3", "q3"}
 
@@ -167,9 +169,8 @@ def test_a_query_takes_a_text_or_an_image(bench: Bench, tmp_path: Path) -> None:
     picture = str(tmp_path / "pictures" / "3.png")
     assert bench.call("query").status == 2
     assert bench.call("query", "text", "--image", picture).status == 2
-    bench.step("Writer")["column"][-1]["name"] = "vector"
     bench.run()
-    outcome = bench.call("query", "--image", picture)
+    outcome = bench.call("query", "--image", picture, "--column", "vector")
     assert outcome.status == 2
     assert "embeds no images" in outcome.err
 
