@@ -258,12 +258,14 @@ def query(
 
 def _embedding_of(resolved: ResolvedJob, column: str | None) -> tuple[ResolvedStep, str]:
     """The step that makes the target's vectors, and the column of these vectors."""
-    taken = set(resolved.writer.settings.inputs())
+    writer = resolved.writer.settings
+    listed = bool(writer.outputs()) and not writer.takes_other_columns
+    taken = {*writer.inputs(), *(writer.outputs() or ())}
     made = {
         name: step
         for step in resolved.transformers
         for name in step.settings.makers()
-        if name in taken
+        if not listed or name in taken
     }
     if column is None and len(made) == 1:
         column = next(iter(made))

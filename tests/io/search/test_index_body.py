@@ -138,14 +138,16 @@ def test_an_index_is_created_as_written_and_its_rows_are_found_at_once(
         "type": "elasticsearch", "endpoint": server.url, "username": server.user,
         "password": server.password,
     }  # fmt: skip
-    with EndpointServer() as endpoint:
+    with EndpointServer(default_dimension=768) as endpoint:
         host = endpoint.url.removesuffix("/v1")
         lines.job = job(str(path), host, index)
         report = lines.run()
         assert (report["state"], report["rows_written"]) == ("DONE", 40), report["error"]
         found = server.request("POST", f"/{index}/_search", {"size": 0})
         assert found["hits"]["total"]["value"] == 40, "without a refresh by this test"
-        (best, *_) = lines.call("query", "walk number 7", "--json").json
+        answer = lines.call("query", "walk number 7", "--json")
+        assert answer.status == 0, answer.err
+        best = answer.json[0]
         assert (best["id"], best["name"]) == ("k7", "walk number 7")
     made = server.request("GET", f"/{index}")[index]
     meta = made["mappings"].pop("_meta")
