@@ -37,6 +37,7 @@ GROUPS = {
     "io/tables/test_faults": "tables",
     "io/mysql/test_source": "tables",
     "io/paimon/test_reference": "paimon",
+    "io/paimon/test_reference_changes": "paimon",
     "io/paimon/test_rest": "paimon",
     "io/postgresql/test_source": "tables",
     "io/postgresql/test_target": "tables",
