@@ -1,0 +1,210 @@
+"""Warehouses in a bucket, and a REST catalog with its tokens, rights and outages."""
+
+from __future__ import annotations
+
+import pickle
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.io.paimon.support import DATABASE, WHY, Table, Warehouse, read, row, rows_of
+from tests.services.paimon import PaimonServer, RestCatalog
+from tests.services.server import running
+from tests.services.versitygw import ACCESS_KEY, REGION, SECRET_KEY, Versitygw
+from vecferry.errors import FatalError, JobError, TransientError
+from vecferry.io.paimon import batches
+from vecferry.io.paimon.client import PaimonClient
+from vecferry.io.paimon.settings import PaimonConnection
+from vecferry.io.paimon.source import PaimonSource
+from vecferry.steps import Source, StepContext
+from vecferry.testing import SourceContract, SourcePlace
+
+pytest.importorskip("pypaimon", reason=WHY)
+pytestmark = pytest.mark.service
+
+MANY = 300
+TOKEN = "token-of-the-test-catalog"
+
+
+def s3_options(server: Versitygw, prefix: str = "fs.s3", key: str = SECRET_KEY) -> dict[str, str]:
+    """A new warehouse in the bucket."""
+    return {
+        "warehouse": f"s3://{server.bucket}/{uuid.uuid4().hex}",
+        f"{prefix}.endpoint": server.url,
+        f"{prefix}.region": REGION,
+        f"{prefix}.accessKeyId": ACCESS_KEY,
+        f"{prefix}.accessKeySecret": key,
+    }
+
+
+class Remote(SourcePlace):
+    """A table with a key, a part of which was written twice."""
+
+    def __init__(self, warehouse: Warehouse, login: dict[str, str], secret: str) -> None:
+        self.warehouse, self._login, self._secret = warehouse, login, secret
+        self.table = warehouse.make("books", keys=["id"], bucket="3")
+        self.table.write(row(i) for i in range(MANY))
+        self.table.write(row(i, "new") for i in range(100))
+
+    def source(self, parts: int = 1) -> Source:
+        size = self.table.source().plan().size.bytes or 0
+        return self.table.source(split_bytes=size // parts)
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [row(i, "new" if i < 100 else "row") for i in range(MANY)]
+
+    def missing(self) -> Source:
+        return self.warehouse.source("no_such_table")
+
+    def locked_out(self) -> tuple[Source, str]:
+        options = {**self.warehouse.options, **self._login}
+        connection = PaimonConnection.model_validate({"options": options})
+        return self.warehouse.source("books", connection=connection), self._secret
+
+
+class TestS3(SourceContract):
+    """A warehouse in a bucket of versitygw."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Remote:
+        warehouse = Warehouse(tmp_path, s3_options(running(Versitygw)))
+        wrong = "quite-wrong-secret-key"
+        return Remote(warehouse, {"fs.s3.accessKeySecret": wrong}, wrong)
+
+
+class TestRest(SourceContract):
+    """A table of a REST catalog."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Iterator[Remote]:
+        catalog = running(PaimonServer).rest(tmp_path / "lake", TOKEN)
+        wrong = "quite-wrong-token"
+        yield Remote(Warehouse(tmp_path, catalog.options), {"token": wrong}, wrong)
+        catalog.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "native"),
+    [
+        ({}, False),
+        (
+            {
+                "s3.endpoint": "{url}",
+                "s3.region": REGION,
+                "s3.access-key": ACCESS_KEY,
+                "s3.secret-key": SECRET_KEY,
+                "s3.path-style-access": "true",
+            },
+            True,
+        ),
+    ],
+    ids=["python", "native"],
+)
+def test_the_native_reader_is_left_alone_where_it_fails(
+    tmp_path: Path, more: dict[str, str], native: bool
+) -> None:
+    """Its options of S3 have names of their own; the rows are the same with and without it."""
+    server = running(Versitygw)
+    given = {name: value.format(url=server.url) for name, value in more.items()}
+    warehouse = Warehouse(tmp_path, {**s3_options(server), **given})
+    table = warehouse.make("books", keys=["id"], bucket="1").write(map(row, range(50)))
+    table.write(row(i, "new") for i in range(10))
+    context = StepContext(step="Reader", step_type="paimon")
+    rows = rows_of(table.source(context=context))
+    assert rows == [row(i, "new" if i < 10 else "row") for i in range(50)]
+    assert context.once("native", batches._Native).works is native
+
+
+@pytest.fixture
+def rest(tmp_path: Path) -> Iterator[RestCatalog]:
+    """A REST catalog that asks for a token."""
+    catalog = running(PaimonServer).rest(tmp_path / "lake", TOKEN)
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def books(rest: RestCatalog, tmp_path: Path) -> Table:
+    """A table of ten rows."""
+    warehouse = Warehouse(tmp_path, rest.options)
+    return warehouse.make("books", keys=["id"], bucket="1").write(map(row, range(10)))
+
+
+def problem(source: PaimonSource) -> str:
+    """What a check says."""
+    with pytest.raises(JobError) as caught:
+        source.check()
+    return str(caught.value)
+
+
+def test_a_wrong_token_is_told(rest: RestCatalog, books: Table) -> None:
+    """With what to correct, and not the token."""
+    options = {**rest.options, "token": "quite-wrong-token"}
+    connection = PaimonConnection.model_validate({"options": options})
+    told = problem(books.source(connection=connection))
+    assert "refuses the login" in told
+    assert "correct the token, or the keys" in told
+    assert "quite-wrong-token" not in told
+
+
+def test_a_table_that_may_not_be_read_is_told(rest: RestCatalog, books: Table) -> None:
+    """With the table that the login needs a right on."""
+    rest.deny(f"{DATABASE}.books")
+    told = problem(books.source())
+    assert "denies access" in told
+    assert f"grant this login the right to read {DATABASE}.books" in told
+
+
+def test_names_that_a_rest_catalog_lacks_are_told(books: Table) -> None:
+    """With the nearest that there is."""
+    assert "did you mean 'books'?" in problem(books.warehouse.source("book"))
+    assert "did you mean 'shop'?" in problem(books.source(database="shob"))
+
+
+def test_a_catalog_that_is_away_is_told_by_a_check(
+    rest: RestCatalog, books: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check waits for seconds only."""
+    monkeypatch.setattr("vecferry.io.paimon.source.CHECK_SECONDS", 0.5)
+    rest.close()
+    told = problem(books.source())
+    rest.open()
+    assert f"the catalog at {rest.options['uri']} does not answer" in told
+
+
+def test_a_catalog_that_comes_back_is_waited_for(
+    rest: RestCatalog, books: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes on where it was."""
+    pauses = []
+
+    def pause(client: PaimonClient, seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            rest.open()
+
+    monkeypatch.setattr(PaimonClient, "_pause", pause)
+    splits = books.source().plan().splits
+    rest.close()
+    reader = books.source()
+    assert len([item for split in splits for item in reader.read(split)]) == 10
+    assert len(pauses) == 3
+
+
+def test_a_catalog_that_stays_away_ends_the_run(rest: RestCatalog, books: Table) -> None:
+    """Once the step's deadline is over."""
+    context = StepContext(step="Reader", step_type="paimon", retry_deadline=0.3)
+    rest.close()
+    with pytest.raises((FatalError, TransientError), match="does not answer"):
+        books.source(context=context).plan()
+    rest.open()
+
+
+def test_no_token_is_in_a_split(books: Table) -> None:
+    """A table of a REST catalog holds one."""
+    source = books.source()
+    assert TOKEN.encode() not in pickle.dumps(source.plan().splits)
+    assert len(read(source)) == 10
