@@ -41,6 +41,34 @@ def column_values(column: object, convert: ConvertValue | None) -> tuple[list[An
     return [_converted(v, convert) for v in values], True
 
 
+def require_sound(batch: pa.RecordBatch) -> None:
+    """Raises pyarrow's ArrowInvalid where a record batch of others leads out of its own bytes.
+
+    Reading such a batch ends the process. Texts that are not UTF-8 are let pass.
+    """
+    for column in batch.columns:
+        column.view(_in_bytes(column.type)).validate(full=True)
+
+
+@functools.lru_cache(maxsize=1024)
+def _in_bytes(kind: Any) -> Any:
+    """A type with bytes in place of its texts, which are not looked at for UTF-8."""
+    is_a = pa.types
+    if is_a.is_string(kind):
+        return pa.binary()
+    if is_a.is_large_string(kind):
+        return pa.large_binary()
+    if is_a.is_map(kind):
+        return pa.map_(_in_bytes(kind.key_type), _in_bytes(kind.item_type))
+    if is_a.is_struct(kind):
+        return pa.struct([field.with_type(_in_bytes(field.type)) for field in kind])
+    if is_a.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_in_bytes(kind.value_type)))
+    if is_a.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_in_bytes(kind.value_type)))
+    return kind
+
+
 def _converted(value: Any, convert: ConvertValue) -> Any:
     if value is None or isinstance(value, UnfitValue):
         return value

@@ -16,6 +16,7 @@ from vecferry.errors import (
     VecferryError,
     own_fault,
 )
+from vecferry.io.common.arrow import require_sound
 from vecferry.io.odps.client import (
     OdpsClient,
     QuotaRefused,
@@ -161,6 +162,7 @@ class _Response:
             self._batches = pa.ipc.open_stream(self._body)
         try:
             batch = self._batches.read_next_batch()
+            require_sound(batch)
         except StopIteration as e:
             raise TransientError(f"the stream ended {self.left} rows early") from e
         self.left -= batch.num_rows

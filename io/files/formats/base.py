@@ -296,8 +296,8 @@ class ColumnarSpec(FormatSpec):
         """Never."""
         return None
 
-    def table(self, raw: object) -> Table:
-        """The open file; raises what its library raises."""
+    def table(self, raw: object, context: StepContext) -> Table:
+        """The open file, as the step of `context` reads it; raises what its library raises."""
         raise NotImplementedError
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +43,9 @@ class Table(Protocol):
 
     def batches(self, unit: int, names: list[str] | None) -> Iterator[Any]:
         """The unit's rows as Arrow record batches of the columns `names`; None: of all."""
+
+    def close(self) -> None:
+        """Lets go of what was made for the table; its file stays open."""
 
 
 ROWS_AT_ONCE = 256
@@ -78,11 +82,15 @@ class ColumnarFiles:
 
     def check(self, path: str, raw: object) -> None:
         """Reads the file's footer; FatalError where it lacks a column of the job."""
-        self._columns(path, self._table(raw))
+        with closing(self._table(raw)) as table:
+            self._columns(path, table)
 
     def batches(self, split: FileSplit, raw: object) -> Iterator[tuple[Items, int]]:
         """Rows and rejects of a few rows at a time; their bytes are a share of the file."""
-        table = self._table(raw)
+        with closing(self._table(raw)) as table:
+            yield from self._batches(split, table)
+
+    def _batches(self, split: FileSplit, table: Table) -> Iterator[tuple[Items, int]]:
         columns = self._columns(split.path, table)
         if table.doubtful.intersection(c.field for c in columns):
             self.context.scope.note_once(_log, self.context.step, _OVERFLOW)
@@ -118,8 +126,7 @@ class ColumnarFiles:
         found = {k: _kept(v) for k, v in orjson.loads(raw).items()}
         numbers: Row = {}
         if self._numbers or any(c.index is not None for c in self.spec.columns):
-            with self._open(path) as file:
-                table = self._table(file)
+            with self._open(path) as file, closing(self._table(file)) as table:
                 columns = self._columns(path, table)
                 if self._numbers:
                     above = sum(self._rows_of(table, u) for u in range(int(unit)))
@@ -145,7 +152,7 @@ class ColumnarFiles:
 
     def _table(self, raw: Any) -> Table:
         try:
-            return self.spec.table(raw)
+            return self.spec.table(raw, self.context)
         except (pa.ArrowException, OSError, ValueError) as e:
             if not isinstance(e, OSError) or e.errno is None:
                 self._name_other(raw)

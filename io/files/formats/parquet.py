@@ -10,6 +10,7 @@ from vecferry.io.files.formats.base import ColumnarSpec
 
 if TYPE_CHECKING:
     from vecferry.io.files.formats.columnar import Table
+    from vecferry.steps import StepContext
 
 BATCH_BYTES = 1 << 20
 MOST_ROWS = 4096
@@ -24,7 +25,7 @@ class ParquetSpec(ColumnarSpec):
 
     name, unit = "parquet", "row group"
 
-    def table(self, raw: object) -> Table:
+    def table(self, raw: object, context: StepContext) -> Table:
         """The open file."""
         return ParquetTable(raw)
 
@@ -60,6 +61,10 @@ class ParquetTable:
         yield from self._file.iter_batches(
             rows, row_groups=[unit], columns=names, use_threads=False
         )
+
+    def close(self) -> None:
+        """As elsewhere."""
+        self._file.close()
 
     def _longest(self, group: Any) -> int:
         """About the most bytes that a value may have which is stored once for many rows."""

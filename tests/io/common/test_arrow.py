@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecferry.io.common.arrow import column_values, python_values
+from vecferry.io.common.arrow import column_values, python_values, require_sound
 from vecferry.io.common.unfit import UnfitValue
 
 _FLAT: list[tuple[pa.DataType, Any]] = [
@@ -120,3 +121,27 @@ def test_decimals_are_exact() -> None:
     """Of any width."""
     value = decimal.Decimal("12345678901234567890.123456789012345678")
     assert python_values(pa.array([value, None])) == [value, None]
+
+
+def test_texts_that_are_not_utf_8_are_sound_and_offsets_that_lead_outside_are_not() -> None:
+    """Such a text is a reject of its row; such an offset would end the process."""
+    within = pa.array([0, 1, 2], pa.int32()).buffers()[1]
+    far = pa.array([0, 1 << 30, 2], pa.int32()).buffers()[1]
+    data = pa.py_buffer(b"\xff\xfe")
+    build = pa.Array.from_buffers
+    for offsets, sound in ((within, True), (far, False)):
+        texts = build(pa.string(), 2, [None, offsets, data])
+        of_one = [None, pa.array([0, 2], pa.int32()).buffers()[1]]
+        of_one_large = [None, pa.array([0, 2], pa.int64()).buffers()[1]]
+        struct = build(pa.struct([("k", pa.string())]), 2, [None], children=[texts])
+        columns = [
+            texts,
+            build(pa.list_(pa.string()), 1, of_one, children=[texts]),
+            build(pa.large_list(pa.string()), 1, of_one_large, children=[texts]),
+            struct,
+            build(pa.list_(struct.type), 1, of_one, children=[struct]),
+        ]
+        for column in columns:
+            batch = pa.RecordBatch.from_arrays([column], ["c"])
+            with contextlib.nullcontext() if sound else pytest.raises(pa.ArrowInvalid):
+                require_sound(batch)

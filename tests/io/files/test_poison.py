@@ -18,6 +18,7 @@ import pytest
 from tests.contracts.files import FORMATS, Case
 from tests.effort import LONG
 from tests.io.files.test_source import read, reader, rejects
+from tests.native import damaged
 from vecferry.errors import VecferryError
 from vecferry.io.files.settings import LocalConnection
 from vecferry.nesting import MOST_DEPTH, too_deep
@@ -135,35 +136,6 @@ def _packed(case: Case) -> list[tuple[str, bytes]]:
     ]
 
 
-def _mutated(data: bytes, rng: random.Random) -> bytes:
-    """A copy of a file with one kind of damage."""
-    found = bytearray(data)
-    at = rng.randrange(len(found))
-    kind = rng.randrange(8)
-    if kind == 0:
-        found[at] ^= 1 << rng.randrange(8)
-    elif kind == 1:
-        del found[at:]
-    elif kind == 2:
-        del found[at : at + rng.randrange(1, 300)]
-    elif kind == 3:
-        found[at:at] = rng.choice(
-            [b'"', b"\0", b"\r", b"\n", b"\xff", b"\xef\xbb\xbf", b"[" * 300, b"\\",
-             b"\xed\xa0\x80", b",", b"}", b"1e999"]
-        )  # fmt: skip
-    elif kind == 4:
-        found[at : at + 8] = rng.randbytes(8)
-    elif kind == 5:
-        found[at:at] = found[: rng.randrange(1, 2000)]
-    elif kind == 6:
-        other = rng.randrange(len(found))
-        found[at], found[other] = found[other], found[at]
-    else:
-        for _ in range(20):
-            found[rng.randrange(len(found))] = rng.randrange(256)
-    return bytes(found)
-
-
 MUTATED = 2000 if LONG else 120
 
 
@@ -177,7 +149,7 @@ def test_damaged_files_end_in_rows_rejects_or_words(tmp_path: Path) -> None:
     for seed in range(MUTATED):
         rng = random.Random(seed)
         case, name, data = files[seed % len(files)]
-        (tmp_path / name).write_bytes(_mutated(data, rng))
+        (tmp_path / name).write_bytes(damaged(data, rng))
         source = reader(tmp_path, rng.choice([64, 1 << 26]), object=name, **_job(case))
         try:
             source.check()

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import base64
-import json
-import threading
 import urllib.parse
 from collections.abc import Callable, Generator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.effort import some
-from tests.pipelines.support import Bench
+from tests.pipelines.run.echoes import (
+    Echo,
+    HttpEcho,
+    MilvusEcho,
+    MysqlEcho,
+    PostgresEcho,
+    RedisEcho,
+)
+from tests.pipelines.support import Bench, step
 
 KEY = "sk9fQ2x7Lm3ZtwPq8vN0yR4cD5eF6gH1"
 SPELLINGS: list[Callable[[str], str]] = [
@@ -27,43 +33,12 @@ SPELLINGS: list[Callable[[str], str]] = [
 ]
 
 
-class Echo:
-    """A server that answers each request with an error of a status, and a text around the key."""
-
-    def __init__(self) -> None:
-        self.status, self.text = 400, ""
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-            def _answer(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length") or 0))
-                reason = {"type": "x", "reason": owner.text, "message": owner.text, "code": "c"}
-                body = json.dumps({"error": reason, "status": owner.status}).encode()
-                self.send_response(owner.status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_GET = do_POST = do_PUT = do_HEAD = _answer
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
 @pytest.fixture(scope="module")
-def echo() -> Generator[Echo]:
-    """One server for all tests of this module."""
-    echo = Echo()
-    yield echo
-    echo.server.shutdown()
-    echo.server.server_close()
+def echo() -> Generator[HttpEcho]:
+    """One server for the endpoints of this module."""
+    echo = HttpEcho()
+    with echo.running():
+        yield echo
 
 
 def shown(bench: Bench, *arguments: str) -> str:
@@ -85,7 +60,7 @@ def leaks(text: str) -> list[str]:
 @pytest.mark.parametrize("status", [400, 401])
 @pytest.mark.parametrize("offset", some([150, 390, *(n for n in range(0, 460, 13))], 1))
 def test_an_endpoint_may_echo_its_key_at_any_offset(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], echo: Echo, status: int, offset: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], echo: HttpEcho, status: int, offset: int
 ) -> None:
     """In stdout, stderr, report and rejects."""
     bench = Bench(tmp_path, capsys)
@@ -105,33 +80,131 @@ def test_an_endpoint_may_echo_its_key_at_any_offset(
             assert leaks(shown(bench, *more)) == []
 
 
+@dataclass(frozen=True)
+class Store:
+    """A store that echoes: its server, and what a job that uses it changes in the main job.
+
+    `told` is False where a run goes on without the store, and with less to say of it.
+    """
+
+    server: Callable[[], Any]
+    use: Callable[[Bench, Any], None]
+    told: bool = True
+
+
+def _into(kind: str, **parameter: Any) -> Callable[[Bench, Any], None]:
+    """A job that writes into a store of `kind`, at the address of the server."""
+
+    def use(bench: Bench, echo: Any) -> None:
+        bench.sources["Vectors"] = {"type": kind, **_source(kind, echo)}
+        bench.job["steps"][-1].update(
+            stepType=kind, parameter={"datasource": "Vectors", **parameter}
+        )
+
+    return use
+
+
+def _out_of(kind: str, **parameter: Any) -> Callable[[Bench, Any], None]:
+    """A job that reads from a store of `kind`."""
+
+    def use(bench: Bench, echo: Any) -> None:
+        bench.sources["Rows"] = {"type": kind, **_source(kind, echo)}
+        reader = step(kind, "reader", "Reader", datasource="Rows", **parameter)
+        bench.job["steps"][:2] = [reader]
+
+    return use
+
+
+def _source(kind: str, echo: Any) -> dict[str, Any]:
+    at = {"host": "127.0.0.1", "port": echo.port, "database": "d"}
+    login = {"username": "user", "password": KEY}
+    keys = {"accessKeyId": "id-of-the-key", "accessKeySecret": KEY}
+    sources: dict[str, dict[str, Any]] = {
+        "postgresql": {**at, **login},
+        "hologres": {**at, **login},
+        "mysql": {**at, **login},
+        "elasticsearch": {"endpoint": f"http://127.0.0.1:{echo.port}", **login},
+        "opensearch": {"endpoint": f"http://127.0.0.1:{echo.port}", **login},
+        "milvus": {"endpoint": f"http://127.0.0.1:{echo.port}", "token": f"user:{KEY}"},
+        "s3": {
+            "endpoint": f"http://127.0.0.1:{echo.port}", "bucket": "b", "pathStyle": True,
+            **keys, "sessionToken": KEY[::-1],
+        },
+        "oss": {"endpoint": f"http://localhost:{echo.port}", "bucket": "b", **keys},
+        "odps": {
+            "endpoint": f"http://127.0.0.1:{echo.port}/api", "project": "p",
+            "accessId": "id-of-the-key", "accessKey": KEY,
+        },
+    }  # fmt: skip
+    return sources[kind]
+
+
+def _cached(bench: Bench, echo: Any) -> None:
+    bench.job["setting"]["vectorCache"] = {"uri": f"redis://:{KEY}@127.0.0.1:{echo.port}/0"}
+
+
+_SEARCH = [
+    {"name": "id", "type": "keyword", "primaryKey": True},
+    {"name": "text", "type": "text"},
+]
+_TABLE = [
+    {"name": "id", "type": "text", "primaryKey": True},
+    {"name": "text", "type": "text"},
+    {"name": "vector", "type": "vector", "dimension": 64},
+]
+_FIELDS = [
+    {"name": "id", "type": "VarChar", "maxLength": 64, "primaryKey": True},
+    {"name": "text", "type": "VarChar", "maxLength": 1000},
+    {"name": "vector", "type": "FloatVector", "dimension": 64},
+]
+_FILES = {"object": ["a.jsonl"], "fileFormat": "jsonl", "column": ["id", "text"]}
+STORES = {
+    "elasticsearch": Store(HttpEcho, _into("elasticsearch", index="texts", column=_SEARCH)),
+    "opensearch": Store(HttpEcho, _into("opensearch", index="texts", column=_SEARCH)),
+    "milvus": Store(MilvusEcho, _into("milvus", collection="texts", column=_FIELDS)),
+    "postgresql": Store(PostgresEcho, _into("postgresql", table="texts", column=_TABLE)),
+    "hologres": Store(PostgresEcho, _into("hologres", table="texts", column=_TABLE)),
+    "postgresql reader": Store(
+        PostgresEcho, _out_of("postgresql", table="texts", column=["id", "text"])
+    ),
+    "mysql reader": Store(MysqlEcho, _out_of("mysql", table="texts", column=["id", "text"])),
+    "s3 denied": Store(lambda: HttpEcho(403, xml=True), _out_of("s3", **_FILES)),
+    "s3 refused": Store(lambda: HttpEcho(400, xml=True), _out_of("s3", **_FILES)),
+    "oss": Store(lambda: HttpEcho(403, xml=True), _out_of("oss", **_FILES)),
+    "odps": Store(
+        lambda: HttpEcho(403, xml=True), _out_of("odps", table="texts", column=["id", "text"])
+    ),
+    "redis": Store(RedisEcho, _cached, told=False),
+}
+
+
+def _stages(store: Store) -> tuple[str, ...]:
+    stages: tuple[str, ...] = store.server().stages
+    return stages
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("offset", some([150, 390, *(n for n in range(0, 460, 13))], 1))
-@pytest.mark.parametrize("kind", ["elasticsearch", "opensearch"])
-def test_a_store_may_echo_its_password_at_any_offset(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], echo: Echo, kind: str, offset: int
+@pytest.mark.parametrize(
+    ("name", "stage"), [(name, stage) for name in STORES for stage in _stages(STORES[name])]
+)
+def test_a_store_may_echo_its_key_at_any_offset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, stage: str, offset: int
 ) -> None:
-    """With `check --connect` and with `run`."""
+    """With `check --connect`, `preview` and `run`, when it refuses the login or what comes next."""
+    store = STORES[name]
+    echo: Echo = store.server()
     bench = Bench(tmp_path, capsys)
     bench.write_lines([{"id": "1", "text": "a"}])
-    bench.sources["Vectors"] = {
-        "type": kind, "endpoint": echo.url, "username": "user", "password": KEY
-    }  # fmt: skip
-    bench.job["steps"][-1].update(
-        stepType=kind,
-        parameter={
-            "datasource": "Vectors", "index": "texts",
-            "column": [
-                {"name": "id", "type": "keyword", "primaryKey": True},
-                {"name": "text", "type": "text"},
-            ],
-        },
-    )  # fmt: skip
-    echo.status = 401
-    for spelling in SPELLINGS:
-        echo.text = f"{'x ' * (offset // 2)}{spelling(KEY)} {'y ' * 200}"
-        assert leaks(shown(bench)) == []
-        outcome = bench.call("check", "--connect")
-        assert outcome.status == 2
-        assert "***" in outcome.err or offset > 380
-        assert leaks(outcome.err) == []
+    with echo.running():
+        store.use(bench, echo)
+        echo.stage = stage
+        for spelling in SPELLINGS:
+            echo.text = f"{'x ' * (offset // 2)}{spelling(KEY)} {'y ' * 200}"
+            for more in ([], ["--no-preflight", "--json"], ["-vv"]):
+                assert leaks(shown(bench, *more)) == []
+            outcomes = [bench.call("check", "--connect"), bench.call("preview")]
+            assert [leaks(outcome.out + outcome.err) for outcome in outcomes] == [[], []]
+            if store.told:
+                assert outcomes[0].status == 2
+                assert "***" in outcomes[0].err or offset > 80
