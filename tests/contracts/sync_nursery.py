@@ -1,8 +1,9 @@
 """Processes that run ``vecferry`` with the kinds of a test, started in no time, to be killed.
 
 Importing all that a run needs takes seconds. A nursery imports it once and forks a process for each
-command line that it is given. Such a process may be told to kill itself at a step of the loop. It
-can also do so in the middle of storing a position, before a file gets its name.
+command line that it is given. Such a process may be told to kill itself at a step of the loop, or
+to stop there until it is woken. It can also do so in the middle of storing a position, before a
+file gets its name.
 """
 
 from __future__ import annotations
@@ -42,12 +43,24 @@ class Nursery:
         )
         self.alive: list[int] = []
 
-    def start(self, *arguments: str, at: str = "", times: int = 1) -> int:
+    def start(
+        self,
+        *arguments: str,
+        at: str = "",
+        times: int = 1,
+        kind: signal.Signals = signal.SIGKILL,
+    ) -> int:
         """Starts a command line; gives the id of its process.
 
-        With `at` the process kills itself there, at the `times`th time.
+        With `at` the process sends itself this signal there, at the `times`th time.
         """
-        order = {"arguments": arguments, "at": at, "times": times, "log": str(self.log)}
+        order = {
+            "arguments": arguments,
+            "at": at,
+            "times": times,
+            "kind": int(kind),
+            "log": str(self.log),
+        }
         told = self._ask(order)
         self.alive.append(told["process"])
         return int(told["process"])
@@ -141,7 +154,7 @@ def _fork(order: dict[str, Any]) -> int:
     os.dup2(log, 2)
     status = 1
     try:
-        _kill_itself(order["at"], order["times"])
+        _end_itself(order["at"], order["times"], order["kind"])
         from vecferry.pipelines.main import main
 
         sys.argv[1:] = order["arguments"]
@@ -154,8 +167,8 @@ def _fork(order: dict[str, Any]) -> int:
         os._exit(status)
 
 
-def _kill_itself(at: str, times: int) -> None:
-    """From now on, this process kills itself at the `times`th time that it comes to `at`."""
+def _end_itself(at: str, times: int, kind: int) -> None:
+    """From now on, this process signals itself at the `times`th time that it comes to `at`."""
     if not at:
         return
     from vecferry.pipelines import launch
@@ -164,8 +177,8 @@ def _kill_itself(at: str, times: int) -> None:
 
     def here(step: str) -> None:
         left[0] -= step == at
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if step == at and not left[0]:
+            os.kill(os.getpid(), kind)
 
     link = os.link
 
