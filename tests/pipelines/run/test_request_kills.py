@@ -264,7 +264,7 @@ def test_a_holder_that_is_stopped_and_woken_in_the_middle_does_nothing_more(
     synced.is_right(kind)
 
 
-@pytest.mark.parametrize("pair", [("resync", "repair"), ("repair", "repair"), ("range", "reset")])
+@pytest.mark.parametrize("pair", [("resync", "repair"), ("repair", "repair"), ("range", "resync")])
 def test_two_commands_at_once_are_both_carried_out(synced: Synced, pair: tuple[str, str]) -> None:
     """One takes the lease, and carries out what both ask; or the other one follows."""
     commands = [synced.start(*WORDS[kind]) for kind in pair]
