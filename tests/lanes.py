@@ -39,6 +39,7 @@ GROUPS = {
     "io/paimon/test_reference": "paimon",
     "io/paimon/test_reference_changes": "paimon",
     "io/paimon/test_rest": "paimon",
+    "io/paimon/test_secrets": "paimon",
     "io/postgresql/test_source": "tables",
     "io/postgresql/test_target": "tables",
     "io/postgresql/test_client": "tables",
