@@ -265,7 +265,7 @@ class Embedder(Transformer):
     def _make_caller(self, deadline: float | None, *, queries: bool = False) -> Caller:
         endpoint = self._shared.endpoint
         if queries:
-            endpoint = endpoint.for_queries()
+            endpoint = self._shared.query_endpoint.for_queries()
         return Caller(
             endpoint,
             self._shared.pacer,

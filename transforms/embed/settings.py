@@ -8,7 +8,14 @@ from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import orjson
-from pydantic import Field, JsonValue, field_serializer, field_validator, model_validator
+from pydantic import (
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from vecferry.errors import near, without_query
@@ -164,6 +171,7 @@ class EmbedSettings(StepSettings):
     body: dict[str, JsonValue] = Field(default_factory=dict)
     query_body: dict[str, JsonValue] | None = None
     query: dict[str, str] = Field(default_factory=dict)
+    query_query: dict[str, str] | None = None
     headers: dict[str, SecretText] = Field(default_factory=dict)
     image_datasource: str | None = None
     image_max_pixels: int | None = Field(None, ge=1024)
@@ -224,14 +232,16 @@ class EmbedSettings(StepSettings):
             raise ValueError(f"dimension {value} is not a size of a vector: use 1 or more")
         return value
 
-    @field_validator("query")
+    @field_validator("query", "query_query")
     @classmethod
-    def _without_keys(cls, value: dict[str, str]) -> dict[str, str]:
-        for name in value:
+    def _without_keys(
+        cls, value: dict[str, str] | None, info: ValidationInfo
+    ) -> dict[str, str] | None:
+        for name in value or {}:
             if _SECRET.search(name):
                 raise ValueError(
-                    f"query names {name!r}, which addresses in messages would show: "
-                    "put the key into apiKey or headers instead"
+                    f"{to_camel(info.field_name or '')} names {name!r}, which addresses in "
+                    "messages would show: put the key into apiKey or headers instead"
                 )
         return value
 
@@ -391,9 +401,17 @@ class EmbedSettings(StepSettings):
     @property
     def endpoint_spec(self) -> EndpointSpec:
         """What the step's endpoint is opened with."""
+        return self._spec(self.query)
+
+    @property
+    def query_spec(self) -> EndpointSpec:
+        """What the endpoint for texts to search by is opened with."""
+        return self._spec(self.query if self.query_query is None else self.query_query)
+
+    def _spec(self, query: dict[str, str]) -> EndpointSpec:
         spec = self.provider.spec(self._options)
-        if self.query:
-            more = f"?{urlencode(self.query)}"
+        if query:
+            more = f"?{urlencode(query)}"
             other = spec.other_url and spec.other_url + more
             spec = replace(spec, url=spec.url and spec.url + more, other_url=other)
         if self.headers:

@@ -95,6 +95,7 @@ class Shared:
     """One for each run, step settings and process; closed by whoever ends the run."""
 
     endpoint: Endpoint
+    query_endpoint: Endpoint
     pacer: Pacer
     cache: Cache
     flights: Flights
@@ -142,6 +143,7 @@ class Shared:
         try:
             self.endpoint.close()
         finally:
+            self.query_endpoint.close()
             self.cache.close()
             if self.store is not None:
                 self.store.close()
@@ -149,14 +151,17 @@ class Shared:
 
 def shared_of(settings: EmbedSettings, context: StepContext, clock: Clock = CLOCK) -> Shared:
     """What a step shares with its other bundles in this process; made on first use."""
-    spec, identity = settings.endpoint_spec, settings.identity()
+    spec, query_spec = settings.endpoint_spec, settings.query_spec
+    identity = settings.identity()
     rpm, tpm = settings.requests_per_minute, settings.tokens_per_minute
     kept = settings.vector_cache
 
     def make() -> Shared:
         cache: Cache = LfuCache(settings.cache_bytes)
+        endpoint = open_endpoint(spec, context.shared.concurrent or context.in_flight())
         return Shared(
-            open_endpoint(spec, context.shared.concurrent or context.in_flight()),
+            endpoint,
+            endpoint if query_spec == spec else open_endpoint(query_spec, 1),
             Pacer(rpm and rpm / 60, tpm and tpm / 60, clock=clock.now, share=context.share),
             cache,
             Flights(cache),
@@ -165,5 +170,5 @@ def shared_of(settings: EmbedSettings, context: StepContext, clock: Clock = CLOC
             blake2b(repr(identity).encode(), digest_size=20, person=KEPT_AS),
         )
 
-    key = ("embed", identity, spec, kept, settings.cache_bytes, rpm, tpm)
+    key = ("embed", identity, spec, query_spec, kept, settings.cache_bytes, rpm, tpm)
     return context.scope.get(key, make)

@@ -123,11 +123,33 @@ def test_a_query_may_stand_in_the_address():
     assert settings.calls()[0] == "http://h/deployments/d/embeddings?api-version=1&b=3"
 
 
+def test_texts_to_search_by_may_have_a_query_of_their_own():
+    """Vectors of rows do not depend on it; without one, queries go where rows go."""
+    seen = []
+    with EndpointServer() as server:
+        answer = server.answer
+
+        def noting(path, headers, body):
+            seen.append(path.partition("?")[2])
+            return answer(path.partition("?")[0], headers, body)
+
+        server.answer = noting  # type: ignore[method-assign]
+        for more in ({}, {"queryQuery": {"task": "search"}}, {"queryQuery": {}}):
+            settings = settings_for(server, query={"task": "store"}, **more)
+            engine = embedder(settings)
+            engine.embed_query("a text")
+            run(engine, rows_of(1))
+            assert settings.identity() == settings_for(server, query={"task": "store"}).identity()
+    stored = "task=store"
+    assert seen == [stored, stored, "task=search", stored, "", stored]
+
+
+@pytest.mark.parametrize("field", ["query", "queryQuery"])
 @pytest.mark.parametrize("name", ["key", "api-key", "token", "subscription_key", "Signature"])
-def test_a_query_holds_no_key(name):
+def test_a_query_holds_no_key(name, field):
     """The message names it, and says where keys go."""
-    with pytest.raises(ValidationError, match="put the key into apiKey"):
-        settings_for(None, query={name: "v-5521"})
+    with pytest.raises(ValidationError, match=f"{field} names .*put the key into apiKey"):
+        settings_for(None, **{field: {name: "v-5521"}})
 
 
 def test_headers_go_with_each_request_and_are_shown_nowhere():
