@@ -19,7 +19,7 @@ from vecferry.errors import FatalError, JobError, TransientError, near, shorten
 from vecferry.io.common.lake_changes import Group, TouchedKeys, bounded, read_group
 from vecferry.io.paimon.batches import schema_of
 from vecferry.io.paimon.checks import columns_of
-from vecferry.io.paimon.client import Stopped, Table, classify, told
+from vecferry.io.paimon.client import Stopped, Table, causes_of, classify, told
 from vecferry.io.paimon.condition import columns_of as named_by
 from vecferry.io.paimon.condition import parse
 from vecferry.io.paimon.consumer import Consumer
@@ -31,6 +31,7 @@ from vecferry.io.paimon.planning import (
     former_number,
     has_changelog,
     made_at,
+    nature_of,
     numbers_of,
     renamed_to,
 )
@@ -82,6 +83,7 @@ class PaimonChanges(PaimonSource):
 
     _history: History | None = None
     _cut: tuple[int, list[list[PaimonSplit]]] | None = None
+    _of_round: tuple[object, Table] | None = None
 
     def __init__(
         self,
@@ -115,7 +117,7 @@ class PaimonChanges(PaimonSource):
 
     def _span(self, position: Position | None, until: Place | None) -> Span:
         history = self._now()
-        self._require_followable(history)
+        self._require_followable(history.table)
         at: Place | None = None if position is None else position.at
         anew = self._compare_columns(history.table, {} if at is None else at.get("columns", {}))
         latest = history.latest()
@@ -233,15 +235,17 @@ class PaimonChanges(PaimonSource):
     def require_readable(self, table: Table) -> None:
         """As `PaimonSource`; of a column that was renamed, the new name is told."""
         self._compare_columns(table, {})
+        if self.settings.follows:
+            self._require_followable(table)
         super().require_readable(table)
 
-    def _require_followable(self, history: History) -> None:
-        table, where = history.table, self.settings.full_name
+    def _require_followable(self, table: Table) -> None:
+        where = self.settings.full_name
         if not self._keys_of(table):
             raise JobError(
                 f"{where} has no primary key; name the columns that tell its rows apart in `key`"
             )
-        if history.nature == "compacted" and not has_changelog(table):
+        if nature_of(table) == "compacted" and not has_changelog(table):
             raise JobError(
                 f"{where} shows rows by compaction only (merge-engine first-row, or bucket -2), "
                 "and keeps no changelog that tells which; set changelog-producer to lookup on the "
@@ -415,10 +419,7 @@ class PaimonChanges(PaimonSource):
 
     def _fault(self, error: Exception, split: ChangedSplit) -> Exception:
         """What to do about an error of reading; where a snapshot has expired, begin again."""
-        seen: BaseException | None = error
-        while seen is not None and not isinstance(seen, FileNotFoundError):
-            seen = seen.__cause__ or seen.__context__
-        if seen is not None:
+        if any(isinstance(cause, FileNotFoundError) for cause in causes_of(error)):
             kept = History(self.client().table())
             gone = [n for n in (split.since, split.snapshot) if n and kept.snapshot(n) is None]
             if gone:
@@ -490,9 +491,11 @@ class PaimonChanges(PaimonSource):
         return self._history
 
     def _table_of(self, split: ChangedSplit) -> Table:
-        """The table for a worker: loaded once for the splits of a round in a process."""
-        key = ("paimon", self.context.step, split.snapshot, split.version, split.fields)
-        table = self.context.scope.get(key, self.client().table)
+        """The table for a worker: loaded once for the splits of a round that one stream reads."""
+        known = (split.version, split.fields)
+        if self._of_round is None or self._of_round[0] != known:
+            self._of_round = (known, self.client().table())
+        table = self._of_round[1]
         now = numbers_of(table)
         gone = [name for name, number in split.fields if now.get(name) != number]
         if gone:
@@ -551,7 +554,7 @@ class PaimonChangesBetween(PaimonChanges):
     def _between(self) -> Span:
         history = self._now()
         self.require_readable(history.table)
-        self._require_followable(history)
+        self._require_followable(history.table)
         until = self._end() if self._until is None else self._snapshot_place(self._until)
         return Span(kind="changes", since=self._snapshot_place(self._since), until=until)
 

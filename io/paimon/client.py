@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -147,7 +147,7 @@ def classify(error: Exception, connection: PaimonConnection, table: str = "") ->
     """What to do about an error of pypaimon; one that is not its own comes back as it is."""
     if isinstance(error, VecferryError | Stopped):
         return error
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
     names = {c.__name__ for cause in causes for c in type(cause).__mro__}
     where = f"the catalog at {connection.options['uri']}" if connection.is_rest else "the warehouse"
     old = next((c for c in causes if isinstance(c, KeyError) and c.args[:1] and
@@ -194,7 +194,8 @@ def _of_files(error: Exception, causes: list[BaseException], where: str) -> Exce
     return error
 
 
-def _causes(error: BaseException) -> Any:
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """An error and what is behind it, the nearest first."""
     seen: BaseException | None = error
     for _ in range(8):
         if seen is None:

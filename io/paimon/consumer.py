@@ -5,10 +5,13 @@ Stands apart from `changes` because nothing else is ever written to a table.
 
 from __future__ import annotations
 
+import errno
 import re
 
 from vecferry.errors import redact, shorten
-from vecferry.io.paimon.client import Table
+from vecferry.io.paimon.client import Table, causes_of
+
+_READ_ONLY = (errno.EPERM, errno.EACCES, errno.EROFS)
 
 
 class Consumer:
@@ -64,16 +67,13 @@ class Consumer:
 
 def _refused(error: BaseException) -> bool:
     """Whether a folder or a service takes nothing from this login."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, PermissionError) or type(seen).__name__ == "ForbiddenException":
+    for cause in causes_of(error):
+        if isinstance(cause, PermissionError) or type(cause).__name__ == "ForbiddenException":
             return True
-        text = str(seen)
-        if any(word in text for word in ("ACCESS_DENIED", "AccessDenied", "Forbidden", "403")):
+        if any(word in str(cause) for word in ("ACCESS_DENIED", "AccessDenied", "Forbidden")):
             return True
-        if isinstance(seen, OSError) and seen.errno in (1, 13, 30):  # not permitted, read-only
+        if isinstance(cause, OSError) and cause.errno in _READ_ONLY:
             return True
-        seen = seen.__cause__ or seen.__context__
     return False
 
 

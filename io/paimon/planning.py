@@ -155,10 +155,6 @@ class History:
             self._commits[key] = self._touched(snapshot)
         return self._commits[key]
 
-    def forget(self, until: int) -> None:
-        """Lets go of what is known of the snapshots up to `until`."""
-        self._commits = {k: v for k, v in self._commits.items() if k[0] > until}
-
     def _required(self, number: int) -> Snapshot:
         snapshot = self.snapshot(number)
         if snapshot is None:

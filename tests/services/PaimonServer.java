@@ -201,7 +201,8 @@ public class PaimonServer {
   /** Commits rows, each a row kind and its values; with "overwrite" they replace a partition. */
   private static Object write(JsonNode command) throws Exception {
     FileStoreTable table = table(command);
-    boolean dynamic = table.bucketMode() == BucketMode.HASH_DYNAMIC;
+    BucketMode mode = table.bucketMode();
+    boolean dynamic = mode == BucketMode.HASH_DYNAMIC || mode == BucketMode.KEY_DYNAMIC;
     BatchWriteBuilder builder = table.newBatchWriteBuilder();
     if (command.has("overwrite")) {
       Map<String, String> partition = new HashMap<>();

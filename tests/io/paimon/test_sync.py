@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,26 @@ from tests.io.paimon.support import WHY
 
 pytest.importorskip("pypaimon", reason=WHY)
 
-from tests.contracts.sync import DIMENSION, Broken, Killed, Script
+from tests.contracts import sync_memory
+from tests.contracts.sync import (
+    DIMENSION,
+    Broken,
+    Killed,
+    Script,
+    differences,
+    embedded,
+    run_here,
+    write_job,
+)
+from tests.contracts.sync_memory import held
 from tests.contracts.sync_nursery import Nursery
 from tests.contracts.sync_stores import STORES, StorePlace
 from tests.io.paimon.following import Changing
 from tests.io.paimon.support import DATABASE, Warehouse
+from tests.transforms.embed.endpoints.server import EndpointServer
+from vecferry.errors import JobError
+from vecferry.pipelines.cli.app import run_line
+from vecferry.pipelines.run.report import Report
 
 SCHEMA = pa.schema(
     [pa.field("id", pa.string(), nullable=False), ("text", pa.string()), ("kind", pa.string())]
@@ -107,3 +124,91 @@ def store(request: pytest.FixtureRequest) -> Iterator[StorePlace]:
 @pytest.mark.slow
 class TestKilled(Killed):
     """Killed as whole processes."""
+
+
+class Job:
+    """A sync of a table into memory."""
+
+    def __init__(self, folder: Path, endpoint: EndpointServer, **writer: Any) -> None:
+        self.script, self.endpoint = Followed(folder / "warehouse"), endpoint
+        self.name = uuid.uuid4().hex
+        parameter = {"name": self.name, "column": ["id", "text", "vector"], **writer}
+        step = {"stepType": "held", "category": "writer", "name": "Write", "parameter": parameter}
+        self.path = write_job(folder, self.script, step, endpoint.url, random.Random(1))
+        self.sources = folder / "sources.json"
+        self.sources.write_text(json.dumps(self.script.sources()))
+
+    def run(self) -> Report:
+        """All that has happened."""
+        return run_here(self.path, sync_memory.KINDS, sources=self.sources)
+
+    def differences(self) -> list[str]:
+        """How the target differs from the table."""
+        there = {k: (r["text"], r["vector"]) for k, r in held(self.name).there().items()}
+        return differences(self.script.rows(), there)
+
+    def paid(self) -> int:
+        """How many texts were embedded."""
+        return len(embedded(self.endpoint))
+
+
+@pytest.fixture
+def endpoint() -> Iterator[EndpointServer]:
+    """Without latency."""
+    with EndpointServer() as server:
+        yield server
+
+
+@pytest.mark.slow
+def test_a_sync_holds_its_snapshots_until_its_position_is_reset(
+    tmp_path: Path, endpoint: EndpointServer
+) -> None:
+    """Under the job's name; a copy of the job under another name holds its own."""
+    job = Job(tmp_path, endpoint)
+    job.script.insert("a", "text of a")
+    assert job.run().state == "DONE"
+    assert job.script.table.consumers() == {"kept": 1}
+    job.script.insert("b", "text of b")
+    job.script.update("a", "another text of a")
+    job.run()
+    assert job.script.table.consumers() == {"kept": 3}
+    assert run_line(["position", "reset", str(job.path), "-d", str(job.sources)]) == 0
+    assert job.script.table.consumers() == {}
+    assert job.run().state == "DONE"
+    assert (job.differences(), job.paid()) == ([], 3)
+
+
+@pytest.mark.slow
+def test_what_expired_is_read_anew_and_known_texts_are_not_paid_for(
+    tmp_path: Path, endpoint: EndpointServer
+) -> None:
+    """What was deleted meanwhile goes; the report says why."""
+    job = Job(tmp_path, endpoint)
+    for key in "abcd":
+        job.script.insert(key, f"text of {key}")
+    job.run()
+    paid = job.paid()
+    job.script.delete("b")
+    job.script.insert("e", "text of a")
+    job.script.table.expire(job.script.table.last)
+    report = job.run()
+    assert any("snapshot 4 has expired" in note for note in report.notes)
+    assert (report.state, job.differences(), job.paid()) == ("DONE", [], paid)
+
+
+@pytest.mark.slow
+def test_what_expired_ends_a_sync_that_may_not_delete(
+    tmp_path: Path, endpoint: EndpointServer
+) -> None:
+    """Nothing is written, and both ways out are told."""
+    job = Job(tmp_path, endpoint, ownsTarget=False)
+    job.script.insert("a", "text of a")
+    job.run()
+    job.script.delete("a")
+    job.script.insert("b", "text of b")
+    job.script.table.expire(3)
+    with pytest.raises(JobError, match="snapshot 1 has expired") as raised:
+        job.run()
+    assert "ownsTarget: true" in str(raised.value)
+    assert "position reset" in str(raised.value)
+    assert sorted(held(job.name).there()) == ["a"]
