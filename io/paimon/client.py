@@ -39,6 +39,12 @@ _AWAY = {
     "ServiceUnavailableException", "ServiceFailureException", "ConnectionError", "Timeout",
     "ConnectTimeout", "ReadTimeout", "ChunkedEncodingError",
 }  # fmt: skip
+_REFUSED = (
+    "ACCESS_DENIED", "InvalidAccessKeyId", "INVALID_ACCESS_KEY_ID", "Forbidden",
+    "SignatureDoesNotMatch", "SIGNATURE_DOES_NOT_MATCH", "InvalidClientTokenId",
+    "INVALID_CLIENT_TOKEN_ID", "EXPIRED_TOKEN", "ExpiredToken",
+)  # fmt: skip
+"""What stores of the S3 kind say of keys that they do not take."""
 _OLD_KEYS = ("_VALUE_STATS_COLS", "_EXTERNAL_PATH", "_FIRST_ROW_ID", "_WRITE_COLS")
 """Fields of manifests that Paimon 0.9 does not write and pypaimon requires."""
 
@@ -117,23 +123,27 @@ def _reading(table: Any) -> dict[str, str]:
 
 def _absent(catalog: Any, settings: PaimonSettings) -> JobError:
     """What is missing, the database or the table, with the nearest name."""
-    try:
-        databases = catalog.list_databases()
-    except Exception:  # it may not be listed: the name alone is told
-        databases = [settings.database]
-    if settings.database not in databases:
+    database, table = settings.database, settings.table
+    databases = _listed(catalog.list_databases)
+    if databases is not None and database not in databases:
         return JobError(
-            f"no database of the catalog has the name {settings.database!r}"
-            f"{near(settings.database, databases)}"
+            f"no database of the catalog has the name {database!r}{near(database, databases)}"
         )
-    try:
-        tables = catalog.list_tables(settings.database)
-    except Exception:
-        tables = []
+    tables = _listed(lambda: catalog.list_tables(database)) or []
     return JobError(
-        f"no table in database {settings.database!r} has the name {settings.table!r}"
-        f"{near(settings.table, tables)}"
+        f"no table in database {database!r} has the name {table!r}{near(table, tables)}"
     )
+
+
+def _listed(names: Callable[[], list[str]]) -> list[str] | None:
+    """Names for a hint; None where this login may not list them."""
+    from pypaimon.api.rest_exception import ForbiddenException
+    from pypaimon.catalog.catalog_exception import DatabaseNoPermissionException
+
+    try:
+        return names()
+    except (ForbiddenException, DatabaseNoPermissionException):
+        return None
 
 
 def told(error: BaseException) -> str:
@@ -182,15 +192,14 @@ def _of_files(error: Exception, causes: list[BaseException], where: str) -> Exce
             f"a file of the table is gone: {told(error)}; its snapshot has expired: run the job "
             "again, or keep snapshots longer (snapshot.time-retained)"
         )
-    text = told(error)
-    if any(isinstance(c, OSError) for c in causes):
-        refused = any(w in text for w in ("ACCESS_DENIED", "InvalidAccessKeyId", "Forbidden",
-                                          "SignatureDoesNotMatch"))  # fmt: skip
-        if refused:
+    fault = next((c for c in reversed(causes) if isinstance(c, OSError)), None)
+    if fault is not None:
+        text = told(fault)
+        if any(word in text for word in _REFUSED):
             return FatalError(f"{where} denies access: {text}; correct the keys of the data source")
         return TransientError(f"{where} can't be read: {text}")
     if type(error).__name__ == "RESTException":
-        return TransientError(f"{where} does not answer: {text}")
+        return TransientError(f"{where} does not answer: {told(error)}")
     return error
 
 

@@ -208,3 +208,15 @@ def test_no_token_is_in_a_split(books: Table) -> None:
     source = books.source()
     assert TOKEN.encode() not in pickle.dumps(source.plan().splits)
     assert len(read(source)) == 10
+
+
+def test_keys_that_a_bucket_refuses_are_told_at_once(tmp_path: Path) -> None:
+    """They are not waited for as an outage is."""
+    server = running(Versitygw)
+    warehouse = Warehouse(tmp_path, s3_options(server))
+    table = warehouse.make("books").write([row(1)])
+    options = {**warehouse.options, "fs.s3.accessKeySecret": "quite-wrong-secret-key"}
+    told = problem(table.source(connection=PaimonConnection.model_validate({"options": options})))
+    assert "the warehouse denies access" in told
+    assert "correct the keys of the data source" in told
+    assert "gave up" not in told
