@@ -70,8 +70,15 @@ def _fields(table: Table, columns: Iterable[str]) -> list[Any]:
     return [by_name[name] for name in columns]
 
 
-def rows_of_a_batch(split: DataSplit) -> int:
-    """How many rows of a split are read at a time.
+def _places(table: Table) -> set[str]:
+    """The columns of which places are read, and not what lies there."""
+    if not table.options.blob_as_descriptor():
+        return set()
+    return {field.name for field in table.fields if str(field.type).upper().startswith("BLOB")}
+
+
+def rows_of_a_batch(split: DataSplit, *, blobs: bool = True) -> int:
+    """How many rows of a split are read at a time; without `blobs` only the places of theirs are.
 
     A merge holds a batch of each of its files. The files of one row stand beside each other where
     columns or BLOBs are kept apart.
@@ -80,7 +87,7 @@ def rows_of_a_batch(split: DataSplit) -> int:
     for file in split.files:
         size = -(-file.file_size // max(1, file.row_count))
         if file.file_name.endswith(".blob"):
-            of_blobs = max(of_blobs, size)
+            of_blobs = max(of_blobs, size) if blobs else 0
         else:
             of_rows, files = max(of_rows, size), files + 1
     at_once = 1 if split.raw_convertible else max(1, files)
@@ -111,6 +118,7 @@ class Batches:
         more = () if condition is None else condition.columns
         self._read = list(dict.fromkeys((*columns, *more)))
         self._native: _Native = context.once("native", _Native)
+        self._places = _places(table) & {*columns}
 
     def of(self, split: DataSplit) -> Iterator[RecordBatch]:
         """The batches of a split, in the same order each time.
@@ -120,10 +128,24 @@ class Batches:
         """
         for batch in self._batches(split):
             met = batch if self._condition is None else self._condition.rows(batch)
-            yield met.select(self._columns) if len(self._read) > len(self._columns) else met
+            met = met.select(self._columns) if len(self._read) > len(self._columns) else met
+            yield self._with_places(met) if self._places else met
+
+    def _with_places(self, batch: RecordBatch) -> RecordBatch:
+        """The batch with texts in place of the descriptors of BLOBs."""
+        import pyarrow as pa
+
+        from vecferry.io.paimon.blobs import place_of
+
+        table = self._table.identifier.get_full_name()
+        columns = {name: batch.column(name) for name in batch.schema.names}
+        for name in self._places:
+            found = [None if v is None else place_of(table, v) for v in columns[name].to_pylist()]
+            columns[name] = pa.array(found, pa.string())
+        return pa.RecordBatch.from_pydict(columns)
 
     def _batches(self, split: DataSplit) -> Iterator[RecordBatch]:
-        rows = rows_of_a_batch(split)
+        rows = rows_of_a_batch(split, blobs=not self._places)
         if self._native.works is not False:
             batches = self._natively(split, rows)
             if batches is not None:

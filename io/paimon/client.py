@@ -104,7 +104,8 @@ def open_table(
             f"{settings.full_name} is a {type(table).__name__}, whose rows Paimon does not keep: "
             "read its files with the step of their store"
         )
-    return with_options(table, {**_reading(table), **(options or {})})
+    blobs = {"blob-as-descriptor": "true"} if settings.blob_as_descriptor else {}
+    return with_options(table, {**_reading(table), **blobs, **(options or {})})
 
 
 def with_options(table: Table, options: Mapping[str, str]) -> Table:

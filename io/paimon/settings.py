@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -20,6 +20,9 @@ from vecferry.errors import near
 from vecferry.io.tables.settings import one_or_many
 from vecferry.secrets import Secret, secret_of
 from vecferry.settings import Connection, StepSettings, pick
+
+if TYPE_CHECKING:
+    from vecferry.io.paimon.blobs import CatalogFiles
 
 ScanMode = Literal["full", "incremental", "full-then-incremental"]
 SCAN_MODES = ("full", "incremental", "full-then-incremental")
@@ -103,13 +106,20 @@ class PaimonConnection(Connection):
             return urlsplit(warehouse).path
         return None if "://" in warehouse else warehouse
 
+    def open_files(self) -> CatalogFiles:
+        """The BLOBs of the catalog's tables, by the places that a reader gives them."""
+        from vecferry.io.paimon.blobs import CatalogFiles
+
+        return CatalogFiles(self)
+
 
 class PaimonSettings(StepSettings):
     """The `paimon` reader.
 
     `snapshotId`, `tag` and `timestamp` name an older state of the table; at most one of them, and
     in the mode ``full`` only. `key` names the columns that tell the rows of an append table apart.
-    `roundRows` says after about how many rows a round of a sync ends.
+    `roundRows` says after about how many rows a round of a sync ends. With `blobAsDescriptor` a
+    BLOB comes as a text that says where it lies.
     """
 
     datasource: str | None = None
@@ -122,6 +132,7 @@ class PaimonSettings(StepSettings):
     tag: str | None = None
     timestamp: str | None = None
     key: tuple[str, ...] = ()
+    blob_as_descriptor: bool = False
     round_rows: int = Field(default=1_000_000, ge=1)
 
     ignored: ClassVar[frozenset[str]] = frozenset({"envType"})
@@ -210,6 +221,11 @@ class PaimonSettings(StepSettings):
     def follows(self) -> bool:
         """Whether changes are read, so that positions are kept."""
         return self.scan_mode != "full"
+
+    @property
+    def tells_keys(self) -> bool:
+        """Also a table that is read once tells its key."""
+        return True
 
     def outputs(self) -> dict[str, int | None] | None:
         """The columns by name; None where all of the table are taken."""

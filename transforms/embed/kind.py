@@ -11,7 +11,8 @@ KINDS = (
         settings="vecferry.transforms.embed.settings:EmbedSettings",
         logic="vecferry.transforms.embed.engine:Embedder",
         transform="vecferry.transforms.embed:Embed",
-        sources=("local", "oss", "s3", "hdfs", "gcs"),  # of images: those of the step `file`
+        # Of images: those of the step `file`, and a catalog that knows where its BLOBs lie.
+        sources=("local", "oss", "s3", "hdfs", "gcs", "paimon"),
         source_key="imageDatasource",
         source_needed=False,
         beam_yaml="Embed",

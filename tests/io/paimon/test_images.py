@@ -17,10 +17,11 @@ pytest.importorskip("pypaimon", reason=WHY)
 
 from tests.contracts import sync_memory
 from tests.contracts.sync_memory import Held, held
-from tests.io.paimon.support import Warehouse
+from tests.io.paimon.support import Warehouse, rows_of
 from tests.pipelines.support import Bench, rejects_of
 from tests.transforms.embed.endpoints.server import EndpointServer, vector_of
 from tests.transforms.embed.images.support import ImageServer, file_of, pixels, png
+from vecferry.errors import JobError
 from vecferry.pipelines import registry
 
 DIMENSION = 768
@@ -180,3 +181,29 @@ def test_a_picture_that_became_bad_goes_as_the_job_says(images: Images, mode: st
         assert (there["a"]["vector"] == vector_of(PNG, DIMENSION)).all()
     else:
         assert there["a"]["vector"] is None
+
+
+@pytest.mark.slow
+def test_blobs_come_as_places_that_the_threads_of_images_read(images: Images) -> None:
+    """A row is small until its image is loaded; the vectors are those of the contents."""
+    rows = {"png": PNG, "jpeg": JPEG, "webp": WEBP, "cut": TRUNCATED, "none": None}
+    images.make(rows, pa.large_binary(), blob=True)
+    images.bench.step("Read")["blobAsDescriptor"] = True
+    images.bench.step("Embed").update(imageDatasource="Lake", skipEmptyValue=True)
+    source = images.warehouse.source("t", blobAsDescriptor=True)
+    places = {row["id"]: row["pic"] for row in rows_of(source)}
+    assert all(place.startswith(f"{DATABASE}.t/") for place in places.values() if place)
+    assert images.run().keys() == {"cut"}
+    assert images.held.rows.pop("none")["vector"] is None
+    assert good(images, {"png": PNG, "jpeg": JPEG, "webp": WEBP})
+
+
+def test_a_place_leads_into_its_table_only(images: Images) -> None:
+    """Whatever a row says."""
+    images.make({"a": PNG}, pa.large_binary(), blob=True)
+    files = images.warehouse.connection.open_files()
+    with pytest.raises(JobError, match="is not the place of a BLOB"):
+        files.relative("/etc/passwd")
+    for uri in ("/etc/passwd", f"{images.warehouse.options['warehouse']}/shop.db/t/../../x"):
+        with pytest.raises(JobError, match="is not a file of table"):
+            files.open(files.relative(f"{DATABASE}.t/{uri}#0+10"))
