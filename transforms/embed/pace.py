@@ -29,6 +29,10 @@ RETURN_SECONDS = 20.0
 FIRST_DOUBLING = 1.0
 """Seconds in which the rate doubles, while none has failed but the unknown one of the beginning."""
 FIRST_DECREASE = 0.75
+DEAR = 20
+"""Requests that might go while the server wants none, from which on a refusal is dear."""
+NEAR, NEAR_AGAIN = 0.97, 1.05
+"""After a dear refusal the rate returns to less than what failed, and grows less at first."""
 PROBE_GROWTH = 0.01
 TEN = 10.0
 DEEPEST = 4
@@ -191,7 +195,7 @@ class Pacer:
             slows = first or started > self._slowed
             self._note(started, now, good=False)
             if slows:
-                self._slow_down(now)
+                self._slow_down(now, retry_after or 0.0)
                 self._look_for_share(now)
                 if self._steady is not None:
                     return min(retry_after or 0.0, LONGEST_HOLD)
@@ -204,8 +208,11 @@ class Pacer:
             self._next = self._hold
             return 0.0
 
-    def _slow_down(self, now: float) -> None:
-        """Sets the rate to what the server showed that it takes, a tenth below what failed."""
+    def _slow_down(self, now: float, hold: float) -> None:
+        """Sets the rate to what the server showed that it takes, a tenth below what failed.
+
+        `hold` is how long the server wants to be left alone.
+        """
         rate = self.rate(now)
         if not self._learned:
             self._learned = self._limited = True
@@ -223,12 +230,14 @@ class Pacer:
                 self._before = rate
             self._in_vain += 1
             lowest = rate / 2 if self._in_vain < 3 else rate / 4
-            if not self._failed:  # it grew all the time, past what is taken
+            if not self._failed and hold * rate < DEAR:
+                # It grew all the time, past what is taken.
                 good = max(good, FIRST_DECREASE * rate)
             lowest = max(lowest, SLOWEST, self._poll(now))
             lowest = max(lowest, min(rate, self._floor(now)))
             self._base = max(lowest, min(rate * DECREASE, good))
-            self._failed = min(rate, self._base * 1.2)
+            near, far = (NEAR, NEAR_AGAIN) if hold * rate >= DEAR else (1.0, 1.2)
+            self._failed = min(near * rate, far * self._base)
         self._changed = self._slowed = now
 
     def _floor(self, now: float) -> float:
