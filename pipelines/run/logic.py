@@ -57,6 +57,7 @@ class JobLogic:
       row_limit: how many rows are to be read at most.
       retry_deadline: how many seconds source and transformers wait for a server that is away; by
         default as long as in a run.
+      target_deadline: the same of the target.
       resumed: whether the target holds what an earlier run of the same sync has written.
     """
 
@@ -67,11 +68,13 @@ class JobLogic:
         *,
         row_limit: int | None = None,
         retry_deadline: float | None = None,
+        target_deadline: float | None = None,
         resumed: bool = False,
     ) -> None:
         require_proxies(os.environ)
         self._resolved, self.run = resolved, run
         self._row_limit, self._retry_deadline = row_limit, retry_deadline
+        self._target_deadline = target_deadline
         self._resumed = resumed
         self._transformers: dict[str, Transformer] = {}
 
@@ -100,7 +103,10 @@ class JobLogic:
         step = self._resolved.writer
         context = context_of(self._resolved, step, self.run)
         write = dataclasses.replace(context.write, resumed=self._resumed)
-        target: Target = step.logic(dataclasses.replace(context, write=write))
+        context = dataclasses.replace(context, write=write)
+        if self._target_deadline is not None:
+            context = dataclasses.replace(context, retry_deadline=self._target_deadline)
+        target: Target = step.logic(context)
         return target
 
     @property

@@ -237,7 +237,11 @@ class Desk:
         assert carrier.position is not None  # nothing is due
         position: Position = carrier.position
         logic = JobLogic(
-            self._resolved, self._run, retry_deadline=self._retry_seconds, resumed=True
+            self._resolved,
+            self._run,
+            retry_deadline=self._retry_seconds,
+            target_deadline=self._retry_seconds,
+            resumed=True,
         )
         try:
             rows = SourceRows(self._resolved, logic, carrier.guard)

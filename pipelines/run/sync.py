@@ -121,6 +121,7 @@ class _Sync:
             run.resolved,
             run.id,
             retry_deadline=ASK_SECONDS,
+            target_deadline=run.retry_deadline,
             resumed=self.position is not None,
         )
         self._identity = ""

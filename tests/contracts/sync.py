@@ -245,7 +245,8 @@ def run_here(
     for kind in kinds:
         registry.register(kind)
     resolved: ResolvedJob = read_and_resolve(str(job), data_sources=sources and str(sources))
-    chosen = RunOptions(rejects=str(job.parent / "rejects"), preflight=False, **options)
+    options = {"rejects": str(job.parent / "rejects"), "preflight": False, **options}
+    chosen = RunOptions(**options)
     return follow(open_run(resolved, chosen), positions_of(resolved), _silent, on_step)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ class Held:
       prepared: how often it was prepared.
       concluded: how often its last step was done.
       away: whether each call fails with a TransientError.
-      slow: seconds that each request takes.
+      called: is told of each call: ``check``, ``prepare``, ``send``, ``reconcile``, ``conclude``.
     """
 
     rows: dict[Any, dict[str, Any] | None] = field(default_factory=dict)
@@ -45,6 +45,7 @@ class Held:
     dropped: int = 0
     concluded: int = 0
     away: bool = False
+    called: Callable[[str], None] = lambda call: None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def there(self) -> dict[Any, dict[str, Any]]:
@@ -98,6 +99,7 @@ class HeldStore:
     def send(self, records: list[Record]) -> list[Outcome] | None:
         """Puts each record, unless a newer version of its key is there."""
         there = self._held
+        there.called("send")
         if there.away:
             raise TransientError("the memory is away")
         with there.lock:
@@ -131,12 +133,14 @@ class HeldTarget(Target):
 
     def check(self) -> list[str]:
         """Whether the memory is there."""
+        self._held.called("check")
         if self._held.away:
             raise JobError("the memory is away")
         return []
 
     def prepare(self) -> None:
         """Makes the target, or drops what it holds where the job says so."""
+        self._held.called("prepare")
         self._held.prepared += 1
         if self.settings.recreate and not self.context.write.resumed:
             self._held.rows.clear()
@@ -152,6 +156,7 @@ class HeldTarget(Target):
 
     def conclude(self) -> list[str]:
         """Counts it."""
+        self._held.called("conclude")
         self._held.concluded += 1
         return ["concluded"]
 
@@ -180,6 +185,7 @@ class HeldTarget(Target):
 
     def reconcile(self, epoch: int, keys: SourceKeys | None = None) -> Reconciled:
         """By version, or by key."""
+        self._held.called("reconcile")
         if self._held.away:
             raise JobError("the memory is away") from TransientError("away")
         if not self.settings.owns_target:

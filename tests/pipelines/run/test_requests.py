@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +22,9 @@ from tests.pipelines.cli.test_positions import Line
 from tests.pipelines.run.test_sync_loop import Place
 from tests.services.server import eventually
 from tests.transforms.embed.endpoints.server import EndpointServer
-from vecferry.errors import FatalError, TransientError
+from vecferry.errors import FatalError, JobError, TransientError
 from vecferry.pipelines.run.report import Report
+from vecferry.pipelines.run.requests import span_of_keys
 from vecferry.pipelines.run.sync import Step
 from vecferry.positions.entries import Begun
 from vecferry.positions.holder import Holder
@@ -261,6 +264,36 @@ def test_a_request_that_can_not_be_carried_out_is_answered_and_the_sync_goes_on(
     assert (last.done, last.status, last.text) == (True, 1, "no such right")
     assert report.position is not None
     assert report.position["epoch"] == place.held.epoch == 2
+
+
+@pytest.mark.parametrize("kind", ["range", "repair", "resync"])
+def test_sigterm_while_a_request_is_carried_out_leaves_it_to_the_next_run(
+    place: Asked, kind: str
+) -> None:
+    """It is not answered before it is done."""
+    request = place.request(kind)
+    place.positions.requests.ask(request)
+    sent: list[Step] = []
+
+    def on_step(now: Step) -> None:
+        if now == ("repair" if kind == "repair" else "round") and not sent:
+            sent.append(now)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert place.run(on_step).state == "CANCELLED"
+    assert [r.id for r in place.positions.requests.waiting()] == [request.id]
+    assert place.run().state == "DONE"
+    assert place.answers(request.id)[-1].status == 0
+    mends(place, kind)
+    place.script.update("r1", "later")
+    assert place.run().rows_stale == 0
+    mends(place, kind)
+
+
+def test_a_source_that_can_not_read_a_range_says_so() -> None:
+    """With what to leave out."""
+    with pytest.raises(JobError, match="leave out --from and --to"):
+        span_of_keys(object(), None, "a", None)
 
 
 def test_a_request_that_ends_three_runs_is_given_up(place: Asked) -> None:

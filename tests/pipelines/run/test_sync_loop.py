@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
+import signal
 import threading
 import uuid
 from collections.abc import Iterator
@@ -21,17 +23,19 @@ from vecferry.errors import JobError, TransientError
 from vecferry.pipelines import registry
 from vecferry.pipelines.job.resolve import ResolvedJob, read_and_resolve
 from vecferry.pipelines.launch import run_job
-from vecferry.pipelines.run import sync
+from vecferry.pipelines.run import graph, sync
 from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.options import RunOptions
 from vecferry.pipelines.run.preflight import preflight
-from vecferry.pipelines.run.report import Report
+from vecferry.pipelines.run.report import STATUS, Report
 from vecferry.pipelines.run.sync import Step
 from vecferry.positions.folder import FolderPlace
 from vecferry.positions.holder import Holder
 from vecferry.positions.lease import Lease
 from vecferry.positions.place import Pace
 from vecferry.positions.store import Positions
+from vecferry.steps import StepContext
+from vecferry.stored import Reconciled
 from vecferry.versions import MAX_EPOCH
 
 
@@ -564,6 +568,69 @@ def test_a_sync_without_a_place_for_its_positions_is_refused(place: Place) -> No
     with pytest.raises(JobError, match=r"setting\.positions is missing: .* positions/JOB"):
         once(place)
     assert place.held.prepared == 0
+
+
+PHASES = ["check", "prepare", "span", "plan", "epoch", "round", "send", "done", "reconcile"]
+PHASES += ["store", "stored", "conclude"]
+
+
+@pytest.mark.parametrize("continuous", [True, False])
+@pytest.mark.parametrize("phase", PHASES)
+def test_sigterm_in_any_phase_is_told_and_nothing_is_lost(
+    place: Place, phase: str, continuous: bool
+) -> None:
+    """What is stored is in the target; the next run brings the rest."""
+    place.insert(*(f"r{n}" for n in range(30)))
+    sent: list[str] = []
+
+    def call(now: str) -> None:
+        if now == phase and not sent:
+            sent.append(now)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    place.held.called = call
+    report = place.run(call, continuous=continuous, preflight=True)
+    assert sent == [phase]
+    assert report.state == ("DONE" if continuous else "CANCELLED")
+    assert STATUS[report.state] == (0 if continuous else 130)
+    told = [*report.notes, report.error or ""]
+    assert any("interrupted; the position is the end of the last round" in text for text in told)
+    assert report.rows_read == report.rows_written
+    position = place.position()
+    assert position == (report.position and report.position["at"])
+    assert position is None or len(place.held.there()) == 30
+    place.script.delete("r3")
+    place.insert("late")
+    assert place.run().state == "DONE"
+    assert place.differences() == []
+    assert place.held.concluded >= 1
+
+
+def test_each_step_of_a_sync_waits_for_300_seconds(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the round is begun again. A run that reads once waits for twice as long, and fails."""
+    waits: list[tuple[str, float | None]] = []
+    context_of = graph._context
+
+    def seen(*given: Any) -> StepContext:
+        context = context_of(*given)
+        waits.append((context.step, context.retry_deadline))
+        return context
+
+    monkeypatch.setattr(graph, "_context", seen)
+    monkeypatch.setattr(
+        sync_memory.HeldTarget,
+        "reconcile",
+        lambda self, *_: waits.append(("reconcile", self.context.retry_deadline)) or Reconciled(),
+    )
+    place.insert("a")
+    assert place.run().state == "DONE"
+    assert {step for step, _ in waits} == {"Read", "Embed", "Write", "reconcile"}
+    assert {seconds for _, seconds in waits} == {300.0}
+    waits.clear()
+    once(place, limit=1)
+    assert {seconds for _, seconds in waits} == {600.0}
 
 
 def test_a_time_that_is_none_is_refused_before_the_target_is_prepared(place: Place) -> None:
