@@ -15,9 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.contracts import sync_memory
 from tests.contracts.sync import Break
-from tests.contracts.sync_memory import Held
 from tests.pipelines.cli.test_positions import Line
 from tests.pipelines.run.test_sync_loop import Place
 from tests.services.server import eventually
@@ -405,79 +403,6 @@ def test_a_command_that_fails_withdraws_what_it_asked_for(place: Asked, line: Li
     assert "the memory is away" in err
     place.held.away = False
     assert place.positions.requests.waiting() == []
-
-
-def test_a_full_load_that_is_killed_in_its_first_part_takes_no_further_epoch(
-    place: Asked,
-) -> None:
-    """Two thousand crashes would otherwise use them up; what was deleted meanwhile goes."""
-    place.positions.requests.ask(place.request("reset"))
-    place.script.delete("r8")
-
-    def on_step(now: Step) -> None:
-        if now == "done":
-            raise Break(now)
-
-    for n in range(4):
-        with pytest.raises(Break):
-            place.run(on_step)
-        place.script.delete(f"r{n}")
-    report = place.run()
-    assert (report.state, place.held.epoch) == ("DONE", 2)
-    assert any("the full load of epoch 2 is begun again" in note for note in report.notes)
-    assert place.differences() == []
-
-
-def test_a_full_load_that_another_sync_overtook_takes_a_new_epoch(place: Asked) -> None:
-    """Its rows would be stale."""
-    place.positions.requests.ask(place.request("reset"))
-
-    def on_step(now: Step) -> None:
-        if now == "done":
-            raise Break(now)
-
-    with pytest.raises(Break):
-        place.run(on_step)
-    place.held.epoch = 7
-    assert place.run().state == "DONE"
-    assert place.held.epoch == 8
-    assert place.differences() == []
-
-
-def test_a_full_load_whose_log_is_gone_takes_a_new_epoch(place: Asked) -> None:
-    """What changed since its first try can't be read; nor may its rows be mixed with others."""
-    place.positions.requests.ask(place.request("reset"))
-
-    def on_step(now: Step) -> None:
-        if now == "done":
-            raise Break(now)
-
-    with pytest.raises(Break):
-        place.run(on_step)
-    log = place.script.table.folder / "log.jsonl"
-    lines = log.read_bytes().splitlines(keepends=True)
-    log.write_bytes(b"".join(lines[:-3]))
-    assert place.run().state == "DONE"
-    assert place.held.epoch == 3
-    assert place.differences() == []
-
-
-def test_a_lost_index_is_filled_though_its_full_load_was_broken_off(place: Asked) -> None:
-    """The position of before leads nowhere, and the target has some rows by now."""
-    sync_memory.HELD[place.name] = Held()
-    place.reader["parts"] = 3
-    broken = [False]
-
-    def on_step(now: Step) -> None:
-        if now == "store" and not broken[0]:
-            broken[0] = True
-            raise Break(now)
-
-    with pytest.raises(Break):
-        place.run(on_step)
-    assert place.held.there()
-    assert place.run().state == "DONE"
-    assert place.differences() == []
 
 
 def compared(line: Line, *more: str) -> Any:

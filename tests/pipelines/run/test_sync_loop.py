@@ -36,7 +36,6 @@ from vecferry.positions.place import Pace
 from vecferry.positions.store import Positions
 from vecferry.steps import StepContext
 from vecferry.stored import Reconciled
-from vecferry.versions import MAX_EPOCH
 
 
 class Place:
@@ -377,67 +376,6 @@ def test_a_run_that_lost_its_lease_stores_nothing_more(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_lost_positions_lead_to_a_full_load_in_a_new_epoch(place: Place) -> None:
-    """What was deleted meanwhile goes, and no change is stale."""
-    place.insert("a", "b", "c")
-    place.run()
-    for path in (place.folder / "positions").iterdir():
-        path.unlink()
-    place.script.delete("b")
-    place.script.update("a", "changed")
-    report = place.run()
-    assert (report.state, report.rows_stale, place.held.epoch) == ("DONE", 0, 2)
-    assert any("has no position, and the target was filled in epoch 1" in n for n in report.notes)
-    assert any("1 rows that the source no longer has were deleted" in n for n in report.notes)
-    assert place.differences() == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("versions", [True, False])
-def test_a_lost_index_is_filled_anew_though_there_is_a_position(
-    place: Place, versions: bool
-) -> None:
-    """Whatever became of the mark."""
-    place.writer["versions"] = versions
-    place.insert("a", "b")
-    place.run()
-    sync_memory.HELD[place.name] = Held()
-    place.insert("c")
-    report = place.run()
-    assert (report.state, report.rows_read) == ("DONE", 3)
-    assert any("there is a position, and the target is empty" in note for note in report.notes)
-    assert place.differences() == []
-
-
-@pytest.mark.slow
-def test_a_target_that_another_sync_filled_is_filled_anew(place: Place) -> None:
-    """Its epoch is greater: every change of the old epoch would be stale."""
-    place.insert("a")
-    place.run()
-    place.held.epoch = 9
-    report = place.run()
-    assert place.held.epoch == 10
-    assert any("the target was filled in epoch 9" in note for note in report.notes)
-    assert place.differences() == []
-
-
-@pytest.mark.slow
-def test_another_table_is_read_anew_in_a_new_epoch(place: Place) -> None:
-    """Also while the sync runs; rows of the old one go."""
-    place.insert("a", "b")
-    place.run()
-    place.script.table.tell(identity="another")
-    place.script.truncate()
-    place.insert("c")
-    report = place.run()
-    assert (report.state, place.held.epoch) == ("DONE", 2)
-    assert any("'another' now, and the position is of 'scripted'" in n for n in report.notes)
-    assert place.differences() == []
-    assert report.position is not None
-    assert report.position["identity"] == "another"
-
-
-@pytest.mark.slow
 def test_rows_of_others_stay_where_the_job_does_not_own_the_target(place: Place) -> None:
     """And the report says so."""
     place.writer["ownsTarget"] = False
@@ -447,33 +385,6 @@ def test_rows_of_others_stay_where_the_job_does_not_own_the_target(place: Place)
     report = place.run()
     assert "foreign" in place.held.there()
     assert "rows that the source no longer has stay there" in report.notes
-
-
-def test_an_epoch_that_versions_have_no_room_for_is_refused_with_a_cure(place: Place) -> None:
-    """Nothing is written, as it would be stale for ever."""
-    place.insert("a")
-    place.held.epoch = MAX_EPOCH
-    with pytest.raises(JobError, match="epoch 2048"):
-        place.run()
-    assert place.held.there() == {}
-
-
-@pytest.mark.slow
-def test_a_full_load_that_is_begun_again_takes_no_further_epoch(place: Place) -> None:
-    """An outage of a day would use them up."""
-    place.insert("a", "b")
-    fails = [5]
-
-    def on_step(step: Step) -> None:
-        if step == "done" and fails[0]:
-            fails[0] -= 1
-            if "a" in place.script.rows():
-                place.script.delete("a")
-            raise TransientError("away")
-
-    assert place.run(on_step).state == "DONE"
-    assert place.held.epoch == 1
-    assert place.differences() == []
 
 
 @pytest.mark.slow
