@@ -27,6 +27,9 @@ Part = Any
 LOOKED_UP = 4
 """Keys are looked up if they are fewer than the rows by this factor; else all rows are read."""
 
+TOLD = 3
+"""So many keys that several rows have are told."""
+
 Key = tuple[Any, ...]
 
 
@@ -134,7 +137,7 @@ class TouchedKeys:
         return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
     def _meet_again(self, key: Any) -> None:
-        if len(self.twice) < 3:
+        if len(self.twice) < TOLD:
             self.twice.append((key,) if len(self.names) == 1 else key)
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import datetime
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from vecferry.errors import FatalError, JobError, TransientError, near, shorten
-from vecferry.io.common.lake_changes import Group, TouchedKeys, bounded, read_group
+from vecferry.io.common.lake_changes import TOLD, Group, TouchedKeys, bounded, read_group
 from vecferry.io.paimon.batches import schema_of
 from vecferry.io.paimon.checks import columns_of
 from vecferry.io.paimon.client import Stopped, Table, causes_of, classify, told
@@ -235,9 +235,14 @@ class PaimonChanges(PaimonSource):
     def require_readable(self, table: Table) -> None:
         """As `PaimonSource`; of a column that was renamed, the new name is told."""
         self._compare_columns(table, {})
-        if self.settings.follows:
-            self._require_followable(table)
         super().require_readable(table)
+
+    def check(self) -> None:
+        """Raises JobError where the table can't be read, or followed, as the job says."""
+        super().check()
+        if self.settings.follows:
+            self._planned = None  # the plan of all rows, which each span makes for its own part
+            self._ask("looking", lambda: self._require_followable(self._now().table))
 
     def _require_followable(self, table: Table) -> None:
         where = self.settings.full_name
@@ -377,7 +382,8 @@ class PaimonChanges(PaimonSource):
         Raises TransientError where files are gone, as their snapshot has expired meanwhile.
         """
         if not isinstance(split, ChangedSplit):
-            yield from super().read(split)
+            rows = super().read(split)
+            yield from self._told_twice(rows) if self.settings.key else rows
             return
         try:
             yield from self._read(split)
@@ -402,7 +408,7 @@ class PaimonChanges(PaimonSource):
             version, origin = split.version - 1, f"{prefix}-{n}"
             yield Change(gone, kind=DELETE, version=version, origin=origin)
         if keys.twice:
-            self._tell_twice(table, keys)
+            self._tell_twice(keys.names, keys.twice)
 
     def _counted(self, items: list[Change | Reject], batch: Any) -> Iterator[Change | Reject]:
         """The rows as updates, since nobody knows whether they were there before."""
@@ -429,16 +435,30 @@ class PaimonChanges(PaimonSource):
                 )
         return self._own(classify(error, self.connection, self.settings.full_name))
 
-    def _tell_twice(self, table: Table, keys: TouchedKeys) -> None:
+    def _told_twice(self, rows: Iterator[Change | Reject]) -> Iterator[Change | Reject]:
+        """The rows of a table without a primary key; tells of those with the same key."""
+        names, twice = self.settings.key, list[tuple[Any, ...]]()
+        seen: set[int] = set()
+        for item in rows:
+            if isinstance(item, Change) and all(name in item for name in names):
+                key = tuple(item[name] for name in names)
+                place = hash(key)  # a text of its own would take ten times as much memory
+                if place in seen and len(twice) < TOLD:
+                    twice.append(key)
+                seen.add(place)
+            yield item
+        if twice:
+            self._tell_twice(names, twice)
+
+    def _tell_twice(self, names: Sequence[str], twice: Sequence[tuple[Any, ...]]) -> None:
         """Tells of keys that several rows have; the row that is written last stays."""
-        shown = ", ".join(shorten(str(key), 60) for key in keys.twice)
-        self.counts.add("keys-twice", len(keys.twice))
+        shown = ", ".join(shorten(str(key), 60) for key in twice)
         log.warning(
             "step %r: %s: several rows have the same %s (%s): one of them stays in the target; "
             "name columns in `key` that tell all rows apart",
             self.context.step,
             self.settings.full_name,
-            ", ".join(keys.names),
+            ", ".join(names),
             shown,
         )
 

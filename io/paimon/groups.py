@@ -8,6 +8,7 @@ nobody knows. So a group holds all the files in which one of its keys can stand.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from vecferry.io.common.lake_changes import Group
@@ -100,7 +101,8 @@ def _evolving(history: History, until: int, commits: list[Commit]) -> Group:
             if number:
                 touched += [KeyPart(light(s)) for s in history.splits(number, ids)]
     every = [ids for commit in commits for ids in commit.row_ids]
-    return _group(0, touched, [light(split) for split in history.splits(until, every)])
+    found = _group(0, touched, [light(split) for split in history.splits(until, every)])
+    return replace(found, rows=0)  # row ids find the rows already, so keys need not
 
 
 def _gathered(commits: Iterable[Commit], group_of: GroupOf) -> dict[Hashable, list[KeyPart]]:

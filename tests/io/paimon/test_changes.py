@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pyarrow as pa
 import pytest
+from apache_beam.testing.util import assert_that, equal_to
 
 from tests.io.paimon.support import WHY
 
 pytest.importorskip("pypaimon", reason=WHY)
 
 from tests.io.paimon.following import PLAIN, Changing, Follower, keyed, kinds
-from tests.io.paimon.support import Warehouse
+from tests.io.paimon.support import DATABASE, Warehouse
+from vecferry.errors import JobError
+from vecferry.io.paimon import PaimonSettings, ReadPaimonChanges
+from vecferry.steps import Span
 
 
 @pytest.fixture
@@ -181,3 +186,50 @@ def test_few_keys_are_looked_up_and_of_many_all_rows_are_read(
     given = follower.run()
     assert len(given) == len(changed) + 1
     assert follower.differences() == []
+
+
+def test_rows_that_share_a_key_are_told(
+    warehouse: Warehouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the full load and in a round: only the user knows a key of an append table."""
+    warehouse.make("t", PLAIN)
+    table = Changing(warehouse, "t")
+    table.write([*texts(1, 2), *texts(2, text="b")])
+    source = Follower(table, key=["id"]).source()
+    assert len([row for split in source.plan().splits for row in source.read(split)]) == 3
+    assert "several rows have the same id ((2,))" in caplog.text
+    caplog.clear()
+    table.write([*texts(7), *texts(7, text="b")])
+    span = Span(kind="changes", since={"snapshot": 1}, until={"snapshot": 2}, epoch=1)
+    assert len([row for split in source.plan(span).splits for row in source.read(split)]) == 2
+    assert "several rows have the same id ((7,))" in caplog.text
+
+
+def test_a_reader_of_a_pipeline_reads_once_what_cannot_be_followed(warehouse: Warehouse) -> None:
+    """`ReadFromPaimon` takes a table without a key, though the mode is not `full`."""
+    warehouse.make("t", PLAIN)
+    table = Changing(warehouse, "t")
+    table.write(texts(1, 2))
+    source = Follower(table).source()
+    assert len([row for split in source.plan().splits for row in source.read(split)]) == 2
+    with pytest.raises(JobError, match="has no primary key"):
+        source.check()
+
+
+def test_a_pipeline_of_its_own_reads_what_happened_between_two_snapshots(
+    warehouse: Warehouse,
+) -> None:
+    """On the FnApiRunner; each key once, as it is at the second snapshot."""
+    table = keyed(warehouse)
+    table.put(*texts(1, 2))
+    table.put(*texts(2, 3, text="b"))
+    table.delete(*texts(1))
+    table.put(*texts(4))
+    settings = PaimonSettings.model_validate(
+        {"database": DATABASE, "table": "t", "column": ["id", "text"]}
+    )
+    read = ReadPaimonChanges(settings=settings, connection=warehouse.connection, since=1, until=3)
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        rows = (pipeline | read).rows | beam.Map(lambda c: (c.kind, c["id"], c.get("text")))
+        expected = [("-D", 1, None), ("+U", 2, "b2"), ("+U", 3, "b3")]
+        assert_that(rows, equal_to(expected))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ pytest.importorskip("pypaimon", reason=WHY)
 
 from tests.effort import some
 from tests.io.paimon.following import Changing, Follower, Row, kinds
+from tests.io.paimon.following import keyed as keyed_there
 from tests.io.paimon.support import DATABASE, Warehouse
 from tests.services import paimon
 from tests.services.server import running
+from vecferry.errors import TransientError
+from vecferry.io.paimon.changes import PaimonChanges
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -202,3 +205,45 @@ def test_a_row_whose_key_lacks_the_partition_moves_in_one_change(
     table.table.commit(("-D", ["mon", 2, "a2", 2]))
     assert kinds(follower.run()) == {"+U": [1], "-D": [2]}
     assert follower.differences() == []
+
+
+def test_a_table_of_a_rest_catalog_is_followed(server: paimon.PaimonServer, tmp_path: Path) -> None:
+    """By its uuid, with a consumer; an outage of the catalog may pass."""
+    catalog = server.rest(tmp_path / "rest", "a-token")
+    try:
+        warehouse = Warehouse(tmp_path, catalog.options)
+        table = keyed_there(warehouse)
+        table.put({"id": 1, "text": "a"}, {"id": 2, "text": "b"})
+        follower = Follower(table)
+        follower.run()
+        before = follower.source().identity()
+        assert before == str(table.handle.catalog_environment.uuid)
+        assert follower.position is not None
+        source = follower.source()
+        source.hold("night", follower.position.at)
+        assert table.consumers() == {"night": 1}
+        table.put({"id": 1, "text": "c"})
+        table.delete({"id": 2, "text": ""})
+        assert kinds(follower.run()) == {"+U": [1], "-D": [2]}
+        assert follower.differences() == []
+        source.release("night")
+        assert table.consumers() == {}
+        catalog.close()
+        with pytest.raises(TransientError, match="does not answer"):
+            impatient(follower).identity()
+        catalog.open()
+        warehouse.catalog.drop_table(f"{DATABASE}.t", False)
+        table = keyed_there(warehouse)
+        table.put({"id": 3, "text": "d"})
+        assert follower.source().identity() != before
+        follower.run()
+        assert follower.differences() == []
+    finally:
+        catalog.close()
+
+
+def impatient(follower: Follower) -> PaimonChanges:
+    """Its reader, which gives up soon."""
+    source = follower.source()
+    source.context = replace(source.context, retry_deadline=1.0)
+    return source

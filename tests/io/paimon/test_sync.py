@@ -212,3 +212,19 @@ def test_what_expired_ends_a_sync_that_may_not_delete(
     assert "ownsTarget: true" in str(raised.value)
     assert "position reset" in str(raised.value)
     assert sorted(held(job.name).there()) == ["a"]
+
+
+@pytest.mark.slow
+def test_an_empty_table_is_followed(tmp_path: Path, endpoint: EndpointServer) -> None:
+    """Also a commit that touches no row moves the position on."""
+    job = Job(tmp_path, endpoint)
+    assert (job.run().rows_read, job.differences()) == (0, [])
+    job.script.insert("a", "text of a")
+    job.script.delete("a")
+    job.run()
+    job.script.truncate()
+    report = job.run()
+    assert report.position is not None
+    assert report.position["at"]["snapshot"] == job.script.table.last
+    job.script.truncate()
+    assert (job.run().rows_read, job.differences()) == (0, [])
