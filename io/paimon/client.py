@@ -104,7 +104,8 @@ def open_table(
             f"{settings.full_name} is a {type(table).__name__}, whose rows Paimon does not keep: "
             "read its files with the step of their store"
         )
-    blobs = {"blob-as-descriptor": "true"} if settings.blob_as_descriptor else {}
+    # The job decides, and not the table's own option.
+    blobs = {"blob-as-descriptor": str(settings.blob_as_descriptor).lower()}
     return with_options(table, {**_reading(table), **blobs, **(options or {})})
 
 

@@ -1,8 +1,7 @@
-"""Warehouses in a bucket, and a REST catalog with its tokens, rights and outages."""
+"""The contract of sources on warehouses in a bucket and on tables of a REST catalog."""
 
 from __future__ import annotations
 
-import pickle
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.io.paimon.support import DATABASE, WHY, Table, Warehouse, read, row, rows_of
-from tests.services.paimon import PaimonServer, RestCatalog
+from tests.io.paimon.support import WHY, Warehouse, row, rows_of
+from tests.services.paimon import PaimonServer
 from tests.services.server import running
 from tests.services.versitygw import ACCESS_KEY, REGION, SECRET_KEY, Versitygw
-from vecferry.errors import FatalError, JobError, TransientError
+from vecferry.errors import JobError
 from vecferry.io.paimon import batches
-from vecferry.io.paimon.client import PaimonClient
 from vecferry.io.paimon.settings import PaimonConnection
-from vecferry.io.paimon.source import PaimonSource
 from vecferry.steps import Source, StepContext
 from vecferry.testing import SourceContract, SourcePlace
 
@@ -118,105 +115,16 @@ def test_the_native_reader_is_left_alone_where_it_fails(
     assert context.once("native", batches._Native).works is native
 
 
-@pytest.fixture
-def rest(tmp_path: Path) -> Iterator[RestCatalog]:
-    """A REST catalog that asks for a token."""
-    catalog = running(PaimonServer).rest(tmp_path / "lake", TOKEN)
-    yield catalog
-    catalog.close()
-
-
-@pytest.fixture
-def books(rest: RestCatalog, tmp_path: Path) -> Table:
-    """A table of ten rows."""
-    warehouse = Warehouse(tmp_path, rest.options)
-    return warehouse.make("books", keys=["id"], bucket="1").write(map(row, range(10)))
-
-
-def problem(source: PaimonSource) -> str:
-    """What a check says."""
-    with pytest.raises(JobError) as caught:
-        source.check()
-    return str(caught.value)
-
-
-def test_a_wrong_token_is_told(rest: RestCatalog, books: Table) -> None:
-    """With what to correct, and not the token."""
-    options = {**rest.options, "token": "quite-wrong-token"}
-    connection = PaimonConnection.model_validate({"options": options})
-    told = problem(books.source(connection=connection))
-    assert "refuses the login" in told
-    assert "correct the token, or the keys" in told
-    assert "quite-wrong-token" not in told
-
-
-def test_a_table_that_may_not_be_read_is_told(rest: RestCatalog, books: Table) -> None:
-    """With the table that the login needs a right on."""
-    rest.deny(f"{DATABASE}.books")
-    told = problem(books.source())
-    assert "denies access" in told
-    assert f"grant this login the right to read {DATABASE}.books" in told
-
-
-def test_names_that_a_rest_catalog_lacks_are_told(books: Table) -> None:
-    """With the nearest that there is."""
-    assert "did you mean 'books'?" in problem(books.warehouse.source("book"))
-    assert "did you mean 'shop'?" in problem(books.source(database="shob"))
-
-
-def test_a_catalog_that_is_away_is_told_by_a_check(
-    rest: RestCatalog, books: Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A check waits for seconds only."""
-    monkeypatch.setattr("vecferry.io.paimon.source.CHECK_SECONDS", 0.5)
-    rest.close()
-    told = problem(books.source())
-    rest.open()
-    assert f"the catalog at {rest.options['uri']} does not answer" in told
-
-
-def test_a_catalog_that_comes_back_is_waited_for(
-    rest: RestCatalog, books: Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The run goes on where it was."""
-    pauses = []
-
-    def pause(client: PaimonClient, seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 3:
-            rest.open()
-
-    monkeypatch.setattr(PaimonClient, "_pause", pause)
-    splits = books.source().plan().splits
-    rest.close()
-    reader = books.source()
-    assert len([item for split in splits for item in reader.read(split)]) == 10
-    assert len(pauses) == 3
-
-
-def test_a_catalog_that_stays_away_ends_the_run(rest: RestCatalog, books: Table) -> None:
-    """Once the step's deadline is over."""
-    context = StepContext(step="Reader", step_type="paimon", retry_deadline=0.3)
-    rest.close()
-    with pytest.raises((FatalError, TransientError), match="does not answer"):
-        books.source(context=context).plan()
-    rest.open()
-
-
-def test_no_token_is_in_a_split(books: Table) -> None:
-    """A table of a REST catalog holds one."""
-    source = books.source()
-    assert TOKEN.encode() not in pickle.dumps(source.plan().splits)
-    assert len(read(source)) == 10
-
-
 def test_keys_that_a_bucket_refuses_are_told_at_once(tmp_path: Path) -> None:
     """They are not waited for as an outage is."""
     server = running(Versitygw)
     warehouse = Warehouse(tmp_path, s3_options(server))
     table = warehouse.make("books").write([row(1)])
     options = {**warehouse.options, "fs.s3.accessKeySecret": "quite-wrong-secret-key"}
-    told = problem(table.source(connection=PaimonConnection.model_validate({"options": options})))
+    source = table.source(connection=PaimonConnection.model_validate({"options": options}))
+    with pytest.raises(JobError) as caught:
+        source.check()
+    told = str(caught.value)
     assert "the warehouse denies access" in told
     assert "correct the keys of the data source" in told
     assert "gave up" not in told

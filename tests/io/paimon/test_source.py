@@ -239,9 +239,12 @@ def test_batches_are_bounded_by_bytes(warehouse: Warehouse) -> None:
 
 
 def test_blobs_come_as_bytes(warehouse: Warehouse) -> None:
-    """Each whole; they lie in files of their own."""
+    """Each whole, from files of their own. The table's option counts for nothing."""
     schema = pa.schema([pa.field("id", pa.int64(), nullable=False), ("picture", pa.large_binary())])
-    options = {"row_tracking__enabled": "true", "data_evolution__enabled": "true"}
+    options = {
+        "row_tracking__enabled": "true", "data_evolution__enabled": "true",
+        "blob_as_descriptor": "true",
+    }  # fmt: skip
     table = warehouse.make("t", schema, **options)
     pictures = [bytes([i]) * (10_000 + i) for i in range(20)]
     table.write({"id": i, "picture": p} for i, p in enumerate(pictures))
