@@ -324,9 +324,13 @@ class PaimonChanges(PaimonSource):
     # Plans
 
     def plan(self, span: Span | None = None) -> Plan:
-        """The splits of a span; without one those of the whole table."""
+        """The splits of a span; without one those of the whole table, with versions of epoch 0."""
         if span is None:
-            return super().plan()
+            plan = super().plan()
+            if not self.settings.follows:
+                return plan
+            splits = [replace(s, version=_version(0, s.snapshot)) for s in plan.splits]
+            return replace(plan, splits=splits)
         return self._ask("planning", lambda: self._planned_span(span))
 
     def _planned_span(self, span: Span) -> Plan:

@@ -265,6 +265,15 @@ def test_the_rows_of_some_keys_are_read_as_they_were_and_as_they_are(table: Chan
     assert [c["text"] for c in source.fetch([(2,)], None)] == ["b2"]  # type: ignore[call-overload]
 
 
+def test_a_comparison_reads_the_whole_table_with_versions(table: Changing) -> None:
+    """Of epoch 0 and the newest snapshot; a reader in the mode `full` gives none."""
+    table.put(*texts(2, text="b"))
+    for mode, versions in (("full-then-incremental", {5}), ("full", {None})):
+        source = Follower(table, scanMode=mode).source()
+        found = [c for split in source.plan().splits for c in source.read(split)]
+        assert {c.version for c in found} == versions  # type: ignore[union-attr]
+
+
 def test_a_consumer_keeps_what_was_not_read(table: Changing) -> None:
     """It names the snapshot of the position: the files that the next commit removes are needed."""
     follower = loaded(table)
