@@ -78,9 +78,15 @@ class Asking:
 
     def _once(self, request: Request) -> Answer | None:
         """One look; None where the answer is yet to come."""
+        there = self._requests.is_there(request.id)
         answer = self._answer(request)
         if answer is not None:
             return answer
+        if not there:
+            raise FatalError(
+                f"positions {self._positions.where}: the request is there no longer, and has no "
+                "answer: somebody removed it; look how the sync stands, and ask again"
+            )
         holder = self._positions.standing()
         if holder.state != "Running":
             try:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from vecferry.errors import JobError
+from vecferry.errors import JobError, TransientError
 from vecferry.pipelines.job.resolve import ResolvedJob
 from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.verify import KINDS, Comparison, Verified, recalled, verify
@@ -24,8 +24,7 @@ from vecferry.positions.entries import Stored
 from vecferry.positions.store import Positions
 from vecferry.rows import Change, Reject
 from vecferry.spill import Findings
-from vecferry.steps import ChangeSource, Transformer
-from vecferry.versions import pack, unpack
+from vecferry.steps import ChangeSource, Span, Transformer
 
 LOOKS = 3
 """So often a row is looked at that changes all the time."""
@@ -60,13 +59,26 @@ class SourceRows:
         return self.logic.change_source
 
     def now(self, epoch: int) -> Iterator[Change | Reject]:
-        """All rows of the source as they stand, with versions of this epoch."""
-        for split in self.source.plan().splits:
+        """All rows of the source as they stand, as a full load of this epoch gives them.
+
+        What changes between two parts of the load is left out.
+        """
+        source, position = self.source, None
+        identity = source.identity()
+        while True:
+            span = dataclasses.replace(source.span(position), epoch=epoch)
+            if span.fresh and position is not None:
+                raise TransientError(f"the source began anew while it was read: {span.why}")
+            if span.kind == "full":
+                yield from self._read(span)
+                if span.phase == "changes":
+                    return
+            position = Position(epoch=epoch, identity=identity, phase=span.phase, at=span.until)
+
+    def _read(self, span: Span) -> Iterator[Change | Reject]:
+        for split in self.source.plan(span).splits:
             for item in self.source.read(split):
                 self._guard()
-                change = item.instead if isinstance(item, Reject) else item
-                if change is not None and change.version is not None:
-                    change.version = pack(epoch, unpack(change.version)[1])
                 yield item
 
     def recalled(self, epoch: int) -> Iterator[tuple[Change | None, Change | Reject]]:
@@ -91,11 +103,7 @@ class SourceRows:
                     f"the source can't be read from the position: {why}; run the job, which reads "
                     "everything anew"
                 )
-            span = dataclasses.replace(span, epoch=position.epoch)
-            for split in self.source.plan(span).splits:
-                for item in self.source.read(split):
-                    self._guard()
-                    yield item
+            yield from self._read(dataclasses.replace(span, epoch=position.epoch))
             position = dataclasses.replace(position, at=span.until, phase=span.phase)
 
 

@@ -82,6 +82,10 @@ class Requests:
                 found.append(request)
         return found
 
+    def is_there(self, asked: str) -> bool:
+        """Whether a request was left, and is not at its end."""
+        return f"request-{asked}" in self._place.names(f"request-{asked}")
+
     def answer(self, asked: str, answer: Answer) -> None:
         """Adds a line to the answers of a request; the last one ends the request."""
         data = _bytes({**asdict(answer), "text": redact(answer.text)})

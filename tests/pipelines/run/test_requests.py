@@ -165,6 +165,7 @@ def test_a_command_carries_it_out_where_no_run_holds_the_sync(
     assert place.positions.place.names("answer-") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_holds_the_sync_carries_it_out_between_two_rounds(
     place: Asked, line: Line, kind: str
@@ -188,6 +189,7 @@ def due(place: Asked) -> bool:
     return place.position() != {"offset": place.script.table.end()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("step", STEPS)
 def test_a_holder_that_is_broken_off_leaves_the_request_to_the_next(
@@ -294,6 +296,7 @@ def test_a_source_that_can_not_read_a_range_says_so() -> None:
         span_of_keys(object(), None, "a", None)
 
 
+@pytest.mark.slow
 def test_a_request_that_ends_three_runs_is_given_up(place: Asked) -> None:
     """A fourth run does not try; the sync works again."""
     request = place.request("repair")
@@ -312,6 +315,7 @@ def test_a_request_that_ends_three_runs_is_given_up(place: Asked) -> None:
     assert "given up: 3 runs ended" in last.text
 
 
+@pytest.mark.slow
 def test_requests_are_carried_out_in_the_order_in_which_they_were_made(place: Asked) -> None:
     """Also those of two commands at once: each is answered."""
     asked = [place.positions.requests.ask(place.request(kind)) for kind in KINDS * 2]
@@ -321,6 +325,7 @@ def test_requests_are_carried_out_in_the_order_in_which_they_were_made(place: As
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_a_resync_while_the_table_is_written_to_ends_with_what_the_table_holds(
     place: Asked, line: Line
 ) -> None:
@@ -376,6 +381,7 @@ def test_without_a_full_load_there_is_nothing_to_mend(place: Asked, line: Line, 
     assert place.positions.load().position is None  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_no_epoch_is_left_for_what_needs_one(place: Asked, line: Line) -> None:
     """Told before anything is forgotten or written; the sync goes on as it was."""
     with place.positions.take(Holder(run="before")) as lease:
@@ -405,6 +411,24 @@ def test_a_command_that_fails_withdraws_what_it_asked_for(place: Asked, line: Li
     assert place.positions.requests.waiting() == []
 
 
+def test_a_request_that_somebody_removed_is_told(place: Asked, line: Line) -> None:
+    """Nobody waits for its answer for ever."""
+    job = words_of(place, "reset")
+
+    def remove() -> None:
+        eventually(lambda: place.positions.requests.waiting() != [])
+        for request in place.positions.requests.waiting():
+            place.positions.requests.forget(request.id)
+
+    with place.positions.take(Holder(run="busy")):
+        remover = threading.Thread(target=remove)
+        remover.start()
+        status, _, err = line.call(*job)
+        remover.join()
+    assert status == 1
+    assert "somebody removed it" in err
+
+
 def compared(line: Line, *more: str) -> Any:
     """The exit status of a comparison, and what it printed as JSON."""
     status, out, err = line.call("verify", str(line.place.job()), "--json", *more)
@@ -412,7 +436,8 @@ def compared(line: Line, *more: str) -> Any:
 
 
 def test_a_comparison_tells_each_kind_of_fault_and_changes_nothing(line: Line) -> None:
-    """With exit status 1; 0 once all is mended."""
+    """With exit status 1; 0 once all is mended. The source is read in parts."""
+    line.place.reader["parts"] = 3
     before = line.place.positions.load()
     status, told = compared(line)
     assert status == 1
@@ -449,6 +474,7 @@ def test_rows_that_changed_since_the_position_are_not_judged(line: Line) -> None
     }
 
 
+@pytest.mark.slow
 def test_beside_a_running_sync_a_difference_counts_only_if_it_stays(line: Line) -> None:
     """The comparison takes no lease, and looks again once the position has moved past."""
     place = line.place
