@@ -68,6 +68,8 @@ LOWEST_TESTS=(tests/shared tests/io tests/transforms tests/pipelines/{cli,job,te
 LAKE_TESTS=(
   tests/io/files tests/io/odps tests/io/paimon tests/contracts/test_lake_sources.py
   "tests/test_docs.py::test_what_a_page_shows_runs[lake.md]"
+  "tests/pipelines/test_beam_yaml.py::test_a_table_is_read[paimon-schema]"
+  "tests/pipelines/test_beam_yaml.py::test_a_table_is_read[paimon-no schema]"
   tests/test_examples.py::test_a_lake_table_into_milvus_lite
 )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from apache_beam.typehints import schemas
@@ -20,6 +21,9 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.yaml import main as yaml_main
 
 from tests.io.odps.server import OdpsServer, Table
+from tests.io.paimon.support import DATABASE as LAKE_DATABASE
+from tests.io.paimon.support import WHY as LAKE
+from tests.io.paimon.support import Warehouse
 from tests.services.elasticsearch import ElasticsearchServer
 from tests.services.flink import Flink
 from tests.services.mariadb import Mariadb
@@ -297,8 +301,21 @@ def _from_table(kind: Any, transform: str) -> Callable[[Runner], Iterator[dict[s
     return give
 
 
+def _from_paimon(runner: Runner) -> Iterator[dict[str, Any]]:
+    pytest.importorskip("pypaimon", reason=LAKE)
+    warehouse = Warehouse(runner.folder / "lake")
+    schema = pa.schema([("id", pa.int64()), ("text", pa.string())])
+    warehouse.make("walks", schema).write(ROWS)
+    place = {"type": "paimon", "options": warehouse.options}
+    yield step(
+        "ReadFromPaimon", datasource=place, database=LAKE_DATABASE, table="walks",
+        column=["id", "text"],
+    )  # fmt: skip
+
+
 READERS = {
     "odps": _from_odps,
+    "paimon": _from_paimon,
     "postgresql": _from_table(Postgres, "ReadFromPostgres"),
     "mysql": _from_table(Mariadb, "ReadFromMySQL"),
 }

@@ -15,10 +15,12 @@ from tests.io.paimon.support import DATABASE, SCHEMA, WHY, Table, Warehouse, rea
 
 pytest.importorskip("pypaimon", reason=WHY)
 
+import apache_beam as beam
 import pyarrow as pa
+from apache_beam.testing.util import assert_that, equal_to
 
 from vecferry.errors import FatalError, JobError
-from vecferry.io.paimon import batches
+from vecferry.io.paimon import PaimonSettings, ReadFromPaimon, batches
 from vecferry.io.paimon.client import classify
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
@@ -333,3 +335,18 @@ def test_an_error_of_our_own_stays_as_it_is(warehouse: Warehouse) -> None:
     """Only what the client raises becomes an error in words."""
     error = TypeError("a fault")
     assert classify(error, warehouse.connection) is error
+
+
+@pytest.mark.slow
+def test_the_transform_reads_in_a_plain_pipeline(warehouse: Warehouse) -> None:
+    """Rows and rejects are two outputs; workers open the table by themselves."""
+    warehouse.make("t", keys=["id"], bucket="3").write(map(row, range(100)))
+    settings = {"database": DATABASE, "table": "t", "column": ["id"], "scanMode": "full"}
+    reads = ReadFromPaimon(
+        settings=PaimonSettings.model_validate(settings), connection=warehouse.connection
+    )
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        outputs = pipeline | reads
+        numbers = outputs.rows | beam.Map(lambda row: row["id"])
+        assert_that(numbers, equal_to(range(100)))
+        assert_that(outputs.rejected, equal_to([]), label="no rejects")
