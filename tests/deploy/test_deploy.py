@@ -431,19 +431,24 @@ def test_every_pod_finds_the_cluster_and_names() -> None:
         assert names["ports"] == [{"protocol": p, "port": 53} for p in ("UDP", "TCP")]
 
 
-def pins() -> dict[str, list[Requirement]]:
-    """What constraints.txt says, by the name of a package."""
+def pins(file: str = "constraints.txt") -> dict[str, list[Requirement]]:
+    """What such a file says, by the name of a package."""
     found: dict[str, list[Requirement]] = {}
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
+    for line in (ROOT / file).read_text().splitlines():
         if line and not line.startswith("#"):
             requirement = Requirement(line)
             found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
     return found
 
 
-def test_constraints_name_one_tested_version_of_everything() -> None:
+@pytest.mark.parametrize(
+    ("file", "without"),
+    [("constraints.txt", APART), ("constraints-lake.txt", {"dev"})],
+    ids=["all", "lake"],
+)
+def test_constraints_name_one_tested_version_of_everything(file: str, without: set[str]) -> None:
     """Within what pyproject.toml allows, for each package of each extra that users install."""
-    pinned = pins()
+    pinned = pins(file)
     for them in pinned.values():
         assert all(re.fullmatch(r"==[^*,]+", str(r.specifier)) for r in them)
     extras = PROJECT["optional-dependencies"]
@@ -451,7 +456,7 @@ def test_constraints_name_one_tested_version_of_everything() -> None:
         Requirement(r)
         for r in (
             *PROJECT["dependencies"],
-            *(r for e in extras if e not in APART for r in extras[e]),
+            *(r for e in extras if e not in without for r in extras[e]),
         )
     ]
     for requirement in wanted:
@@ -476,7 +481,10 @@ def test_the_image_installs_what_the_constraints_name() -> None:
             if "constraints.txt" not in name and "${wheel}" not in name:
                 assert canonicalize_name(name.partition("==")[0]) in pins(), name
     assert re.search(r"pip wheel [^;]*--no-deps --no-build-isolation", lines)
-    assert "!constraints.txt" in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {"!constraints.txt", "!constraints-lake.txt"} <= set(ignored)
+    lake = pins("constraints-lake.txt")
+    assert all(str(lake[n]) == str(pins()[n]) for n in ("setuptools", "wheel", "apache-beam"))
 
 
 @pytest.mark.slow
