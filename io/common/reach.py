@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from vecferry.errors import JobError
@@ -21,6 +22,8 @@ _MOST_CAUSES = 20
 def readable_ca(path: str, where: str) -> str:
     """The path of a CA certificate, which a client would otherwise miss only once it connects."""
     try:
+        if Path(path).is_fifo():
+            raise OSError("a pipe is not a file")  # opening one waits for its writer
         ssl.create_default_context(cafile=path)
     except OSError as e:  # also what ssl raises for a file without a certificate
         why = e.strerror or e

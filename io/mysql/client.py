@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vecferry.errors import JobError, VecferryError, near, redact, shorten
+from vecferry.errors import JobError, VecferryError, is_raised_in, near, redact, shorten
 from vecferry.io.common.unfit import Convert
 from vecferry.io.mysql.catalog import read_table
 from vecferry.io.mysql.values import BINARY, BIT, DECIMALS, INTEGERS, TEXTS, converter
@@ -267,6 +267,13 @@ class MySqlDatabase:
             raise
         except (self._pymysql.MySQLError, OSError) as e:
             raise classify(e, self._settings, self._columns) from e
+        except Exception as e:
+            if not is_raised_in("pymysql", e):
+                raise
+            raise ConnectionLost(
+                f"{self._settings.where} sent what is not MySQL's protocol ({shorten(e)}): correct "
+                "host and port, or see what stands between"
+            ) from e
 
     def _execute(self, sql: str) -> Any:
         cursor = self._connection.cursor()

@@ -63,7 +63,7 @@ def find_templates(folders: Iterable[str | Path]) -> dict[str, Path]:
                 "--template-dir or VECFERRY_TEMPLATES"
             )
         for path in sorted(folder.iterdir()):
-            if path.suffix in (".yaml", ".yml", ".json"):
+            if path.suffix in (".yaml", ".yml", ".json") and not path.is_fifo():
                 found.setdefault(path.stem, path)
     return found
 

@@ -72,11 +72,20 @@ PROGRAMMING_ERRORS = (TypeError, AttributeError, NameError, AssertionError, NotI
 
 def is_own_fault(error: BaseException) -> bool:
     """Whether an error is of wrong code of ours: libraries raise such errors for bad values."""
+    return isinstance(error, PROGRAMMING_ERRORS) and is_raised_in("vecferry", error)
+
+
+def is_raised_in(package: str, error: BaseException) -> bool:
+    """Whether code of `package` raised an error.
+
+    Some clients read what a server sends without looking for faults. What they raise then, a
+    ValueError or IndexError, tells of the server.
+    """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
-    return isinstance(error, PROGRAMMING_ERRORS) and module.partition(".")[0] == "vecferry"
+    return bool(module.partition(".")[0] == package)
 
 
 def own_fault(where: str, error: BaseException) -> FatalError:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vecferry.errors import FatalError, TransientError, redact, shorten
+from vecferry.errors import FatalError, TransientError, is_raised_in, redact, shorten
 from vecferry.positions.place import NEAR, Pace
 from vecferry.redis_access import redis_client, shown_uri
 
@@ -118,3 +118,7 @@ class RedisPlace:
             raise (TransientError if passing else FatalError)(told(e)) from None
         except (errors.RedisError, OSError) as e:
             raise TransientError(told(e)) from None
+        except Exception as e:
+            if not is_raised_in("redis", e):
+                raise
+            raise FatalError(f"{told(e)}; what answers there is not a Redis") from e

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 from collections.abc import Iterator
@@ -18,7 +19,12 @@ from vecferry.pipelines.job.documents import parse_document
 from vecferry.pipelines.job.placeholders import fill
 from vecferry.pipelines.templates.insert import insert
 from vecferry.pipelines.templates.job import render_template, resolve_template
-from vecferry.pipelines.templates.library import OWN_FOLDER, load_template, read_template
+from vecferry.pipelines.templates.library import (
+    OWN_FOLDER,
+    find_templates,
+    load_template,
+    read_template,
+)
 from vecferry.pipelines.templates.metadata import Parameter
 from vecferry.pipelines.templates.values import choose_values
 
@@ -522,3 +528,9 @@ def test_set_changes_the_filled_job(bench: Bench) -> None:
     )  # fmt: skip
     assert changed.status == 2
     assert "batchSize is 0" in changed.err
+
+
+def test_a_pipe_in_a_folder_of_templates_is_not_waited_for(tmp_path: Path) -> None:
+    """Opening one waits for whoever writes into it."""
+    os.mkfifo(tmp_path / "mine.yaml")
+    assert "mine" not in find_templates([tmp_path])

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from vecferry.errors import redact, shorten
+from vecferry.errors import is_raised_in, redact, shorten
 from vecferry.redis_access import redis_client
 from vecferry.transforms.embed.cache.store import (
     KEPT_SHARE,
@@ -245,6 +245,10 @@ def _faults(*, writing: bool = False) -> Iterator[None]:
     except (errors.RedisError, OSError) as e:
         reads = writing and isinstance(e, errors.ResponseError)
         raise StoreError(_words(e), reads=reads) from None
+    except Exception as e:
+        if not is_raised_in("redis", e):
+            raise
+        raise StoreError(f"sent what is not Redis's protocol: {_words(e)}") from e
 
 
 def _words(e: Exception) -> str:
