@@ -16,6 +16,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ from vecferry.pipelines.run.options import RunOptions
 from vecferry.pipelines.run.positions import positions_of
 from vecferry.pipelines.run.report import Report
 from vecferry.pipelines.run.sync import Step, follow
+from vecferry.positions.folder import FolderPlace
+from vecferry.positions.requests import Request, RequestKind
+from vecferry.positions.store import Positions
 from vecferry.testing.scripted import KINDS as SCRIPTED
 from vecferry.testing.scripted import ScriptedTable
 
@@ -289,20 +293,7 @@ class Broken:
         chance = random.Random(seed)
         writing = Writer(script, chance)
         writing.write(chance.randrange(60), truncations=0)
-        name = uuid.uuid4().hex
-        writer = {
-            "stepType": "held",
-            "category": "writer",
-            "name": "Write",
-            "parameter": {
-                "name": name,
-                "column": ["id", "text", "vector"],
-                "versions": seed % 3 != 0,
-            },
-        }
-        job = write_job(tmp_path, script, writer, endpoint.url, chance)
-        sources = tmp_path / "sources.json"
-        sources.write_text(json.dumps(script.sources()))
+        name, job, sources = held_job(script, endpoint, tmp_path, chance, versions=seed % 3 != 0)
         kinds = (*script.kinds(), *sync_memory.KINDS)
         left = [0]
 
@@ -326,6 +317,70 @@ class Broken:
         inputs = embedded(endpoint)
         assert len(inputs) == len(set(inputs))
         assert set(inputs) <= writing.texts
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("seed", some(range(100), 3))
+    def test_what_is_asked_of_a_sync_that_is_broken_off_is_done_or_told(
+        self, seed: int, script: Script, endpoint: EndpointServer, tmp_path: Path
+    ) -> None:
+        """Resyncs, repairs and resets; rows of the target are lost, and a repair brings them."""
+        chance = random.Random(seed)
+        writing = Writer(script, chance)
+        writing.write(40, truncations=0)
+        name, job, sources = held_job(script, endpoint, tmp_path, chance, versions=seed % 3 != 0)
+        kinds = (*script.kinds(), *sync_memory.KINDS)
+        requests = Positions(FolderPlace(tmp_path / "positions"), "kept").requests
+        asked: list[str] = []
+        left = [0]
+
+        def on_step(step: Step) -> None:
+            if chance.random() < 0.3:
+                writing.write(chance.randrange(1, 4))
+            if chance.random() < 0.1 and len(asked) < 15:
+                kind: RequestKind = chance.choice(["resync", "repair", "reset"])
+                asked.append(requests.ask(Request(kind=kind, asked_by="a test")))
+            there = held(name).there()
+            if there and step == "span" and chance.random() < 0.1:
+                held(name).rows.pop(chance.choice(sorted(there)))
+            left[0] -= 1
+            if left[0] == 0:
+                raise chance.choice([Break(step), TransientError(f"away at {step}")])
+
+        for _ in range(chance.randrange(1, 6)):
+            left[0] = chance.randrange(1, 40)
+            with suppress(Break):
+                run_here(job, kinds, on_step, sources, until="now")
+        asked.append(requests.ask(Request(kind="repair", asked_by="a test")))
+        assert run_here(job, kinds, sources=sources).state == "DONE"
+        found = {key: (row["text"], row["vector"]) for key, row in held(name).there().items()}
+        assert differences(script.rows(), found) == []
+        assert requests.waiting() == []
+        for one in asked:
+            last = requests.answers(one)[-1]
+            assert last.done
+            assert last.status == 0 or "given up" in last.text, last
+        writing.write(10)
+        assert run_here(job, kinds, sources=sources).rows_stale == 0
+        found = {key: (row["text"], row["vector"]) for key, row in held(name).there().items()}
+        assert differences(script.rows(), found) == []
+
+
+def held_job(
+    script: Script,
+    endpoint: EndpointServer,
+    folder: Path,
+    chance: random.Random,
+    *,
+    versions: bool,
+) -> tuple[str, Path, Path]:
+    """A job into memory: the name of its target, its file, and the file of its data sources."""
+    name = uuid.uuid4().hex
+    parameter = {"name": name, "column": ["id", "text", "vector"], "versions": versions}
+    writer = {"stepType": "held", "category": "writer", "name": "Write", "parameter": parameter}
+    job = write_job(folder, script, writer, endpoint.url, chance)
+    sources = folder / "sources.json"
+    sources.write_text(json.dumps(script.sources()))
+    return name, job, sources
 
 
 KILLS = 10
