@@ -111,8 +111,13 @@ def checked(text: str) -> None:
 
 
 def parse(text: str) -> Node:
-    """A condition as its parts; ValueError names what is not `SUPPORTED`."""
-    import sqlglot
+    """A condition as its parts; ValueError names what is not `SUPPORTED`, JobError the library."""
+    try:
+        import sqlglot
+    except ImportError as e:
+        raise JobError(
+            f"reading the condition `where` needs sqlglot ({e}): pip install 'vecferry[paimon]'"
+        ) from e
 
     try:
         found = sqlglot.parse(text, dialect=_dialect())
@@ -299,6 +304,8 @@ def _value(found: Any) -> Any:
     from sqlglot import exp
 
     if isinstance(found, exp.Cast) and isinstance(found.this, exp.Literal):
+        if any(given and name not in ("this", "to") for name, given in found.args.items()):
+            raise _unknown(found)
         if str(found.to.this.name) in ("DATE", "TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMPLTZ", "TIME"):
             return Text(str(found.this.this))
         raise _unknown(found)
