@@ -94,7 +94,7 @@ class PaimonChanges(PaimonSource):
         split_bytes: int = SPLIT_BYTES,
     ) -> None:
         super().__init__(settings, connection, context, split_bytes=split_bytes)
-        self._held: dict[str, int] = {}
+        self._held: dict[str, tuple[int, float]] = {}
 
     def identity(self) -> str:
         """The catalog's uuid of the table, or the time of its first schema. Loads it anew."""

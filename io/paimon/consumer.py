@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import errno
 import re
+import time
 
 from vecferry.errors import redact, shorten
 from vecferry.io.paimon.client import Table, causes_of
 
+RENEW_SECONDS = 600.0
+"""How long a consumer that does not move is left alone."""
 _READ_ONLY = (errno.EPERM, errno.EACCES, errno.EROFS)
 
 
@@ -24,17 +27,19 @@ class Consumer:
     Args:
       table: a handle of the table.
       job: the job's name.
-      held: what this process wrote last, by job; a consumer that says so already is left alone.
+      held: what this process wrote last, by job, and when. A consumer that says so is left alone
+        for a while; then it is written anew, since a table may forget old ones.
     """
 
-    def __init__(self, table: Table, job: str, held: dict[str, int]) -> None:
+    def __init__(self, table: Table, job: str, held: dict[str, tuple[int, float]]) -> None:
         self.name = re.sub(r"[^\w.-]+", "_", job) or "vecferry"
         self._table, self._held = table, held
 
     def hold(self, snapshot: int) -> str | None:
         """Names a snapshot; a note for people where the catalog does not allow it."""
         number = max(1, snapshot)
-        if self._held.get(self.name) == number:
+        known, moment = self._held.get(self.name, (0, 0.0))
+        if known == number and time.monotonic() < moment + RENEW_SECONDS:
             return None
         from pypaimon.consumer.consumer import Consumer as Entry
 
@@ -43,13 +48,13 @@ class Consumer:
         except Exception as e:
             if not _refused(e):
                 raise
-            self._held[self.name] = number
+            self._held[self.name] = (number, time.monotonic())
             return (
                 f"the consumer {self.name!r} could not be written ({_told(e)}). Snapshots may "
                 "expire before they are read: allow this login to write beside the table, or keep "
                 "snapshots longer (snapshot.time-retained)"
             )
-        self._held[self.name] = number
+        self._held[self.name] = (number, time.monotonic())
         return None
 
     def release(self) -> str | None:

@@ -216,6 +216,7 @@ def test_a_reader_of_a_pipeline_reads_once_what_cannot_be_followed(warehouse: Wa
         source.check()
 
 
+@pytest.mark.slow
 def test_a_pipeline_of_its_own_reads_what_happened_between_two_snapshots(
     warehouse: Warehouse,
 ) -> None:
