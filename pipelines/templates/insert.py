@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vecferry.errors import shorten
 from vecferry.pipelines.job.placeholders import PLACEHOLDER
 
 EACH, ITEM = "$each", "$item"
@@ -139,7 +140,8 @@ def _ill_formed(part: dict[str, Any]) -> Iterator[str]:
         return
     others = part.keys() - {IF, THEN, ELSE}
     if not isinstance(part[IF], str):
-        yield f"{IF}: {part[IF]!r} is not the name of a parameter: write the name alone"
+        given = shorten(repr(part[IF]))
+        yield f"{IF}: {given} is not the name of a parameter: write the name alone"
     elif others:
         names = ", ".join(sorted(map(str, others)))
         yield f"{IF}: {part[IF]} has {names} beside it: put them into {THEN} or {ELSE}"
