@@ -82,10 +82,15 @@ class Images:
         schema = pa.schema([pa.field("id", pa.string(), nullable=False), ("pic", kind)])
         if blob:
             options = {"row_tracking__enabled": "true", "data_evolution__enabled": "true"}
-            table = self.warehouse.make("t", schema, **options)
+            self.table = self.warehouse.make("t", schema, **options)
         else:
-            table = self.warehouse.make("t", schema, keys=["id"], bucket="1")
-        table.write([{"id": key, "pic": value} for key, value in rows.items()])
+            self.table = self.warehouse.make("t", schema, keys=["id"], bucket="1")
+        if rows:
+            self.write(rows)
+
+    def write(self, rows: dict[str, Any]) -> None:
+        """A commit of ids and pictures."""
+        self.table.write([{"id": key, "pic": value} for key, value in rows.items()])
 
     def run(self, state: str = "DONE") -> dict[str, str]:
         """Runs the job; gives the reason of the reject of each row."""
@@ -166,12 +171,7 @@ def test_a_picture_that_became_bad_goes_as_the_job_says(images: Images, mode: st
     reader["scanMode"] = "full-then-incremental"
     setting |= {"positions": str(images.bench.folder / "state"), "onReject": mode}
     assert images.run() == {}
-    table = images.warehouse.catalog.get_table(f"{DATABASE}.t")
-    builder = table.new_batch_write_builder()
-    write, commit = builder.new_write(), builder.new_commit()
-    schema = pa.schema([pa.field("id", pa.string(), nullable=False), ("pic", pa.binary())])
-    write.write_arrow(pa.Table.from_pylist([{"id": "a", "pic": TRUNCATED}], schema))
-    commit.commit(write.prepare_commit())
+    images.write({"a": TRUNCATED})
     assert images.run().keys() == {"a"}
     there = images.held.there()
     assert (there["b"]["vector"] == vector_of(JPEG, DIMENSION)).all()

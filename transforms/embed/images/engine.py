@@ -17,6 +17,10 @@ from vecferry.transforms.embed.images.load import Found, ImageLoader, Loaded
 from vecferry.transforms.embed.images.messages import ImageLoaded, Load, W
 
 LEAST_THREADS = 4
+MOST_LOADED = 128 << 20
+"""Bytes of images that are loaded at a time, if all of them are as large as the largest so far."""
+FIRST = 8
+"""So many images are loaded at a time until the first one tells how large they are."""
 MOST_KNOWN = 65_536
 """Places whose images are remembered by their keys."""
 
@@ -42,7 +46,7 @@ class Images(Generic[W]):
         self._counts, self._post = counts, post
         threads = max(LEAST_THREADS, 2 * in_flight)
         self._pool = DaemonPool(self._work, threads, "vecferry-images")
-        self._most, self._under_way = 2 * threads, 0
+        self._most, self._under_way, self._largest = 2 * threads, 0, 0
         self._loading: dict[str, Load[W]] = {}
         self._known: dict[str, bytes | TerminalError] = {}
 
@@ -54,7 +58,8 @@ class Images(Generic[W]):
     @property
     def full(self) -> bool:
         """Whether no more rows should come for now."""
-        return self._under_way >= self._most
+        most = max(1, MOST_LOADED // self._largest) if self._largest else FIRST
+        return self._under_way >= min(self._most, most)
 
     def known(self, source: ImageSource) -> bytes | TerminalError | None:
         """The key of the image at a place that was loaded before, or why there is none."""
@@ -79,6 +84,10 @@ class Images(Generic[W]):
         if load.source.at_a_place:
             del self._loading[load.source.value]
             self._remember(load.source.value, result)
+        if isinstance(result, Image):
+            self._largest = max(self._largest, len(result.data))
+        elif isinstance(result, Found):
+            self._largest = max(self._largest, 1)  # nothing of it is kept
         if isinstance(result, Image | Found):
             self._counts.add("images-loaded")
         if isinstance(result, Image) and result.scaled:
