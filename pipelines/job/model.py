@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from vecferry.pipelines.job.documents import parse_document
 from vecferry.pipelines.job.placeholders import fill, set_value
 from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.positions.settings import PlaceUri, guard
-from vecferry.settings import Settings, pick
+from vecferry.settings import Settings, pick, require_pattern
 from vecferry.transforms.embed.cache.settings import VectorCacheSettings
 
 _NOT_IN_FILES = frozenset('/\\:*?"<>|[]{}#%$~')
@@ -113,10 +112,7 @@ class Setting(Settings):
     @classmethod
     def _are_patterns(cls, patterns: list[str] | None) -> list[str] | None:
         for pattern in patterns or []:
-            try:
-                re.compile(pattern)
-            except re.error as e:
-                raise ValueError(f"{pattern!r} is not a regular expression: {e}") from None
+            require_pattern(pattern)
         return patterns
 
 

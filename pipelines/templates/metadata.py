@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from vecferry.errors import near
 from vecferry.numbers import real_number, whole_number
 from vecferry.pipelines.templates.insert import ITEM_NAME
-from vecferry.settings import Settings
+from vecferry.settings import Settings, require_pattern
 
 OTHERS_TYPES = (
     "GCS_READ_BUCKET", "GCS_WRITE_BUCKET", "GCS_READ_FILE", "GCS_WRITE_FILE", "GCS_READ_FOLDER",
@@ -87,10 +87,7 @@ class Parameter(Settings):
     @classmethod
     def _compile(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
-            try:
-                re.compile(value)
-            except re.error as e:
-                raise ValueError(f"{value!r} is not a regular expression: {e}") from None
+            require_pattern(value)
         return values
 
     @model_validator(mode="after")

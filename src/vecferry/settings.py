@@ -9,7 +9,9 @@ snake_case in Python; both are accepted.
 from __future__ import annotations
 
 import functools
+import re
 import types
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
@@ -304,3 +306,16 @@ def pick(value: object, choices: tuple[str, ...], what: str) -> str:
             f"{value!r} is not a value of {what}{near(str(value), choices)}; use {known}"
         )
     return found
+
+
+def require_pattern(text: str) -> None:
+    """Raises ValueError if a text is not a regular expression, or Python warns of what it means."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            re.compile(text)
+    except (re.error, OverflowError, RecursionError, Warning) as e:
+        why = f"{e}; put a backslash before a bracket" if isinstance(e, Warning) else e
+        raise ValueError(
+            f"{text!r} is not a regular expression: {str(why)[:1].lower()}{str(why)[1:]}"
+        ) from None

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import pickle
+import re
 import string
 import threading
 import time
@@ -51,7 +52,7 @@ from vecferry.rows import (
     decode_value,
     encode_value,
 )
-from vecferry.settings import Secret, SecretText, Settings
+from vecferry.settings import Secret, SecretText, Settings, require_pattern
 from vecferry.steps import Counts, RunContext, StepContext, TokenBucket, paced
 
 
@@ -511,3 +512,22 @@ def test_a_reject_hides_the_jobs_secrets_and_changes_no_other_value() -> None:
     assert line["message"] == "key ***, ***"
     with pytest.raises(ValueError, match="run the job again over its source"):
         decode_value(line["row"]["deep"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[", "unterminated character set"),
+        ("(?P<a>x)(?P<a>y)", "redefinition of group name"),
+        ("a{99999999999999}", "the repetition number is too large"),
+        ("(" * 3000 + ")" * 3000, "maximum recursion depth"),
+        ("[[a]", "possible nested set at position 1; put a backslash before a bracket"),
+        ("[a--b]", "possible set difference"),
+        ("[a||b]", "possible set union"),
+    ],
+)
+def test_a_pattern_that_python_refuses_or_doubts_is_told(text: str, words: str) -> None:
+    """Python would only warn of some, and read them otherwise in a later version."""
+    with pytest.raises(ValueError, match=re.escape(words)):
+        require_pattern(text)
+    require_pattern("https://[a-z.]+/.*")
