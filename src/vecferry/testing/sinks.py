@@ -23,8 +23,8 @@ DIMENSION = 8
 MOST_TEXT = 200
 """Characters, and bytes, that a text may have in the targets of these tests."""
 LARGE_ROWS, LARGE_BYTES = 200, 1 << 20
-MOST_HELD = 64 << 20
-"""Bytes that the rows inside a writer may take: those of a few requests."""
+MOST_HELD = 96 << 20
+"""Bytes that the rows inside a writer may take: five requests of at most 16 MiB, and a little."""
 
 
 def vector(n: int) -> np.ndarray:
