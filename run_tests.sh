@@ -30,9 +30,14 @@ lake() {
   PATH=$LAKE/bin:$PATH "$LAKE/bin/python" -m pytest "$@"
 }
 
+# Beside the tests of lake tables, those of what reads with the older pyarrow.
+all_of_lake() {
+  lake -n 2 --order random --durations 20 "${LAKE_TESTS[@]}"
+  lake -n 2 --order random -m "not service" "${ARROW_TESTS[@]}"
+}
+
 if [ "$kind" = lake ]; then
-  if [ $# -eq 0 ]; then set -- -n 2 --order random "${LAKE_TESTS[@]}"; fi
-  lake "$@"
+  if [ $# -eq 0 ]; then all_of_lake; else lake "$@"; fi
   exit
 fi
 
@@ -54,6 +59,7 @@ case $kind in
     # A run of all of them is noted in tests/LONG.md.
     if [ $# -eq 0 ]; then
       VECFERRY_LONG=noted "$PY" -m pytest -m "long or tries" -n 3
+      VECFERRY_LONG=1 lake -m "long or tries" -n 2 "${LAKE_TESTS[@]}"
     else
       VECFERRY_LONG=1 "$PY" -m pytest -m "long or tries" "$@"
     fi
@@ -63,7 +69,7 @@ case $kind in
       exec "$PY" -m pytest "$@"
     fi
     "$PY" -m pytest -n 3 --order random --durations 40
-    lake -n 2 --order random "${LAKE_TESTS[@]}"
+    all_of_lake
     if "$PY" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
       lowest -n 2 "${LOWEST_TESTS[@]}"
     fi

@@ -63,15 +63,18 @@ print(hashlib.sha256(files + sys.version.encode() + str(pathlib.Path.cwd()).enco
 # shellcheck disable=SC2034
 LOWEST_TESTS=(tests/shared tests/io tests/transforms tests/pipelines/{cli,job,templates})
 
-# The tests of what reads with pyarrow, and of the lake's client, which wants an older pyarrow.
+# The tests of the lake's client, which wants an older pyarrow, and of what else reads with pyarrow:
+# of these, without the tests of servers, which do not know pyarrow.
 # shellcheck disable=SC2034
 LAKE_TESTS=(
-  tests/io/files tests/io/odps tests/io/paimon tests/contracts/test_lake_sources.py
+  tests/io/paimon tests/contracts/test_lake_sources.py
   "tests/test_docs.py::test_what_a_page_shows_runs[lake.md]"
   "tests/pipelines/test_beam_yaml.py::test_a_table_is_read[paimon-schema]"
   "tests/pipelines/test_beam_yaml.py::test_a_table_is_read[paimon-no schema]"
   tests/test_examples.py::test_a_lake_table_into_milvus_lite
 )
+# shellcheck disable=SC2034
+ARROW_TESTS=(tests/io/files tests/io/odps)
 
 # Leaves in $KEPT the path of an environment that the cache folder keeps: $1 is its kind, $2 what
 # else than pyproject.toml and Python tells such environments apart. Fails if the environment is still

@@ -32,6 +32,8 @@ from tests.contracts.sync_nursery import Nursery
 from tests.contracts.sync_stores import STORES, StorePlace
 from tests.io.paimon.following import Changing
 from tests.io.paimon.support import DATABASE, Warehouse
+from tests.services.elasticsearch import ElasticsearchServer
+from tests.services.server import Server
 from tests.transforms.embed.endpoints.server import EndpointServer
 from vecferry.errors import JobError
 from vecferry.pipelines.cli.app import run_line
@@ -110,9 +112,13 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     nursery.close()
 
 
-@pytest.fixture(
-    params=[pytest.param(k, marks=pytest.mark.heavy(server=s)) for k, (_, s) in STORES.items()]
-)
+def _marks(server: type[Server]) -> list[pytest.MarkDecorator]:
+    """Elasticsearch is what a lake is kept in step with; the other stores are for a long run."""
+    heavy = pytest.mark.heavy(server=server)
+    return [heavy] if server is ElasticsearchServer else [heavy, pytest.mark.long]
+
+
+@pytest.fixture(params=[pytest.param(k, marks=_marks(s)) for k, (_, s) in STORES.items()])
 def store(request: pytest.FixtureRequest) -> Iterator[StorePlace]:
     """An empty target on each of the stores."""
     place = STORES[request.param][0](DIMENSION)
