@@ -5,4 +5,5 @@
 - `unfit`: a value that a row can't hold
 - `reach`: why a server can't be reached
 - `updates`: what of an update a sink must know
+- `lake_changes`: the changes of a table in a lake, by the keys that its commits touched
 """

@@ -2,6 +2,7 @@
 
 Beside the modules that every connector has:
 
+- `blobs`: BLOBs as places, which the threads of an image step read
 - `batches`: record batches of a split, bounded by bytes
 - `condition`: the condition of a job, tried on batches and handed to pypaimon
 - `planning`: what each snapshot has touched, by the inner parts of pypaimon

@@ -83,9 +83,10 @@ def test_kinds_take_sources_that_there_are_and_name_extras_that_there_are() -> N
 
 
 def test_images_come_from_what_files_come_from() -> None:
-    """The embedding step takes the data sources of the step `file`."""
+    """The embedding step takes the data sources of the step `file`, and a lake for its BLOBs."""
     known = Registry(entry_points=list)
-    assert known.kind_of("embedding-transformer").sources == known.kind_of("file").sources
+    images, files = (known.kind_of(k).sources for k in ("embedding-transformer", "file"))
+    assert images == (*files, "paimon")
 
 
 @pytest.mark.slow

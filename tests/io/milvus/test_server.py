@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from pymilvus import MilvusClient
+from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
 from tests.io.milvus.support import Lite, rows, vector, write
@@ -68,17 +69,28 @@ class RealServer:
         self.connection = MilvusConnection(
             endpoint=self._server.uri, connect_timeout_ms=PATIENCE_MS
         )
-        self.kill = self._server.kill
+        self._loaded = []
+
+    def kill(self):
+        client = MilvusClient(self._server.uri)
+        # What another test left without an index can never be loaded.
+        self._loaded = [n for n in client.list_collections() if self._is_loaded(client, n)]
+        client.close()
+        self._server.kill()
 
     def start(self):
         self._server.start()
         client = MilvusClient(self._server.uri)
-        for name in client.list_collections():
-            eventually(lambda name=name: self._loaded(client, name))
+        for name in self._loaded:
+            eventually(lambda name=name: self._loads(client, name))
         client.close()
 
     @staticmethod
-    def _loaded(client, name):
+    def _is_loaded(client, name):
+        return client.get_load_state(name)["state"] == LoadState.Loaded
+
+    @staticmethod
+    def _loads(client, name):
         """A server that has just come back may not know yet that a collection has an index."""
         try:
             client.load_collection(name)
