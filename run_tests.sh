@@ -52,7 +52,7 @@ fi
 "$PY" -m mypy
 case $kind in
   fast)
-    if [ $# -eq 0 ]; then set -- -n 3 --order random; fi
+    if [ $# -eq 0 ]; then set -- -n 2 --order random; fi
     "$PY" -m pytest -m "$FAST" "$@"
     ;;
   long)

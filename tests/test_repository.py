@@ -138,6 +138,7 @@ def undocumented(tree: ast.Module) -> Iterator[str]:
                 )
 
 
+@pytest.mark.slow
 def test_what_is_public_is_documented() -> None:
     """Every public module, class, function and method has a docstring."""
     silent = [
@@ -244,6 +245,7 @@ MOST_ANY = 87
 """How many there are; the number only falls."""
 
 
+@pytest.mark.slow
 def test_public_signatures_say_their_types() -> None:
     """`Any` in a public signature is what a foreign library leaves untyped; it only gets less."""
     found = {

@@ -249,6 +249,7 @@ def test_the_schema_of_jobs_is_printed_with_a_warning_of_what_was_refused(
     assert "lines" in json.loads(printed.out)["$defs"]["Step"]["properties"]["stepType"]["enum"]
 
 
+@pytest.mark.slow
 def test_a_kind_imports_nothing_else() -> None:
     """What each `kind.py` needs is `vecferry.kinds`, so that asking for kinds costs nothing."""
     paths = [*(ROOT / "io").glob("*/kind.py"), *(ROOT / "transforms").glob("*/kind.py")]

@@ -109,6 +109,7 @@ def test_positions_are_stored_no_more_often_than_the_place_s_pace(slow: Position
     assert [entry.why for entry in slow.history()] == ["taken", *["round"] * 3, "released"]
 
 
+@pytest.mark.slow
 def test_a_position_that_waits_is_stored_by_itself(tmp_path: Path) -> None:
     """A sync that waits for changes for hours leaves nothing behind."""
     store = Positions(Place(tmp_path / "p", 0.3), "job")

@@ -121,6 +121,7 @@ def test_a_value_survives_json(value: Any) -> None:
     assert type(again) is type(value)
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(width=32, allow_nan=True), max_size=20))
 def test_a_vector_survives_json(numbers: list[float]) -> None:
     """A vector comes back as a float32 array, bit by bit."""

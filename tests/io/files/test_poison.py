@@ -60,6 +60,7 @@ def test_what_is_just_within_the_bound_is_a_row(tmp_path: Path, kind: str) -> No
     orjson.dumps(dict(items[-1]))  # type: ignore[call-overload]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beside", [0, 400])
 @pytest.mark.parametrize(
     "value",

@@ -227,6 +227,7 @@ class TestCsvAndText:
         reasons = [i.reason for i in items if isinstance(i, Reject)]
         assert reasons == ["too-many-columns", "missing-column"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("bad", [1, 4000])
     def test_a_record_cut_at_a_delimiter_of_its_text_is_no_row(
         self, tmp_path: Path, bad: int
@@ -319,6 +320,7 @@ def test_rows_and_origins_do_not_depend_on_where_a_file_is_cut(
     assert all(one == seen[0] for one in seen)
 
 
+@pytest.mark.slow
 @tries(40, 400)
 @given(
     texts=st.lists(st.text("ab \"\\'{}", max_size=30), max_size=30),

@@ -73,6 +73,7 @@ def test_another_dimension_is_told_before_anything_runs(lite):
     assert "field 'vector' has dimension 4 there and 8 in the job" in text
 
 
+@pytest.mark.slow
 def test_everything_that_does_not_fit_is_told_at_once(lite):
     """Types, fields that are not there, fields that the job leaves empty: one line each."""
     lite.target()
@@ -136,6 +137,7 @@ def test_a_server_that_is_away_is_told_by_a_check(tmp_path):
         target.operator()
 
 
+@pytest.mark.slow
 def test_a_database_that_does_not_exist_is_told(lite):
     """The name of the database is in the error."""
     lite.target()
@@ -146,6 +148,7 @@ def test_a_database_that_does_not_exist_is_told(lite):
     assert handle_of(connection, context.run).is_file
 
 
+@pytest.mark.slow
 def test_a_partition_can_not_be_named_where_a_key_chooses_it(lite):
     """Named before the run, as Milvus would refuse every row."""
     tenant = {"name": "tenant", "type": "Int64", "partitionKey": True}

@@ -80,6 +80,7 @@ def test_a_batch_refused_by_milvus_itself_is_bisected(lite, monkeypatch):
     assert "max_length=100" in rejects[0].message
 
 
+@pytest.mark.slow
 def test_rows_that_milvus_lite_would_take_are_refused_as_a_server_would(lite):
     """NaN, infinity, a vector without direction, bytes beyond the length, null keys."""
     target = lite.target()
@@ -172,6 +173,7 @@ def test_an_insert_is_not_repeated_because_a_delete_failed(lite, monkeypatch):
     assert target.row_count() == 4
 
 
+@pytest.mark.slow
 def test_a_delete_without_its_key_is_rejected(lite):
     """Without the key nobody can tell which row is meant."""
     target = lite.target()
@@ -202,6 +204,7 @@ def test_insert_with_own_keys_warns_of_duplicates(lite):
     assert target.row_count() == 5
 
 
+@pytest.mark.slow
 def test_a_collection_made_beforehand_is_used_as_it_is(lite):
     """Automatic id, dynamic fields, `ignore`, `insert`, a mapping: the vendor's example."""
     lite.made_beforehand(dimension=1024)
@@ -320,6 +323,7 @@ def test_closing_the_last_handle_frees_the_file(lite):
     assert lite.target(prepared=False).row_count() == 10
 
 
+@pytest.mark.slow
 def test_one_run_opens_a_file_once(lite):
     """Check, prepare, write and search share one client."""
     target = lite.target()

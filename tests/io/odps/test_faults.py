@@ -53,6 +53,7 @@ def test_a_broken_read_goes_on_at_the_row_it_had_reached(
         assert len(set(starts)) == 3  # what had come whole was not asked for again
 
 
+@pytest.mark.slow
 def test_a_session_lost_again_as_it_is_opened_anew_fails_the_run_in_words(
     server: OdpsServer,
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_server_that_takes_connections_and_never_answers_fails_the_check(
         assert time.monotonic() - begun < 60  # a client alone tries for many minutes
 
 
+@pytest.mark.slow
 def test_a_connection_that_closes_within_a_body_costs_only_what_had_not_come(
     server: OdpsServer,
 ) -> None:
@@ -106,6 +108,7 @@ def test_every_other_request_is_repeated_too(server: OdpsServer, kind: str, faul
     assert ids(read_all(reader(server))) == ALL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["query", "state", "result"])
 def test_a_querys_requests_are_repeated_too(server: OdpsServer, kind: str) -> None:
     """From its start to its end."""
@@ -113,6 +116,7 @@ def test_a_querys_requests_are_repeated_too(server: OdpsServer, kind: str) -> No
     assert ids(read_all(reader(server, **WHERE))) == ALL
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_ends_the_run_and_rejects_no_row(server: OdpsServer) -> None:
     """Within the deadline, which counts from the last row that came."""
     of = reader(server, context={"retry_deadline": 0.3})
@@ -125,6 +129,7 @@ def test_a_server_that_stays_away_ends_the_run_and_rejects_no_row(server: OdpsSe
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.slow
 def test_the_rows_before_a_fatal_fault_have_been_given(server: OdpsServer) -> None:
     """In order, from the first."""
     of = reader(server, context={"retry_deadline": 0.3})
@@ -138,6 +143,7 @@ def test_the_rows_before_a_fatal_fault_have_been_given(server: OdpsServer) -> No
     assert of.counts.values["rows-read"] == ROWS // 2
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_stop_does_not_wait_for_a_server(server: OdpsServer) -> None:
     """The first Ctrl-C ends the reading where it stands."""
     of = reader(server, context={"retry_deadline": 600.0})
@@ -153,6 +159,7 @@ def test_a_run_that_is_asked_to_stop_does_not_wait_for_a_server(server: OdpsServ
     assert time.monotonic() - started < 120
 
 
+@pytest.mark.slow
 def test_a_lost_session_is_opened_again_once_for_all_its_splits(server: OdpsServer) -> None:
     """Where the table is as it was, the rows are the same."""
     of = reader(server, maxSplitRows=300)
@@ -172,6 +179,7 @@ def test_a_session_that_expires_in_the_middle_is_taken_up_again(server: OdpsServ
     assert server.count("session") > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [ROWS - 1, ROWS], ids=["other count", "same count"])
 def test_a_table_that_changed_behind_a_lost_session_ends_the_run(
     server: OdpsServer, rows: int
@@ -198,6 +206,7 @@ def test_a_lost_session_of_a_query_gives_the_same_result_again(server: OdpsServe
     assert server.count("query") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["service", "session", "attach", "data"])
 def test_a_refused_quota_gives_way_to_the_public_one(
     server: OdpsServer, caplog: pytest.LogCaptureFixture, kind: str
@@ -214,6 +223,7 @@ def test_a_refused_quota_gives_way_to_the_public_one(
     assert "public" in warnings[0]
 
 
+@pytest.mark.slow
 def test_an_unknown_quota_gives_way_and_a_known_one_is_used(
     server: OdpsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -228,6 +238,7 @@ def test_an_unknown_quota_gives_way_and_a_known_one_is_used(
     assert "'exlusive' is refused" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_public_quota_is_not_named_to_the_server(server: OdpsServer) -> None:
     """DataWorks writes it as `default`."""
     read_all(reader(server, tunnelQuota="default"))

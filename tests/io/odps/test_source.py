@@ -82,6 +82,7 @@ def test_any_split_gives_the_same_rows_with_the_same_origins(
     assert of.counts.values["rows-read"] == ROWS
 
 
+@pytest.mark.slow
 def test_splits_follow_the_streams_and_are_bounded(shared: OdpsServer) -> None:
     """Some for each stream, of 10,000 rows at least and maxSplitRows at most; or a partition."""
     of = reader(shared, maxSplitRows=800, context={"concurrent": 2})
@@ -164,6 +165,7 @@ def test_compressed_transport_gives_the_same_rows(server: OdpsServer) -> None:
     assert ids(read_all(reader(server, isCompress=True))) == list(range(ROWS))
 
 
+@pytest.mark.slow
 def test_a_table_without_partitions_has_origins_without_one(server: OdpsServer) -> None:
     """And `partition` must be left out."""
     server.add(Table("plain", {"id": "bigint"}, {"": [{"id": 1}, {"id": 2}]}))
@@ -271,6 +273,7 @@ TYPES: list[tuple[str, Any, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("through", ["tunnel", "sql"])
 @pytest.mark.parametrize(("kind", "given_", "expected"), TYPES, ids=[t[0] for t in TYPES])
 def test_each_type_has_its_python_value(
@@ -332,6 +335,7 @@ def test_times_far_from_today_come_right_through_sql(server: OdpsServer) -> None
     assert [i["t"] for i in read_all(of)] == far
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "sent", "reason", "raw"),
     [
@@ -372,6 +376,7 @@ def test_json_that_is_none_rejects_its_row_only(server: OdpsServer) -> None:
     assert (bad.reason, bad.origin) == ("invalid-json", "shop.docs/sql:1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     ["interval_day_time", "interval_year_month", "array<interval_day_time>", "struct<j:json>"],
@@ -514,12 +519,14 @@ def test_a_run_whose_server_stays_away_fails_and_rejects_no_row(
     assert "key-of-the-test" not in outcome.out + outcome.err
 
 
+@pytest.mark.slow
 def test_a_check_that_connects_reads_no_row(bench: Bench, server: OdpsServer) -> None:
     """It opens a session, which proves the right to download."""
     assert bench.call("check", "--connect").status == 0
     assert (server.count("session"), server.rows_sent) == (1, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "parameter", "told"),
     [
@@ -577,6 +584,7 @@ def test_the_steps_project_wins_over_the_data_sources(server: OdpsServer) -> Non
 # --- in Beam
 
 
+@pytest.mark.slow
 def test_the_transform_reads_in_a_plain_pipeline(server: OdpsServer) -> None:
     """Rows and rejects are two outputs."""
     read = ReadFromOdps(

@@ -289,6 +289,7 @@ def test_what_a_gateway_answers_is_a_fault_of_ours_to_tell(echo, connect) -> Non
         client.request("GET", "/half")
 
 
+@pytest.mark.slow
 def test_an_api_key_is_taken_encoded_or_as_its_two_parts(echo) -> None:
     """The header holds it encoded."""
     for key in ("some-id:some-key", base64.b64encode(b"some-id:some-key").decode()):
@@ -298,6 +299,7 @@ def test_an_api_key_is_taken_encoded_or_as_its_two_parts(echo) -> None:
     assert base64.b64decode(echo.seen[0][1].removeprefix("ApiKey ")) == b"some-id:some-key"
 
 
+@pytest.mark.slow
 def test_a_cluster_that_can_not_be_discovered_may_come_back() -> None:
     """Its own errors are none of ours."""
     connection = ElasticsearchConnection(endpoint="http://127.0.0.1:9")

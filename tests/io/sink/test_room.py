@@ -220,6 +220,7 @@ def test_a_server_that_takes_less_than_before_is_followed():
     end_run(within.run)
 
 
+@pytest.mark.slow
 def test_a_request_larger_than_any_before_is_sent_alone():
     """The others wait for what becomes of it, and are cut if it is refused."""
     room, stop = Room(), threading.Event()

@@ -381,6 +381,7 @@ def test_changes_of_a_key_are_applied_in_order(writer, changes, rows, in_flight,
     assert sorted(stamp for _, stamp in out) == list(range(len(changes)))
 
 
+@pytest.mark.slow
 def test_ten_thousand_changes_of_a_hundred_keys_end_right(writer):
     """The last change of each key is what the store holds."""
     store = MemoryStore()

@@ -144,6 +144,7 @@ def test_a_column_that_nothing_takes_is_told_once(bench: Bench) -> None:
     assert "km" not in bench.call("check").err, "such a writer takes each column"
 
 
+@pytest.mark.slow
 def test_preview_shows_rows_after_each_step_and_writes_nothing(bench: Bench) -> None:
     """The last stage is the record as the server would get it."""
     outcome = bench.call("preview", "--rows", "2", "--json")
@@ -172,6 +173,7 @@ def test_preview_shows_what_would_be_rejected(bench: Bench) -> None:
     assert not (bench.folder / "rejects").exists()
 
 
+@pytest.mark.slow
 def test_a_preview_does_not_wait_long_for_an_endpoint_that_is_away(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

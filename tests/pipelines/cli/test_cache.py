@@ -136,6 +136,7 @@ def test_what_names_no_cache_is_an_error_with_the_way_out(bench: Bench) -> None:
         assert "hunter" not in outcome.err
 
 
+@pytest.mark.slow
 def test_check_tells_which_cache_a_job_uses_and_makes_none(bench: Bench) -> None:
     """Also with --connect, and in JSON."""
     bench.write_lines(rows(2))

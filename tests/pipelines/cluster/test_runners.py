@@ -120,6 +120,7 @@ def test_a_server_that_is_no_job_server_is_not_waited_for(bench: Bench) -> None:
     assert "does not answer as a job server of Beam" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_source_without_an_end_is_refused_on_spark(bench: Bench, listener: int) -> None:
     """With the two ways out."""
     classes = (
@@ -153,6 +154,7 @@ def test_streams_are_no_more_than_the_job_allows(bench: Bench, listener: int) ->
     assert StepContext(step="s", step_type="t", shared=shared).in_flight() == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_is_refused_leaves_nothing_in_the_folder_of_rejects(
     bench: Bench, listener: int
 ) -> None:

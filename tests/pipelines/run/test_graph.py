@@ -48,6 +48,7 @@ def _transform_names(stage: Any) -> list[str]:
     return [t.unique_name for t in stage.transforms]
 
 
+@pytest.mark.slow
 def test_from_the_splits_to_the_sink_a_job_is_one_stage(resolved: ResolvedJob) -> None:
     """Reading, extracting, embedding, writing and all writing of rejects are fused."""
     stages = _fused_stages(_pipeline(resolved))
@@ -61,6 +62,7 @@ def test_from_the_splits_to_the_sink_a_job_is_one_stage(resolved: ResolvedJob) -
     assert stages.index(working[0]) == len(stages) - 1
 
 
+@pytest.mark.slow
 def test_the_only_shuffle_stands_after_the_splits(resolved: ResolvedJob) -> None:
     """No Flatten, no state, no side input, no batching by the runner."""
     proto = _pipeline(resolved).to_runner_api()
@@ -96,6 +98,7 @@ def test_labels_are_stable_verb_phrases(resolved: ResolvedJob) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_is_submitted_shows_no_secret(resolved: ResolvedJob) -> None:
     """Neither display data nor labels hold a key; settings print as ***."""
     settings = resolved.transformers[1].settings.model_copy(update={})

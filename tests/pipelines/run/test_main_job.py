@@ -329,6 +329,7 @@ def test_the_second_interrupt_aborts(bench: Bench) -> None:
     assert process.returncode == 130
 
 
+@pytest.mark.slow
 def test_a_column_is_left_out_behind_the_last_step_that_takes_it(bench: Bench) -> None:
     """The writer, and its rejects, get what the writer takes: a large column waits nowhere."""
     bench.job["setting"]["errorLimit"] = {"record": "1"}

@@ -140,6 +140,7 @@ def mends(place: Asked, kind: str) -> None:
         assert wrong == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("versions", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_command_carries_it_out_where_no_run_holds_the_sync(
@@ -226,6 +227,7 @@ def test_a_holder_that_is_broken_off_leaves_the_request_to_the_next(
     assert (stored.carried, stored.begun) == ((), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["range", "repair"])
 def test_what_fails_and_may_pass_is_begun_again_in_the_same_epoch(place: Asked, kind: str) -> None:
     """Whoever waits is told so once."""
@@ -245,6 +247,7 @@ def test_what_fails_and_may_pass_is_begun_again_in_the_same_epoch(place: Asked, 
     assert place.held.epoch == 2
 
 
+@pytest.mark.slow
 def test_a_request_that_can_not_be_carried_out_is_answered_and_the_sync_goes_on(
     place: Asked,
 ) -> None:
@@ -266,6 +269,7 @@ def test_a_request_that_can_not_be_carried_out_is_answered_and_the_sync_goes_on(
     assert report.position["epoch"] == place.held.epoch == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["range", "repair", "resync"])
 def test_sigterm_while_a_request_is_carried_out_leaves_it_to_the_next_run(
     place: Asked, kind: str
@@ -353,6 +357,7 @@ def test_a_resync_while_the_table_is_written_to_ends_with_what_the_table_holds(
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_during_a_full_load_waits_for_its_end(place: Asked) -> None:
     """A repair would mend what is yet to be loaded; the command is told why it waits."""
     first, second = place.request("resync"), place.request("repair")
@@ -370,6 +375,7 @@ def test_what_is_asked_for_during_a_full_load_waits_for_its_end(place: Asked) ->
     assert place.answers(first.id)[-1].text == "the source was read again"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["range", "repair"])
 def test_without_a_full_load_there_is_nothing_to_mend(place: Asked, line: Line, kind: str) -> None:
     """Told with exit status 2; the full load is left to a run."""
@@ -401,6 +407,7 @@ def test_no_epoch_is_left_for_what_needs_one(place: Asked, line: Line) -> None:
     assert place.held.there()["r6"]["text"] == "newer"
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_withdraws_what_it_asked_for(place: Asked, line: Line) -> None:
     """So that no later run does what nobody waits for."""
     place.held.away = True
@@ -411,6 +418,7 @@ def test_a_command_that_fails_withdraws_what_it_asked_for(place: Asked, line: Li
     assert place.positions.requests.waiting() == []
 
 
+@pytest.mark.slow
 def test_a_request_that_somebody_removed_is_told(place: Asked, line: Line) -> None:
     """Nobody waits for its answer for ever."""
     job = words_of(place, "reset")
@@ -435,6 +443,7 @@ def compared(line: Line, *more: str) -> Any:
     return status, json.loads(out) if out else err
 
 
+@pytest.mark.slow
 def test_a_comparison_tells_each_kind_of_fault_and_changes_nothing(line: Line) -> None:
     """With exit status 1; 0 once all is mended. The source is read in parts."""
     line.place.reader["parts"] = 3
@@ -459,6 +468,7 @@ def test_a_comparison_tells_each_kind_of_fault_and_changes_nothing(line: Line) -
     assert compared(line)[0] == 0
 
 
+@pytest.mark.slow
 def test_rows_that_changed_since_the_position_are_not_judged(line: Line) -> None:
     """No run writes them meanwhile: the next one will."""
     place = line.place
@@ -504,6 +514,7 @@ def test_beside_a_running_sync_a_difference_counts_only_if_it_stays(line: Line) 
         assert (status, told["found"]["missing"]) == (1, 1)
 
 
+@pytest.mark.slow
 def test_what_can_not_be_compared_now_is_told_before(line: Line) -> None:
     """With exit status 2."""
     place = line.place
@@ -519,6 +530,7 @@ def test_what_can_not_be_compared_now_is_told_before(line: Line) -> None:
     assert "nothing was loaded yet" in err
 
 
+@pytest.mark.slow
 def test_a_row_that_a_repair_can_not_write_is_a_reject_and_told(line: Line) -> None:
     """Kept with its reason; what stood there of its key goes on as `onReject` says."""
     place = line.place

@@ -44,6 +44,7 @@ def break_off(place: Place) -> None:
         place.run(on_step)
 
 
+@pytest.mark.slow
 def test_lost_positions_lead_to_a_full_load_in_a_new_epoch(place: Place) -> None:
     """What was deleted meanwhile goes, and no change is stale."""
     place.insert("a", "b", "c")
@@ -131,6 +132,7 @@ def test_a_full_load_that_is_begun_again_takes_no_further_epoch(place: Place) ->
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_a_full_load_that_is_killed_in_its_first_part_takes_no_further_epoch(
     place: Place,
 ) -> None:
@@ -145,6 +147,7 @@ def test_a_full_load_that_is_killed_in_its_first_part_takes_no_further_epoch(
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_a_full_load_that_another_sync_overtook_takes_a_new_epoch(place: Place) -> None:
     """Its rows would be stale."""
     place.insert(*ROWS)
@@ -155,6 +158,7 @@ def test_a_full_load_that_another_sync_overtook_takes_a_new_epoch(place: Place) 
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_a_full_load_whose_log_is_gone_takes_a_new_epoch(place: Place) -> None:
     """What changed since its first try can't be read; nor may its rows be mixed with others."""
     place.insert(*ROWS)
@@ -167,6 +171,7 @@ def test_a_full_load_whose_log_is_gone_takes_a_new_epoch(place: Place) -> None:
     assert place.differences() == []
 
 
+@pytest.mark.slow
 def test_a_lost_index_is_filled_though_its_full_load_was_broken_off(place: Place) -> None:
     """The position of before leads nowhere, and the target has some rows by now."""
     place.insert(*ROWS)

@@ -270,6 +270,7 @@ def test_what_cannot_pass_ends_the_sync_at_the_last_position(place: Place) -> No
     assert place.positions.standing().state == "Scheduled"
 
 
+@pytest.mark.slow
 def test_the_patience_of_a_sync_that_ends_is_bounded(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -485,6 +486,7 @@ PHASES = ["check", "prepare", "span", "plan", "epoch", "round", "send", "done", 
 PHASES += ["store", "stored", "conclude"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("continuous", [True, False])
 @pytest.mark.parametrize("phase", PHASES)
 def test_sigterm_in_any_phase_is_told_and_nothing_is_lost(
@@ -517,6 +519,7 @@ def test_sigterm_in_any_phase_is_told_and_nothing_is_lost(
     assert place.held.concluded >= 1
 
 
+@pytest.mark.slow
 def test_each_step_of_a_sync_waits_for_300_seconds(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

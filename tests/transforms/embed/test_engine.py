@@ -44,6 +44,7 @@ def server(shared_server):
     return shared_server
 
 
+@pytest.mark.slow
 def test_every_vector_stands_on_the_row_of_its_text(server):
     """A thousand rows come out with the vector of their own text and all their columns."""
     out = run(embedder(settings_for(server)), rows_of(1000))
@@ -177,6 +178,7 @@ def test_rows_waiting_for_one_text_are_bounded(server):
     engine.close()
 
 
+@pytest.mark.slow
 def test_process_waits_while_the_endpoint_is_behind():
     """No more than twice the requests in flight are packed; and no more than those are sent."""
     with EndpointServer(latency=0.02) as server:

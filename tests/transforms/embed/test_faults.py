@@ -176,6 +176,7 @@ def test_one_poison_costs_its_row_and_few_requests(place):
     assert len(server.sent()) == len(set(server.sent())) == 9
 
 
+@pytest.mark.slow
 def test_many_poisons_cost_their_rows_only():
     """One row in twenty is refused; each of the others is stored, once."""
     rows = rows_of(400)

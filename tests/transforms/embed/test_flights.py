@@ -45,6 +45,7 @@ def aside(work: Callable[[], Any]) -> Future[Any]:
     return future
 
 
+@pytest.mark.slow
 def test_bundles_that_run_at_once_send_each_text_once(server: EndpointServer) -> None:
     """Also one that goes alone since it may be too long; every row gets its own vector."""
     rows = [*rows_of(25), {"id": 25, "text": LONG}]
@@ -56,6 +57,7 @@ def test_bundles_that_run_at_once_send_each_text_once(server: EndpointServer) ->
     assert set(Counter(server.sent()).values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_bundle_that_is_closed_leaves_its_texts_to_those_who_wait(
     server: EndpointServer,
 ) -> None:
@@ -73,6 +75,7 @@ class Panic(BaseException):
     """What a library in Rust raises when it has a defect: no Exception."""
 
 
+@pytest.mark.slow
 def test_a_thread_that_dies_fails_its_bundle_and_no_other(
     server: EndpointServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +101,7 @@ def test_a_thread_that_dies_fails_its_bundle_and_no_other(
     assert len(good(waiting.result(20))) == 10
 
 
+@pytest.mark.slow
 def test_a_process_that_has_no_thread_left_fails_the_bundle_and_no_other(
     server: EndpointServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

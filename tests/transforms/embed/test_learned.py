@@ -29,6 +29,7 @@ def _over(kind, most):
     return lambda _, inputs: kind if len(inputs) > most else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["400", "413", "422", "error-200"])
 @pytest.mark.parametrize(("batch", "most"), [(16, 8), (16, 7), (100, 25), (64, 1), (20, 19)])
 def test_a_limit_that_nobody_names_is_learned_by_one_batch(kind, batch, most):
@@ -137,6 +138,7 @@ def test_an_overloaded_server_costs_no_row(percent):
         assert server.inputs_seen <= 200 + 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["short", "extra", "short-without-index"])
 @pytest.mark.parametrize(("percent", "singles"), [(1, 0), (5, 0), (20, 200)])
 def test_short_answers_by_chance_do_not_end_batches(kind, percent, singles):

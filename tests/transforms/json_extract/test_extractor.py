@@ -297,6 +297,7 @@ def test_the_transform_is_pickled_small() -> None:
     assert out["out"] == "deep"
 
 
+@pytest.mark.slow
 def test_the_example_of_the_docs(capfd: pytest.CaptureFixture[str]) -> None:
     """The pipeline on the documentation's page runs and prints what it says."""
     page = (Path(__file__).parents[3] / "docs" / "json-extracting.md").read_text()

@@ -75,6 +75,7 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_rows_origins_counts_and_splits_are_those_of_a_file_read_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_rows_origins_counts_and_splits_are_those_of_a_file_read_here(
             assert len(found[0][0]) == 150
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("apart")
 def test_a_read_that_is_left_off_and_begun_anew_gives_the_same_rows(tmp_path: Path) -> None:
     """As a worker does whose bundle is repeated; several files are read at a time."""
@@ -113,6 +115,7 @@ def test_a_read_that_is_left_off_and_begun_anew_gives_the_same_rows(tmp_path: Pa
     end_run(source.context.run)
 
 
+@pytest.mark.slow
 def test_one_child_reads_file_after_file_and_ends_with_the_run(
     tmp_path: Path, apart: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +166,7 @@ def test_what_ends_a_child_is_told_and_the_next_file_gets_a_new_one(
     sound.close()
 
 
+@pytest.mark.slow
 def test_errors_of_the_library_and_faults_of_ours_are_told_apart(
     children: Callable[..., Children],
 ) -> None:
@@ -172,6 +176,7 @@ def test_errors_of_the_library_and_faults_of_ours_are_told_apart(
             values(ApartTable(children(), UNRULY, io.BytesIO(what.encode())))
 
 
+@pytest.mark.slow
 def test_an_error_of_the_store_comes_through_as_it_is(
     tmp_path: Path, children: Callable[..., Children]
 ) -> None:
@@ -186,6 +191,7 @@ def test_an_error_of_the_store_comes_through_as_it_is(
         ApartTable(children(), ORC, Away((tmp_path / "a.orc").read_bytes()))
 
 
+@pytest.mark.slow
 def test_rows_come_in_batches_of_about_a_megabyte(
     tmp_path: Path, children: Callable[..., Children]
 ) -> None:

@@ -146,6 +146,7 @@ class TestEveryVectorCache:
             run(embedder(settings_for(server, **(cache | change))), rows_of(10))
             assert [len(seen.inputs) for seen in server.good] == [10, 10]
 
+    @pytest.mark.slow
     def test_many_threads_may_share_it(self, place: Place) -> None:
         """Eight put and get at once; nothing is lost or mixed up."""
         store, wrong = store_at(place.uri), []
@@ -321,6 +322,7 @@ class TestEveryVectorCache:
         assert (second["embed"]["requests"], second["rows_written"]) == (0, 60)
         assert second["embed"]["cache_hits"] == 60
 
+    @pytest.mark.slow
     def test_what_is_put_for_later_is_there_when_it_is_closed(self, place: Place) -> None:
         """However many threads put, also with vectors of several sizes under way."""
         store = store_at(place.uri)

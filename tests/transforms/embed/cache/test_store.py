@@ -58,6 +58,7 @@ def test_a_bundle_whose_text_another_could_not_get_tries_itself():
         assert [len(good(out)) for out in outs] == [39, 39]
 
 
+@pytest.mark.slow
 def test_a_bundle_that_fails_or_is_closed_leaves_nobody_waiting():
     """Its texts are sent by those who waited for them."""
     with EndpointServer(latency=0.01, fault=every(1, "503")) as server:

@@ -40,6 +40,7 @@ def test_who_puts_does_not_wait_for_a_slow_cache() -> None:
     assert len(gate.writes) <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "items",
     [[_item(0, 2 * MOST_BYTES)], [_item(0, 4)] * MOST_WAITING],

@@ -313,6 +313,7 @@ def test_the_endpoint_of_pai_says_where_its_service_is(endpoint, url, other):
     assert settings.endpoint_spec.other_url == (endpoint.rstrip("/") if other else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["/api/predict/bge/v1/embeddings", "/api/predict/bge"])
 def test_pai_is_found_below_its_address_or_at_it(monkeypatch, place):
     """One request more, refused and unpaid, for each in flight at most; every vector is there."""

@@ -61,6 +61,7 @@ def test_every_vector_is_on_its_own_row(server, provider):
     assert engine.counts.values["embed-tokens"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("fault", ["short", "reorder", "string-index", "503", "html", "nan"])
 def test_a_fault_that_passes_loses_nothing(server, provider, fault):

@@ -140,6 +140,7 @@ def test_a_proxy_of_https_is_spoken_to_over_tls(
     assert proxy.received[0].startswith(b"POST http://vectors.invalid/v1 HTTP/1.1\r\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 100 x\r\n\r\n", b"x"])
 def test_a_tunnel_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch, piece: bytes) -> None:
     """A proxy that answers CONNECT without end has as long as an answer has."""

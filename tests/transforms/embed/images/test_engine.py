@@ -81,6 +81,7 @@ def test_another_bundle_of_the_run_finds_the_vectors(server: EndpointServer) -> 
     assert server.inputs_seen == 20
 
 
+@pytest.mark.slow
 def test_two_bundles_at_once_send_an_image_once(server: EndpointServer) -> None:
     """What one is sending, the other waits for."""
     server.latency = 0.1
@@ -199,6 +200,7 @@ def test_text_and_image_of_a_row_may_go_to_one_model(server: EndpointServer) -> 
     assert all(len({type(one) for one in seen.inputs}) == 1 for seen in server.good)
 
 
+@pytest.mark.slow
 def test_changes_of_images_leave_in_their_order(server: EndpointServer) -> None:
     """A delete, which needs no vector, overtakes nothing; nor does an image that came at once."""
     with ImageServer({"/slow": png(99)}) as host:
@@ -249,6 +251,7 @@ def test_what_is_held_stays_bounded_however_slow_the_endpoint(
     assert (engine._held, engine._outbox.held) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_quota_of_tokens_counts_images(
     server: EndpointServer, virtual_time: VirtualClock
 ) -> None:
@@ -260,6 +263,7 @@ def test_a_quota_of_tokens_counts_images(
     assert 2 < virtual_time.now() - began < 8
 
 
+@pytest.mark.slow
 def test_an_endpoint_in_trouble_costs_no_image(server: EndpointServer) -> None:
     """Three answers of 503, then all goes well."""
     server.fault = first(3, "503")

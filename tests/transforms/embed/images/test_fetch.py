@@ -267,6 +267,7 @@ def dead_url() -> str:
         return f"http://127.0.0.1:{listener.getsockname()[1]}/a.png?Signature=secret-of-the-url"
 
 
+@pytest.mark.slow
 def test_a_host_that_is_down_rejects_no_row(server: EndpointServer) -> None:
     """After retryDeadlineSeconds the run fails, and says what may be done."""
     with pytest.raises(TransientError) as e:
@@ -277,6 +278,7 @@ def test_a_host_that_is_down_rejects_no_row(server: EndpointServer) -> None:
     assert "secret-of-the-url" not in text
 
 
+@pytest.mark.slow
 def test_a_dead_host_may_cost_only_its_own_rows(server: EndpointServer, host: ImageServer) -> None:
     """With imageUnreachable: reject; it is waited for once, not once for each of its rows."""
     dead = dead_url()
@@ -293,6 +295,7 @@ def test_a_dead_host_may_cost_only_its_own_rows(server: EndpointServer, host: Im
     assert len(rejects(out)) == 200
 
 
+@pytest.mark.slow
 def test_an_image_that_fails_alone_is_rejected_alone(
     server: EndpointServer, host: ImageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +310,7 @@ def test_an_image_that_fails_alone_is_rejected_alone(
     assert [r.reason for r in rejects(out)] == ["image-unavailable"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("virtual_time")
 def test_a_host_that_is_busy_loses_no_image(
     server: EndpointServer, host: ImageServer, monkeypatch: pytest.MonkeyPatch
@@ -492,6 +496,7 @@ def test_a_store_that_falters_is_asked_again(server: EndpointServer) -> None:
     assert (out["vector"] == vector_of(png(1), DIMENSION)).all()
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_rejects_no_row(server: EndpointServer) -> None:
     """Also with imageUnreachable: reject, which is about hosts: a data source is the job's own."""
     for unreachable in ("fail", "reject"):

@@ -42,6 +42,7 @@ def test_a_pattern_is_not_met_by_what_stands_behind_the_host(
     assert not host.seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", [True, False], ids=["any-address", "public-address"])
 @pytest.mark.parametrize("drops", [b"x", b"X-More: 1\r\n"], ids=["body", "head"])
 def test_an_answer_that_drips_is_left_in_time(
