@@ -1,7 +1,8 @@
 """How much a test tries: a small part in every run, all of it by `./run_tests.sh long`.
 
-`@tries(few, many)` is for properties that Hypothesis tries by examples, `some(values, few)` for a
-test of many seeds or cases. A test that is marked `long` runs in a long run only.
+`@tries(few, many)` is for properties that Hypothesis tries by examples, `some(values, few)` and
+`spread(values, few)` for a test of many seeds or cases. A test that is marked `long` runs in a long
+run only.
 """
 
 from __future__ import annotations
@@ -42,8 +43,22 @@ def tries(few: int, many: int, **options: Any) -> Callable[[Any], Any]:
 
 
 def some(values: Sequence[Any], few: int) -> list[Any]:
-    """The values of a parametrized test, all but the first `few` for a long run only."""
+    """The values of a parametrized test, all but the first `few` for a long run only.
+
+    A tuple has the values of several parameters.
+    """
     return [
-        value if at < few else pytest.param(value, marks=pytest.mark.long)
+        value if at < few else pytest.param(*_parameters(value), marks=pytest.mark.long)
         for at, value in enumerate(values)
     ]
+
+
+def _parameters(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def spread(values: Sequence[Any], few: int) -> list[Any]:
+    """As `some`, with the first `few` taken from all over the values."""
+    each = -(-len(values) // few)
+    taken = values[::each]
+    return some([*taken, *(v for i, v in enumerate(values) if i % each)], len(taken))

@@ -19,6 +19,7 @@ import pytest
 from tests.contracts.sync import DIMENSION, Scripted, differences, write_job
 from tests.contracts.sync_nursery import Nursery
 from tests.contracts.sync_stores import PostgresPlace
+from tests.effort import spread
 from tests.services.redis_server import RedisServer
 from tests.services.server import eventually, running
 from tests.transforms.embed.endpoints.server import EndpointServer
@@ -198,7 +199,7 @@ in_a_folder = pytest.mark.parametrize("synced", ["folder"], indirect=True)
 
 
 @in_a_folder
-@pytest.mark.parametrize(("kind", "at"), DEATHS)
+@pytest.mark.parametrize(("kind", "at"), spread(DEATHS, 6))
 def test_a_command_takes_the_lease_of_a_holder_that_was_killed(
     synced: Synced, kind: str, at: str
 ) -> None:
@@ -213,7 +214,9 @@ def test_a_command_takes_the_lease_of_a_holder_that_was_killed(
 
 
 @in_a_folder
-@pytest.mark.parametrize(("kind", "at"), [d for d in DEATHS if d[0] not in ("reset", "set")])
+@pytest.mark.parametrize(
+    ("kind", "at"), spread([d for d in DEATHS if d[0] not in ("reset", "set")], 5)
+)
 def test_what_a_killed_command_left_is_carried_out_by_the_next_run(
     synced: Synced, kind: str, at: str
 ) -> None:
@@ -246,7 +249,9 @@ def test_a_holder_that_is_alive_answers(synced: Synced, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "at"),
-    [("repair", "repair"), ("repair", "effect"), ("range", "store"), ("reset", "request")],
+    spread(
+        [("repair", "repair"), ("reset", "request"), ("repair", "effect"), ("range", "store")], 2
+    ),
 )
 def test_a_holder_that_is_stopped_and_woken_in_the_middle_does_nothing_more(
     synced: Synced, kind: str, at: str
