@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("pypaimon", reason="not ours: the environment with the lake's client runs this")
 
+from tests.io.paimon.reference import COLUMNS, KINDS
 from tests.io.paimon.support import read, rows_of
 from tests.services.paimon import PaimonServer, Table
 from tests.services.server import running
@@ -22,28 +23,6 @@ from vecferry.rows import Reject
 from vecferry.steps import StepContext
 
 pytestmark = pytest.mark.service
-
-COLUMNS = {"id": "BIGINT NOT NULL", "text": "STRING", "n": "INT"}
-ONLY = {"write-only": "true"}
-"""Its writers compact nothing."""
-KINDS: dict[str, tuple[dict[str, str], bool]] = {
-    # options, and whether rows may be deleted
-    "no changelog": (ONLY, True),
-    "changelog of the input": ({"changelog-producer": "input", **ONLY}, True),
-    "changelog by lookup": ({"changelog-producer": "lookup"}, True),
-    "changelog by full compaction": ({"changelog-producer": "full-compaction"}, True),
-    "a sequence field": ({"sequence.field": "n", **ONLY}, True),
-    "partial updates": ({"merge-engine": "partial-update", **ONLY}, False),
-    "aggregation": (
-        {"merge-engine": "aggregation", "fields.n.aggregate-function": "sum", **ONLY},
-        False,
-    ),
-    "first rows": ({"merge-engine": "first-row"}, False),
-    "first rows, not compacted": ({"merge-engine": "first-row", **ONLY}, False),
-    "deletion vectors": ({"deletion-vectors.enabled": "true"}, True),
-    "dynamic buckets": ({"bucket": "-1", **ONLY}, True),
-}
-"""Kinds of tables with a key."""
 
 
 @pytest.fixture(scope="module")

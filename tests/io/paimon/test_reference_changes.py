@@ -15,6 +15,7 @@ from tests.io.paimon.support import WHY
 pytest.importorskip("pypaimon", reason=WHY)
 
 from tests.io.paimon.following import Follower
+from tests.io.paimon.reference import COLUMNS, KINDS, ONLY
 from tests.services.paimon import PaimonServer, Table
 from tests.services.server import running
 from vecferry.errors import JobError
@@ -22,23 +23,8 @@ from vecferry.io.paimon.settings import PaimonConnection
 
 pytestmark = pytest.mark.service
 
-COLUMNS = {"id": "BIGINT NOT NULL", "text": "STRING", "n": "INT"}
-ONLY = {"write-only": "true"}
-KINDS: dict[str, tuple[dict[str, str], bool]] = {
-    # options, and whether rows may be deleted
-    "no changelog": (ONLY, True),
-    "changelog of the input": ({"changelog-producer": "input", **ONLY}, True),
-    "changelog by lookup": ({"changelog-producer": "lookup"}, True),
-    "changelog by full compaction": ({"changelog-producer": "full-compaction"}, True),
-    "a sequence field": ({"sequence.field": "n", **ONLY}, True),
-    "partial updates": ({"merge-engine": "partial-update", **ONLY}, False),
-    "aggregation": (
-        {"merge-engine": "aggregation", "fields.n.aggregate-function": "sum", **ONLY},
-        False,
-    ),
-    "deletion vectors": ({"deletion-vectors.enabled": "true"}, True),
-    "dynamic buckets": ({"bucket": "-1", **ONLY}, True),
-}
+FOLLOWED = {name: kind for name, kind in KINDS.items() if not name.startswith("first rows")}
+"""First rows are shown by compaction only, which has a test of its own."""
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +72,12 @@ def commit(table: Table, chance: random.Random, number: int, *, deletes: bool) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FOLLOWED)
 def test_twenty_five_commits_end_as_the_reference_implementation_reads_them(
     server: PaimonServer, tmp_path: Path, kind: str
 ) -> None:
     """In a round for each commit, and in one run over all; a key once in a round."""
-    options, deletes = KINDS[kind]
+    options, deletes = FOLLOWED[kind]
     table = Followed(server, tmp_path, options)
     table.written.upsert(*([i, f"first {i}", 50] for i in range(100)))
     by_one, at_once = table.follower(), table.follower()
