@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Formatting, lint, types and tests, from nothing but Python: makes its own virtual environment.
 #
-#   ./run_tests.sh                    everything, in three processes (tests/lanes.py), in random order;
+#   ./run_tests.sh                    everything, in four processes (tests/lanes.py), in random order;
 #                                     then what `lake` and, with Python 3.11, what `lowest` runs
 #   ./run_tests.sh fast               without tests that are slow or need a server
 #   ./run_tests.sh long               what takes too long for every run: many seeds, kills, cases
@@ -56,19 +56,26 @@ case $kind in
     "$PY" -m pytest -m "$FAST" "$@"
     ;;
   long)
-    # A run of all of them is noted in tests/LONG.md.
+    # What passes whole modules is noted in tests/LONG.md.
+    export VECFERRY_LONG=noted
+    for argument in "$@"; do
+      if [ ! -e "$argument" ]; then VECFERRY_LONG=1; fi
+    done
     if [ $# -eq 0 ]; then
-      VECFERRY_LONG=noted "$PY" -m pytest -m "long or tries" -n 3
-      VECFERRY_LONG=1 lake -m "long or tries" -n 2 "${LAKE_TESTS[@]}"
+      "$PY" -m pytest -m "long or tries" -n 3
+      lake -m "long or tries" -n 2 "${LAKE_TESTS[@]}"
     else
-      VECFERRY_LONG=1 "$PY" -m pytest -m "long or tries" "$@"
+      case $1 in
+        tests/io/paimon*) lake -m "long or tries" -n 2 "$@" ;;
+        *) "$PY" -m pytest -m "long or tries" -n 3 "$@" ;;
+      esac
     fi
     ;;
   all)
     if [ $# -gt 0 ]; then
       exec "$PY" -m pytest "$@"
     fi
-    "$PY" -m pytest -n 3 --order random --durations 40
+    "$PY" -m pytest -n 4 --order random --durations 40
     all_of_lake
     if "$PY" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
       lowest -n 2 "${LOWEST_TESTS[@]}"

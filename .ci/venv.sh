@@ -128,7 +128,8 @@ use_lowest() {
     "$PY" -m uv pip install --quiet --python "$KEPT/bin/python" --resolution lowest-direct \
       --requirements pyproject.toml --extra all
     "$PY" -m uv pip install --quiet --python "$KEPT/bin/python" \
-      'pytest>=9,<10' 'pytest-xdist>=3.7,<4' 'hypothesis>=6.100' 'jsonschema>=4.20'
+      'pytest>=9,<10' 'pytest-xdist>=3.7,<4' 'hypothesis>=6.100' 'jsonschema>=4.20' \
+      'cronsim>=2.6' 'hera>=5.20' 'keyrings.alt>=5' 'markdown-it-py>=3' 'tree-sitter-python>=0.23'
     keep
   fi
   LOWEST=$KEPT

@@ -31,6 +31,7 @@ from typing import Any
 import pyarrow as pa
 
 from bench.embed_endpoint import BATCH, endpoint, seen_by, text_of
+from bench.lake_common import commit, embedding, reader, step, write_job
 
 FACTOR_GOAL, NOTHING_GOAL = 3.0, 3.0
 SMALL, CHANGED, BUCKETS, RUNS = 10_000, 1_000, 4, 3
@@ -61,45 +62,16 @@ class Table:
         """A commit of rows with texts that are new."""
         texts = [text_of(self.written + n) for n in range(len(ids))]
         self.written += len(ids)
-        builder = self.catalog.get_table("db.t").new_batch_write_builder()
-        write, commit = builder.new_write(), builder.new_commit()
-        write.write_arrow(pa.table([pa.array(ids, pa.int64()), texts], schema=SCHEMA))
-        commit.commit(write.prepare_commit())
-        write.close()
-        commit.close()
+        commit(self.catalog, pa.table([pa.array(ids, pa.int64()), texts], schema=SCHEMA))
 
     def change(self) -> None:
         """A commit of `CHANGED` rows."""
         self.write(sorted({n * STEP % self.rows for n in range(CHANGED)}))
 
     def _job(self, url: str) -> Path:
-        embed = {
-            "modelProvider": "openai",
-            "modelName": "m",
-            "endpoint": url,
-            "apiKey": "sk-test",
-            "dimension": 256,
-            "embeddingColumns": {"sourceColumnNames": ["text"], "embeddingColumnName": "vector"},
-        }
-        read = {"datasource": "Lake", "database": "db", "table": "t", "column": ["id", "text"]}
-        steps = [
-            ("paimon", "reader", read),
-            ("embedding-transformer", "flatmap", embed),
-            ("held", "writer", {"name": "held", "column": ["id", "text", "vector"]}),
-        ]
-        job = {
-            "name": "lake",
-            "steps": [
-                {"stepType": kind, "category": category, "name": kind, "parameter": parameter}
-                for kind, category, parameter in steps
-            ],
-            "setting": {"positions": str(self.folder / "positions")},
-        }
-        path = self.folder / "job.json"
-        path.write_text(json.dumps(job))
-        lake = {"type": "paimon", "options": {"warehouse": str(self.folder / "warehouse")}}
-        (self.folder / "sources.json").write_text(json.dumps({"Lake": lake}))
-        return path
+        writer = step("held", "writer", {"name": "held", "column": ["id", "text", "vector"]})
+        steps = [reader(column=["id", "text"]), embedding(url, 256), writer]
+        return write_job(self.folder, "lake", steps, {"positions": str(self.folder / "positions")})
 
 
 def _run(folder: str, since: int, answer: Any) -> None:

@@ -186,6 +186,7 @@ def run_ours(path: Path, sink: str, folder: Path) -> tuple[int, float]:
     report = folder / "report.json"
     begun = time.monotonic()
     arguments = ["run", str(job), "--data-sources", str(sources), "--report", str(report)]
+    arguments += ["--workers", "1"]  # as the loop has one process
     try:
         cli.main([*arguments, "--rejects", str(folder / "rejects")])
     except SystemExit as e:

@@ -85,7 +85,9 @@ class YamlStep(beam.PTransform):
         else:
             try:
                 added = () if self.kind.role == "writer" else self.settings.outputs() or ()
-                fields = _with(fields_of(given.element_type), _typed(added, self.settings))
+                gone = self.settings.takes_away()
+                kept = [field for field in fields_of(given.element_type) if field[0] not in gone]
+                fields = _with(kept, _typed(added, self.settings))
             except JobError as e:
                 raise JobError(f"{self.label} {e}") from None
             outputs = given | "To dicts" >> beam.Map(plain).with_output_types(dict) | transform

@@ -10,6 +10,7 @@ from vecferry.pipelines.cluster.launch import ClusterRun, PortableRun
 from vecferry.pipelines.cluster.runners import choose
 from vecferry.pipelines.job.resolve import ResolvedJob
 from vecferry.pipelines.job.vectors import with_vectors_kept
+from vecferry.pipelines.run.alone import alone
 from vecferry.pipelines.run.base import JobRun
 from vecferry.pipelines.run.launch import OnProgress, launch
 from vecferry.pipelines.run.local import LocalRun
@@ -17,6 +18,7 @@ from vecferry.pipelines.run.options import RunOptions, is_sync
 from vecferry.pipelines.run.positions import positions_of
 from vecferry.pipelines.run.report import Report
 from vecferry.pipelines.run.sync import follow
+from vecferry.pipelines.run.workers import WorkersRun, workers_for
 
 
 def run_job(
@@ -41,7 +43,8 @@ def run_job(
             )
         return follow(open_run(resolved, options), positions_of(resolved), on_progress)
     _refuse_rounds(options)
-    return launch(open_run(resolved, options), on_progress)
+    with alone(resolved, concurrent=options.concurrent_runs):
+        return launch(open_run(resolved, options), on_progress)
 
 
 def carry_out(
@@ -64,7 +67,10 @@ def open_run(resolved: ResolvedJob, options: RunOptions) -> JobRun:
     if is_sync(resolved, options):
         resolved = with_vectors_kept(resolved, here=where.local)
     if where.local:
-        return LocalRun(resolved, options, where.options)
+        most = workers_for(resolved, options)
+        if most < 2:
+            return LocalRun(resolved, options, where.options)
+        return WorkersRun(resolved, options, where.options, most)
     return (ClusterRun if where.apart else PortableRun)(resolved, options, where)
 
 

@@ -31,6 +31,7 @@ BUILT_IN = (
     "vecferry.io.odps.kind",
     "vecferry.io.paimon.kind",
     "vecferry.io.mysql.kind",
+    "vecferry.io.mysql_cdc.kind",
     "vecferry.io.postgresql.kind",
     "vecferry.io.hologres.kind",
     "vecferry.io.milvus.kind",
@@ -38,6 +39,8 @@ BUILT_IN = (
     "vecferry.io.opensearch.kind",
     "vecferry.transforms.embed.kind",
     "vecferry.transforms.json_extract.kind",
+    "vecferry.transforms.text_split.kind",
+    "vecferry.transforms.shape.kind",
 )
 
 

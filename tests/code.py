@@ -69,9 +69,12 @@ def imported(path: Path) -> frozenset[str]:
 def room_of(path: Path) -> str:
     """The room of a module: its folder; a module beside the rooms of `pipelines` is one itself.
 
-    What all share is one room, with `vecferry.run` and `vecferry.positions` in it.
+    What all share is one room, with `vecferry.run` and `vecferry.positions` in it. The package
+    itself, which hands on names of a face, is a room of its own.
     """
     folder = name(path.parent)
+    if name(path) == "src/vecferry/__init__.py":
+        return "front"
     if folder in ("src/vecferry/run", "src/vecferry/positions"):
         return "shared"
     if folder.startswith("src/vecferry"):

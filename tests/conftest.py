@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
+import gc
 import os
 import signal
-import subprocess
-import time
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.effort import LONG, NOTED
+from tests.effort import LONG, NOTED, note_of, revision, take_turns
 from tests.lanes import add_options, arrange, begin, is_one_of_several, make_room, scheduler, turn
 from tests.services.server import stop_all
 from vecferry import redaction
@@ -21,12 +20,18 @@ from vecferry.pipelines import registry
 
 pytest.register_assert_rewrite("tests.contracts", "tests.pipelines.support")  # both sides are told
 
+# Where runs say that they run: jobs of the same name may be run by several processes of tests.
+_own_folder = tempfile.TemporaryDirectory(prefix="vecferry-runs-")
+os.environ["XDG_CONFIG_HOME"] = _own_folder.name
+
+if os.environ.get("VECFERRY_VENDOR_JOBS"):  # a test may change the working folder
+    os.environ["VECFERRY_VENDOR_JOBS"] = os.path.abspath(os.environ["VECFERRY_VENDOR_JOBS"])
+
 ALL_MUST_RUN = os.environ.get("CI", "").lower() in ("1", "true") or bool(
     os.environ.get("VECFERRY_VENDOR_JOBS")
 )
 
 HERE = Path(__file__).parent
-BEGUN = time.monotonic()
 MAY_SKIP = ("not for this store: ", "not ours: ")
 """How the reason of a skip begins that hides nothing.
 
@@ -85,11 +90,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a server stand together; what is long is for a long run."""
+    take_turns(items)
     if items and not LONG and "long" not in items[0].config.option.markexpr:
         left = [item for item in items if item.get_closest_marker("long")]
         items[0].config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if not item.get_closest_marker("long")]
     arrange(items)
+
+
+def pytest_collection_finish() -> None:
+    """What thousands of tests are made of stays: the collector need not look at it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -147,15 +159,8 @@ def pytest_sessionfinish() -> None:
     stop_all()
 
 
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
-    """A whole long run that passed is noted: its date, revision, figures."""
-    if not NOTED or exitstatus or is_one_of_several(terminalreporter.config):
-        return
-    passed = len(terminalreporter.stats.get("passed", ()))
-    minutes = (time.monotonic() - BEGUN) / 60
-    asked = ["git", "describe", "--always", "--dirty"]
-    revision = subprocess.run(asked, capture_output=True, text=True, cwd=HERE).stdout.strip()
-    line = f"| {datetime.date.today()} | {revision} | {passed} | {minutes:.0f} |"
-    with (HERE / "LONG.md").open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-    terminalreporter.write_line(f"noted in tests/LONG.md: {line}")
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What a long run has shown is noted: of each module that passed, the date and figures."""
+    if NOTED and not is_one_of_several(terminalreporter.config):
+        for name, line in note_of(terminalreporter.stats, revision(), HERE / "LONG.md").items():
+            terminalreporter.write_line(f"noted in tests/LONG.md: {name}: {line}")

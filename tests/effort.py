@@ -1,14 +1,19 @@
 """How much a test tries: a small part in every run, all of it by `./run_tests.sh long`.
 
 `@tries(few, many)` is for properties that Hypothesis tries by examples, `some(values, few)` and
-`spread(values, few)` for a test of many seeds or cases. A test that is marked `long` runs in a long
-run only.
+`spread(values, few)` for a test of many seeds or cases. Of tests that are marked
+`in_turn("server")` and differ in their server alone, one runs in each run. Neighbours take the
+servers in turn. A test that is marked `long` runs in a long run only.
 """
 
 from __future__ import annotations
 
+import datetime
 import os
+import subprocess
+from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +21,7 @@ from hypothesis import HealthCheck, settings
 
 LONG = os.environ.get("VECFERRY_LONG", "0") != "0"
 NOTED = os.environ.get("VECFERRY_LONG") == "noted"
-"""Whether this is a whole long run, whose figures are worth a line in tests/LONG.md."""
+"""Whether this is a long run of whole modules, each of which is worth a line in tests/LONG.md."""
 
 SLOW = [HealthCheck.too_slow]
 """What Hypothesis does not complain of. Beside other work, making an example may take a second."""
@@ -62,3 +67,63 @@ def spread(values: Sequence[Any], few: int) -> list[Any]:
     each = -(-len(values) // few)
     taken = values[::each]
     return some([*taken, *(v for i, v in enumerate(values) if i % each)], len(taken))
+
+
+def take_turns(items: Sequence[pytest.Item]) -> None:
+    """Marks as long what is marked `in_turn`, but for one of the tests that differ in that alone.
+
+    Which one it is depends on nothing but the names of the tests.
+    """
+    alike: dict[tuple[str, ...], list[pytest.Item]] = {}
+    for item in items:
+        mark = item.get_closest_marker("in_turn")
+        call = getattr(item, "callspec", None)
+        if mark is None or call is None or item.get_closest_marker("long"):
+            continue
+        given = (
+            f"{name}={value!r}" for name, value in call.params.items() if name not in mark.args
+        )
+        base = item.nodeid.partition("[")[0]
+        alike.setdefault((base, *given), []).append(item)
+    for nth, group in enumerate(alike[key] for key in sorted(alike)):
+        taken = nth % len(group)
+        for at, item in enumerate(sorted(group, key=lambda item: item.nodeid)):
+            if at != taken:
+                item.add_marker(pytest.mark.long)
+
+
+def revision() -> str:
+    """What is checked out, as git names it."""
+    asked = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(
+        asked, capture_output=True, text=True, cwd=Path(__file__).parent
+    ).stdout.strip()
+
+
+def note_of(stats: dict[str, list[Any]], revision: str, file: Path) -> dict[str, str]:
+    """Puts a line for each module that passed in place of its last one in a file.
+
+    Gives the lines by module. The minutes are those of all processes together.
+    """
+    failed = {
+        report.nodeid.partition("::")[0]
+        for kind in ("failed", "error")
+        for report in stats.get(kind, ())
+    }
+    tests: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    for report in stats.get("passed", ()):
+        module = report.nodeid.partition("::")[0]
+        tests[module] += 1
+        seconds[module] += report.duration
+    today = datetime.date.today()
+    lines = {
+        module: f"| `{module}` | {today} | {revision} | {count} | {seconds[module] / 60:.1f} |"
+        for module, count in tests.items()
+        if module not in failed
+    }
+    head, rule, rows = file.read_text(encoding="utf-8").partition("|---|---|---|---|---|\n")
+    kept = {row.split("`")[1]: row for row in rows.splitlines() if row}
+    text = "\n".join(row for _, row in sorted({**kept, **lines}.items()))
+    file.write_text(f"{head}{rule}{text}\n", encoding="utf-8")
+    return lines

@@ -1,4 +1,4 @@
-"""The tests that share a process, and their order: `pytest -n 3` runs the suite in three of them.
+"""The tests that share a process, and their order: `pytest -n 4` runs the suite in four of them.
 
 `--order random` shuffles the modules of a group, and the tests of a module, so that no test leans
 on what another test left behind. The session prints the seed; `--order SEED` repeats its order.
@@ -28,6 +28,7 @@ from tests.services.server import Server, stop
 
 GROUPS = {
     "io/milvus/test_contract": "milvus",
+    "io/milvus/test_parents": "milvus",
     "io/milvus/test_server": "milvus",
     "io/sink/test_mark_contract": "milvus",
     "pipelines/test_vendor_jobs_servers": "milvus",
@@ -36,11 +37,19 @@ GROUPS = {
     "io/tables/test_contract": "tables",
     "io/tables/test_faults": "tables",
     "io/mysql/test_source": "tables",
+    "pipelines/autoetl/test_keys": "tables",
+    "io/mysql_cdc/test_log": "cdc",
+    "io/mysql_cdc/test_faults": "cdc",
+    "io/mysql_cdc/test_snapshot": "cdc",
+    "io/mysql_cdc/test_rows": "cdc",
+    "io/mysql_cdc/test_stream": "cdc",
     "io/paimon/test_reference": "paimon",
     "io/paimon/test_reference_changes": "paimon",
     "io/paimon/test_rest": "paimon",
     "io/paimon/test_secrets": "paimon",
+    "io/postgresql/test_parents": "tables",
     "io/postgresql/test_source": "tables",
+    "io/postgresql/test_building": "tables",
     "io/postgresql/test_target": "tables",
     "io/postgresql/test_client": "tables",
     "io/postgresql/test_encode": "tables",

@@ -64,7 +64,8 @@ def test_whoever_uses_a_heavy_server_says_so() -> None:
     """Else two of them could run at once, and none would be stopped before the session ends."""
     modules = {path: path.read_text(encoding="utf-8") for path in HERE.rglob("test_*.py")}
     users = {path for path, text in modules.items() if HEAVY.search(text)}
-    assert {path for path, text in modules.items() if "mark.heavy(" in text} >= users
+    says = re.compile(r"mark\.heavy\(|params=stores_of\(")  # `stores_of` gives each its mark
+    assert {path for path, text in modules.items() if says.search(text)} >= users
 
 
 def test_a_heavy_server_is_started_once(request: pytest.FixtureRequest) -> None:

@@ -11,10 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.code import MODULES, PAGES, long_name, parsed
+import vecferry
+from tests.code import MODULES, PAGES, ROOT, long_name, parsed
 from vecferry.pipelines.registry import Registry
 
 PUBLIC = {
+    "vecferry": {
+        "JobError", "JobEstimate", "JobPreview", "LoadedJob", "Rows", "RunResult", "VecferryError",
+        "load",
+    },
     "vecferry.io.elasticsearch": {
         "WriteToElasticsearch", "ElasticsearchSettings", "ElasticsearchConnection"
     },
@@ -25,6 +30,9 @@ PUBLIC = {
     "vecferry.io.hologres": {"WriteToHologres", "HologresSettings", "HologresConnection"},
     "vecferry.io.milvus": {"WriteToMilvus", "MilvusSettings", "MilvusConnection"},
     "vecferry.io.mysql": {"ReadFromMySQL", "MySqlSettings", "MySqlConnection"},
+    "vecferry.io.mysql_cdc": {
+        "ReadFromMySQLSnapshot", "ReadMySQLChanges", "MySqlCdcSettings",
+    },
     "vecferry.io.odps": {"ReadFromOdps", "OdpsSettings", "OdpsConnection"},
     "vecferry.io.opensearch": {"WriteToOpenSearch", "OpenSearchSettings", "OpenSearchConnection"},
     "vecferry.io.paimon": {
@@ -43,6 +51,11 @@ PUBLIC = {
     "vecferry.pipelines.cli": {"main"},
     "vecferry.transforms.embed": {"Embed", "EmbedSettings"},
     "vecferry.transforms.json_extract": {"ExtractJson", "JsonExtractSettings"},
+    "vecferry.transforms.shape": {
+        "DeduplicateRows", "DeduplicateSettings", "EditColumns", "EditSettings", "FilterRows",
+        "FilterSettings",
+    },
+    "vecferry.transforms.text_split": {"SplitText", "TextSplitSettings"},
     "vecferry.testing": {
         "KindContract", "MarkContract", "MarkPlace", "ReconcileContract", "ReconcilePlace",
         "SinkContract", "SinkPlace",
@@ -59,8 +72,9 @@ MODULES_IN_THE_OPEN = {
     "vecferry.kinds": {"Client", "ConnectionType", "Kind"},
     "vecferry.lazy": {"hands_on"},
     "vecferry.pipelines.beam_yaml": {
-        "Embed", "ExtractJson", "ReadFiles", "ReadFromMySQL", "ReadFromOdps", "ReadFromPaimon",
-        "ReadFromPostgres", "WriteToElasticsearch", "WriteToHologres", "WriteToMilvus",
+        "DeduplicateRows", "EditColumns", "Embed", "ExtractJson", "FilterRows", "ReadFiles",
+        "ReadFromMySQL", "ReadFromOdps", "ReadFromPaimon",
+        "ReadFromPostgres", "SplitText", "WriteToElasticsearch", "WriteToHologres", "WriteToMilvus",
         "WriteToOpenSearch", "WriteToPostgres",
     },
     "vecferry.io.sink.mark": {"from_json", "to_text"},
@@ -139,6 +153,20 @@ def test_settings_and_connection_come_from_where_the_transform_comes_from() -> N
             names.add(known.connections()[kind.step_type].settings.partition(":")[2])
         missing += [f"{package}.{name}" for name in names if name not in PUBLIC[package]]
     assert missing == []
+
+
+def test_what_the_package_exports_is_frozen() -> None:
+    """``from vecferry import *`` gives these names: one more is a promise, one less breaks code."""
+    assert {*vecferry.__all__} == {*PUBLIC["vecferry"], "__version__"}
+    assert all(hasattr(vecferry, name) for name in vecferry.__all__)
+
+
+def test_the_page_of_transforms_names_every_class_of_settings() -> None:
+    """Whoever writes a pipeline finds what to import: transforms, settings, connections."""
+    page = (ROOT / "docs" / "beam.md").read_text()
+    ends = [name for name in PUBLIC if name.startswith(("vecferry.io.", "vecferry.transforms."))]
+    names = {name for end in ends if end != "vecferry.io.sink" for name in PUBLIC[end]}
+    assert sorted(name for name in names if f"`{name}`" not in page) == []
 
 
 def test_an_unknown_name_of_a_package_is_an_attribute_error() -> None:

@@ -21,6 +21,9 @@ KINDS = (
 
 CONNECTIONS = (
     ConnectionType(
-        "elasticsearch", "vecferry.io.elasticsearch.settings:ElasticsearchConnection", _CLIENT
+        "elasticsearch",
+        "vecferry.io.elasticsearch.settings:ElasticsearchConnection",
+        _CLIENT,
+        "vecferry.io.elasticsearch.browse:ElasticsearchBrowser",
     ),
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from vecferry.fields import SourceType, in_form
 from vecferry.io.search.settings import ELASTICSEARCH, SearchConnection, SearchSettings
 from vecferry.settings import SecretText
 
@@ -14,8 +15,13 @@ from vecferry.settings import SecretText
 class ElasticsearchConnection(SearchConnection):
     """A cluster of Elasticsearch 8.15 or newer, with a password or an API key."""
 
-    type: Literal["elasticsearch"] = "elasticsearch"
-    api_key: SecretText | None = None
+    type: SourceType[Literal["elasticsearch"]] = "elasticsearch"
+    api_key: SecretText | None = Field(
+        default=None,
+        description="a key, in place of `username` and `password`",
+        examples=["${ELASTIC_API_KEY}"],
+        json_schema_extra=in_form("login"),
+    )
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:

@@ -4,7 +4,12 @@ Beside the modules that every connector has:
 
 - `connections`: the data sources that hold files
 - `formats`: what turns bytes into rows
+- `parsers`: what turns documents into texts
 - `stores`: what lists and opens files
+- `followed`: the source that follows a folder
+- `manifest`: the list of the files that a target holds
+- `listing`: the lines of such a list, sorted
+- `whole_files`: what reads a file as a document
 
 A public name is imported when it is asked for.
 """

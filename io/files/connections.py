@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 
+from vecferry.fields import SourceType, in_form
 from vecferry.io.files.stores.base import RETRY_SECONDS, FileStore
+from vecferry.secrets import secret_of
 from vecferry.settings import Connection, SecretText
 
 _OSS_HOST = re.compile(r"(?:s3\.)?(oss-[\w-]+?)(-internal)?\.aliyuncs\.com")
@@ -51,6 +54,10 @@ def _given(key: str | None) -> str | None:
     return key
 
 
+OSS_VARIABLES = {
+    "access_key_id": "OSS_ACCESS_KEY_ID",
+    "access_key_secret": "OSS_ACCESS_KEY_SECRET",
+}
 Url = Annotated[str, AfterValidator(_url)]
 Folder = Annotated[str, AfterValidator(_inside)]
 Key = Annotated[SecretText, AfterValidator(_given)]
@@ -75,8 +82,13 @@ class FileConnection(Connection):
 class LocalConnection(FileConnection):
     """A data source that is a folder of this machine; paths of a step stay inside it."""
 
-    type: Literal["local"] = "local"
-    path: str = Field(min_length=1)
+    type: SourceType[Literal["local"]] = "local"
+    path: str = Field(
+        min_length=1,
+        description="a folder of this machine",
+        examples=["data"],
+        json_schema_extra=in_form("connection"),
+    )
 
     def open_files(self, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
         """The folder; nothing is repeated."""
@@ -88,12 +100,36 @@ class LocalConnection(FileConnection):
         """The folder."""
         return self.path
 
+    def paths(self) -> dict[str, str]:
+        """The folder."""
+        return {"path": self.path}
+
+
+class StdinConnection(FileConnection):
+    """Standard input, which the path ``-`` of a step means; no data source names it."""
+
+    type: Literal["stdin"] = "stdin"
+
+    def open_files(self, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
+        """The one file; nothing is read yet."""
+        from vecferry.io.files.stores.stdin import StdinStore
+
+        return StdinStore()
+
 
 class _BucketConnection(FileConnection):
     """A bucket, or the folder `path` of it; `prefix` is another name for `path`."""
 
-    bucket: Bucket
-    path: Folder = Field(default="", validation_alias=AliasChoices("path", "prefix"))
+    bucket: Bucket = Field(
+        description="the bucket", examples=["books"], json_schema_extra=in_form("connection")
+    )
+    path: Folder = Field(
+        default="",
+        validation_alias=AliasChoices("path", "prefix"),
+        description="a folder in the bucket; paths of a job lie within",
+        examples=["2026/"],
+        json_schema_extra=in_form("connection", otherwise="the whole bucket"),
+    )
 
     def at(self, url: str) -> Self | None:
         """The bucket at another folder."""
@@ -130,17 +166,49 @@ class S3Connection(_BucketConnection):
 
     schemes = ("s3", "s3a", "s3n")
 
-    type: Literal["s3"] = "s3"
-    endpoint: Url | None = None
-    region: str = "us-east-1"
-    access_key_id: Key | None = None
+    type: SourceType[Literal["s3"]] = "s3"
+    endpoint: Url | None = Field(
+        default=None,
+        description="the address of the service",
+        examples=["http://localhost:9000"],
+        json_schema_extra=in_form("connection", otherwise="Amazon's"),
+    )
+    region: str = Field(
+        default="us-east-1",
+        description="the region",
+        examples=["eu-central-1"],
+        json_schema_extra=in_form("connection"),
+    )
+    access_key_id: Key | None = Field(
+        default=None,
+        description="the key of a user with `s3:GetObject` and `s3:ListBucket`",
+        examples=["${S3_ID}"],
+        json_schema_extra=in_form("login", otherwise="the environment's"),
+    )
     access_key_secret: Key | None = Field(
         default=None,
         validation_alias=AliasChoices("accessKeySecret", "secretAccessKey", "access_key_secret"),
+        description="the secret of the key",
+        examples=["${S3_SECRET}"],
+        json_schema_extra=in_form("login", otherwise="the environment's"),
     )
-    session_token: SecretText | None = None
-    path_style: bool = False
-    ca_cert: str | None = None
+    session_token: SecretText | None = Field(
+        default=None,
+        description="the token of temporary keys",
+        examples=["${S3_TOKEN}"],
+        json_schema_extra=in_form("login", advanced=True),
+    )
+    path_style: bool = Field(
+        default=False,
+        description="true: the bucket is in the path, as MinIO wants it; false: in the host's name",
+        json_schema_extra=in_form("connection", advanced=True),
+    )
+    ca_cert: str | None = Field(
+        default=None,
+        description="a file of certificates to trust",
+        examples=["/etc/ssl/store.pem"],
+        json_schema_extra=in_form("connection", advanced=True, otherwise="the usual authorities"),
+    )
 
     @model_validator(mode="after")
     def _both_keys(self) -> S3Connection:
@@ -165,17 +233,44 @@ class OssConnection(_BucketConnection):
     """
 
     schemes = ("oss",)
+    variables = OSS_VARIABLES
 
-    type: Literal["oss"] = "oss"
-    endpoint: Url
-    region: str = ""
-    access_key_id: Key
-    access_key_secret: Key
+    type: SourceType[Literal["oss"]] = "oss"
+    endpoint: Url = Field(
+        description="an address of OSS, public or internal; without a scheme, `https`",
+        examples=["oss-cn-hangzhou.aliyuncs.com"],
+        json_schema_extra=in_form("connection"),
+    )
+    region: str = Field(
+        default="",
+        description="the region, which is part of the signature",
+        examples=["cn-hangzhou"],
+        json_schema_extra=in_form("connection", advanced=True, otherwise="from the endpoint"),
+    )
+    access_key_id: Key = Field(
+        description="the key of a RAM user with `oss:GetObject` on the objects and "
+        "`oss:ListObjects` on the bucket",
+        examples=["${OSS_ID}"],
+        json_schema_extra=in_form("login"),
+    )
+    access_key_secret: Key = Field(
+        description="the secret of the key",
+        examples=["${OSS_SECRET}"],
+        json_schema_extra=in_form("login"),
+    )
     session_token: SecretText | None = Field(
         default=None,
         validation_alias=AliasChoices("securityToken", "sessionToken", "session_token"),
+        description="the token of temporary keys (STS)",
+        examples=["${OSS_TOKEN}"],
+        json_schema_extra=in_form("login", advanced=True),
     )
-    ca_cert: str | None = None
+    ca_cert: str | None = Field(
+        default=None,
+        description="a file of certificates to trust",
+        examples=["/etc/ssl/store.pem"],
+        json_schema_extra=in_form("connection", advanced=True, otherwise="the usual authorities"),
+    )
 
     path_style: ClassVar[bool] = False
 
@@ -213,16 +308,42 @@ class HdfsConnection(FileConnection):
 
     schemes = ("hdfs",)
 
-    type: Literal["hdfs"] = "hdfs"
-    endpoint: Url
-    user: str | None = None
-    path: Folder = ""
+    type: SourceType[Literal["hdfs"]] = "hdfs"
+    endpoint: Url = Field(
+        description="the name node's HTTP address, not its RPC address",
+        examples=["http://namenode:9870"],
+        json_schema_extra=in_form("connection"),
+    )
+    user: str | None = Field(
+        default=None,
+        description="who reads; the cluster must run with simple authentication, which does not "
+        "verify the user",
+        examples=["reader"],
+        json_schema_extra=in_form("login"),
+    )
+    path: Folder = Field(
+        default="",
+        description="a folder of the cluster; paths of a job lie within",
+        examples=["/data"],
+        json_schema_extra=in_form("connection", otherwise="the whole cluster"),
+    )
     default_fs: str | None = Field(
         default=None,
         validation_alias=AliasChoices("defaultFS", "default_fs"),
-        pattern=r"^hdfs://[^/]+/?$",
+        pattern="^hdfs://[^/]+/?$",
+        title="Default file system",
+        description="the name under which jobs know the cluster",
+        examples=["hdfs://mycluster"],
+        json_schema_extra=in_form(
+            "connection", advanced=True, otherwise="`hdfs://` and the endpoint's host"
+        ),
     )
-    ca_cert: str | None = None
+    ca_cert: str | None = Field(
+        default=None,
+        description="a file of certificates to trust",
+        examples=["/etc/ssl/store.pem"],
+        json_schema_extra=in_form("connection", advanced=True, otherwise="the usual authorities"),
+    )
 
     ignored: ClassVar[frozenset[str]] = frozenset({"haveKerberos", "hadoopConfig"})
 
@@ -297,11 +418,31 @@ class GcsConnection(_BucketConnection):
 
     schemes = ("gs", "gcs")
 
-    type: Literal["gcs"] = "gcs"
-    endpoint: Url | None = None
+    type: SourceType[Literal["gcs"]] = "gcs"
+    endpoint: Url | None = Field(
+        default=None,
+        description="the address of an emulator",
+        examples=["http://localhost:4443"],
+        json_schema_extra=in_form("connection", advanced=True, otherwise="Google's"),
+    )
     credentials: Annotated[
         SecretText | None, BeforeValidator(_credentials), AfterValidator(_service_key)
-    ] = None
+    ] = Field(
+        default=None,
+        description="a service account's key, as a path or as JSON; `anonymous` for public buckets",
+        examples=["key.json"],
+        json_schema_extra=in_form("login", otherwise="Google's default credentials"),
+    )
+
+    def paths(self) -> dict[str, str]:
+        """The file of the key, if it is a file."""
+        key = None if self.credentials is None else str.__str__(self.credentials)
+        named = key and key != "anonymous" and not key.lstrip().startswith("{")
+        return {"credentials": key} if key and named else {}
+
+    def with_paths(self, paths: Mapping[str, str]) -> Self:
+        """The data source with another file of its key."""
+        return self.model_copy(update={n: secret_of(path) for n, path in paths.items()})
 
     def open_files(self, retry_seconds: float | None = RETRY_SECONDS) -> FileStore:
         """The bucket, by google-cloud-storage."""

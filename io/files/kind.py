@@ -25,7 +25,7 @@ KINDS = tuple(
         step_type,
         "reader",
         settings="vecferry.io.files.settings:FilesSettings",
-        logic="vecferry.io.files.source:FileSource",
+        logic="vecferry.io.files.followed:FollowedFiles",
         transform="vecferry.io.files:ReadFiles",
         sources=sources,
         beam_yaml="ReadFiles" if step_type == "file" else None,
@@ -33,10 +33,12 @@ KINDS = tuple(
     for step_type, sources in SOURCES.items()
 )
 
+_BROWSER = "vecferry.io.files.browse:FileBrowser"
+
 CONNECTIONS = (
-    ConnectionType("local", "vecferry.io.files.connections:LocalConnection"),
-    ConnectionType("oss", "vecferry.io.files.connections:OssConnection", _S3),
-    ConnectionType("s3", "vecferry.io.files.connections:S3Connection", _S3),
-    ConnectionType("hdfs", "vecferry.io.files.connections:HdfsConnection"),
-    ConnectionType("gcs", "vecferry.io.files.connections:GcsConnection", _GCS),
+    ConnectionType("local", "vecferry.io.files.connections:LocalConnection", browser=_BROWSER),
+    ConnectionType("oss", "vecferry.io.files.connections:OssConnection", _S3, _BROWSER),
+    ConnectionType("s3", "vecferry.io.files.connections:S3Connection", _S3, _BROWSER),
+    ConnectionType("hdfs", "vecferry.io.files.connections:HdfsConnection", browser=_BROWSER),
+    ConnectionType("gcs", "vecferry.io.files.connections:GcsConnection", _GCS, _BROWSER),
 )

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from operator import length_hint
 
 from vecferry.errors import FatalError, JobError, VecferryError
-from vecferry.io.files.connections import FileConnection
+from vecferry.io.files.connections import FileConnection, StdinConnection
 from vecferry.io.files.formats.base import FileSplit
+from vecferry.io.files.formats.document import Kept
 from vecferry.io.files.formats.unpack import UNPACK_ERRORS, Damaged, explain
 from vecferry.io.files.settings import FilesSettings
 from vecferry.io.files.stores.base import FileInfo, NoFile
@@ -17,6 +18,8 @@ from vecferry.settings import Settings
 from vecferry.steps import Counts, Plan, Size, StepContext
 
 SPLIT_BYTES = 64 << 20
+LEAST_SPLIT_BYTES = 1 << 20
+"""Splits for several processes have at least so many bytes, where the file has them."""
 
 _UNREADABLE = (OSError, Damaged, *UNPACK_ERRORS)
 
@@ -38,6 +41,8 @@ class FileSource:
     ) -> None:
         self.settings, self.context, self.counts = settings, context, Counts()
         self._split_bytes = split_bytes
+        if settings.reads_stdin:
+            connection = StdinConnection()
         if not isinstance(connection, FileConnection):
             raise JobError(
                 f"a data source of type {type(connection).__name__!r} holds no files that can be "
@@ -66,8 +71,13 @@ class FileSource:
         a pattern matches nothing.
         """
         files = self._files()
-        splits = [split for file in files for split in self._cut(file)]
-        return Plan(splits=splits, size=Size(bytes=sum(f.size for f in files)))
+        size = sum(f.size for f in files)
+        least = self.context.read.least_splits
+        step = self._split_bytes
+        if least > 1:
+            step = min(step, max(LEAST_SPLIT_BYTES, size // least))
+        splits = [split for file in files for split in self._cut(file, step)]
+        return Plan(splits=splits, size=Size(bytes=size))
 
     def read(self, split: FileSplit) -> Iterator[Change | Reject]:
         """The rows of one split, in order.
@@ -97,10 +107,35 @@ class FileSource:
 
         Where columns go by what the file says of itself (a header line), it must still be there.
         """
+        if self._spec.whole_files:
+            return next(self.reread_all(raw, origin))
         try:
             return self._format.reread(raw, origin)
         except _UNREADABLE as e:
             raise FatalError(self._unreadable(origin.rpartition(":")[0], e)) from e
+
+    def reread_all(self, raw: str | bytes, origin: str) -> Iterator[Change | Reject]:
+        """The rows of a record that was rejected earlier; those of a document may be several.
+
+        A document is read from its file as the file is now.
+        """
+        if not self._spec.whole_files:
+            yield self.reread(raw, origin)
+            return
+        kept = Kept.of(raw)
+        try:
+            file = self._store.info(kept.file)
+        except OSError as e:
+            raise FatalError(self._unreadable(kept.file, e)) from e
+        found = False
+        for split in self._cut(file):
+            for item in self.read(split):
+                if kept.is_of(item):
+                    found = True
+                    yield item
+        if not found:
+            message = f"{kept.document} is not in {kept.file} any more"
+            yield self.context.reject("missing-document", message, raw=raw, origin=origin)
 
     def _files(self) -> list[FileInfo]:
         """The files of the job, listed once."""
@@ -131,13 +166,15 @@ class FileSource:
             raise JobError([f"step {self.context.step!r}: {p}" for p in problems])
         return sorted(found.values(), key=lambda f: f.path)
 
-    def _cut(self, file: FileInfo) -> list[FileSplit]:
-        def part(start: int, end: int | None) -> FileSplit:
-            return FileSplit(file.path, start, end, file.size, file.version)
+    def _cut(self, file: FileInfo, step: int | None = None) -> list[FileSplit]:
+        step = step or self._split_bytes
 
-        if self._spec.packing(file.path) or (file.size and not self._spec.splittable):
+        def part(start: int, end: int | None) -> FileSplit:
+            return FileSplit(file.path, start, end, file.size, file.version, file.modified)
+
+        whole = self._spec.whole_files or (file.size and not self._spec.splittable)
+        if whole or self._spec.packing(file.path):
             return [part(0, None)]
-        step = self._split_bytes
         return [part(at, min(at + step, file.size)) for at in range(0, file.size, step)]
 
     def _require_unchanged(self, file: FileInfo) -> None:

@@ -6,8 +6,8 @@ import functools
 from dataclasses import dataclass
 
 from vecferry.beam import MakeSource, ReaderTransform
+from vecferry.io.files.followed import FollowedFiles
 from vecferry.io.files.settings import FilesSettings
-from vecferry.io.files.source import FileSource
 from vecferry.settings import Settings
 from vecferry.steps import StepContext
 
@@ -34,8 +34,8 @@ class ReadFiles(ReaderTransform):
 
     def __post_init__(self) -> None:
         context = self.context or StepContext(step="Read", step_type=self.step_type)
-        FileSource(self.settings, self.connection, context)
+        FollowedFiles(self.settings, self.connection, context)
 
     def reader(self, context: StepContext) -> MakeSource:
-        """Makes a `FileSource`."""
-        return functools.partial(FileSource, self.settings, self.connection, context)
+        """Makes a `FollowedFiles`, which also reads files once."""
+        return functools.partial(FollowedFiles, self.settings, self.connection, context)

@@ -20,5 +20,10 @@ KINDS = (
 )
 
 CONNECTIONS = (
-    ConnectionType("hologres", "vecferry.io.hologres.settings:HologresConnection", _CLIENT),
+    ConnectionType(
+        "hologres",
+        "vecferry.io.hologres.settings:HologresConnection",
+        _CLIENT,
+        "vecferry.io.hologres.browse:HologresBrowser",
+    ),
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
+from vecferry.fields import SourceType
 from vecferry.io.postgresql.settings import WriterSettings
 from vecferry.io.tables.connection import TableConnection
 
@@ -16,7 +18,7 @@ class HologresConnection(TableConnection):
     scheme: ClassVar[str] = "postgresql"
     default_port: ClassVar[int] = 80
 
-    type: Literal["hologres"] = "hologres"
+    type: SourceType[Literal["hologres"]] = "hologres"
 
 
 class HologresSettings(WriterSettings):
@@ -26,6 +28,13 @@ class HologresSettings(WriterSettings):
     source_type: ClassVar[str] = "hologres"
     vector_types: ClassVar[tuple[str, ...]] = ("float4[]",)
     indexes: ClassVar[tuple[str, ...]] = ("HGraph", "Proxima", "none")
+
+    def _document_problems(self) -> Iterator[str]:
+        if self.parent_key:
+            yield (
+                "parentKey is not known to hologres, which writes rows by COPY and documents not "
+                "as a whole; leave it out, or write into PostgreSQL"
+            )
 
     def creation_problems(self) -> list[str]:
         """Why a table can't be created from these settings; an empty list if it can."""

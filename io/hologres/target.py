@@ -31,18 +31,42 @@ PREFIXES = {"HGraph": "approx_", "Proxima": "pm_approx_"}
 """Kind of index -> what begins the name of a function that uses it."""
 
 
-def creation(settings: WriterSettings, vectors_in: str | None = None) -> list[str]:
+def creation(
+    settings: WriterSettings, vectors_in: str | None = None, indexed: bool = True
+) -> list[str]:
     """The statements that create the table; vector indexes are properties of a table here."""
-    vectors = [c for c in settings.column if c.is_vector]
+    vectors = [c for c in settings.column if c.is_vector and indexed]
     graphs = [c for c in vectors if settings.index_of(c) == "HGraph"]
-    older = [c for c in vectors if settings.index_of(c) == "Proxima"]
     after = f"\nWITH (vectors = '{_properties(graphs, 'HGraph')}')" if graphs else ""
-    out = [table_statement(settings, after)]
-    if older:
-        name = quoted_table(settings).replace("'", "''")
-        properties = _properties(older, "Graph")
-        out.append(f"CALL set_table_property('{name}', 'proxima_vectors', '{properties}')")
-    return out
+    return [table_statement(settings, after), *_older(settings, vectors)]
+
+
+def indexing(settings: WriterSettings, columns: Sequence[PgColumn], info: TableInfo) -> list[str]:
+    """The statements that give a table that is there its vector indexes.
+
+    https://www.alibabacloud.com/help/en/hologres/user-guide/hgraph-index-usage-guide
+    """
+    names = {c.name for c in info.vectors()}
+    columns, out = [c for c in columns if c.name in names], []
+    if graphs := [c for c in columns if settings.index_of(c) == "HGraph"]:
+        properties = _properties(graphs, "HGraph")
+        out.append(f"ALTER TABLE {quoted_table(settings)} SET (vectors = '{properties}')")
+    return [*out, *_older(settings, columns)]
+
+
+def _older(settings: WriterSettings, columns: Sequence[PgColumn]) -> list[str]:
+    found = [c for c in columns if settings.index_of(c) == "Proxima"]
+    if not found:
+        return []
+    name = quoted_table(settings).replace("'", "''")
+    properties = _properties(found, "Graph")
+    return [f"CALL set_table_property('{name}', 'proxima_vectors', '{properties}')"]
+
+
+def ripening(info: TableInfo) -> str:
+    """The statement that merges a table's files, in which its index is built."""
+    name = table_name(info).replace("'", "''")
+    return f"SELECT hologres.hg_full_compact_table('{name}', 'max_file_size_mb=4096')"
 
 
 def _properties(columns: list[PgColumn], algorithm: str) -> str:
@@ -95,6 +119,8 @@ HOLOGRES = Dialect(
     probe="EXISTS (SELECT 1 FROM pg_catalog.pg_proc WHERE proname = 'hg_version')",
     create=creation,
     search=search_statement,
+    index=indexing,
+    ripen=ripening,
     copy=copy_statement,
     keeps_versions=False,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vecferry.errors import JobError, TransientError, near
 from vecferry.io.milvus.client import MilvusHandle, classify, handle_of, message_of
 from vecferry.io.milvus.settings import (
+    INDEXES,
+    LITE_FLAT_ROWS,
     MAX_CAPACITY,
     MAX_VARCHAR,
     VECTOR_TYPES,
@@ -19,7 +22,9 @@ from vecferry.io.milvus.settings import (
     MilvusConnection,
     MilvusSettings,
 )
+from vecferry.io.sink.background import LOOK_SECONDS, followed
 from vecferry.io.sink.mark import NAME, Mark, from_json, to_text
+from vecferry.steps import OnWords
 
 if TYPE_CHECKING:
     from pymilvus import CollectionSchema, MilvusClient
@@ -42,7 +47,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class FieldInfo:
-    """A field as the server has it. `metric` is that of its index, None where it has no index."""
+    """A field as the server has it.
+
+    `metric` is that of its index, also of one that is yet to be built; None where it has none.
+    """
 
     name: str
     type: str
@@ -97,11 +105,18 @@ class CollectionInfo:
 
 def described(description: dict[str, Any], metrics: dict[str, str]) -> CollectionInfo:
     """The collection that ``describe_collection`` told of; `metrics` by name of vector field."""
+    mark = from_json((description.get("properties") or {}).get(NAME))
+    deferred = {} if mark is None else mark.deferred or {}
+    promised = {
+        name: str(told["metricType"])
+        for name, told in deferred.items()
+        if isinstance(told, dict) and told.get("metricType")
+    }
     return CollectionInfo(
         name=description["collection_name"],
-        fields=tuple(_described_field(f, metrics) for f in description["fields"]),
+        fields=tuple(_described_field(f, {**promised, **metrics}) for f in description["fields"]),
         dynamic=bool(description.get("enable_dynamic_field")),
-        mark=from_json((description.get("properties") or {}).get(NAME)),
+        mark=mark,
     )
 
 
@@ -214,18 +229,54 @@ INDEX_PARAMETERS: dict[str, dict[str, int]] = {
 }
 
 
-def index_of(field: FieldInfo, settings: MilvusSettings) -> dict[str, Any]:
-    """The index that we make for a vector field, as ``add_index`` takes it."""
+def index_of(
+    field: FieldInfo, settings: MilvusSettings, told: object = None, *, flat: bool = False
+) -> dict[str, Any]:
+    """The index that we make for a vector field, as ``add_index`` takes it.
+
+    `told` is what a mark says of it, for a job that does not list the field. With `flat` an index
+    that nobody chose is none but the list of all vectors.
+    """
     column = next((c for c in settings.column if c.name == field.name), None)
     if column is None:
-        column = MilvusColumn(name=field.name, type=field.type)
+        column = _remembered(field, told)
+    kind = "FLAT" if flat and column.index_type is None and _can_be_flat(field) else column.index
     return {
         "field_name": field.name,
         "index_name": field.name,
-        "index_type": column.index,
+        "index_type": kind,
         "metric_type": column.metric,
-        "params": INDEX_PARAMETERS.get(column.index, {}),
+        "params": INDEX_PARAMETERS.get(kind, {}),
     }
+
+
+def _can_be_flat(field: FieldInfo) -> bool:
+    return "FLAT" in INDEXES.get(field.type, ())
+
+
+def _remembered(field: FieldInfo, told: object) -> MilvusColumn:
+    """What a mark, which others may write, says of a field; else what is usual."""
+    plain = {"name": field.name, "type": field.type, "dimension": field.dimension}
+    given = told if isinstance(told, dict) else {}
+    try:
+        return MilvusColumn.model_validate(
+            {
+                **plain,
+                "indexType": given.get("indexType"),
+                "metricType": given.get("metricType"),
+            }
+        )
+    except ValueError:
+        return MilvusColumn.model_validate(plain)
+
+
+def deferrable(settings: MilvusSettings) -> dict[str, Any] | None:
+    """What a mark says of the indexes that are built after the load; None if there are none."""
+    return {
+        c.name: {"indexType": c.index_type, "metricType": c.metric}
+        for c in settings.column
+        if c.is_vector
+    } or None
 
 
 def filled(settings: MilvusSettings, info: CollectionInfo) -> dict[str, str]:
@@ -311,14 +362,20 @@ class Collection:
         name = self._name
         if not self.exists():
             return None
-        client = self._client
-        description = self.ask(client.describe_collection, name)
-        metrics: dict[str, str] = {}
-        for index in self.ask(client.list_indexes, name):
-            told = self.ask(client.describe_index, name, index_name=index)
-            if told and told.get("metric_type"):
-                metrics[told["field_name"]] = told["metric_type"]
+        description = self.ask(self._client.describe_collection, name)
+        metrics = {
+            index["field_name"]: index["metric_type"]
+            for index in self.indexes()
+            if index.get("metric_type")
+        }
         return described(description, metrics)
+
+    def indexes(self) -> list[dict[str, Any]]:
+        """What the server says of each index, how far it is built among it."""
+        client, name = self._client, self._name
+        names = self.ask(client.list_indexes, name)
+        told = [self.ask(client.describe_index, name, index_name=index) for index in names]
+        return [index for index in told if index]
 
     def create(self, mark: Mark, replaced: CollectionInfo | None) -> None:
         """Creates it as the job's columns have it, with a mark that says what makes its vectors.
@@ -382,14 +439,67 @@ class Collection:
                 raise
 
     def make_searchable(self, info: CollectionInfo) -> None:
-        """An index on each vector field that has none, and the collection loaded."""
-        missing = [f for f in info.vectors() if f.metric is None]
+        """An index on each vector field that has none, and the collection loaded.
+
+        Where a load left the indexes for later, it is not loaded: a server can't do without.
+        """
+        missing = [index_of(f, self.settings) for f in info.vectors() if f.metric is None]
         if missing:
-            params = self._client.prepare_index_params()
-            for field in missing:
-                params.add_index(**index_of(field, self.settings))
-            self.ask(self._client.create_index, self._name, params, timeout=BUILD_SECONDS)
-        self.load()
+            self._create_indexes(missing, timeout=BUILD_SECONDS)
+        if info.mark is None or info.mark.deferred is None or self.handle.is_lite:
+            self.load()
+
+    def build(
+        self, info: CollectionInfo, deferred: Mapping[str, Any], on_progress: OnWords
+    ) -> list[str]:
+        """Builds the indexes that a load left for later, and loads the collection.
+
+        Gives what was built, in words, but for lists in a file, which take no time.
+        """
+        there = {index["field_name"] for index in self.indexes()}
+        fields = [f for f in info.vectors() if f.name in deferred and f.name not in there]
+        lite = self.handle.is_lite
+        flat = lite and self._rows() < LITE_FLAT_ROWS
+        wanted = [index_of(f, self.settings, deferred[f.name], flat=flat) for f in fields]
+
+        def work() -> None:
+            if not lite:  # what is not flushed would be indexed some time later
+                self.ask(self._client.flush, self._name, timeout=None)
+            if wanted:
+                self._create_indexes(wanted, timeout=None, sync=False)
+
+        def look() -> None:
+            on_progress(f"building the index of collection {self._name!r}{self._so_far()}")
+
+        followed(work, look, stop=lambda: None, grace=0)
+        while any(index.get("pending_index_rows") for index in self.indexes()):
+            look()
+            time.sleep(LOOK_SECONDS)
+        followed(self.load, look, stop=lambda: None, grace=0)
+        return [f"index {i['index_type']} on {i['field_name']!r}" for i in wanted if not flat]
+
+    def _so_far(self) -> str:
+        """How far the server is with its indexes, in words."""
+        if self.handle.is_lite:  # it answers no question meanwhile
+            return ""
+        try:
+            told = [i for i in self.indexes() if i.get("total_rows")]
+        except JobError:
+            return ""
+        done = sum(int(i.get("indexed_rows") or 0) for i in told)
+        total = sum(int(i["total_rows"]) for i in told)
+        return f": {done:,} of {total:,} rows" if total else ""
+
+    def _rows(self) -> int:
+        """How many rows Milvus Lite has in all partitions."""
+        answer = self.ask(self._client.query, self._name, filter="", output_fields=["count(*)"])
+        return int(answer[0]["count(*)"])
+
+    def _create_indexes(self, wanted: Sequence[dict[str, Any]], **how: Any) -> None:
+        params = self._client.prepare_index_params()
+        for index in wanted:
+            params.add_index(**index)
+        self.ask(self._client.create_index, self._name, params, **how)
 
     def load(self) -> None:
         """Loads it, which searching and counting need."""

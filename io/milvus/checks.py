@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from vecferry.errors import near
 from vecferry.io.milvus.catalog import (
@@ -15,11 +15,14 @@ from vecferry.io.milvus.catalog import (
 )
 from vecferry.io.milvus.settings import MilvusColumn, MilvusConnection, MilvusSettings
 from vecferry.io.sink.mark import NAME, Mark, to_text
+from vecferry.rows import CHUNK_INDEX
 
 LITE_TYPES = frozenset(
     {"Bool", "Int8", "Int16", "Int32", "Int64", "Float", "Double", "VarChar", "Array", "JSON",
      "FloatVector", "SparseFloatVector"}
 )  # fmt: skip
+
+INTEGERS = ("Int8", "Int16", "Int32", "Int64")
 
 _TYPES_SINCE = dict.fromkeys(("SparseFloatVector", "BFloat16Vector", "Float16Vector"), (2, 4))
 """https://milvus.io/docs/v2.4.x/release_notes.md; 2.3.5 takes a Float16Vector, and dies of it."""
@@ -94,7 +97,38 @@ def mismatches(settings: MilvusSettings, info: CollectionInfo) -> list[str]:
             f"{where} needs the field {field.name!r} ({field.type}), which this job does not fill; "
             "add it to column and columnMapping"
         )
-    return out
+    return [*out, *(f"{where} {p}" for p in _document_problems(settings, info, into))]
+
+
+def _document_problems(
+    settings: MilvusSettings, info: CollectionInfo, into: Mapping[str, str]
+) -> Iterable[str]:
+    if not settings.parent_key:
+        return
+    names = {column: name for name, column in into.items()}
+    for column in (*settings.parent_key, CHUNK_INDEX):
+        field = info.field(names.get(column, column)) if column in names else None
+        kinds = INTEGERS if column == CHUNK_INDEX else ("VarChar", "String", *INTEGERS)
+        if field is None:
+            yield (
+                f"has no field for column {column!r}, by which parentKey finds the chunks of a "
+                "document; add it to column"
+            )
+        elif field.type not in kinds:
+            yield (
+                f"has {field.name!r} as {field.type}, and parentKey finds the chunks of a document "
+                f"by {' or '.join(kinds)} there; use another field"
+            )
+
+
+def unable_to_trim(settings: MilvusSettings, version: Version) -> list[str]:
+    """Why a server can't delete chunks by what names their document."""
+    if not settings.parent_key or version is None or version >= (2, 3):
+        return []
+    return [
+        f"the server is version {_dotted(version)}, and parentKey needs 2.3 or newer, which "
+        "deletes by other fields than the primary key"
+    ]
 
 
 def _differences(column: MilvusColumn, field: FieldInfo) -> Iterable[str]:

@@ -19,4 +19,11 @@ KINDS = (
     ),
 )
 
-CONNECTIONS = (ConnectionType("milvus", "vecferry.io.milvus.settings:MilvusConnection", _CLIENT),)
+CONNECTIONS = (
+    ConnectionType(
+        "milvus",
+        "vecferry.io.milvus.settings:MilvusConnection",
+        _CLIENT,
+        "vecferry.io.milvus.browse:MilvusBrowser",
+    ),
+)

@@ -7,7 +7,17 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from vecferry.io.sink.settings import ColumnMapping, CreateMode, OwnsTarget, name_problems
+from vecferry.fields import DataSourceName, SourceType, in_form
+from vecferry.io.sink.settings import (
+    ColumnMapping,
+    CreateMode,
+    IndexWhen,
+    OwnsTarget,
+    ParentKey,
+    name_problems,
+    parent_inputs,
+    parent_problems,
+)
 from vecferry.numbers import real_number, whole_number
 from vecferry.settings import Connection, SecretText, Settings, StepSettings, pick
 
@@ -47,19 +57,96 @@ class MilvusColumn(Settings):
 
     ignored: ClassVar[frozenset[str]] = frozenset({"description", "comment"})
 
-    name: str = Field(min_length=1)
-    type: str = Field(json_schema_extra={"enum": [*TYPES]})
-    primary_key: bool = False
-    auto_id: bool = False
-    partition_key: bool = False
-    dimension: int | None = None
-    max_length: int | None = None
-    max_capacity: int | None = None
-    element_type: str | None = None
-    nullable: bool = False
-    default_value: Any = None
-    metric_type: str | None = None
-    index_type: str | None = None
+    name: str = Field(
+        min_length=1,
+        description="the name of the field",
+        examples=["title"],
+        json_schema_extra=in_form("columns"),
+    )
+    type: str = Field(
+        description="the type of the field",
+        examples=["VarChar"],
+        json_schema_extra=in_form("columns", choices=TYPES),
+    )
+    primary_key: bool = Field(
+        default=False,
+        description="whether the field is the primary key",
+        json_schema_extra=in_form("columns", when=("type", "Int64", "VarChar")),
+    )
+    auto_id: bool = Field(
+        default=False,
+        description="whether Milvus makes the key; the rows then have none",
+        json_schema_extra=in_form("columns", advanced=True, when=("primaryKey", True)),
+    )
+    partition_key: bool = Field(
+        default=False,
+        description="whether Milvus spreads rows over partitions by this field",
+        json_schema_extra=in_form("columns", advanced=True, when=("type", "Int64", "VarChar")),
+    )
+    dimension: int | None = Field(
+        default=None,
+        description="how many numbers a vector has",
+        examples=[1024],
+        json_schema_extra=in_form("vectors", when=("type", *VECTOR_TYPES[:-1])),
+    )
+    max_length: int | None = Field(
+        default=None,
+        description="the most bytes of a text",
+        examples=[512],
+        json_schema_extra=in_form(
+            "columns",
+            when=("type", "VarChar"),
+            otherwise="65535",
+        ),
+    )
+    max_capacity: int | None = Field(
+        default=None,
+        description="the most elements of an Array",
+        examples=[100],
+        json_schema_extra=in_form(
+            "columns", advanced=True, when=("type", "Array"), otherwise="4096"
+        ),
+    )
+    element_type: str | None = Field(
+        default=None,
+        description="the type of an Array's elements",
+        examples=["VarChar"],
+        json_schema_extra=in_form("columns", choices=ELEMENT_TYPES, when=("type", "Array")),
+    )
+    nullable: bool = Field(
+        default=False,
+        description="whether the field may be null",
+        json_schema_extra=in_form("columns"),
+    )
+    default_value: Any = Field(
+        default=None,
+        description="the value of a row that has none",
+        examples=["en"],
+        json_schema_extra=in_form("creation", advanced=True),
+    )
+    metric_type: str | None = Field(
+        default=None,
+        description="how vectors are compared",
+        examples=["COSINE"],
+        json_schema_extra=in_form(
+            "vectors",
+            choices=("COSINE", "IP", "L2", "HAMMING", "JACCARD", "BM25"),
+            when=("type", *VECTOR_TYPES),
+            otherwise="by the type",
+        ),
+    )
+    index_type: str | None = Field(
+        default=None,
+        description="the kind of index on the vectors",
+        examples=["HNSW"],
+        json_schema_extra=in_form(
+            "vectors",
+            advanced=True,
+            choices=tuple(dict.fromkeys(kind for kinds in INDEXES.values() for kind in kinds)),
+            when=("type", *VECTOR_TYPES),
+            otherwise="by the type",
+        ),
+    )
 
     @field_validator("type", mode="before")
     @classmethod
@@ -167,6 +254,10 @@ class MilvusColumn(Settings):
         return pick(self.index_type, choices, "index") if self.index_type else choices[0]
 
 
+LITE_FLAT_ROWS = 200_000
+"""Up to here a file of Milvus Lite needs no graph: a search over all rows takes milliseconds."""
+
+
 def _range(key: str, value: int | None, most: int) -> str:
     if value is None or 1 <= value <= most:
         return ""
@@ -183,16 +274,48 @@ class MilvusConnection(Connection):
 
     ignored: ClassVar[frozenset[str]] = frozenset({"name", "description"})
 
-    type: Literal["milvus"] = "milvus"
+    type: SourceType[Literal["milvus"]] = "milvus"
     endpoint: str = Field(
-        description="http://host:19530, or the path of a Milvus Lite file: ./x.db"
+        description="`http://host:19530`, `https://…` of a server with TLS, or a path that ends "
+        "in `.db` for Milvus Lite",
+        examples=["http://localhost:19530", "./vectors.db"],
+        json_schema_extra=in_form("connection"),
     )
-    token: SecretText | None = None
-    username: str | None = None
-    password: SecretText | None = None
-    database: str = "default"
-    ca_cert: str | None = Field(default=None, description="path of a CA certificate")
-    connect_timeout_ms: int = Field(default=10_000, ge=1)
+    token: SecretText | None = Field(
+        default=None,
+        description="a token, in place of `username` and `password`",
+        examples=["${MILVUS_TOKEN}"],
+        json_schema_extra=in_form("login"),
+    )
+    username: str | None = Field(
+        default=None, description="the user", examples=["root"], json_schema_extra=in_form("login")
+    )
+    password: SecretText | None = Field(
+        default=None,
+        description="the user's password",
+        examples=["${MILVUS_PASSWORD}"],
+        json_schema_extra=in_form("login"),
+    )
+    database: str = Field(
+        default="default",
+        description="a database that exists",
+        examples=["default"],
+        json_schema_extra=in_form("connection"),
+    )
+    ca_cert: str | None = Field(
+        default=None,
+        description="a file: the authority that signed the server's certificate, with `https`",
+        examples=["/etc/ssl/milvus.pem"],
+        json_schema_extra=in_form("connection", advanced=True, otherwise="the usual authorities"),
+    )
+    connect_timeout_ms: int = Field(
+        default=10000,
+        ge=1,
+        title="Connect timeout (ms)",
+        description="time limit for connecting, and for each question that is not a write",
+        examples=[10000],
+        json_schema_extra=in_form("limits", advanced=True),
+    )
 
     @field_validator("endpoint")
     @classmethod
@@ -220,13 +343,17 @@ class MilvusConnection(Connection):
         """Whether Milvus Lite serves it, in one process at a time."""
         return "://" not in self.endpoint
 
+    def paths(self) -> dict[str, str]:
+        """The file of Milvus Lite, and that of certificates."""
+        return {**({"endpoint": self.endpoint} if self.is_file else {}), **super().paths()}
+
     def unshareable(self) -> str | None:
-        """Why workers elsewhere can't write to a file."""
+        """Why several processes can't write to a file."""
         if not self.is_file:
             return None
         return (
-            f"{self.endpoint} is a file of Milvus Lite, which one process alone can write: on a "
-            "cluster, name a Milvus server"
+            f"{self.endpoint} is a file of Milvus Lite, which one process alone can write: for "
+            "several processes, name a Milvus server"
         )
 
 
@@ -237,18 +364,62 @@ class MilvusSettings(StepSettings):
 
     ignored: ClassVar[frozenset[str]] = frozenset({"envType"})
 
-    datasource: str | None = None
-    collection: str
-    partition: str | None = None
-    write_mode: str = Field(default="upsert", json_schema_extra={"enum": [*WRITE_MODES]})
-    batch_size: int = Field(default=1024, ge=1)
-    schema_create_mode: CreateMode = "createIfNotExist"
-    enable_dynamic_schema: bool = False
-    column: list[MilvusColumn] = Field(default_factory=list)
-    column_mapping: list[ColumnMapping] | None = None
-    owns_target: OwnsTarget = False
+    datasource: DataSourceName = None
+    collection: str = Field(
+        description="the name of the collection",
+        examples=["books"],
+        json_schema_extra=in_form("target"),
+    )
+    partition: str | None = Field(
+        default=None,
+        description="a partition, created if missing; not together with a partition key",
+        examples=["fiction"],
+        json_schema_extra=in_form("target", advanced=True),
+    )
+    write_mode: str = Field(
+        default="upsert",
+        description="`upsert` replaces rows of the same key; `insert` adds a copy",
+        examples=["upsert"],
+        json_schema_extra=in_form("write", choices=WRITE_MODES),
+    )
+    parent_key: ParentKey = ()
+    batch_size: int = Field(
+        default=1024,
+        ge=1,
+        description="rows in a request; a request also ends at 16 MiB",
+        examples=[512],
+        json_schema_extra=in_form("speed", advanced=True),
+    )
+    schema_create_mode: CreateMode = Field(
+        default="createIfNotExist",
+        json_schema_extra=in_form("creation"),
+    )
+    enable_dynamic_schema: bool = Field(
+        default=False,
+        description="whether a collection that is created takes fields that nobody declared",
+        json_schema_extra=in_form("creation", advanced=True),
+    )
+    column: list[MilvusColumn] = Field(
+        default_factory=list,
+        description="the fields; optional with `schemaCreateMode: ignore`",
+        examples=[[{"name": "id", "type": "Int64", "primaryKey": True}]],
+        json_schema_extra=in_form("columns", see="milvus.md#columns"),
+    )
+    column_mapping: list[ColumnMapping] | None = Field(
+        default=None,
+        description="the column of the row for each field",
+        examples=[[{"sourceColName": "text", "dstColName": "about"}]],
+        json_schema_extra=in_form("columns", advanced=True, otherwise="same names"),
+    )
+    owns_target: OwnsTarget = Field(
+        default=False, json_schema_extra=in_form("creation", see="reconcile.md")
+    )
+    index_when: IndexWhen = "after"
     alias: str | None = Field(
-        default=None, description="another name, which the collection gets once the job is done"
+        default=None,
+        description="after the job is done, this alias names the collection, and no other",
+        examples=["books_live"],
+        json_schema_extra=in_form("target", advanced=True),
     )
 
     @field_validator("write_mode", mode="before")
@@ -274,6 +445,9 @@ class MilvusSettings(StepSettings):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         problems = self._column_problems()
+        problems += parent_problems(self.parent_key, self.sources(), self.key_columns())
+        if self.parent_key and self.write_mode != "upsert":
+            problems.append("parentKey replaces chunks, and writeMode insert does not: use upsert")
         if self.alias == self.collection:
             problems.append(f"alias {self.alias!r} is the collection itself: give one another name")
         if self.schema_create_mode == "recreate":
@@ -347,9 +521,12 @@ class MilvusSettings(StepSettings):
         """The columns that each row must have."""
         spare = {c.name for c in self.column if c.nullable or c.default_value is not None}
         explicit = self.column_mapping is not None
-        return list(
-            dict.fromkeys(s for d, s in self.sources().items() if explicit or d not in spare)
-        )
+        needed = [s for d, s in self.sources().items() if explicit or d not in spare]
+        return list(dict.fromkeys([*needed, *parent_inputs(self.parent_key)]))
+
+    def document_key(self) -> list[str]:
+        """The columns that name the document of a chunk."""
+        return list(self.parent_key)
 
     def outputs(self) -> dict[str, int | None]:
         """Source column -> the vector dimension expected of it, None for another column."""

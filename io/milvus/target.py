@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import orjson
+
 from vecferry.errors import JobError, TerminalError
-from vecferry.io.milvus.catalog import Collection, CollectionInfo, filled, planned
+from vecferry.io.milvus.catalog import (
+    Collection,
+    CollectionInfo,
+    deferrable,
+    filled,
+    index_of,
+    planned,
+)
 from vecferry.io.milvus.checks import (
     mismatches,
     misnamed,
     misplaced,
     missing,
     notes,
+    unable_to_trim,
     uncreatable,
 )
 from vecferry.io.milvus.client import Message, Method, MilvusHandle, classify
 from vecferry.io.milvus.holdings import CollectionHoldings
 from vecferry.io.milvus.settings import MilvusConnection, MilvusSettings
 from vecferry.io.milvus.values import DELETING, INSERTING, UPSERTING, RowEncoder, acceptor
-from vecferry.io.sink.mark import mark_of
+from vecferry.io.sink.mark import Mark, mark_of
+from vecferry.io.sink.parents import Trim, grouped
 from vecferry.io.sink.reconcile import Holdings
 from vecferry.io.sink.store import WRITTEN, Outcome, Record, WriteLimits, retry
 from vecferry.io.sink.target import AliasTarget, vector_field
 from vecferry.io.sink.values import VectorLike
-from vecferry.steps import StepContext
+from vecferry.steps import OnWords, StepContext
 
 
 class MilvusStore:
@@ -38,6 +51,8 @@ class MilvusStore:
 
         encoder = RowEncoder(settings, info, lite=handle.is_lite)
         self.encode = encoder.encode
+        self.document_of = encoder.document_of
+        self._encoder = encoder
         self.classify = classify
         self.is_lite = handle.is_lite
         self._handle = handle
@@ -49,6 +64,7 @@ class MilvusStore:
             dynamic=encoder.dynamic,
             key=info.key,
         )
+        self._delete_where = make.delete_where
         self._calls: tuple[tuple[str, Method, Callable[[Sequence[Any]], Message]], ...] = (
             (UPSERTING, "Upsert", make.upsert),
             (INSERTING, "Insert", make.insert),
@@ -76,6 +92,25 @@ class MilvusStore:
                 return [WRITTEN if r.op in done else later for r in records]
             done.add(op)
         return None
+
+    def trim(self, trims: Sequence[Trim]) -> None:
+        """Deletes surplus chunks of all these documents by one expression."""
+        fields, number = self._encoder.parent_fields, self._encoder.number_field
+        self._handle.write("Delete", self._delete_where(surplus(trims, fields, number)))
+
+
+def surplus(trims: Sequence[Trim], fields: Sequence[str], number: str) -> str:
+    """The expression that is true for surplus chunks."""
+    clauses = []
+    for (keep, *first), last in grouped(trims).items():
+        parts = [f"{n} == {_literal(v)}" for n, v in zip(fields[:-1], first, strict=True)]
+        parts += [f"{fields[-1]} in {_literal(last)}", f"{number} >= {keep}"]
+        clauses.append(f"({' and '.join(parts)})")
+    return " or ".join(clauses)
+
+
+def _literal(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 REQUEST_BYTES = 16 << 20
@@ -123,6 +158,11 @@ class MilvusTarget(AliasTarget[Collection, CollectionInfo, MilvusStore]):
     def holdings(self, catalog: Collection, info: CollectionInfo) -> Holdings:
         """See `TargetBase`."""
         return CollectionHoldings(catalog, info, self.settings, self.context)
+
+    @property
+    def document_key(self) -> Sequence[str]:
+        """See `TargetBase`."""
+        return self.settings.parent_key
 
     @property
     def owns_target(self) -> bool:
@@ -175,6 +215,7 @@ class MilvusTarget(AliasTarget[Collection, CollectionInfo, MilvusStore]):
     def obstacles(self, catalog: Collection, info: CollectionInfo | None) -> list[str]:
         """See `TargetBase`."""
         return [
+            *unable_to_trim(self.settings, catalog.version),
             *misnamed(self.settings, catalog),
             *(
                 []
@@ -195,6 +236,47 @@ class MilvusTarget(AliasTarget[Collection, CollectionInfo, MilvusStore]):
         catalog.add_partition()
         if self.settings.schema_create_mode != "ignore":
             catalog.make_searchable(info)
+
+    @property
+    def index_when(self) -> str:
+        """See `TargetBase`."""
+        if self.settings.parent_key:  # Milvus deletes by a filter in a loaded collection only
+            return "before"
+        return self.settings.index_when
+
+    def deferred(self, catalog: Collection) -> dict[str, Any] | None:
+        """See `TargetBase`; the indexes of vectors, by field."""
+        return deferrable(self.settings)
+
+    def build(
+        self,
+        catalog: Collection,
+        info: CollectionInfo,
+        deferred: Mapping[str, Any],
+        on_progress: OnWords,
+    ) -> list[str]:
+        """See `TargetBase`; the collection is loaded then."""
+        began = time.monotonic()
+        built = catalog.build(info, deferred, on_progress)
+        catalog.remember(info, dataclasses.replace(info.mark or Mark(), deferred=None))
+        seconds = time.monotonic() - began
+        what = f"collection {info.name!r}"
+        return [f"built {' and '.join(built)} of {what} in {seconds:,.1f} s"] if built else []
+
+    def undone(self, catalog: Collection, info: CollectionInfo, deferred: Mapping[str, Any]) -> str:
+        """See `TargetBase`."""
+        calls = []
+        for field in info.vectors():
+            if field.name in deferred:
+                index = index_of(field, self.settings, deferred[field.name])
+                given = ", ".join(f"{k}={v!r}" for k, v in index.items())
+                calls.append(f"params.add_index({given})")
+        return (
+            f"collection {info.name!r} has no index yet: the next run of the job builds it once "
+            "its rows are in, and by hand: params = client.prepare_index_params(); "
+            f"{'; '.join(calls)}; client.create_index({info.name!r}, params); "
+            f"client.load_collection({info.name!r})"
+        )
 
     def limits(self, store: MilvusStore) -> WriteLimits:
         """See `TargetBase`."""

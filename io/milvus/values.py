@@ -32,9 +32,10 @@ from vecferry.io.sink.values import (
     encoded,
     faulty,
     parsed,
+    without_parent,
     wrong_type,
 )
-from vecferry.rows import DELETE, INSERT, Change
+from vecferry.rows import CHUNK_INDEX, DELETE, INSERT, Change
 
 MOST_JSON = 65536
 """How many bytes of JSON a server takes in a field, and in all dynamic fields together."""
@@ -349,6 +350,15 @@ class RowEncoder:
             )
             for f, source in known
         ]
+        made = {
+            source: (f, accept)
+            for (f, source), (_, accept, _) in zip(known, self._plan, strict=True)
+        }
+        self._parents = [(*made[n], n) for n in settings.parent_key if n in made]
+        self.parent_fields = [f.name for f, _, _ in self._parents]
+        """The fields that name the document of a chunk."""
+        self.number_field = made[CHUNK_INDEX][0].name if CHUNK_INDEX in made else CHUNK_INDEX
+        """The field with the number of a chunk."""
         self._size = 8 + sum(_fixed_size(f) for f in self.fields)
         self._sized = [i for i, f in enumerate(self.fields) if _varies(f)]
         self._key_at = next((i for i, f in enumerate(self.fields) if f.primary), None)
@@ -376,6 +386,16 @@ class RowEncoder:
             return Record(INSERTING, None, body, size)
         inserts = not self._upserts and change.kind == INSERT
         return Record(INSERTING if inserts else UPSERTING, body[self._key_at], body, size)
+
+    def document_of(self, change: Change) -> tuple[tuple[Any, ...], int | None]:
+        """See `vecferry.io.sink.parents.ChunkStore`."""
+        parent = []
+        for field, accept, source in self._parents:
+            value = change.get(source)
+            if value is None:
+                raise without_parent(field.name, source, change)
+            parent.append(accept(value))
+        return tuple(parent), change.version
 
     def _meta(self, change: Change) -> bytes:
         values = {d: change[s] for d, s in self._extra if s in change}

@@ -153,6 +153,10 @@ class RequestMaker:
     def delete(self, keys: Values) -> Message:
         """A ``DeleteRequest`` of the rows with these keys."""
         expression = f"{self._key} in {orjson.dumps(list(keys)).decode()}"
+        return self.delete_where(expression)
+
+    def delete_where(self, expression: str) -> Message:
+        """A ``DeleteRequest`` of the rows for which an expression is true."""
         return milvus_pb2.DeleteRequest(expr=expression, **self._where)
 
     def _fill(self, request: Message, bodies: Sequence[Values]) -> Message:

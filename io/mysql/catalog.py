@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol
 
 from vecferry.errors import JobError, near
@@ -14,6 +15,8 @@ _ORDERED = _INTEGERS | {
 }  # fmt: skip
 """Enums compare as texts and sort as numbers; floats are rounded on the way; long texts sort by
 their beginnings."""
+_DOT = re.compile(r"`(?:[^`]|``)*`|\.")
+"""A dot outside of names in backticks, or such a name."""
 _ROUNDED = {"float", "double", "year"}
 
 
@@ -61,14 +64,14 @@ def read_table(server: Catalog, connection: TableConnection, given: str) -> Tabl
         indexed=frozenset(_firsts(indexes)),
         rows=_number(found["n"]),
         bytes=_number(found["b"]),
+        path=(schema, name),
     )
 
 
 def _find(server: Catalog, connection: TableConnection, given: str) -> dict[str, str | None]:
     places = [(connection.database, server.unquoted(given))]
-    left, dot, right = given.rpartition(".")
-    if dot:
-        places.append((server.unquoted(left), server.unquoted(right)))
+    for dot in reversed([m.start() for m in _DOT.finditer(given) if m[0] == "."]):
+        places.append((server.unquoted(given[:dot]), server.unquoted(given[dot + 1 :])))
     for schema, name in places:
         rows = server.texts(
             "SELECT table_schema AS s, table_name AS t, table_rows AS n, data_length AS b "
@@ -77,7 +80,12 @@ def _find(server: Catalog, connection: TableConnection, given: str) -> dict[str,
         )
         if rows:
             return rows[0]
-    schema, name = places[-1]
+    schema, name = places[min(1, len(places) - 1)]
+    if not schema:
+        raise JobError(
+            f"table {given!r}: the data source names no database; write database.table, or add "
+            "database to the data source"
+        )
     rows = server.texts(
         "SELECT table_name AS t FROM information_schema.tables "
         f"WHERE table_schema = {server.text_literal(schema)} ORDER BY table_name"

@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vecferry.errors import JobError, VecferryError, is_raised_in, near, redact, shorten
 from vecferry.io.common.unfit import Convert
@@ -21,6 +21,9 @@ from vecferry.io.tables.database import (
     Refused,
     Table,
 )
+
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
 
 _LOST = frozenset(
     {
@@ -129,6 +132,67 @@ _SESSION = (
 _BAD_DATABASE, _UNKNOWN_VARIABLE = 1049, 1193
 
 
+def connect(given: TableConnection, read_seconds: float, database: str | None) -> Connection:
+    """A connection of PyMySQL that gives bytes; PyMySQL's errors are for `classify`.
+
+    Args:
+      given: the data source, which says how the connection is kept private.
+      read_seconds: the longest silence of the server while an answer is awaited.
+      database: the database to use; None for none.
+    """
+    import pymysql
+
+    more: dict[str, Any] = {} if database is None else {"database": database}
+    if given.tls_mode == "off":
+        more["ssl_disabled"] = True
+    elif given.tls_mode != "prefer":
+        more["ssl"] = tls_context(given)
+    password = given.password
+    return pymysql.connect(
+        host=given.host,
+        port=given.port,
+        user=given.username,
+        password=str.__str__(password),
+        charset="utf8mb4",
+        use_unicode=False,
+        conv={},
+        autocommit=True,
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=read_seconds,
+        write_timeout=QUICK_SECONDS,
+        **more,
+    )
+
+
+def keep_alive(connection: Connection) -> None:
+    """Lets the system find out that the other end of a connection is dead."""
+    sock = connection._sock
+    with contextlib.suppress(OSError):
+        for name, value in KEEP_ALIVE.items():
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+@contextlib.contextmanager
+def explained(given: TableConnection, columns: Sequence[str] = ()) -> Iterator[None]:
+    """Turns what PyMySQL raises within into errors of ours, see `classify`."""
+    import pymysql
+
+    try:
+        yield
+    except VecferryError:
+        raise
+    except (pymysql.MySQLError, OSError) as e:
+        raise classify(e, given, columns) from e
+    except Exception as e:
+        if not is_raised_in("pymysql", e):
+            raise
+        raise ConnectionLost(
+            f"{given.where} sent what is not MySQL's protocol ({shorten(e)}): correct "
+            "host and port, or see what stands between"
+        ) from e
+
+
 class MySqlDatabase:
     """A `Database` of MySQL or MariaDB; the session is read-only, its time zone is UTC."""
 
@@ -152,7 +216,7 @@ class MySqlDatabase:
                 raise
 
     def _begin(self) -> None:
-        self._keep_alive()
+        keep_alive(self._connection)
         self.maria = "mariadb" in self._connection.server_version.lower()
         for statement in _SESSION:
             self._execute(statement)
@@ -183,6 +247,11 @@ class MySqlDatabase:
                 {n: None if v is None else v.decode("utf-8", "replace") for n, v in found}
                 for found in (zip(names, row, strict=True) for row in cursor.fetchall())
             ]
+
+    def run(self, sql: str) -> None:
+        """A statement without rows."""
+        with self._explained():
+            self._execute(sql)
 
     def literals(self, sql: str) -> list[tuple[str | None, ...]]:
         """All rows, read at once."""
@@ -259,21 +328,8 @@ class MySqlDatabase:
         if self._connection.open:
             self._connection.close()
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except VecferryError:
-            raise
-        except (self._pymysql.MySQLError, OSError) as e:
-            raise classify(e, self._settings, self._columns) from e
-        except Exception as e:
-            if not is_raised_in("pymysql", e):
-                raise
-            raise ConnectionLost(
-                f"{self._settings.where} sent what is not MySQL's protocol ({shorten(e)}): correct "
-                "host and port, or see what stands between"
-            ) from e
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        return explained(self._settings, self._columns)
 
     def _execute(self, sql: str) -> Any:
         cursor = self._connection.cursor()
@@ -290,27 +346,8 @@ class MySqlDatabase:
 
     def _connect(self, read_seconds: int, database: bool = True) -> Any:
         given = self._settings
-        more: dict[str, Any] = {"database": given.database} if database else {}
-        if given.tls_mode == "off":
-            more["ssl_disabled"] = True
-        elif given.tls_mode != "prefer":
-            more["ssl"] = tls_context(given)
-        password = given.password
         try:
-            return self._pymysql.connect(
-                host=given.host,
-                port=given.port,
-                user=given.username,
-                password=str.__str__(password),
-                charset="utf8mb4",
-                use_unicode=False,
-                conv={},
-                autocommit=True,
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=read_seconds,
-                write_timeout=QUICK_SECONDS,
-                **more,
-            )
+            return connect(given, read_seconds, (given.database or None) if database else None)
         except self._pymysql.MySQLError as e:
             if not database or e.args[0] != _BAD_DATABASE:
                 raise
@@ -321,13 +358,6 @@ class MySqlDatabase:
             f"{given.product} at {given.place} has no database {given.database!r}"
             f"{near(given.database, names)}; user {given.username!r} sees {', '.join(names)}"
         )
-
-    def _keep_alive(self) -> None:
-        sock = self._connection._sock
-        with contextlib.suppress(OSError):
-            for name, value in KEEP_ALIVE.items():
-                if hasattr(socket, name):
-                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class MySqlResult:

@@ -19,4 +19,11 @@ KINDS = (
     ),
 )
 
-CONNECTIONS = (ConnectionType("mysql", "vecferry.io.mysql.settings:MySqlConnection", _CLIENT),)
+CONNECTIONS = (
+    ConnectionType(
+        "mysql",
+        "vecferry.io.mysql.settings:MySqlConnection",
+        _CLIENT,
+        "vecferry.io.mysql.browse:MySqlBrowser",
+    ),
+)

@@ -19,4 +19,11 @@ KINDS = (
     ),
 )
 
-CONNECTIONS = (ConnectionType("odps", "vecferry.io.odps.settings:OdpsConnection", _CLIENT),)
+CONNECTIONS = (
+    ConnectionType(
+        "odps",
+        "vecferry.io.odps.settings:OdpsConnection",
+        _CLIENT,
+        "vecferry.io.odps.browse:OdpsBrowser",
+    ),
+)

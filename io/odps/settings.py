@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import zoneinfo
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from vecferry.errors import near
+from vecferry.fields import DataSourceName, SourceType, in_form
 from vecferry.io.common.types import TYPES, json_converter
 from vecferry.io.odps.partitions import parse_pattern
 from vecferry.settings import Connection, SecretText, Settings, StepSettings, pick
@@ -18,16 +21,51 @@ PUBLIC_QUOTA = "default"
 """The name under which DataWorks shows the public data transmission service."""
 
 
+ODPS_VARIABLES = {
+    "access_id": "ALIBABA_CLOUD_ACCESS_KEY_ID",
+    "access_key": "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+}
+
+
 class OdpsConnection(Connection):
     """A MaxCompute project, with the access key of a RAM user or a temporary one of STS."""
 
-    type: Literal["odps"] = "odps"
-    endpoint: str
-    project: str = Field(min_length=1)
-    access_id: SecretText
-    access_key: SecretText
-    security_token: SecretText | None = None
-    tunnel_endpoint: str | None = None
+    variables = ODPS_VARIABLES
+
+    type: SourceType[Literal["odps"]] = "odps"
+    endpoint: str = Field(
+        description="the address of MaxCompute in your region",
+        examples=["https://service.cn-hangzhou.maxcompute.aliyun.com/api"],
+        json_schema_extra=in_form("connection"),
+    )
+    project: str = Field(
+        min_length=1,
+        description="the project of the tables",
+        examples=["warehouse"],
+        json_schema_extra=in_form("connection"),
+    )
+    access_id: SecretText = Field(
+        description="the AccessKey ID of a user who may read the tables",
+        examples=["${ACCESS_ID}"],
+        json_schema_extra=in_form("login"),
+    )
+    access_key: SecretText = Field(
+        description="the AccessKey secret",
+        examples=["${ACCESS_KEY}"],
+        json_schema_extra=in_form("login"),
+    )
+    security_token: SecretText | None = Field(
+        default=None,
+        description="with keys that expire (STS): their token",
+        examples=["${SECURITY_TOKEN}"],
+        json_schema_extra=in_form("login", advanced=True),
+    )
+    tunnel_endpoint: str | None = Field(
+        default=None,
+        description="the address of the Tunnel",
+        examples=["https://dt.cn-hangzhou.maxcompute.aliyun.com"],
+        json_schema_extra=in_form("connection", advanced=True, otherwise="as MaxCompute tells"),
+    )
 
     @field_validator("endpoint", "tunnel_endpoint")
     @classmethod
@@ -56,9 +94,24 @@ class OdpsColumn(Settings):
     it.
     """
 
-    name: str = Field(min_length=1)
-    value: Any = None
-    type: str | None = None
+    name: str = Field(
+        min_length=1,
+        description="the name of the column",
+        examples=["title"],
+        json_schema_extra=in_form("columns"),
+    )
+    value: Any = Field(
+        default=None,
+        description="a constant, in place of a column of the table",
+        examples=["web"],
+        json_schema_extra=in_form("columns", advanced=True),
+    )
+    type: str | None = Field(
+        default=None,
+        description="the type of the constant",
+        examples=["string"],
+        json_schema_extra=in_form("columns", advanced=True),
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -104,9 +157,15 @@ class OdpsColumn(Settings):
         return convert(self.value) if convert and self.value is not None else self.value
 
 
-def _plain_constants(schema: dict[str, Any]) -> None:
+class _PlainConstants:
     """Lets an editor also take a number, a boolean or null for a column."""
-    schema["items"] = {"anyOf": [schema["items"], {"type": ["number", "boolean", "null"]}]}
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        schema["items"] = {"anyOf": [schema["items"], {"type": ["number", "boolean", "null"]}]}
+        return schema
 
 
 class OdpsSettings(StepSettings):
@@ -115,19 +174,76 @@ class OdpsSettings(StepSettings):
     `maxSplitRows` and `timezone` are ours.
     """
 
-    datasource: str | None = None
-    table: str
-    project: str | None = None
-    partition: tuple[str, ...] = ()
-    column: tuple[OdpsColumn, ...] = Field(min_length=1, json_schema_extra=_plain_constants)
-    tunnel_quota: str | None = None
-    success_on_no_partition: bool = False
-    enable_where: bool = False
-    where: str | None = None
-    split_mode: Literal["record", "partition"] = "record"
-    is_compress: bool = False
-    max_split_rows: int = Field(default=1_000_000, ge=1)
-    timezone: str = "UTC"
+    datasource: DataSourceName = None
+    table: str = Field(
+        description="a table or a view", examples=["items"], json_schema_extra=in_form("source")
+    )
+    project: str | None = Field(
+        default=None,
+        description="the project of the table",
+        examples=["warehouse"],
+        json_schema_extra=in_form("source", advanced=True, otherwise="the data source's"),
+    )
+    partition: tuple[str, ...] = Field(
+        default=(),
+        description="which partitions; required for a partitioned table",
+        examples=[["ds=20240101"]],
+        json_schema_extra=in_form("source", see="odps.md#partitions"),
+    )
+    column: Annotated[tuple[OdpsColumn, ...], _PlainConstants()] = Field(
+        min_length=1,
+        description="the columns",
+        examples=[["id", "title"]],
+        json_schema_extra=in_form("columns", see="odps.md#columns"),
+    )
+    tunnel_quota: str | None = Field(
+        default=None,
+        description="an exclusive data transmission quota; `default` is the public quota",
+        examples=["quota_a"],
+        json_schema_extra=in_form("speed", advanced=True, otherwise="public"),
+    )
+    success_on_no_partition: bool = Field(
+        default=False,
+        description="true: a missing partition is a warning; without any partition, the step has "
+        "no rows",
+        json_schema_extra=in_form("source", advanced=True),
+    )
+    enable_where: bool = Field(
+        default=False,
+        description="whether `where` counts",
+        json_schema_extra=in_form("source", advanced=True),
+    )
+    where: str | None = Field(
+        default=None,
+        description="an SQL condition that rows must meet",
+        examples=["price > 10"],
+        json_schema_extra=in_form("source", advanced=True, when=("enableWhere", True)),
+    )
+    split_mode: Literal["record", "partition"] = Field(
+        default="record",
+        description="`record` cuts partitions into ranges of rows, `partition` reads each as a "
+        "whole",
+        json_schema_extra=in_form("speed", advanced=True),
+    )
+    is_compress: bool = Field(
+        default=False,
+        title="Compress",
+        description="true: the Tunnel sends compressed data, for a slow network",
+        json_schema_extra=in_form("speed", advanced=True),
+    )
+    max_split_rows: int = Field(
+        default=1000000,
+        ge=1,
+        description="ours: the most rows of a split",
+        examples=[100000],
+        json_schema_extra=in_form("speed", advanced=True),
+    )
+    timezone: str = Field(
+        default="UTC",
+        description="ours: the zone of DATETIME and TIMESTAMP, such as `Asia/Shanghai`",
+        examples=["Asia/Shanghai"],
+        json_schema_extra=in_form("format", advanced=True),
+    )
 
     ignored: ClassVar[frozenset[str]] = frozenset(
         {"accountType", "guid", "maxRetryTime", "odpsServer", "tunnelServer"}

@@ -1,5 +1,7 @@
 """Indices of OpenSearch, written.
 
+Beside the usual modules: `definitions`, the pipelines, models and connectors that a cluster holds.
+
 A public name is imported when it is asked for.
 """
 

@@ -20,5 +20,10 @@ KINDS = (
 )
 
 CONNECTIONS = (
-    ConnectionType("opensearch", "vecferry.io.opensearch.settings:OpenSearchConnection", _CLIENT),
+    ConnectionType(
+        "opensearch",
+        "vecferry.io.opensearch.settings:OpenSearchConnection",
+        _CLIENT,
+        "vecferry.io.opensearch.browse:OpenSearchBrowser",
+    ),
 )

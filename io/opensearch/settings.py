@@ -6,13 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
+from vecferry.fields import SourceType, in_form
 from vecferry.io.search.settings import OPENSEARCH, SearchConnection, SearchSettings
 
 
 class OpenSearchConnection(SearchConnection):
     """A cluster of OpenSearch, or PolarSearch, with the k-NN plugin."""
 
-    type: Literal["opensearch"] = "opensearch"
+    type: SourceType[Literal["opensearch"]] = "opensearch"
 
 
 class OpenSearchSettings(SearchSettings):
@@ -22,6 +23,9 @@ class OpenSearchSettings(SearchSettings):
 
     pipeline: str | None = Field(
         default=None,
-        description="the ingest pipeline; `_none` bypasses the index's own, which is the default "
-        "where the job writes vectors itself",
+        description="the ingest pipeline; `_none` bypasses the index's own",
+        examples=["my-pipeline"],
+        json_schema_extra=in_form(
+            "write", advanced=True, otherwise="`_none` if the step writes vectors"
+        ),
     )

@@ -20,8 +20,8 @@ from vecferry.io.common.lake_changes import TOLD, Group, TouchedKeys, bounded, r
 from vecferry.io.paimon.batches import schema_of
 from vecferry.io.paimon.checks import columns_of
 from vecferry.io.paimon.client import Stopped, Table, causes_of, classify, told
+from vecferry.io.paimon.condition import Condition, parse, within
 from vecferry.io.paimon.condition import columns_of as named_by
-from vecferry.io.paimon.condition import parse
 from vecferry.io.paimon.consumer import Consumer
 from vecferry.io.paimon.groups import groups_of
 from vecferry.io.paimon.lake import PaimonLake
@@ -36,7 +36,13 @@ from vecferry.io.paimon.planning import (
     renamed_to,
 )
 from vecferry.io.paimon.settings import PaimonSettings
-from vecferry.io.paimon.source import SPLIT_BYTES, PaimonSource, PaimonSplit, Piece
+from vecferry.io.paimon.source import (
+    SPLIT_BYTES,
+    PaimonSource,
+    PaimonSplit,
+    Piece,
+    condition_of,
+)
 from vecferry.io.paimon.values import RowMaker, slices
 from vecferry.positions import Position
 from vecferry.rows import DELETE, UPDATE, Change, Reject
@@ -77,8 +83,9 @@ class ChangedSplit:
 class PaimonChanges(PaimonSource):
     """The `vecferry.steps.ChangeSource` of the stepType paimon; see there.
 
-    It also is a `vecferry.steps.Holds`: a consumer of the table, called as the job, keeps snapshots
-    from expiry. The ordinal of a version is twice a snapshot's number, and one more of an upsert.
+    It also is a `vecferry.steps.RangeSource`, and a `vecferry.steps.Holds`: a consumer of the
+    table, called as the job, keeps snapshots from expiry. The ordinal of a version is twice a
+    snapshot's number, and one more of an upsert.
     """
 
     _history: History | None = None
@@ -153,6 +160,43 @@ class PaimonChanges(PaimonSource):
             phase="changes" if last else "full",
             part=(part, parts),
         )
+
+    def span_of_keys(self, position: Position, first: str | None, last: str | None) -> Span:
+        """The rows of a range of keys, as they are at the position; see `RangeSource`.
+
+        Raises JobError for a key of several columns, which has no order.
+        """
+        return self._ask("reading the key", lambda: self._span_of_keys(position, first, last))
+
+    def _span_of_keys(self, position: Position, first: str | None, last: str | None) -> Span:
+        table = self._now().table
+        keys = self._keys_of(table)
+        if len(keys) != 1:
+            raise JobError(
+                f"--from, --to: {self.settings.full_name} has the key {', '.join(keys) or 'none'}, "
+                "and only a key of one column has ranges; leave out --from and --to, and the "
+                "whole table is read again"
+            )
+        for option, value in (("--from", first), ("--to", last)):
+            if value is None:
+                continue
+            try:
+                Condition(within(keys[0], value, None), schema_of(table))
+            except JobError as e:
+                kind = table.field_dict[keys[0]].type
+                raise JobError(
+                    f"{option} {shorten(value, 60)!r}: is not a value of the key {keys[0]!r}, "
+                    f"which is of the type {kind}; write one as the table has it"
+                ) from e
+        at, phase = position.at, position.phase
+        return Span(kind="full", since=at, until=at, phase=phase, keys=(first, last))
+
+    def _range(self, history: History, span: Span, number: int, version: int) -> Plan:
+        """The splits of a snapshot that may hold keys of a range."""
+        (key,) = self._keys_of(history.table)
+        first, last = span.keys or (None, None)
+        where = within(key, first, last, self.settings.where)
+        return self.plan_of(history.at(number), version, where)
 
     def _changes(self, history: History, at: Place, latest: Snapshot, until: Place | None) -> Span:
         since = int(at["snapshot"])
@@ -341,6 +385,8 @@ class PaimonChanges(PaimonSource):
             if not at["snapshot"]:
                 return Plan(splits=[])
             version = _version(span.epoch, int(at["snapshot"]))
+            if span.keys is not None:
+                return self._range(history, span, int(at["snapshot"]), version)
             parts = self._parts(history, int(at["snapshot"]))
             return Plan(splits=[replace(split, version=version) for split in parts[part]])
         since, until = int(span.since["snapshot"]), int(span.until["snapshot"])
@@ -400,7 +446,7 @@ class PaimonChanges(PaimonSource):
         table = self._table_of(split)
         keys = TouchedKeys(self._keys_of(table))
         names = [name for name, _ in split.fields]
-        lake = PaimonLake(table, names, keys.names, self._condition(table), self.context)
+        lake = self._lake(table, names, keys)
         maker = RowMaker(names, self.context, keys.names)
         prefix, first = f"{split.snapshot}:{split.group.name}:", 0
         for batch in read_group(lake, split.group, keys):
@@ -413,6 +459,10 @@ class PaimonChanges(PaimonSource):
             yield Change(gone, kind=DELETE, version=version, origin=origin)
         if keys.twice:
             self._tell_twice(keys.names, keys.twice)
+
+    def _lake(self, table: Table, names: Sequence[str], keys: TouchedKeys) -> PaimonLake:
+        condition = condition_of(table, self.settings.where)
+        return PaimonLake(table, names, keys.names, condition, self.context)
 
     def _counted(self, items: list[Change | Reject], batch: Any) -> Iterator[Change | Reject]:
         """The rows as updates, since nobody knows whether they were there before."""
@@ -484,7 +534,7 @@ class PaimonChanges(PaimonSource):
         wanted = TouchedKeys(self._keys_of(table))
         wanted.add_keys(keys)
         names = columns_of(self.settings, schema_of(table))
-        lake = PaimonLake(table, names, wanted.names, self._condition(table), self.context)
+        lake = self._lake(table, names, wanted)
         maker = RowMaker(names, self.context, wanted.names)
         version = _version(0 if position is None else position.epoch, kept.id)
         first = 0

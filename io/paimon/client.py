@@ -75,9 +75,14 @@ def plain_options(connection: PaimonConnection) -> dict[str, str]:
     return {name: str.__str__(value) for name, value in connection.options.items()}
 
 
+FILES_KEPT = "file-format.metadata-cache.max-size"
+"""Bytes of opened files that pypaimon keeps for the next read; a job reads each file once."""
+
+
 def open_catalog(connection: PaimonConnection) -> Catalog:
     """pypaimon's catalog; raises what pypaimon raises (see `classify`)."""
-    return import_pypaimon().CatalogFactory.create(plain_options(connection))
+    options = {FILES_KEPT: "0", **plain_options(connection)}
+    return import_pypaimon().CatalogFactory.create(options)
 
 
 def open_table(

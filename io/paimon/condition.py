@@ -128,6 +128,22 @@ def parse(text: str) -> Node:
     return _node(found[0])
 
 
+def within(column: str, first: str | None, last: str | None, where: str | None = None) -> str:
+    """A condition that values of a column meet from `first` to `last`, both included.
+
+    None is a side without an end. If `where` is given, rows must meet both.
+    """
+    name = '"' + column.replace('"', '""') + '"'
+    parts = []
+    for op, side in ((">=", first), ("<=", last)):
+        if side is not None:
+            text = side.replace("'", "''")
+            parts.append(f"{name} {op} '{text}'")
+    if where is not None:
+        parts.append(f"({where}\n)")  # a comment may be at the end of its last line
+    return " AND ".join(parts)
+
+
 def columns_of(node: Node) -> tuple[str, ...]:
     """The columns that a condition names, each once, in their order."""
     if isinstance(node, Both):

@@ -19,4 +19,11 @@ KINDS = (
     ),
 )
 
-CONNECTIONS = (ConnectionType("paimon", "vecferry.io.paimon.settings:PaimonConnection", _CLIENT),)
+CONNECTIONS = (
+    ConnectionType(
+        "paimon",
+        "vecferry.io.paimon.settings:PaimonConnection",
+        _CLIENT,
+        "vecferry.io.paimon.browse:PaimonBrowser",
+    ),
+)

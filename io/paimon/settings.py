@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -17,6 +18,7 @@ from pydantic import (
 )
 
 from vecferry.errors import near
+from vecferry.fields import DataSourceName, SourceType, in_form
 from vecferry.io.tables.settings import one_or_many
 from vecferry.secrets import Secret, secret_of
 from vecferry.settings import Connection, StepSettings, pick
@@ -73,8 +75,12 @@ class PaimonConnection(Connection):
     `options` are Paimon's own. Those whose names end in key, secret, token or password are secrets.
     """
 
-    type: Literal["paimon"] = "paimon"
-    options: CatalogOptions
+    type: SourceType[Literal["paimon"]] = "paimon"
+    options: CatalogOptions = Field(
+        description="the options of the catalog, as Paimon has them",
+        examples=[{"warehouse": "data/lake"}],
+        json_schema_extra=in_form("connection", see="lake.md"),
+    )
 
     @field_validator("options")
     @classmethod
@@ -106,6 +112,16 @@ class PaimonConnection(Connection):
             return urlsplit(warehouse).path
         return None if "://" in warehouse else warehouse
 
+    def paths(self) -> dict[str, str]:
+        """The warehouse, if it is a folder that is not named by a URL."""
+        warehouse = self.local_path()
+        named = warehouse is not None and "file:" not in self.options["warehouse"]
+        return {"warehouse": warehouse} if warehouse is not None and named else {}
+
+    def with_paths(self, paths: Mapping[str, str]) -> Self:
+        """The catalog with its warehouse elsewhere."""
+        return self.model_copy(update={"options": {**self.options, **paths}})
+
     def open_files(self) -> CatalogFiles:
         """The BLOBs of the catalog's tables, by the places that a reader gives them."""
         from vecferry.io.paimon.blobs import CatalogFiles
@@ -122,18 +138,73 @@ class PaimonSettings(StepSettings):
     BLOB comes as a text that says where it lies.
     """
 
-    datasource: str | None = None
-    database: str = Field(min_length=1)
-    table: str = Field(min_length=1)
-    column: tuple[str, ...] = ("*",)
-    where: str | None = None
-    scan_mode: ScanMode = "full-then-incremental"
-    snapshot_id: int | None = Field(default=None, ge=1)
-    tag: str | None = None
-    timestamp: str | None = None
-    key: tuple[str, ...] = ()
-    blob_as_descriptor: bool = False
-    round_rows: int = Field(default=1_000_000, ge=1)
+    datasource: DataSourceName = None
+    database: str = Field(
+        min_length=1,
+        description="the database of the table, a bare name",
+        examples=["shop"],
+        json_schema_extra=in_form("source"),
+    )
+    table: str = Field(
+        min_length=1,
+        description="the table, a bare name",
+        examples=["items"],
+        json_schema_extra=in_form("source"),
+    )
+    column: tuple[str, ...] = Field(
+        default=("*",),
+        description='names of columns; `["*"]` takes all',
+        examples=[["id", "title"]],
+        json_schema_extra=in_form("columns"),
+    )
+    where: str | None = Field(
+        default=None,
+        description="a condition on rows",
+        examples=["price > 10"],
+        json_schema_extra=in_form("source"),
+    )
+    scan_mode: ScanMode = Field(
+        default="full-then-incremental",
+        description="`full` reads one snapshot",
+        json_schema_extra=in_form("follow", see="lake.md#following-a-table"),
+    )
+    snapshot_id: int | None = Field(
+        default=None,
+        ge=1,
+        description="an older state: the snapshot of this number",
+        examples=[42],
+        json_schema_extra=in_form("source", advanced=True, when=("scanMode", "full")),
+    )
+    tag: str | None = Field(
+        default=None,
+        description="an older state: the snapshot of this tag",
+        examples=["monthly"],
+        json_schema_extra=in_form("source", advanced=True, when=("scanMode", "full")),
+    )
+    timestamp: str | None = Field(
+        default=None,
+        description="an older state: the table at this time",
+        examples=["2026-01-02T03:04:05Z"],
+        json_schema_extra=in_form("source", advanced=True, when=("scanMode", "full")),
+    )
+    key: tuple[str, ...] = Field(
+        default=(),
+        description="the columns that tell the rows of a table without a primary key apart",
+        examples=[["id"]],
+        json_schema_extra=in_form("columns", advanced=True),
+    )
+    blob_as_descriptor: bool = Field(
+        default=False,
+        description="true: a BLOB comes as a text that says where the BLOB lies",
+        json_schema_extra=in_form("columns", advanced=True, see="lake.md#images"),
+    )
+    round_rows: int = Field(
+        default=1000000,
+        ge=1,
+        description="after about how many rows a round of a sync ends",
+        examples=[100000],
+        json_schema_extra=in_form("follow", advanced=True),
+    )
 
     ignored: ClassVar[frozenset[str]] = frozenset({"envType"})
 

@@ -57,12 +57,14 @@ class PaimonSplit:
       fields: the columns that are read, with the ids that the table gives them.
       pieces: what is read, in this order.
       version: of the rows; None without versions.
+      where: which rows are wanted; None for all.
     """
 
     snapshot: int
     fields: tuple[tuple[str, int], ...]
     pieces: tuple[Piece, ...]
     version: int | None = None
+    where: str | None = None
 
 
 class PaimonSource:
@@ -86,7 +88,7 @@ class PaimonSource:
         self.context, self.counts = context, Counts()
         self._split_bytes = split_bytes
         self._planned: Plan | None = None
-        self._opened: tuple[tuple[int, tuple[tuple[str, int], ...]], Batches] | None = None
+        self._opened: tuple[tuple[object, ...], Batches] | None = None
 
     def check(self) -> None:
         """Raises JobError where the table can't be read as the job says. Reads no row."""
@@ -145,7 +147,7 @@ class PaimonSource:
         schema = schema_of(table)
         problems = problems_of(self.settings, schema)
         try:
-            self._condition(table)
+            condition_of(table, self.settings.where)
         except JobError as e:
             problems += e.problems
         if problems:
@@ -153,12 +155,14 @@ class PaimonSource:
         for note in notes_of(table.table_schema.options, table.primary_keys):
             _log.warning("step %r: %s: %s", self.context.step, self.settings.full_name, note)
 
-    def plan_of(self, table: Table, version: int | None) -> Plan:
+    def plan_of(self, table: Table, version: int | None, where: str | None = None) -> Plan:
         """The splits of the snapshot that the table's options name, else of its newest one.
 
-        `version` is that of all rows. Raises what pypaimon does.
+        `version` is that of all rows; `where` stands in place of the job's. Raises what pypaimon
+        does.
         """
-        condition = self._condition(table)
+        where = where or self.settings.where
+        condition = condition_of(table, where)
         columns = columns_of(self.settings, schema_of(table))
         scan = read_builder(table.copy_without_time_travel(_PIECES), columns, condition).new_scan()
         planned = scan.plan()
@@ -169,6 +173,7 @@ class PaimonSource:
             fields=tuple((name, ids[name]) for name in columns),
             pieces=pieces_of(table, int(planned.snapshot_id or 0), splits),
             version=version,
+            where=where,
         )
         rows = [split.merged_row_count() for split in splits]
         told = condition is None and None not in rows
@@ -234,7 +239,7 @@ class PaimonSource:
 
     def _batches(self, split: PaimonSplit) -> Batches:
         """The reader of the table as the splits of this snapshot know it."""
-        known = (split.snapshot, split.fields)
+        known = (split.snapshot, split.fields, split.where)
         if self._opened is None or self._opened[0] != known:
             table = self.client().table(travel(self.settings))
             now = {field.name: int(field.id) for field in table.fields}
@@ -245,18 +250,18 @@ class PaimonSource:
                     "the table was read; correct the job, and run it again"
                 )
             names = [name for name, _ in split.fields]
-            self._opened = (
-                known, Batches(table, names, self._condition(table), self.context)
-            )  # fmt: skip
+            condition = condition_of(table, split.where)
+            self._opened = (known, Batches(table, names, condition, self.context))
         return self._opened[1]
-
-    def _condition(self, table: Table) -> Condition | None:
-        where = self.settings.where
-        return None if where is None else Condition(where, schema_of(table))
 
     def _told(self, error: object) -> str:
         mark, text = f"step {self.context.step!r}", str(error)
         return text if mark in text else f"{mark}: {text}"
+
+
+def condition_of(table: Table, where: str | None) -> Condition | None:
+    """A condition over the columns of a table; raises JobError for one that is not."""
+    return None if where is None else Condition(where, schema_of(table))
 
 
 def travel(settings: PaimonSettings) -> dict[str, str]:

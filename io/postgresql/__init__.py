@@ -7,6 +7,7 @@ Beside the modules that every connector has:
 - `rows`: rows as records and blocks
 - `statements`: SQL and its parameters
 - `holdings`: what stands in a table, read and removed
+- `building`: indexes that a load left for later
 
 A public name is imported when it is asked for.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,7 @@ from vecferry.io.postgresql.settings import VECTORS, PgColumn, SqlType, WriterSe
 from vecferry.io.sink.mark import NAME, Mark, from_json, to_text
 from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.database import Column, Refused, Table
+from vecferry.rows import CHUNK_INDEX
 
 if TYPE_CHECKING:
     from vecferry.io.postgresql.client import Connection
@@ -69,12 +70,14 @@ _VECTOR_INDEX = re.compile(
     r'USING (?:hnsw|ivfflat) \((?:"(?P<quoted>[^"]+)"|(?P<name>\w+))'
     r'(?: (?:(?:\w+|"[^"]+")\.)?(?:vector|halfvec)_(?P<ops>\w+)_ops)?'
 )
+_WORD = re.compile(r"[A-Za-z_]\w*")
 _OPS = {"cosine": "COSINE", "ip": "IP", "l2": "L2", None: "L2"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnInfo:
-    """A column of the table. `metric` is that of its vector index, None where it has no index.
+    """A column of the table. `metric` is that of its vector index, also of one that is yet to be
+    built; None where it has no index.
 
     `oid` is the server's number for its type, `array_oid` that of arrays of it; 0 is unknown.
     `type_schema` is the schema of its type, where search_path does not lead to the type.
@@ -115,7 +118,8 @@ class TableInfo:
     """A table. `name` is what the job calls it, `relation` its own name in its schema.
 
     `lacks` are the rights on the table that `user`, who asks, does not have. `deferrable`: its
-    primary key is checked at the end of a transaction. `mark` says what made its vectors.
+    primary key is checked at the end of a transaction. `mark` says what made its vectors. `oid` is
+    the server's number for it.
     """
 
     name: str
@@ -127,6 +131,7 @@ class TableInfo:
     is_table: bool = True
     deferrable: bool = False
     mark: Mark | None = None
+    oid: int = 0
 
     def column(self, name: str) -> ColumnInfo | None:
         """The column of that name."""
@@ -158,6 +163,7 @@ def read_table(connection: Connection, table: str) -> TableInfo | None:
     if row is None:
         return None
     oid, schema, name, kind, user, lacks = row
+    mark = mark_in(read_comment(connection, quoted))
     newer = connection.info.server_version >= 120000
     text = _COLUMNS.format(generated="a.attgenerated::text" if newer else "''")
     rows = connection.execute(text, [oid]).fetchall()
@@ -169,10 +175,7 @@ def read_table(connection: Connection, table: str) -> TableInfo | None:
             keys, deferrable = set(numbers), late
         elif found := _LENGTH.search(definition):
             lengths[found["name"]] = int(found["dimension"])
-    metrics = {}
-    for (definition,) in connection.execute(_INDEXES, [oid]).fetchall():
-        if found := _VECTOR_INDEX.search(definition):
-            metrics[found["quoted"] or found["name"]] = _OPS.get(found["ops"])
+    metrics = {**_promised(mark), **indexed_columns(connection, oid)}
     columns = tuple(
         _described(row, row[6] in keys, lengths.get(row[0]), metrics.get(row[0])) for row in rows
     )
@@ -186,8 +189,24 @@ def read_table(connection: Connection, table: str) -> TableInfo | None:
         user=user,
         is_table=kind in ("r", "p"),
         deferrable=deferrable,
-        mark=mark_in(read_comment(connection, quoted)),
+        mark=mark,
+        oid=oid,
     )
+
+
+def indexed_columns(connection: Connection, oid: int) -> dict[str, str | None]:
+    """The metric of the index on each column of vectors that has one."""
+    out = {}
+    for (definition,) in connection.execute(_INDEXES, [oid]).fetchall():
+        if found := _VECTOR_INDEX.search(definition):
+            out[found["quoted"] or found["name"]] = _OPS.get(found["ops"])
+    return out
+
+
+def _promised(mark: Mark | None) -> dict[str, str | None]:
+    """The metrics of indexes that are yet to be built: rows are to fit them."""
+    deferred = {} if mark is None else mark.deferred or {}
+    return {name: _remembered(name, told).metric for name, told in deferred.items()}
 
 
 def _described(row: Any, primary: bool, length: int | None, metric: str | None) -> ColumnInfo:
@@ -340,20 +359,70 @@ MOST_INDEXED = {"vector": 2000, "halfvec": 4000}
 """The dimensions that an index of pgvector takes."""
 
 
-def creation(settings: WriterSettings, vectors_in: str | None = None) -> list[str]:
+def creation(
+    settings: WriterSettings, vectors_in: str | None = None, indexed: bool = True
+) -> list[str]:
     """The statements that create the table in PostgreSQL, to be run in one transaction."""
     info, table = planned(settings, vectors_in), quoted_table(settings)
     out = [table_statement(settings, vectors_in=vectors_in)]
-    for column in settings.column:
-        found = info.column(column.name)
-        if found is None or not column.is_vector:
-            continue
-        if found.type.is_floats:  # numbers of a vector don't compress, and trying takes time
+    for column in info.vectors():
+        if column.type.is_floats:  # numbers of a vector don't compress, and trying takes time
             name = quote(column.name)
             out.append(f"ALTER TABLE {table} ALTER COLUMN {name} SET STORAGE EXTERNAL")
-        elif (index := settings.index_of(column)) != "none" and is_indexed(found):
+    if settings.parent_key:  # each batch looks for the chunks of its documents
+        into = {column: name for name, column in settings.sources().items()}
+        names = [into.get(n, n) for n in (*settings.parent_key, CHUNK_INDEX)]
+        out.append(f"CREATE INDEX ON {table} ({', '.join(map(quote, names))})")
+    return [*out, *indexing(settings, settings.column, info)] if indexed else out
+
+
+def indexing(settings: WriterSettings, columns: Sequence[PgColumn], info: TableInfo) -> list[str]:
+    """The statements that index these columns of a table in PostgreSQL."""
+    table, out = quoted_table(settings), []
+    for column in columns:
+        found, index = info.column(column.name), settings.index_of(column)
+        if found is None or found.type.name not in VECTORS or index == "none":
+            continue
+        if is_indexed(found):
             out.append(_index(table, column, found, index))
     return out
+
+
+def told_of(settings: WriterSettings, columns: Sequence[PgColumn]) -> dict[str, Any]:
+    """What a mark says of the indexes of columns that are built after the load."""
+    return {
+        c.name: {
+            "indexType": settings.index_of(c),
+            "metricType": c.metric,
+            "indexParams": dict(c.index_params),
+        }
+        for c in columns
+    }
+
+
+def due(settings: WriterSettings, deferred: Mapping[str, Any]) -> list[PgColumn]:
+    """The columns whose index was left for later; a job that says their type knows better."""
+    own = {c.name: c for c in settings.column if c.type is not None}
+    kinds = settings.indexes
+    return [own.get(name) or _remembered(name, told, kinds) for name, told in deferred.items()]
+
+
+def _remembered(name: str, told: Any, kinds: Sequence[str] = ()) -> PgColumn:
+    """What a mark, which others may write, says of a column; else what is usual."""
+    given = told if isinstance(told, dict) else {}
+    kind, params = given.get("indexType"), given.get("indexParams")
+    known = isinstance(params, dict) and all(
+        _WORD.fullmatch(str(k)) and type(v) is int for k, v in params.items()
+    )
+    more: dict[str, Any] = {
+        "indexType": kind if kind in kinds else None,
+        "indexParams": params if known else {},
+    }
+    try:
+        given = {"metricType": given.get("metricType"), **more}
+        return PgColumn.model_validate({"name": name, **given})
+    except ValueError:
+        return PgColumn(name=name)
 
 
 def table_statement(
@@ -477,7 +546,8 @@ class TableCatalog:
         """The statements that create and mark the table; none if the settings don't suffice."""
         if self._settings.creation_problems():
             return []
-        made = self.dialect.create(self._settings, self.server.vectors_in)
+        indexed = mark.deferred is None
+        made = self.dialect.create(self._settings, self.server.vectors_in, indexed)
         return [*made, comment_statement(self._settings, "", mark)]
 
     def create(self, mark: Mark, replaced: TableInfo | None) -> None:
@@ -498,13 +568,16 @@ class TableCatalog:
         """Puts the mark into the table's comment."""
         import psycopg
 
-        comment = read_comment(self.connection, quoted_table(self._settings))
-        if comment is None:  # what the comment says would be lost
-            return
         try:
-            self.connection.execute(comment_statement(self._settings, comment, mark))
+            for statement in self.remembering(mark):
+                self.connection.execute(statement)
         except psycopg.Error as e:  # the table is somebody else's
             raise JobError(words(e)) from e
+
+    def remembering(self, mark: Mark) -> list[str]:
+        """The statement that marks the table; none if what its comment says would be lost."""
+        comment = read_comment(self.connection, quoted_table(self._settings))
+        return [] if comment is None else [comment_statement(self._settings, comment, mark)]
 
     def is_empty(self) -> bool:
         """Whether the table holds no row."""

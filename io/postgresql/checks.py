@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from vecferry.errors import near
 from vecferry.io.postgresql.catalog import (
@@ -15,6 +15,7 @@ from vecferry.io.postgresql.catalog import (
     quote,
 )
 from vecferry.io.postgresql.settings import NO_KEYS, VECTORS, PgColumn, WriterSettings
+from vecferry.rows import CHUNK_INDEX
 
 
 def filled(settings: WriterSettings, info: TableInfo) -> dict[str, str]:
@@ -67,6 +68,7 @@ def _mismatches(settings: WriterSettings, info: TableInfo) -> Iterator[str]:
         if name not in names:
             yield f"has no column {name!r}{near(name, names)} (it has {', '.join(names)})"
     yield from _version_problems(settings, info)
+    yield from _document_problems(settings, info, into)
     for column in settings.column:
         found = info.column(column.name)
         if found is not None:
@@ -90,6 +92,25 @@ def _version_problems(settings: WriterSettings, info: TableInfo) -> Iterator[str
         yield f"has no column {name!r} for versions: ALTER TABLE … ADD COLUMN {name} bigint"
     elif found.type.name != "bigint" or found.type.array:
         yield f"has {name!r} as {found.type}, and versions are bigint"
+
+
+def _document_problems(
+    settings: WriterSettings, info: TableInfo, into: Mapping[str, str]
+) -> Iterator[str]:
+    if not settings.parent_key:
+        return
+    names = {column: name for name, column in into.items()}
+    for source in settings.parent_key:
+        found = info.column(names.get(source, source))
+        if found is None or source not in names:
+            yield f"has no column for {source!r}, by which parentKey finds the chunks of a document"
+        elif found.type.array or found.type.name in (*NO_KEYS, *VECTORS):
+            yield f"has {found.name!r}, a {found.type}, in parentKey, which is not supported"
+    found = info.column(names.get(CHUNK_INDEX, CHUNK_INDEX))
+    if found is None or CHUNK_INDEX not in names:
+        yield f"has no column for {CHUNK_INDEX!r}, by which parentKey counts the chunks"
+    elif found.type.array or found.type.name not in ("smallint", "integer", "bigint"):
+        yield f"has {found.name!r} as {found.type}, and chunks are counted in a bigint or integer"
 
 
 def _differences(column: PgColumn, found: ColumnInfo) -> Iterator[str]:

@@ -30,5 +30,10 @@ KINDS = (
 )
 
 CONNECTIONS = (
-    ConnectionType("postgresql", "vecferry.io.postgresql.settings:PostgresConnection", _CLIENT),
+    ConnectionType(
+        "postgresql",
+        "vecferry.io.postgresql.settings:PostgresConnection",
+        _CLIENT,
+        "vecferry.io.postgresql.browse:PostgresBrowser",
+    ),
 )

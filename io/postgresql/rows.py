@@ -33,7 +33,7 @@ from vecferry.io.postgresql.encode import (
 from vecferry.io.postgresql.settings import PgColumn, WriterSettings
 from vecferry.io.postgresql.statements import Columns, bigints, in_bytes
 from vecferry.io.sink.store import Block, Record
-from vecferry.io.sink.values import bad, checked, faulty
+from vecferry.io.sink.values import bad, checked, faulty, without_parent
 from vecferry.rows import DELETE, Change
 
 WRITING, DELETING = "write", "delete"
@@ -88,6 +88,12 @@ class RowEncoder:
             (into[c.name], acceptor(c, "L2"), _absent(c, into[c.name]), _reader(c))
             for c in self.keys
         ]
+        columns = {into[c.name]: c for c in self.columns}
+        self._parent_plan = [
+            (name, acceptor(columns[name], "L2"), _reader(columns[name]), columns[name])
+            for name in settings.parent_key
+            if name in columns
+        ]
         self._key_at = [self.columns.index(c) for c in self.keys]
         # What a vector takes beyond a byte for each dimension, which is its `len`.
         self._extra = sum(
@@ -124,6 +130,16 @@ class RowEncoder:
         size = self._extra + sum(map(len, fields))
         # As `Record(…)`, which costs twice as much.
         return tuple.__new__(Record, (WRITING, key, (fields, change.version), size, self._whole))
+
+    def parent(self, change: Change) -> tuple[Any, ...]:
+        """What names the document of a change; raises TerminalError."""
+        found = []
+        for name, accept, read, column in self._parent_plan:
+            value = change.get(name)
+            if value is None:
+                raise without_parent(column.name, name, change)
+            found.append(read(accept(value)))
+        return tuple(found)
 
     def _delete(self, change: Change) -> Record:
         found = []
@@ -211,7 +227,11 @@ def _moment(column: ColumnInfo, load: Callable[[bytes], Any], frame: bytes) -> s
 
 def key_texts(records: list[Record]) -> list[list[str]]:
     """The keys of deletes, a list of texts for each column of the key."""
-    rows = [r.body[0] for r in records]
+    return texts_of([r.body[0] for r in records])
+
+
+def texts_of(rows: Sequence[Sequence[Any]]) -> list[list[str]]:
+    """Values of keys, a list of texts for each column."""
     return [[_text(v) for v in column] for column in zip(*rows, strict=True)]
 
 

@@ -9,7 +9,17 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 
-from vecferry.io.sink.settings import ColumnMapping, CreateMode, OwnsTarget, name_problems
+from vecferry.fields import DataSourceName, SourceType, in_form
+from vecferry.io.sink.settings import (
+    ColumnMapping,
+    CreateMode,
+    IndexWhen,
+    OwnsTarget,
+    ParentKey,
+    name_problems,
+    parent_inputs,
+    parent_problems,
+)
 from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.settings import TableSettings
 from vecferry.settings import SecretText, Settings, StepSettings, pick
@@ -22,7 +32,7 @@ class PostgresConnection(TableConnection):
     scheme: ClassVar[str] = "postgresql"
     default_port: ClassVar[int] = 5432
 
-    type: Literal["postgresql"] = "postgresql"
+    type: SourceType[Literal["postgresql"]] = "postgresql"
 
 
 class PostgresSettings(TableSettings):
@@ -111,21 +121,70 @@ class PgColumn(Settings):
 
     ignored: ClassVar[frozenset[str]] = frozenset({"description", "comment"})
 
-    name: str = Field(min_length=1)
-    type: str | None = None
-    primary_key: bool = False
-    nullable: bool = True
-    max_length: int | None = Field(default=None, ge=1, description="of a varchar, in characters")
+    name: str = Field(
+        min_length=1,
+        description="the name of the column",
+        examples=["title"],
+        json_schema_extra=in_form("columns"),
+    )
+    type: str | None = Field(
+        default=None,
+        description="the type of the column, in SQL",
+        examples=["text"],
+        json_schema_extra=in_form("columns", otherwise="as the table has it"),
+    )
+    primary_key: bool = Field(
+        default=False,
+        description="whether the column is part of the primary key of a table that is created",
+        json_schema_extra=in_form("creation"),
+    )
+    nullable: bool = Field(
+        default=True,
+        description="whether a column that is created may be null; false adds NOT NULL",
+        json_schema_extra=in_form("creation"),
+    )
+    max_length: int | None = Field(
+        default=None,
+        ge=1,
+        description="the most characters of a `varchar`",
+        examples=[200],
+        json_schema_extra=in_form("creation", advanced=True, when=("type", "varchar")),
+    )
     dimension: int | None = Field(
-        default=None, ge=1, le=MAX_DIMENSION, validation_alias=AliasChoices("dimension", "dims")
+        default=None,
+        ge=1,
+        le=MAX_DIMENSION,
+        validation_alias=AliasChoices("dimension", "dims"),
+        description="how many numbers a vector has",
+        examples=[1024],
+        json_schema_extra=in_form("vectors", when=("type", "vector", "halfvec", "float4[]")),
     )
     metric_type: str | None = Field(
         default=None,
         validation_alias=AliasChoices("metricType", "metric_type", "distanceMethod"),
-        json_schema_extra={"enum": [*METRICS]},
+        description="how vectors are compared",
+        examples=["COSINE"],
+        json_schema_extra=in_form(
+            "vectors", choices=METRICS, when=("type", "vector", "halfvec", "float4[]")
+        ),
     )
-    index_type: str | None = None
-    index_params: dict[str, Any] = Field(default_factory=dict)
+    index_type: str | None = Field(
+        default=None,
+        description="the kind of index on the vectors",
+        examples=["hnsw"],
+        json_schema_extra=in_form(
+            "vectors",
+            advanced=True,
+            when=("type", "vector", "halfvec", "float4[]"),
+            see="hologres.md#columns",
+        ),
+    )
+    index_params: dict[str, Any] = Field(
+        default_factory=dict,
+        description="further parameters of the index",
+        examples=[{"m": 16}],
+        json_schema_extra=in_form("vectors", advanced=True, when=("indexType",)),
+    )
 
     @field_validator("type")
     @classmethod
@@ -187,8 +246,18 @@ WRITE_MODES = ("replace", "update", "ignore")
 class ConnectionEntry(Settings):
     """One entry of DataX's `connection`: where the table is."""
 
-    jdbc_url: SecretText | None = None
-    table: tuple[str, ...] = ()
+    jdbc_url: SecretText | None = Field(
+        default=None,
+        description="the address of the database",
+        examples=["jdbc:postgresql://localhost:5432/app"],
+        json_schema_extra=in_form("connection"),
+    )
+    table: tuple[str, ...] = Field(
+        default=(),
+        description="the table",
+        examples=[["public.books"]],
+        json_schema_extra=in_form("target"),
+    )
 
     @field_validator("table", mode="before")
     @classmethod
@@ -212,27 +281,94 @@ class WriterSettings(StepSettings):
     vector_types: ClassVar[tuple[str, ...]] = ("vector", "halfvec")
     indexes: ClassVar[tuple[str, ...]] = ("hnsw", "ivfflat", "none")
 
-    datasource: str | None = None
-    connection: list[ConnectionEntry] = Field(default_factory=list)
-    username: str | None = None
-    password: SecretText | None = None
-    table: str = ""
-    column: list[PgColumn] = Field(default_factory=list)
-    column_mapping: list[ColumnMapping] | None = None
+    datasource: DataSourceName = None
+    connection: list[ConnectionEntry] = Field(
+        default_factory=list,
+        description="DataX's form of `datasource` and `table`",
+        examples=[[{"jdbcUrl": "jdbc:postgresql://localhost:5432/app", "table": ["books"]}]],
+        json_schema_extra=in_form("connection", advanced=True, otherwise="`datasource`"),
+    )
+    username: str | None = Field(
+        default=None,
+        description="with `connection`: the user",
+        examples=["app"],
+        json_schema_extra=in_form("login", advanced=True, when=("connection",)),
+    )
+    password: SecretText | None = Field(
+        default=None,
+        description="with `connection`: the user's password",
+        examples=["${PG_PASSWORD}"],
+        json_schema_extra=in_form("login", advanced=True, when=("connection",)),
+    )
+    table: str = Field(
+        default="",
+        description="`name` or `schema.name`; the table must have a primary key",
+        examples=["public.books"],
+        json_schema_extra=in_form("target"),
+    )
+    column: list[PgColumn] = Field(
+        default_factory=list,
+        description="names of columns, or objects that describe them",
+        examples=[[{"name": "id", "type": "bigint", "primaryKey": True}]],
+        json_schema_extra=in_form("columns", otherwise='`["*"]`', see="hologres.md#columns"),
+    )
+    column_mapping: list[ColumnMapping] | None = Field(
+        default=None,
+        description="the column of the row for each column of the table",
+        examples=[[{"sourceColName": "text", "dstColName": "about"}]],
+        json_schema_extra=in_form("columns", advanced=True, otherwise="same names"),
+    )
     write_mode: str = Field(
         default="replace",
         validation_alias=AliasChoices("writeMode", "write_mode", "conflictMode"),
-        json_schema_extra={"enum": [*WRITE_MODES]},
+        description="what to do with a row whose key exists",
+        examples=["replace"],
+        json_schema_extra=in_form("write", choices=WRITE_MODES),
     )
     version_column: str | None = Field(
-        default=None, description="keeps a row's version; an older change never replaces a newer"
+        default=None,
+        description="a `bigint` column that keeps the versions of changes: an older change never "
+        "replaces a newer one",
+        examples=["version"],
+        json_schema_extra=in_form("write", advanced=True),
     )
-    schema_create_mode: CreateMode = "ignore"
-    owns_target: OwnsTarget = False
-    pre_sql: list[str] = Field(default_factory=list)
-    post_sql: list[str] = Field(default_factory=list)
-    batch_size: int = Field(default=512, ge=1)
-    batch_byte_size: int = Field(default=8 << 20, ge=1)
+    parent_key: ParentKey = ()
+    schema_create_mode: CreateMode = Field(default="ignore", json_schema_extra=in_form("creation"))
+    owns_target: OwnsTarget = Field(
+        default=False, json_schema_extra=in_form("creation", see="reconcile.md")
+    )
+    index_when: IndexWhen = Field(
+        default="after",
+        json_schema_extra=in_form("creation", see="hologres.md#when-the-index-is-built"),
+    )
+    pre_sql: list[str] = Field(
+        default_factory=list,
+        title="SQL before",
+        description="statements to run once, before the first row",
+        examples=[["SET ROLE writer"]],
+        json_schema_extra=in_form("write", advanced=True),
+    )
+    post_sql: list[str] = Field(
+        default_factory=list,
+        title="SQL after",
+        description="statements to run once, after the last row",
+        examples=[["ANALYZE books"]],
+        json_schema_extra=in_form("write", advanced=True),
+    )
+    batch_size: int = Field(
+        default=512,
+        ge=1,
+        description="rows in a transaction",
+        examples=[256],
+        json_schema_extra=in_form("speed", advanced=True),
+    )
+    batch_byte_size: int = Field(
+        default=8 << 20,
+        ge=1,
+        description="bytes in a transaction",
+        examples=[4194304],
+        json_schema_extra=in_form("speed", advanced=True),
+    )
 
     @field_validator("write_mode", mode="before")
     @classmethod
@@ -273,7 +409,11 @@ class WriterSettings(StepSettings):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        problems = [*self._place_problems(), *self._column_problems()]
+        problems = [
+            *self._place_problems(),
+            *self._column_problems(),
+            *self._document_problems(),
+        ]
         if self.schema_create_mode == "recreate":
             problems += self.creation_problems()
         if problems:
@@ -294,6 +434,14 @@ class WriterSettings(StepSettings):
             yield f"connection: {_first(e)}"
         if self.write_mode == "ignore" and self.version_column:
             yield "versionColumn has no use with writeMode ignore: the row that is there stays"
+
+    def _document_problems(self) -> Iterator[str]:
+        yield from parent_problems(self.parent_key, self.sources(), self.key_columns())
+        if self.parent_key and self.write_mode == "ignore":
+            yield (
+                "parentKey has no use with writeMode ignore: a chunk that is there would stay as "
+                "it is; use replace or update"
+            )
 
     def _column_problems(self) -> Iterator[str]:
         yield from name_problems(
@@ -373,7 +521,16 @@ class WriterSettings(StepSettings):
 
     def inputs(self) -> list[str]:
         """The columns that each row must have."""
-        return list(dict.fromkeys(self.sources().values()))
+        return list(dict.fromkeys([*self.sources().values(), *parent_inputs(self.parent_key)]))
+
+    @property
+    def keeps_versions(self) -> bool:
+        """Whether a column of the table is for versions."""
+        return self.version_column is not None
+
+    def document_key(self) -> list[str]:
+        """The columns that name the document of a chunk."""
+        return list(self.parent_key)
 
     def outputs(self) -> dict[str, int | None]:
         """Source column -> the vector dimension expected of it, None for other values."""

@@ -203,6 +203,8 @@ class Statements:
         *,
         write_mode: str,
         version: str | None,
+        parents: Sequence[ColumnInfo] = (),
+        number: ColumnInfo | None = None,
     ) -> None:
         self.table = escaped(table_name(info))
         self._columns, self._keys = columns, info.keys
@@ -214,6 +216,7 @@ class Statements:
         self.insert = self._insert()
         self.delete = self._delete()
         self.undeleted = self._undeleted()
+        self.trim = "" if number is None else self._trim(parents, number)
 
     def parameters(
         self, rows: Sequence[Sequence[bytes]], versions: Sequence[int | None]
@@ -278,6 +281,23 @@ class Statements:
         """Deletes by key; its parameters are a list of texts for each column of the key."""
         arrays, names, same = self._given()
         text = f"DELETE FROM {self.table} t USING unnest({arrays}) AS k({names}) WHERE {same}"
+        if self._version:
+            text += f" AND (t.{self._version} IS NULL OR k.v IS NULL OR t.{self._version} <= k.v)"
+        return text
+
+    def _trim(self, parents: Sequence[ColumnInfo], number: ColumnInfo) -> str:
+        """Deletes chunks of documents from a number on.
+
+        Its parameters are a list of texts for each column of `parents`, the numbers, the versions.
+        """
+        arrays = [f"%s::text[]::{c.type}[]" for c in parents]
+        names = [f"p{i}" for i in range(len(parents))]
+        same = [f"t.{_quoted(c.name)} = k.{n}" for c, n in zip(parents, names, strict=True)]
+        text = (
+            f"DELETE FROM {self.table} t USING unnest({', '.join(arrays)}, %s::bigint[], "
+            f"%s::bigint[]) AS k({', '.join(names)}, n, v) WHERE {' AND '.join(same)} "
+            f"AND t.{_quoted(number.name)} >= k.n"
+        )
         if self._version:
             text += f" AND (t.{self._version} IS NULL OR k.v IS NULL OR t.{self._version} <= k.v)"
         return text

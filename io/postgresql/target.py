@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import struct
 import threading
-from collections.abc import Hashable, Iterator
+import time
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from vecferry.errors import JobError, TerminalError, VecferryError
+from vecferry.io.postgresql.building import Build
 from vecferry.io.postgresql.catalog import (
     ColumnInfo,
     TableCatalog,
     TableInfo,
+    due,
+    indexed_columns,
     is_indexed,
     planned,
+    table_name,
+    told_of,
 )
 from vecferry.io.postgresql.checks import filled, mismatches, missing, unmapped
 from vecferry.io.postgresql.client import (
@@ -30,10 +37,17 @@ from vecferry.io.postgresql.client import (
 from vecferry.io.postgresql.dialect import POSTGRESQL, Dialect
 from vecferry.io.postgresql.encode import NULL
 from vecferry.io.postgresql.holdings import TableHoldings
-from vecferry.io.postgresql.rows import DELETING, BlockEncoder, RowEncoder, key_texts
+from vecferry.io.postgresql.rows import (
+    DELETING,
+    BlockEncoder,
+    RowEncoder,
+    key_texts,
+    texts_of,
+)
 from vecferry.io.postgresql.settings import VECTORS, WriterSettings
 from vecferry.io.postgresql.statements import Binary, Statements, binary_dumper, query_text
-from vecferry.io.sink.mark import mark_of
+from vecferry.io.sink.mark import Mark, mark_of
+from vecferry.io.sink.parents import Parent, Trim
 from vecferry.io.sink.reconcile import Holdings
 from vecferry.io.sink.store import STALE, WRITTEN, Block, Outcome, Record, WriteLimits
 from vecferry.io.sink.target import TargetBase, vector_field
@@ -41,7 +55,8 @@ from vecferry.io.sink.values import VectorLike, checked
 from vecferry.io.sink.writer import BlockWriter, SinkWriter
 from vecferry.io.tables.connection import TableConnection
 from vecferry.io.tables.database import Pool
-from vecferry.steps import StepContext
+from vecferry.rows import CHUNK_INDEX, Change
+from vecferry.steps import OnWords, StepContext
 
 if TYPE_CHECKING:
     from vecferry.io.postgresql.client import Connection
@@ -108,8 +123,16 @@ class PostgresStore:
         self._encoder, self.encode = encoder, encoder.encode
         self._version = settings.version_column
         self._connection, self._silence = connection, silence
+        into = {column: name for name, column in filled(settings, info).items()}
+        needed = (*settings.parent_key, CHUNK_INDEX) if settings.parent_key else ()
+        *parents, number = [info.column(into[name]) for name in needed] or [None]
         self._sql = Statements(
-            info, encoder.columns, write_mode=settings.write_mode, version=self._version
+            info,
+            encoder.columns,
+            write_mode=settings.write_mode,
+            version=self._version,
+            parents=[column for column in parents if column is not None],
+            number=number,
         )
         self.encode_block = BlockEncoder(encoder, self._sql.sent).encode
         self.takes_blocks = dialect.copy is None
@@ -217,6 +240,17 @@ class PostgresStore:
         left = connection.execute(self._sql.undeleted, given).fetchall()
         return {places[n - 1] for (n,) in left}
 
+    def document_of(self, change: Change) -> tuple[Parent, int | None]:
+        """See `vecferry.io.sink.parents.ChunkStore`."""
+        return self._encoder.parent(change), change.version
+
+    def trim(self, trims: Sequence[Trim]) -> None:
+        """Deletes surplus chunks of all these documents by one statement."""
+        given: list[Any] = list(texts_of([t.parent for t in trims]))
+        given += [[t.keep for t in trims], [t.version for t in trims]]
+        with self._borrowed() as connection:
+            connection.execute(self._sql.trim, given)
+
     def _bury(self, records: list[Record], writes: list[int], deletes: list[int]) -> None:
         for i in deletes:
             version = records[i].body[1]
@@ -294,6 +328,11 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
     def holdings(self, catalog: TableCatalog, info: TableInfo) -> Holdings:
         """See `TargetBase`."""
         return TableHoldings(catalog, info, self.settings)
+
+    @property
+    def document_key(self) -> Sequence[str]:
+        """See `TargetBase`."""
+        return self.settings.parent_key
 
     @property
     def owns_target(self) -> bool:
@@ -379,6 +418,57 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
         catalog.run(self.settings.pre_sql, "preSql")
 
     @property
+    def index_when(self) -> str:
+        """See `TargetBase`."""
+        return self.settings.index_when
+
+    def deferred(self, catalog: TableCatalog) -> dict[str, Any] | None:
+        """See `TargetBase`; the indexes of vectors, by column."""
+        info, index = planned(self.settings, catalog.server.vectors_in), catalog.dialect.index
+        columns = [
+            c for c in self.settings.column if c.is_vector and index(self.settings, [c], info)
+        ]
+        return told_of(self.settings, columns) or None
+
+    def build(
+        self,
+        catalog: TableCatalog,
+        info: TableInfo,
+        deferred: Mapping[str, Any],
+        on_progress: OnWords,
+    ) -> list[str]:
+        """See `TargetBase`; the index and the mark without it come in one transaction."""
+        began = time.monotonic()
+        forget = catalog.remembering(dataclasses.replace(info.mark or Mark(), deferred=None))
+        dialect, columns = catalog.dialect, due(self.settings, deferred)
+
+        def statements(connection: Connection) -> list[str]:
+            there = indexed_columns(connection, info.oid)
+            left = [c for c in columns if c.name not in there]
+            return [*dialect.index(self.settings, left, info), *forget]
+
+        build = Build(
+            what=_index_of(info, deferred),
+            oid=info.oid,
+            statements=statements,
+            first=dialect.alone(table_name(info)),
+            tuned=dialect is POSTGRESQL,
+        )
+        opened = session(self.connection, self.context.step, None)
+        build.carry_out(opened, catalog.connection, on_progress)
+        if dialect.ripen is not None:
+            catalog.run([dialect.ripen(info)], "merging the table's files, for its index,")
+        return [f"built {build.what} in {time.monotonic() - began:,.1f} s"]
+
+    def undone(self, catalog: TableCatalog, info: TableInfo, deferred: Mapping[str, Any]) -> str:
+        """See `TargetBase`."""
+        statements = catalog.dialect.index(self.settings, due(self.settings, deferred), info)
+        return (
+            f"{_index_of(info, deferred)} is not built yet: the next run of the job builds it once "
+            f"its rows are in, and by hand: {'; '.join(statements)}"
+        )
+
+    @property
     def concludes(self) -> bool:
         """See `TargetBase`."""
         return bool(self.settings.post_sql)
@@ -433,6 +523,10 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
         job = next((c for c in self.settings.column if c.name == column.name), None)
         metric = (job.metric_type if job else None) or column.metric or "COSINE"
         return metric, self.settings.index_of(job) if job else self.settings.indexes[0]
+
+
+def _index_of(info: TableInfo, deferred: Mapping[str, Any]) -> str:
+    return f"the index on {', '.join(map(repr, deferred))} of table {info.name!r}"
 
 
 def _score(value: Any) -> float:

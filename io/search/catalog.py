@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +18,10 @@ from vecferry.io.sink.values import Vector
 
 GC_DELETES = "1d"
 """How long an index that we create remembers the version of what was deleted (60 s otherwise)."""
+REPLICAS = "index.number_of_replicas"
+SPARED = {"index.refresh_interval": "-1", REPLICAS: "0"}
+"""What an index that we create is set to while it is loaded."""
+_AUTO_REPLICAS = "index.auto_expand_replicas"
 MOST_NAMES = 20
 
 
@@ -104,6 +108,38 @@ class SearchIndex:
         answer = _read(self.client, f"{self.path}/_settings")
         settings = [body.get("settings") or {} for body in answer.values()]
         return any("index.gc_deletes" not in one for one in settings)
+
+    def spare(self, info: IndexInfo) -> None:
+        """Lets an index that holds no row yet do without refreshes and replicas.
+
+        What its settings were is kept in the mark first. Raises JobError where it is refused.
+        """
+        mark, found = info.mark or Mark(), self._settings_of(info)
+        spared = {name: found.get(name) for name in SPARED}
+        if str(found.get(_AUTO_REPLICAS, "false")).lower() != "false":
+            del spared[REPLICAS]
+        self.remember(info, dataclasses.replace(mark, deferred=spared))
+        self._put_settings(info, {name: SPARED[name] for name in spared})
+
+    def restore(self, info: IndexInfo, deferred: Mapping[str, Any]) -> None:
+        """Sets back what was spared, but for what somebody set otherwise meanwhile."""
+        found = self._settings_of(info)
+        back = {
+            name: deferred[name]
+            for name, value in SPARED.items()
+            if name in deferred and str(found.get(name)) == value
+        }
+        if back:
+            self._put_settings(info, back)
+
+    def _settings_of(self, info: IndexInfo) -> dict[str, Any]:
+        path = f"/{quote(info.name, safe='')}/_settings?flat_settings=true"
+        answer = ask(self.client, lambda: self._read(path), "reading the index's settings")
+        return dict((answer.get(info.name) or {}).get("settings") or {})
+
+    def _put_settings(self, info: IndexInfo, settings: dict[str, Any]) -> None:
+        path = f"/{quote(info.name, safe='')}/_settings"
+        ask(self.client, lambda: self._write("PUT", path, settings), "setting the index up")
 
     def neighbours(self) -> list[str]:
         """The names of the indices that there are; none where they may not be listed."""
@@ -269,6 +305,7 @@ def field_of(dialect: Dialect, name: str, mapping: dict[str, Any]) -> Field:
         dialect.field(name, mapping),
         format=mapping.get("format"),
         lenient=str(mapping.get("ignore_malformed", False)).lower() == "true",
+        most_letters=mapping.get("ignore_above"),
     )
 
 

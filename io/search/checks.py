@@ -7,8 +7,10 @@ import orjson
 from vecferry.errors import near
 from vecferry.io.search.catalog import MOST_NAMES, IndexInfo, SearchIndex
 from vecferry.io.search.dialect import Field, metric_of
+from vecferry.io.search.forms import INTEGERS
 from vecferry.io.search.settings import SearchColumn, SearchSettings
 from vecferry.io.sink.mark import Mark
+from vecferry.rows import CHUNK_INDEX
 
 
 def uncreatable(settings: SearchSettings) -> list[str]:
@@ -70,7 +72,7 @@ def _dotted(version: tuple[int, int]) -> str:
 
 def mismatches(settings: SearchSettings, info: IndexInfo) -> list[str]:
     """What the job says otherwise than the index: types, dimensions, names; and its own rules."""
-    problems = [*_rules(settings, info)]
+    problems = [*_rules(settings, info), *_document_rules(settings, info)]
     for column in settings.column:
         field = info.fields.get(column.name)
         if not column.is_meta and field is not None:
@@ -123,6 +125,36 @@ def _rules(settings: SearchSettings, info: IndexInfo) -> list[str]:
             f"index {info.name!r} needs a routing for each document: name its column as "
             "esPartitionColumn"
         )
+    return out
+
+
+def _document_rules(settings: SearchSettings, info: IndexInfo) -> list[str]:
+    """What keeps the chunks of a document from being found."""
+    if not settings.parent_key:
+        return []
+    sources = settings.sources() or {name: name for name in info.fields}
+    into = {source: name for name, source in sources.items()}
+    out = []
+    for column in (*settings.parent_key, CHUNK_INDEX):
+        kinds = INTEGERS if column == CHUNK_INDEX else {"keyword": (), **INTEGERS}
+        field = info.fields.get(into.get(column, column))
+        if field is None or column not in into:
+            out.append(
+                f"index {info.name!r} has no field for column {column!r}, by which parentKey finds "
+                "the chunks of a document; list it in column"
+            )
+        elif field.type not in kinds:
+            wanted = "a whole number" if column == CHUNK_INDEX else "a keyword or a whole number"
+            out.append(
+                f"field {field.name!r} of index {info.name!r} is a {field.type}, and parentKey "
+                f"needs {wanted} there to find the chunks of a document; use another field"
+            )
+        elif field.most_letters is not None:
+            out.append(
+                f"field {field.name!r} of index {info.name!r} has ignore_above "
+                f"({field.most_letters}), so parentKey would not find the chunks of a document "
+                "with a longer name; use a field without ignore_above"
+            )
     return out
 
 

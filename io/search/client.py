@@ -57,7 +57,7 @@ class SearchClient(Protocol):
 def status_error(status: int, body: object, headers: Mapping[str, str]) -> StatusError:
     """The fault that an answer tells."""
     error = body.get("error") if isinstance(body, dict) else None
-    after = parse_retry_after(headers.get("retry-after"))
+    after = parse_retry_after(headers.get("retry-after"), headers.get("date"))
     if isinstance(error, dict):
         kind, reason = kind_and_reason(error)
         return StatusError(status, kind, reason, after)

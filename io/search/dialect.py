@@ -29,7 +29,8 @@ _METRICS: dict[str, Metric] = {
 class Field:
     """A field of an index. `dimension` and `metric` are those of a vector, else None.
 
-    `format` is that of dates; `lenient`: the server passes over values that don't fit.
+    `format` is that of dates; `lenient`: the server passes over values that don't fit. A text
+    longer than `most_letters` is not found by its value.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Field:
     indexed: bool = True
     format: str | None = None
     lenient: bool = False
+    most_letters: int | None = None
 
     @property
     def is_vector(self) -> bool:

@@ -102,8 +102,8 @@ class IndexHoldings:
     def _stored(
         self, key: Hashable, version: int | None, body: dict[str, Any], fields: Sequence[str]
     ) -> Stored:
-        vectors = {n: _vector(_at(body, n)) for n in fields if n in self._vectors}
-        values = {n: _at(body, n) for n in fields if n not in self._vectors}
+        vectors = {n: _vector(value_at(body, n)) for n in fields if n in self._vectors}
+        values = {n: value_at(body, n) for n in fields if n not in self._vectors}
         return Stored(key=key, version=version, values=values, vectors=vectors)
 
     def _pages(self, view: _View, fields: list[str]) -> Iterator[list[Stored]]:
@@ -179,13 +179,13 @@ class _View:
         self.id = name
 
 
-def _at(body: dict[str, Any], name: str) -> Any:
+def value_at(body: dict[str, Any], name: str) -> object:
     """The value of a field, by its dotted name or within objects."""
     if name in body or "." not in name:
         return body.get(name)
     first, _, rest = name.partition(".")
     inner = body.get(first)
-    return _at(inner, rest) if isinstance(inner, dict) else None
+    return value_at(inner, rest) if isinstance(inner, dict) else None
 
 
 def _vector(value: Any) -> np.ndarray | None:

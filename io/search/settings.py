@@ -14,7 +14,17 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel, to_snake
 
 from vecferry.errors import near
-from vecferry.io.sink.settings import ColumnMapping, CreateMode, OwnsTarget, name_problems
+from vecferry.fields import DataSourceName, in_form
+from vecferry.io.sink.settings import (
+    ColumnMapping,
+    CreateMode,
+    IndexWhen,
+    OwnsTarget,
+    ParentKey,
+    name_problems,
+    parent_inputs,
+    parent_problems,
+)
 from vecferry.settings import Connection, SecretText, Settings, StepSettings, pick
 
 
@@ -71,11 +81,30 @@ class SearchColumn(Settings):
 
     passes_on: ClassVar[bool] = True
 
-    name: str = Field(min_length=1)
-    type: str | None = None
-    primary_key: bool = False
+    name: str = Field(
+        min_length=1,
+        description="the name of the field",
+        examples=["title"],
+        json_schema_extra=in_form("columns"),
+    )
+    type: str | None = Field(
+        default=None,
+        description="the type of the field, as the store has it, or `id`, `routing`, `version`",
+        examples=["text"],
+        json_schema_extra=in_form("columns"),
+    )
+    primary_key: bool = Field(
+        default=False,
+        description="whether the id of a document is made of this column",
+        json_schema_extra=in_form("columns"),
+    )
     dimension: int | None = Field(
-        default=None, ge=1, validation_alias=AliasChoices("dimension", "dims")
+        default=None,
+        ge=1,
+        validation_alias=AliasChoices("dimension", "dims"),
+        description="how many numbers a vector has",
+        examples=[1024],
+        json_schema_extra=in_form("vectors", when=("type", *VECTOR_TYPES)),
     )
 
     @field_validator("type", mode="before")
@@ -142,9 +171,24 @@ class SearchColumn(Settings):
 class PrimaryKeyInfo(Settings):
     """DataWorks' way to say which columns make up the id; several are joined."""
 
-    type: Literal["pk", "specific", "nouse"] = "specific"
-    field_delimiter: str | None = None
-    column: tuple[str, ...] = ()
+    type: Literal["pk", "specific", "nouse"] = Field(
+        default="specific",
+        description="`pk` and `specific` take the id from columns; with `nouse` the store makes "
+        "ids",
+        json_schema_extra=in_form("columns"),
+    )
+    field_delimiter: str | None = Field(
+        default=None,
+        description="the text between the columns of an id",
+        examples=["_"],
+        json_schema_extra=in_form("columns", when=("type", "pk", "specific")),
+    )
+    column: tuple[str, ...] = Field(
+        default=(),
+        description="the columns that make up the id",
+        examples=[["shop", "sku"]],
+        json_schema_extra=in_form("columns", when=("type", "pk", "specific")),
+    )
 
     @field_validator("column", mode="before")
     @classmethod
@@ -163,10 +207,29 @@ class SearchConnection(Connection):
 
     ignored: ClassVar[frozenset[str]] = frozenset({"name", "description"})
 
-    endpoint: str | list[str] = Field(description="https://host:9200, or a list of such")
-    username: str | None = None
-    password: SecretText | None = None
-    ca_cert: str | None = Field(default=None, description="path of a CA certificate")
+    endpoint: str | list[str] = Field(
+        description="`https://host:9200`, or a list of such addresses",
+        examples=["https://localhost:9200"],
+        json_schema_extra=in_form("connection"),
+    )
+    username: str | None = Field(
+        default=None,
+        description="the user",
+        examples=["writer"],
+        json_schema_extra=in_form("login"),
+    )
+    password: SecretText | None = Field(
+        default=None,
+        description="the user's password",
+        examples=["${SEARCH_PASSWORD}"],
+        json_schema_extra=in_form("login"),
+    )
+    ca_cert: str | None = Field(
+        default=None,
+        description="a file: the authority that signed the server's certificate",
+        examples=["/etc/ssl/search.pem"],
+        json_schema_extra=in_form("connection", advanced=True, otherwise="the usual authorities"),
+    )
 
     @field_validator("endpoint")
     @classmethod
@@ -246,40 +309,150 @@ class SearchSettings(StepSettings):
         }
     )  # fmt: skip
 
-    datasource: str | None = None
-    index: str
-    action_type: str = Field(default="index", json_schema_extra={"enum": [*ACTIONS]})
-    batch_size: int = Field(default=1000, ge=1)
-    timeout: int = Field(default=600_000, ge=1, description="of one request, in milliseconds")
-    compress: bool = False
-    discovery: bool = False
-    schema_create_mode: CreateMode = "ignore"
-    cleanup: bool = Field(default=False, validation_alias=AliasChoices("cleanup", "truncate"))
-    owns_target: OwnsTarget = False
-    column: list[SearchColumn] = Field(default_factory=list)
-    column_mapping: list[ColumnMapping] | None = None
-    primary_key_info: PrimaryKeyInfo | None = None
+    datasource: DataSourceName = None
+    index: str = Field(
+        description="an index, or an alias of an index",
+        examples=["books"],
+        json_schema_extra=in_form("target"),
+    )
+    action_type: str = Field(
+        default="index",
+        description="what is done with each document",
+        examples=["index"],
+        json_schema_extra=in_form("write", choices=ACTIONS, see="search.md#actions"),
+    )
+    batch_size: int = Field(
+        default=1000,
+        ge=1,
+        description="documents in a request; a request also ends at 8 MiB",
+        examples=[500],
+        json_schema_extra=in_form("speed", advanced=True),
+    )
+    timeout: int = Field(
+        default=600000,
+        ge=1,
+        title="Timeout (ms)",
+        description="time limit of a request, in milliseconds",
+        examples=[60000],
+        json_schema_extra=in_form("limits", advanced=True),
+    )
+    compress: bool = Field(
+        default=False,
+        description="gzip requests; vectors hardly get smaller",
+        json_schema_extra=in_form("speed", advanced=True),
+    )
+    discovery: bool = Field(
+        default=False,
+        description="ask the cluster for its other nodes and use them",
+        json_schema_extra=in_form("connection", advanced=True),
+    )
+    schema_create_mode: CreateMode = Field(default="ignore", json_schema_extra=in_form("creation"))
+    cleanup: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("cleanup", "truncate"),
+        description="true means `schemaCreateMode: recreate`",
+        json_schema_extra=in_form("creation", advanced=True),
+    )
+    owns_target: OwnsTarget = Field(
+        default=False, json_schema_extra=in_form("creation", see="reconcile.md")
+    )
+    index_when: IndexWhen = Field(
+        default="after",
+        json_schema_extra=in_form("creation", see="search.md#while-an-index-is-loaded"),
+    )
+    column: list[SearchColumn] = Field(
+        default_factory=list,
+        description="the fields to fill",
+        examples=[[{"name": "title", "type": "text"}]],
+        json_schema_extra=in_form(
+            "columns", otherwise="all fields of the mapping", see="search.md#columns"
+        ),
+    )
+    column_mapping: list[ColumnMapping] | None = Field(
+        default=None,
+        description="the column of the row for each field",
+        examples=[[{"sourceColName": "text", "dstColName": "about"}]],
+        json_schema_extra=in_form("columns", advanced=True, otherwise="same names"),
+    )
+    primary_key_info: PrimaryKeyInfo | None = Field(
+        default=None,
+        description="how several columns make up an id",
+        examples=[{"type": "pk", "column": ["shop", "sku"], "fieldDelimiter": "_"}],
+        json_schema_extra=in_form("columns", advanced=True, see="search.md#columns"),
+    )
     field_delimiter: str | None = Field(
-        default=None, description="between the columns of an id, where primaryKeyInfo says nothing"
+        default=None,
+        description="the text between the columns of an id, where `primaryKeyInfo` says nothing",
+        examples=["_"],
+        json_schema_extra=in_form("columns", advanced=True),
     )
     es_partition_column: tuple[str, ...] = Field(
-        default=(), description="the columns by which documents are routed to shards"
+        default=(),
+        title="Routing columns",
+        description="columns by which documents are routed to shards",
+        examples=[["tenant"]],
+        json_schema_extra=in_form("columns", advanced=True),
     )
+    parent_key: ParentKey = ()
     splitter: str = Field(
-        default="-,-", min_length=1, description="between the values of a column with array: true"
+        default="-,-",
+        min_length=1,
+        description="the text between the values of a column with `array: true`",
+        examples=["-,-"],
+        json_schema_extra=in_form("columns", advanced=True),
     )
-    dynamic: bool = Field(default=False, description="write columns that the mapping lacks, too")
+    dynamic: bool = Field(
+        default=False,
+        description="also write columns that the mapping lacks; the store guesses their types",
+        json_schema_extra=in_form("columns", advanced=True),
+    )
+    json_as_text: bool = Field(
+        default=False,
+        description="write objects and lists of rows as texts of JSON, but into fields of objects",
+        json_schema_extra=in_form("columns", advanced=True),
+    )
     dst_dynamic: str | bool | None = Field(
-        default=None, description="what an index that is created does with fields it doesn't know"
+        default=None,
+        description="`dynamic` of an index that is created",
+        examples=["strict"],
+        json_schema_extra=in_form(
+            "creation",
+            advanced=True,
+            choices=("true", "false", "strict", "runtime"),
+            otherwise="as `dynamic`",
+        ),
     )
-    enable_write_null: bool = True
-    settings: dict[str, Any] = Field(default_factory=dict, description="of an index to be created")
+    enable_write_null: bool = Field(
+        default=True,
+        description="write nulls; false leaves them out",
+        json_schema_extra=in_form("write", advanced=True),
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="the settings of an index that is created",
+        examples=[{"number_of_replicas": 0}],
+        json_schema_extra=in_form("creation", advanced=True),
+    )
     index_body: dict[str, Any] | None = Field(
         default=None,
-        description="of an index to be created, as the server takes it, or a file that holds it",
+        description="body of a missing index, or a file of JSON",
+        examples=[{"settings": {"number_of_replicas": 0}}],
+        json_schema_extra=in_form(
+            "creation", advanced=True, see="search.md#an-index-as-you-write-it"
+        ),
     )
-    alias: str | None = None
-    alias_mode: Literal["append", "exclusive"] = "append"
+    alias: str | None = Field(
+        default=None,
+        description="after the job is done, this alias names the index",
+        examples=["books_live"],
+        json_schema_extra=in_form("target", advanced=True),
+    )
+    alias_mode: Literal["append", "exclusive"] = Field(
+        default="append",
+        description="`append` adds the index to the alias; `exclusive` lets the alias name this "
+        "index alone",
+        json_schema_extra=in_form("target", advanced=True, when=("alias",)),
+    )
 
     @field_validator("index", "alias")
     @classmethod
@@ -334,7 +507,16 @@ class SearchSettings(StepSettings):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        problems = [*self._column_problems(), *self._key_problems(), *self._body_problems()]
+        problems = [
+            *self._column_problems(),
+            *self._key_problems(),
+            *self._body_problems(),
+            *parent_problems(self.parent_key, self.sources(), self.keys),
+        ]
+        if self.parent_key and self.action_type != "index":
+            problems.append(
+                f"parentKey replaces chunks, and actionType {self.action_type} does not: use index"
+            )
         if self.recreates and not self.owns_target:
             word = "cleanup" if self.cleanup else "schemaCreateMode recreate"
             problems.append(f"{word} drops what the index holds: set ownsTarget: true if it may go")
@@ -491,9 +673,19 @@ class SearchSettings(StepSettings):
             "source have a column that joins them, and make that the id"
         )
 
+    @property
+    def keeps_versions(self) -> bool:
+        """Whether documents are replaced, so that the server compares versions."""
+        return self.action_type == "index"
+
+    def document_key(self) -> list[str]:
+        """The columns that name the document of a chunk."""
+        return list(self.parent_key)
+
     def inputs(self) -> list[str]:
         """The columns that each row must have: those of its id and of its vectors."""
         needed = [*self.keys, *self.routing, *filter(None, [self.version])]
+        needed += parent_inputs(self.parent_key)
         if self.action_type != "delete":
             sources = self.sources()
             needed += [sources.get(c.name, c.name) for c in self.column if c.is_vector]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 from urllib.parse import quote
+
+import orjson
 
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError, shorten
 from vecferry.io.search.catalog import (
@@ -33,15 +37,26 @@ from vecferry.io.search.client import (
     kind_and_reason,
 )
 from vecferry.io.search.dialect import Dialect, Field
-from vecferry.io.search.holdings import IndexHoldings
+from vecferry.io.search.holdings import IndexHoldings, value_at
 from vecferry.io.search.settings import SearchConnection, SearchSettings
-from vecferry.io.search.values import RowEncoder
-from vecferry.io.sink.mark import mark_of
+from vecferry.io.search.values import RowEncoder, line
+from vecferry.io.sink.mark import Mark, mark_of
+from vecferry.io.sink.parents import Parent, Trim, grouped
 from vecferry.io.sink.reconcile import Holdings
-from vecferry.io.sink.store import STALE, WRITTEN, Outcome, Record, WriteLimits, rejected, retry
+from vecferry.io.sink.store import (
+    REJECTED_STATE,
+    RETRY_STATE,
+    STALE,
+    WRITTEN,
+    Outcome,
+    Record,
+    WriteLimits,
+    rejected,
+    retry,
+)
 from vecferry.io.sink.target import AliasTarget, vector_field
 from vecferry.io.sink.values import VectorLike, as_vector
-from vecferry.steps import StepContext
+from vecferry.steps import OnWords, StepContext
 
 FILTER = "errors,items.*.status,items.*.error"
 VERSIONED = b'"version_type":'
@@ -66,8 +81,11 @@ class SearchStore:
         self, client: SearchClient, index: str, encoder: RowEncoder, pipeline: str | None = None
     ) -> None:
         self.encode = encoder.encode
+        self.document_of = encoder.document_of
         self.classify = classify
-        self._client, self._path = client, f"/{quote(index, safe='')}/_bulk"
+        self._encoder = encoder
+        self._client, self._index = client, f"/{quote(index, safe='')}"
+        self._path = f"{self._index}/_bulk"
         self._params = {"filter_path": FILTER} | ({"pipeline": pipeline} if pipeline else {})
 
     def send(self, records: list[Record]) -> list[Outcome] | None:
@@ -84,6 +102,66 @@ class SearchStore:
                 f"{self._client.where} answers for {len(items)} of {len(records)} documents"
             )
         return [self._outcome(r, item) for r, item in zip(records, items, strict=True)]
+
+    def trim(self, trims: Sequence[Trim]) -> None:
+        """Finds the surplus chunks of all these documents, and deletes them with their versions.
+
+        A delete by query would have no version, and would see only what was visible before.
+        """
+        self._client.request("POST", f"{self._index}/_refresh")
+        due = {trim.parent: trim for trim in trims}
+        fields, number = self._encoder.parent_fields, self._encoder.number_field
+        for query in surplus_queries(trims, fields, number):
+            body = {
+                "query": {"bool": {"filter": [query]}},
+                "size": FOUND_AT_ONCE,
+                "sort": ["_doc"],
+                "version": True,
+                "track_total_hits": False,
+                "_source": [*fields, number],
+            }
+            while True:
+                answer = self._client.request("POST", f"{self._index}/_search", body)
+                if answer.get("timed_out") or (answer.get("_shards") or {}).get("failed"):
+                    raise TransientError("some shards of the index do not answer")
+                hits = answer["hits"]["hits"]
+                records = [r for hit in hits if (r := self._removal(hit, due)) is not None]
+                deleted = sum(
+                    self._removed(records[i : i + REMOVED_AT_ONCE])
+                    for i in range(0, len(records), REMOVED_AT_ONCE)
+                )
+                if len(hits) < FOUND_AT_ONCE or not deleted:
+                    break
+                self._client.request("POST", f"{self._index}/_refresh")
+
+    def _removal(self, hit: dict[str, Any], due: Mapping[Parent, Trim]) -> Record | None:
+        """What deletes a chunk that was found; None if the chunk is to stay."""
+        source = hit.get("_source") or {}
+        number = value_at(source, self._encoder.number_field)
+        trim = due.get(tuple([value_at(source, name) for name in self._encoder.parent_fields]))
+        if trim is None or not isinstance(number, int) or number < trim.keep:
+            return None
+        meta = {"_id": hit["_id"]}
+        if hit.get("_routing") is not None:
+            meta["routing"] = hit["_routing"]
+        if trim.version is not None:
+            if hit["_version"] > trim.version:
+                return None
+            meta |= {"version": trim.version, "version_type": "external_gte"}
+        body = line({"delete": meta})
+        return Record("delete", hit["_id"], body, len(body))
+
+    def _removed(self, records: list[Record]) -> int:
+        """Deletes chunks; gives how many are gone now. Raises as `send` does."""
+        outcomes = self.send(records)
+        if outcomes is None:
+            return len(records)
+        for outcome in outcomes:
+            if outcome.state == RETRY_STATE:
+                raise TransientError(outcome.message, outcome.retry_after)
+            if outcome.state == REJECTED_STATE:
+                raise TerminalError(f"a chunk can't be deleted: {outcome.message}", outcome.reason)
+        return sum(outcome is WRITTEN for outcome in outcomes)
 
     def _outcome(self, record: Record, item: dict[str, Any]) -> Outcome:
         ((_, result),) = item.items()
@@ -108,6 +186,32 @@ class SearchStore:
         return rejected(_REASONS.get(kind, "refused"), message)
 
 
+FOUND_AT_ONCE = 5000
+"""Surplus chunks that one search asks for; a server gives 10,000 at most."""
+REMOVED_AT_ONCE = 1000
+QUERIED_AT_ONCE = 100
+"""Groups of documents in one search: few enough for the clauses that a server allows."""
+
+
+def surplus_queries(
+    trims: Sequence[Trim], fields: Sequence[str], number: str
+) -> Iterator[dict[str, Any]]:
+    """Queries that find the surplus chunks, nearly always one."""
+    clauses = []
+    for (keep, *first), last in grouped(trims).items():
+        parts: list[dict[str, Any]] = [
+            {"term": {name: value}} for name, value in zip(fields[:-1], first, strict=True)
+        ]
+        parts.append({"terms": {fields[-1]: last}})
+        if keep:
+            parts.append({"range": {number: {"gte": keep}}})
+        clauses.append({"bool": {"filter": parts}})
+    for i in range(0, len(clauses), QUERIED_AT_ONCE):
+        yield {
+            "bool": {"should": clauses[i : i + QUERIED_AT_ONCE], "minimum_should_match": 1},
+        }
+
+
 REQUEST_BYTES = 8 << 20
 """Well below the 100 MiB that a server takes, and enough for it to be busy."""
 
@@ -116,6 +220,7 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
     """The index that a step writes to; what Elasticsearch and OpenSearch have in common."""
 
     noun = "index"
+    ends_load_quickly = True
     dialect: ClassVar[Dialect]
     client_class: ClassVar[type[LibraryClient]]
 
@@ -166,6 +271,11 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
     def target_name(self) -> str:
         """See `AliasTarget`."""
         return self.settings.index
+
+    @property
+    def document_key(self) -> Sequence[str]:
+        """See `TargetBase`."""
+        return self.settings.parent_key
 
     @property
     def owns_target(self) -> bool:
@@ -254,6 +364,53 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
     def notes(self, catalog: SearchIndex, info: IndexInfo | None) -> list[str]:
         """See `TargetBase`."""
         return [*unknown_version(catalog), *notes(self.settings, info)]
+
+    @property
+    def index_when(self) -> str:
+        """See `TargetBase`."""
+        return self.settings.index_when
+
+    def deferred(self, catalog: SearchIndex) -> dict[str, Any] | None:
+        """See `TargetBase`; what is spared is known once the index is there."""
+        return {}
+
+    def make_ready(self, catalog: SearchIndex, info: IndexInfo) -> None:
+        """See `TargetBase`; an index that was created just now does without refreshes."""
+        if info.mark is None or info.mark.deferred != {} or not self._defers:
+            return
+        try:
+            catalog.spare(info)
+        except JobError as e:
+            if isinstance(e.__cause__, TransientError):
+                raise
+            self.note([f"index {info.name!r} is loaded as it is: {e}"])
+
+    def build(
+        self,
+        catalog: SearchIndex,
+        info: IndexInfo,
+        deferred: Mapping[str, Any],
+        on_progress: OnWords,
+    ) -> list[str]:
+        """See `TargetBase`; sets back how often the index is refreshed, and its replicas."""
+        if deferred:
+            catalog.restore(info, deferred)
+        try:
+            catalog.remember(info, dataclasses.replace(info.mark or Mark(), deferred=None))
+        except JobError as e:
+            if deferred or isinstance(e.__cause__, TransientError):
+                raise  # otherwise nothing was spared, as this user may not do so
+        return []
+
+    def undone(self, catalog: SearchIndex, info: IndexInfo, deferred: Mapping[str, Any]) -> str:
+        """See `TargetBase`."""
+        if not deferred:
+            return ""
+        back = orjson.dumps(dict(deferred)).decode()
+        return (
+            f"index {info.name!r} is not refreshed yet, and has no replicas: the next run of the "
+            f"job sets that back, and by hand: PUT /{info.name}/_settings {back}"
+        )
 
     def limits(self, store: SearchStore) -> WriteLimits:
         """See `TargetBase`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import datetime
 import decimal
+import json
 import math
 import uuid
 from collections.abc import Callable
@@ -22,8 +23,15 @@ from vecferry.io.search.dialect import Field
 from vecferry.io.search.forms import DATES, INTEGERS, Form, date_form, integer_form, nested
 from vecferry.io.search.settings import SearchColumn, SearchSettings
 from vecferry.io.sink.store import Record
-from vecferry.io.sink.values import SMALLEST_NORM2, as_int, as_vector, bad, faulty
-from vecferry.rows import DELETE, Change, Substitute
+from vecferry.io.sink.values import (
+    SMALLEST_NORM2,
+    as_int,
+    as_vector,
+    bad,
+    faulty,
+    without_parent,
+)
+from vecferry.rows import CHUNK_INDEX, DELETE, Change, Substitute
 
 Accept = Callable[[Any], Any]
 
@@ -154,6 +162,11 @@ def _json(text: str) -> Any:
     return orjson.Fragment(text.replace("\n", " ").replace("\r", " "))  # both end a line
 
 
+def _as_text(value: object) -> object:
+    """An object or a list as a text of JSON, with the blanks that MySQL writes."""
+    return json.dumps(value, ensure_ascii=False) if type(value) in (dict, list) else value
+
+
 def _plain(name: str, value: object) -> object:
     if type(value) is str:
         return value
@@ -206,23 +219,34 @@ class RowEncoder:
         columns = {c.name: c for c in settings.column}
         meta = {name for name, column in columns.items() if column.is_meta}
         sources = settings.sources() or {n: n for n, f in fields.items() if f.type != "alias"}
-        self._plan = [
-            (
+        self._as_text = settings.json_as_text
+
+        def accept(name: str) -> Accept:
+            field, column = fields.get(name), columns.get(name)
+            made = acceptor(
                 name,
-                source,
-                acceptor(
-                    name,
-                    fields.get(name),
-                    columns.get(name),
-                    splitter=settings.splitter,
-                    base64_vectors=base64_vectors,
-                    form=form_of(name, fields),
-                ),
-                source in needed,
+                field,
+                column,
+                splitter=settings.splitter,
+                base64_vectors=base64_vectors,
+                form=form_of(name, fields),
             )
+            holds = field is not None and (field.type in JSON_TYPES or field.is_vector)
+            if not settings.json_as_text or holds or (column is not None and column.is_json):
+                return made
+            return lambda value: made(_as_text(value))
+
+        self._plan = [
+            (name, source, accept(name), source in needed)
             for name, source in sources.items()
             if name not in meta
         ]
+        into = {source: name for name, source in sources.items()}
+        self._parents = [(into[n], n, accept(into[n])) for n in settings.parent_key if n in into]
+        self.parent_fields = [name for name, _, _ in self._parents]
+        """The fields that name the document of a chunk."""
+        self.number_field = into.get(CHUNK_INDEX, CHUNK_INDEX)
+        """The field with the number of a chunk."""
         self._taken = set(sources.values()) | meta
         # Of an update, what is not written stays: without the vector of a row, its old vector.
         updates = settings.action_type == "update"
@@ -260,6 +284,19 @@ class RowEncoder:
         # before it. Which of two rows is the newer by a column of theirs, the server says.
         return Record(action, order, body, len(body), action == "index" and not told)
 
+    def document_of(self, change: Change) -> tuple[tuple[Any, ...], int | None]:
+        """See `vecferry.io.sink.parents.ChunkStore`."""
+        parent = []
+        for name, source, accept in self._parents:
+            value = change.get(source)
+            if value is None:
+                raise without_parent(name, source, change)
+            parent.append(orjson.loads(line({name: accept(value)}))[name])
+        version = change.version
+        if version is None and self._version is not None and self._version in change:
+            version = _checked(_as_version(change, self._version))
+        return tuple(parent), version
+
     def shown(self, change: Change) -> dict[str, Any]:
         """What the server would get, for people to read; raises TerminalError."""
         record = self.encode(change)
@@ -294,6 +331,7 @@ class RowEncoder:
         if self._open:
             for name, value in change.items():
                 if name not in self._taken and (value is not None or self._null):
+                    value = _as_text(value) if self._as_text else value
                     document[name] = value if value is None else plain(name, value)
         return document
 

@@ -8,7 +8,10 @@ Beside the modules that every connector has:
 - `mark`: what made the vectors of a target, compared with the job
 - `room`: how much one write may hold, learned from refusals
 - `substitutes`: what goes in place of a refused change
+- `parents`: documents as a whole: their chunks, and what is trimmed
+- `document_writer`: the write loop over documents
 - `reconcile`: rows that the source no longer has, deleted
+- `background`: long work, while the launcher tells how far it is
 
 A public name is imported when it is asked for.
 """

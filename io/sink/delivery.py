@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vecferry.errors import FatalError, TerminalError, TransientError, redact, shorten
+from vecferry.errors import FatalError, GivenUp, TerminalError, TransientError, redact, shorten
+from vecferry.io.sink.parents import Document
 from vecferry.io.sink.room import Room
 from vecferry.io.sink.store import (
     REJECTED_STATE,
@@ -29,6 +30,7 @@ from vecferry.io.sink.substitutes import Candidates, Substitutes
 from vecferry.retry import Backoff
 from vecferry.rows import Change
 from vecferry.steps import Stamp
+from vecferry.waits import WAITS
 
 Answer = tuple[list[Outcome] | None, Exception | None]
 
@@ -50,6 +52,12 @@ class Entry:
         self.change, self.stamp, self.record = change, stamp, record
         self.earlier = self.refused = self.more = None
 
+    @property
+    def changes(self) -> int:
+        """How many rows this is: its own, a document's are many, and those that it supersedes."""
+        own = len(self.change.chunks) if isinstance(self.change, Document) else 1
+        return own + (self.earlier.changes if self.earlier is not None else 0)
+
 
 @dataclass(slots=True)
 class Delivery:
@@ -68,6 +76,20 @@ class Delivery:
     retries: int = 0
     msec: list[float] = field(default_factory=list)
     error: BaseException | None = None
+    left: list[_Part] = field(default_factory=list)
+    """What is still to be sent; of a batch that was given up, what is unfinished."""
+
+    @property
+    def unfinished(self) -> int:
+        """How many changes of a batch that was given up were not delivered."""
+        return sum(e.changes for part in self.left for e in part.entries)
+
+    @property
+    def rows(self) -> int:
+        """How many changes are in the batch."""
+        if self.block is not None:
+            return len(self.block.changes)
+        return sum(e.changes for e in self.entries)
 
 
 class Aborted(Exception):
@@ -122,7 +144,10 @@ class Courier:
         abort: threading.Event,
         substitutes: Substitutes[Record],
         room: Room,
+        halt: threading.Event | None = None,
+        run: str = "",
     ) -> None:
+        self._halt, self._run = halt or abort, run
         self.store, self.what, self.deadline, self.abort = store, what, deadline, abort
         self._substitutes, self.room = substitutes, room
 
@@ -136,6 +161,8 @@ class Courier:
             self._deliver(batch)
         except BaseException as e:  # handed to the bundle's thread, which raises it
             batch.error = e
+        finally:
+            WAITS.over(id(batch))
 
     def _deliver(self, batch: Delivery) -> None:
         answer = None
@@ -143,7 +170,7 @@ class Courier:
             answer = self._send_block(batch, batch.block)
             if batch.whole:
                 return
-        todo = [_Part(batch.entries)]
+        batch.left = todo = [_Part(batch.entries)]
         backoff: Backoff | None = None
         while todo:
             part = todo.pop()
@@ -188,7 +215,7 @@ class Courier:
             else:
                 todo.append(part)
             backoff = backoff or Backoff(deadline=self.deadline)
-            self._wait(backoff, error, sum(len(left.entries) for left in todo))
+            self._wait(batch, backoff, error)
             batch.retries += 1
 
     def _cut(self, part: _Part) -> list[_Part]:
@@ -267,7 +294,8 @@ class Courier:
         served = False
         began = time.monotonic()
         try:
-            outcomes = send()
+            with WAITS.request(self.what, "the store", self._run):
+                outcomes = send()
             served = True
         except Exception as e:
             error = self.store.classify(e)
@@ -317,7 +345,8 @@ class Courier:
         follower.earlier = entry.earlier
         return follower
 
-    def _wait(self, backoff: Backoff, error: Exception | None, rows: int) -> None:
+    def _wait(self, batch: Delivery, backoff: Backoff, error: Exception | None) -> None:
+        rows = sum(len(part.entries) for part in batch.left)
         wish = error.retry_after if isinstance(error, TransientError) else None
         wait = backoff.next_wait(wish)
         why = shorten(redact(str(error)), 300)
@@ -326,8 +355,13 @@ class Courier:
                 f"{self.what}: gave up writing {rows} rows after {backoff.tries} tries "
                 f"within {self.deadline:.0f} s: {why}"
             ) from error
-        if self.abort.wait(wait):
-            raise Aborted
+        WAITS.failed(
+            id(batch), self.what, why, tries=backoff.tries, left=backoff.left, run=self._run
+        )
+        if self._halt.wait(wait):
+            if self.abort.is_set():
+                raise Aborted
+            raise GivenUp(f"{self.what}: the run was interrupted while the store was away: {why}")
 
 
 def _first(more: Candidates, refused: tuple[Change, Outcome], stamp: Stamp) -> Entry | None:

@@ -2,7 +2,8 @@
 
 A store keeps the mark beside the rows; where, is its own business. Here is what stands in it, what
 is refused because of it, and when it is written. The mark of a sync also holds the epoch of its
-changes. Without the epoch, a sync that lost its position would write stale changes only.
+changes. Without the epoch, a sync that lost its position would write stale changes only. What the
+target goes without while it is loaded also stands there, for the run that makes up for it.
 """
 
 from __future__ import annotations
@@ -27,16 +28,23 @@ class Mark:
     Attributes:
       makers: by vector field, what made the vectors in it.
       epoch: the greatest epoch of a sync's changes; None if no sync has written there.
+      deferred: what the target goes without until a load has ended, such as an index, in the
+        store's own words; None if it has all.
     """
 
     makers: Mapping[str, Maker] = field(default_factory=dict)
     epoch: int | None = None
+    deferred: Mapping[str, Any] | None = None
 
 
 def to_json(mark: Mark) -> dict[str, Any]:
     """A mark as a store keeps it; the mark of a job that is not a sync has no epoch."""
     out: dict[str, Any] = {"vectors": {name: asdict(maker) for name, maker in mark.makers.items()}}
-    return out if mark.epoch is None else {**out, "epoch": mark.epoch}
+    if mark.epoch is not None:
+        out["epoch"] = mark.epoch
+    if mark.deferred is not None:
+        out["deferred"] = dict(mark.deferred)
+    return out
 
 
 def to_text(mark: Mark) -> str:
@@ -56,12 +64,13 @@ def from_json(value: object) -> Mark | None:
             return None
     if not isinstance(value, dict):
         return None
-    vectors, epoch = value.get("vectors"), value.get("epoch")
+    vectors, epoch, deferred = (value.get(k) for k in ("vectors", "epoch", "deferred"))
     if not isinstance(vectors, dict):
         return None
     return Mark(
         {name: maker for name, told in vectors.items() if (maker := _maker(told)) is not None},
         epoch if type(epoch) is int and epoch >= 0 else None,
+        deferred if isinstance(deferred, dict) else None,
     )
 
 

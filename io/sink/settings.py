@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from vecferry.chunks import CHUNK_COUNT, CHUNK_INDEX
 from vecferry.errors import near
+from vecferry.fields import in_form
 from vecferry.settings import Settings, pick
 
 CREATE_MODES = ("createIfNotExist", "ignore", "recreate")
@@ -18,26 +20,102 @@ def _create_mode(value: object) -> str:
 
 
 CreateMode = Annotated[
-    str, BeforeValidator(_create_mode), Field(json_schema_extra={"enum": [*CREATE_MODES]})
+    str,
+    BeforeValidator(_create_mode),
+    Field(
+        description="whether a missing target is created, or one that is there is dropped before",
+        json_schema_extra=in_form("creation", choices=CREATE_MODES),
+    ),
 ]
 """Whether a job creates a missing target, or also drops one that is there."""
+
+
+INDEX_TIMES = ("after", "before")
+
+
+def _index_when(value: object) -> str:
+    return pick(value, INDEX_TIMES, "indexWhen")
+
+
+IndexWhen = Annotated[
+    str,
+    BeforeValidator(_index_when),
+    Field(
+        description="a new target gets its index `after` the last row, or `before` the first",
+        json_schema_extra=in_form("creation", advanced=True, choices=INDEX_TIMES),
+    ),
+]
+"""When a target that a job creates gets what makes it quick to search."""
 
 
 OwnsTarget = Annotated[
     bool,
     Field(
-        description="the job may drop or delete what it did not write: recreate, and in a sync the "
-        "rows that the source no longer has"
+        description="the job may drop or delete what it did not write: by `recreate`, or in a sync",
+        json_schema_extra=in_form("creation"),
     ),
 ]
 """Whether nobody else keeps rows in the target."""
 
 
+def _names(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+ParentKey = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_names),
+    Field(
+        description="the columns that name the document of a chunk: a document replaces its chunks",
+        examples=[["path"]],
+        json_schema_extra=in_form("write", see="documents.md#documents-that-change"),
+    ),
+]
+"""The columns of the row by which a writer knows the chunks of one document."""
+
+
+def parent_inputs(parent_key: Sequence[str]) -> list[str]:
+    """The columns that a writer needs of each row to replace documents; none if it does not."""
+    return [*parent_key, CHUNK_INDEX, CHUNK_COUNT] if parent_key else []
+
+
+def parent_problems(
+    parent_key: Sequence[str], sources: Mapping[str, str], key: Sequence[str] | None
+) -> list[str]:
+    """What is wrong with `parentKey`; `sources` is field -> column, and `key` makes the id.
+
+    Empty `sources` mean that the target says what is written, and `key` None that it has the key.
+    """
+    if not parent_key:
+        return []
+    out = [f"parentKey names {n!r} twice; name each column once" for n in _given_twice(parent_key)]
+    filled = set(sources.values())
+    out += [
+        f"no field takes column {name!r}, by which parentKey finds the chunks of a document; list "
+        "it in column"
+        for name in (*dict.fromkeys(parent_key), CHUNK_INDEX)
+        if filled and name not in filled
+    ]
+    if key is not None and not key:
+        out.append("parentKey replaces chunks by their ids, and rows have no id; set primaryKey")
+    return out
+
+
 class ColumnMapping(Settings):
     """The column of a row that goes into a field."""
 
-    source_col_name: str = Field(min_length=1)
-    dst_col_name: str = Field(min_length=1)
+    source_col_name: str = Field(
+        min_length=1,
+        description="the column of the row",
+        examples=["text"],
+        json_schema_extra=in_form("columns"),
+    )
+    dst_col_name: str = Field(
+        min_length=1,
+        description="the field that it goes into",
+        examples=["about"],
+        json_schema_extra=in_form("columns"),
+    )
 
 
 def name_problems(

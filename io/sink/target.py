@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from vecferry.errors import JobError, TerminalError, TransientError, near
+from vecferry.io.sink.document_writer import DocumentWriter
 from vecferry.io.sink.mark import Mark, Marking, mark_of
 from vecferry.io.sink.reconcile import Holdings, Remover, remove_absent, remove_older
 from vecferry.io.sink.store import Store, WriteLimits
@@ -22,12 +23,14 @@ from vecferry.io.sink.values import VectorLike
 from vecferry.io.sink.writer import SinkWriter
 from vecferry.retry import call_with_retries
 from vecferry.rows import DELETE, Change, Reject, Row
-from vecferry.steps import StepContext
+from vecferry.steps import OnWords, StepContext
 from vecferry.stored import Reconciled, SourceKeys, Stored
 from vecferry.versions import MAX_EPOCH, unpack
 
 logger = logging.getLogger(__name__)
 
+QUICK_SECONDS = 5.0
+"""How long a job that breaks off waits for a server that is away."""
 WRITES_IN_FLIGHT = 4
 """Requests under way at a time from all bundles of a job in one process, unless a store says."""
 
@@ -111,8 +114,12 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
     """What a job writes to, in the store's own word: ``collection``."""
     has_aliases: ClassVar[bool] = False
 
+    ends_load_quickly: ClassVar[bool] = False
+    """Whether `build` costs so little that it is also done where a job breaks off."""
+
     def __init__(self, context: StepContext) -> None:
         self.context = context
+        self._undone: str | None = None  # what the load's end makes up for
 
     @abc.abstractmethod
     def catalog(self) -> AbstractContextManager[C]:
@@ -192,6 +199,31 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
     def make_ready(self, catalog: C, info: I) -> None:
         """What is done once before rows come, created just now or not: an index, a partition."""
 
+    @property
+    def index_when(self) -> str:
+        """What the job says of `indexWhen`."""
+        return "before"
+
+    def deferred(self, catalog: C) -> Mapping[str, Any] | None:
+        """What a target that is created goes without until its load has ended, as a mark keeps it.
+
+        None if there is nothing to be spared. `Catalog.create` is given it in the mark.
+        """
+        return None
+
+    def build(
+        self, catalog: C, info: I, deferred: Mapping[str, Any], on_progress: OnWords
+    ) -> list[str]:
+        """Makes up for what was deferred, and takes it out of the mark; see `end_load`.
+
+        May be called again for what was broken off, or for what somebody did by hand.
+        """
+        return []
+
+    def undone(self, catalog: C, info: I, deferred: Mapping[str, Any]) -> str:
+        """That this is not made up for yet, and how that is done, in words."""
+        return ""
+
     def limits(self, store: S) -> WriteLimits:
         """How much one request may hold, and how many may be under way from one bundle."""
         return WriteLimits(in_flight=self.in_flight)
@@ -204,6 +236,11 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
     def writer(self, store: S) -> SinkWriter:
         """The writer of one bundle."""
         return SinkWriter(store, self.limits(store), self.context)
+
+    @property
+    def document_key(self) -> Sequence[str]:
+        """The columns that name the document of a row; the store is then a `ChunkStore`."""
+        return ()
 
     def nearest(
         self, catalog: C, info: I, vector: VectorLike, k: int, vector_column: str | None
@@ -248,13 +285,60 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
             if info is not None and not self.drops:
                 self.make_ready(catalog, info)
                 self._remember(catalog, info)
+                self._take_up(catalog, info)
                 return
             planned = self.planned(catalog)
             filled = self.sources() if planned is None else self.filled(planned)
-            catalog.create(mark_of(self.context, filled), info)
+            mark = mark_of(self.context, filled)
+            if self._defers:
+                mark = dataclasses.replace(mark, deferred=self.deferred(catalog))
+            catalog.create(mark, info)
             created = self._existing(catalog)  # another worker may have been faster, and otherwise
             self.refuse(self.mismatches(catalog, created))
             self.make_ready(catalog, created)
+            if mark.deferred is None:
+                return
+            if created.mark is None:  # nobody would know of it later
+                self.build(catalog, created, mark.deferred, _say_nothing)
+            else:
+                self._take_up(catalog, self._existing(catalog))
+
+    @property
+    def _defers(self) -> bool:
+        """Whether a target that this run creates is made whole after its load only."""
+        write = self.context.write
+        return self.index_when == "after" and write.load_ends and not write.resumed
+
+    def _take_up(self, catalog: C, info: I) -> None:
+        """Takes over what a load left for later, this run's own or one that was broken off."""
+        deferred = None if info.mark is None else info.mark.deferred
+        if deferred is None:
+            return
+        if self.index_when == "before":
+            self.note(self.build(catalog, info, deferred, _say_nothing))
+            return
+        self._undone = self.undone(catalog, info, deferred)
+        if self._undone and not self.context.write.load_ends:
+            self.note([self._undone])
+
+    def end_load(self, on_progress: OnWords, *, whole: bool = True) -> list[str]:
+        """See `vecferry.steps.EndsLoad`; waits for a server that is away."""
+        if self._undone is None or not (whole or self.ends_load_quickly):
+            return []
+        told = call_with_retries(
+            lambda: passing(lambda: self._made_up(on_progress)),
+            deadline=self.context.retry_deadline if whole else QUICK_SECONDS,
+            what=f"step {self.context.step!r}",
+        )
+        self._undone = None
+        return told
+
+    def _made_up(self, on_progress: OnWords) -> list[str]:
+        with self.catalog() as catalog:
+            info: I | None = catalog.describe()
+            if info is None or info.mark is None or info.mark.deferred is None:
+                return []  # another run was faster
+            return self.build(catalog, info, info.mark.deferred, on_progress)
 
     @property
     def concludes(self) -> bool:
@@ -266,12 +350,15 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         return []
 
     def unfinished(self) -> str | None:
-        """What `conclude` would have done, in words, for a job that is not done."""
-        return None
+        """What `end_load` and `conclude` would have done, in words, for a job that is not done."""
+        return self._undone or None
 
     def operator(self) -> SinkWriter:
         """A writer for one bundle; waits for a server that is away."""
-        return self.writer(self.patiently("store", self._store))
+        store: Any = self.patiently("store", self._store)
+        if self.document_key:
+            return DocumentWriter(store, self.limits(store), self.context)
+        return self.writer(store)
 
     def search(
         self, vector: VectorLike, k: int, vector_column: str | None = None
@@ -602,9 +689,10 @@ class AliasTarget(TargetBase[A, I, S]):
         return [f"alias {alias!r} names {what} now"]
 
     def unfinished(self) -> str | None:
-        """That the alias was not moved, for a job that is not done."""
-        alias = self.alias
-        return None if alias is None else f"alias {alias!r} was not moved to {self.target_name!r}"
+        """See `TargetBase`; also that the alias was not moved."""
+        alias, undone = self.alias, super().unfinished()
+        unmoved = alias and f"alias {alias!r} was not moved to {self.target_name!r}"
+        return "; ".join(filter(None, (undone, unmoved))) or None
 
 
 class _Named(Protocol):
@@ -632,6 +720,10 @@ def vector_field(
         f"{what} has no vector field{called}{near(name or '', names)} "
         f"(it has {', '.join(names) or 'none'})"
     )
+
+
+def _say_nothing(words: str) -> None:
+    """For work whose progress nobody follows."""
 
 
 def passing(call: Callable[[], T]) -> T:

@@ -40,6 +40,13 @@ def wrong_type(name: str, kind: str, value: object) -> TerminalError:
     return bad(name, "wrong-type", f"{what} is not a valid {kind}")
 
 
+def without_parent(field: str, column: str, row: Mapping[str, Any]) -> TerminalError:
+    """The error of a row that does not say to which document it belongs."""
+    if column not in row:
+        return bad(field, "missing-column", f"the row has no column {column!r}")
+    return bad(field, "null-value", f"column {column!r} is null, and names the document")
+
+
 def faulty(
     columns: Iterable[tuple[str, str, Callable[[Any], Any]]],
     change: Mapping[str, Any],

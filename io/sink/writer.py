@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from vecferry.errors import FatalError, TerminalError
+from vecferry.errors import FatalError, GivenUp, TerminalError
 from vecferry.io.sink.delivery import Aborted, Courier, Delivery, Entry
 from vecferry.io.sink.room import Room
 from vecferry.io.sink.store import (
@@ -16,14 +16,17 @@ from vecferry.io.sink.store import (
     WRITTEN,
     BlockStore,
     Outcome,
+    Record,
     Store,
     WriteLimits,
     rejected,
 )
 from vecferry.io.sink.substitutes import Substitutes
-from vecferry.rows import DELETE, Change, Substitute, held_bytes
+from vecferry.rows import DELETE, INSERT, Change, Substitute, held_bytes
+from vecferry.run.giving_up import STILL_SECONDS
 from vecferry.steps import Counts, Emitted, Stamp, StepContext
 from vecferry.threads import DaemonPool
+from vecferry.waits import WAITS
 
 
 class SinkWriter:
@@ -38,32 +41,42 @@ class SinkWriter:
     counted (``rows-stale``). In place of a rejected change goes what the job says
     (`WriteOptions.on_reject`), which comes out as a row more.
 
-    Counts ``rows-written, rows-deleted, rows-stale, rows-added, rows-replaced, write-requests,
-    write-retries, write-msec``.
+    Counts ``rows-written, rows-deleted, rows-stale, rows-added, rows-replaced, rows-unfinished,
+    write-requests, write-retries, write-msec``.
     """
 
     def __init__(self, store: Store, limits: WriteLimits, context: StepContext) -> None:
         self.counts = Counts()
         self._store, self.limits, self._context = store, limits, context
         self._encode = store.encode
+        self._count_keys = context.write.count_keys
         self._room = context.once("room", Room)
-        self._abort = threading.Event()
-        substitutes = Substitutes(store.encode, context.write.on_reject, context.write.vectors)
+        self._abort, self._halt = threading.Event(), threading.Event()
+        self._what = f"step {context.step!r}"
         self._courier = Courier(
             store,
-            f"step {context.step!r}",
+            self._what,
             context.retry_deadline,
             self._abort,
-            substitutes,
+            self._substitutes(store),
             self._room,
+            self._halt,
+            context.run,
         )
         threads = limits.in_flight * max(1, context.shared.parallelism)
         name = f"write-{context.step}"
         self._pool = context.once("threads", lambda: DaemonPool(_call, threads, name))
-        self._arrived: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
-        self._in_flight = 0
+        self._arrived: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
+        self._under_way: dict[int, Delivery] = {}
         self._flying: set[Any] = set()
+        self._abandoned = False
         self._clear()
+        context.state.giving_up.tell(self._give_up)
+
+    def _substitutes(self, store: Store) -> Substitutes[Record]:
+        """What goes in place of a change that the store refuses."""
+        write = self._context.write
+        return Substitutes(store.encode, write.on_reject, write.vectors)
 
     def _clear(self) -> None:
         self._entries: list[Entry] = []
@@ -126,12 +139,41 @@ class SinkWriter:
         """Writes what is buffered and waits for everything in flight."""
         emitted = self._flush()
         while self._in_flight:
-            emitted += self._collect(self._arrived.get())
+            emitted += self._wait()
         return emitted
 
     def close(self) -> None:
         """Gives up what is still in flight; after `finish` there is nothing."""
         self._abort.set()
+        self._halt.set()
+        self._context.state.giving_up.forget(self._give_up)
+
+    @property
+    def _in_flight(self) -> int:
+        return len(self._under_way)
+
+    def _give_up(self) -> None:
+        """Called on another thread once an interrupted run waits for no store that is away."""
+        self._halt.set()
+        self._arrived.put(None)
+
+    def _wait(self) -> list[Emitted]:
+        """Waits for a batch to come back; gives its rows."""
+        if not self._halt.is_set():
+            return self._collect(self._arrived.get())
+        patience = max(STILL_SECONDS, 2 * WAITS.longest(self._context.run, self._what))
+        try:
+            return self._collect(self._arrived.get(timeout=patience))
+        except queue.Empty:
+            self._abandon()
+            return []
+
+    def _abandon(self) -> None:
+        """Leaves unfinished what waits for an answer that does not come."""
+        self._abandoned = True
+        for batch in self._under_way.values():
+            self.counts.add("rows-unfinished", batch.rows)
+        self._under_way, self._flying = {}, set()
 
     def _flush(self) -> list[Emitted]:
         """Sends the buffer off."""
@@ -145,8 +187,11 @@ class SinkWriter:
         """Has a batch delivered, once there is room and none of its keys is in flight."""
         emitted: list[Emitted] = []
         while self._in_flight >= self.limits.in_flight or not self._flying.isdisjoint(batch.keys):
-            emitted += self._collect(self._arrived.get())
-        self._in_flight += 1
+            emitted += self._wait()
+        if self._abandoned:
+            self.counts.add("rows-unfinished", batch.rows)
+            return emitted
+        self._under_way[id(batch)] = batch
         self._flying |= batch.keys
         courier, arrived = self._courier, self._arrived
 
@@ -163,9 +208,10 @@ class SinkWriter:
             emitted += self._collect(self._arrived.get())
         return emitted
 
-    def _collect(self, batch: Delivery) -> list[Emitted]:
+    def _collect(self, batch: Delivery | None) -> list[Emitted]:
         """Counts a batch that has come back; gives its rows, or raises what it failed with."""
-        self._in_flight -= 1
+        if batch is None or self._under_way.pop(id(batch), None) is None:
+            return []  # a nudge, or a batch that was abandoned
         self._flying -= batch.keys
         counts = self.counts
         counts.add("write-requests", batch.requests)
@@ -174,6 +220,9 @@ class SinkWriter:
         for msec in batch.msec:
             counts.observe("write-msec", msec)
         self._measure()
+        if isinstance(batch.error, GivenUp):
+            counts.add("rows-unfinished", batch.unfinished)
+            return self._emit(batch.done)
         if batch.error is not None:
             self._abort.set()
             if isinstance(batch.error, Aborted):
@@ -181,12 +230,15 @@ class SinkWriter:
             raise batch.error
         if batch.whole and batch.block is not None:
             self.counts.add("rows-written", len(batch.stamps))
+            if self._count_keys and _are_plain(batch.block.changes, batch.keys):
+                self.counts.add_keys(batch.keys)
             return list(zip(batch.block.changes, batch.stamps, strict=True))
         return self._emit(batch.done)
 
     def _emit(self, done: list[tuple[Entry, Outcome]]) -> list[Emitted]:
         emitted: list[Emitted] = []
         written = deleted = stale = replaced = 0
+        keys: list[Hashable] = []
         for entry, outcome in done:
             # Nearly all of them:
             if outcome is WRITTEN and entry.earlier is None and entry.refused is None:
@@ -195,13 +247,15 @@ class SinkWriter:
                     deleted += 1
                 else:
                     written += 1
+                    if change.version is None and change.kind == INSERT:
+                        keys.append(entry.record.key)
                 emitted.append((change, entry.stamp))
                 continue
             state = outcome.state
             if state == REJECTED_STATE:
                 emitted.append(self._reject(entry, entry.refused or (entry.change, outcome)))
                 continue
-            for each in (entry,) if entry.earlier is None else _chain(entry):
+            for each in (entry,) if entry.earlier is None else chain_of(entry):
                 if each.refused is not None and type(each.refused[0]) is not Substitute:
                     emitted.append(self._reject(each, each.refused))
                     replaced += 1
@@ -212,6 +266,8 @@ class SinkWriter:
                     deleted += 1
                 else:
                     written += 1
+                    if each.change.version is None and each.change.kind == INSERT:
+                        keys.append(each.record.key)
                 emitted.append((each.change, each.stamp))
         for name, n in (
             ("rows-written", written),
@@ -222,6 +278,8 @@ class SinkWriter:
         ):
             if n:
                 self.counts.add(name, n)
+        if self._count_keys and keys and None not in keys:
+            self.counts.add_keys(keys)
         return emitted
 
     def _reject(self, entry: Entry, refused: tuple[Change, Outcome]) -> Emitted:
@@ -234,7 +292,12 @@ def _call(carry: Callable[[], None]) -> None:
     carry()
 
 
-def _chain(entry: Entry) -> list[Entry]:
+def _are_plain(changes: Sequence[Change], keys: set[Hashable]) -> bool:
+    """Whether the rows of a block, which holds no key twice, have keys and no versions."""
+    return len(keys) == len(changes) and all(change.version is None for change in changes)
+
+
+def chain_of(entry: Entry) -> list[Entry]:
     """An entry and those that it supersedes, the oldest first."""
     chain = [entry]
     while (before := chain[-1].earlier) is not None:

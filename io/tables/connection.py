@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from vecferry.errors import JobError
+from vecferry.fields import in_form
 from vecferry.settings import Connection, SecretText, pick
 
 TLS_MODES = ("off", "prefer", "require", "verify")
@@ -35,14 +36,58 @@ class TableConnection(Connection):
     """The name in the server's JDBC URLs."""
     default_port: ClassVar[int]
 
-    jdbc_url: SecretText | None = None
-    host: str = Field(min_length=1)
-    port: int = Field(ge=1, le=65535)
-    username: str = Field(min_length=1)
-    password: SecretText = ""
-    database: str = Field(min_length=1)
-    ca_cert: str | None = None
-    tls: Literal["off", "prefer", "require", "verify"] | None = None
+    jdbc_url: SecretText | None = Field(
+        default=None,
+        description="the address in place of `host`, `port` and `database`, with the login and "
+        "the driver's TLS options",
+        examples=["jdbc:mysql://localhost:3306/shop"],
+        json_schema_extra=in_form("connection", advanced=True, otherwise="made of the parts"),
+    )
+    host: str = Field(
+        min_length=1,
+        description="the server's name or address",
+        examples=["localhost"],
+        json_schema_extra=in_form("connection", otherwise="from `jdbcUrl`"),
+    )
+    port: int = Field(
+        ge=1,
+        le=65535,
+        description="the server's port",
+        examples=[5432],
+        json_schema_extra=in_form("connection", otherwise="the server's usual port"),
+    )
+    username: str = Field(
+        min_length=1,
+        description="a user who may do what the job does: `SELECT` to read",
+        examples=["reader"],
+        json_schema_extra=in_form("login", otherwise="from `jdbcUrl`"),
+    )
+    password: SecretText = Field(
+        default="",
+        description="the user's password",
+        examples=["${DB_PASSWORD}"],
+        json_schema_extra=in_form("login"),
+    )
+    database: str = Field(
+        min_length=1,
+        description="the database",
+        examples=["shop"],
+        json_schema_extra=in_form("connection", otherwise="from `jdbcUrl`"),
+    )
+    ca_cert: str | None = Field(
+        default=None,
+        description="a file: the authority that signed the server's certificate, in PEM",
+        examples=["/etc/ssl/db.pem"],
+        json_schema_extra=in_form("connection", advanced=True),
+    )
+    tls: Literal["off", "prefer", "require", "verify"] | None = Field(
+        default=None,
+        title="TLS",
+        description="whether the connection is encrypted, and the server's certificate checked",
+        json_schema_extra=in_form(
+            "connection", advanced=True, otherwise="`verify` with `caCert`, else `prefer`"
+        ),
+    )
 
     @model_validator(mode="before")
     @classmethod

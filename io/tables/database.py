@@ -45,7 +45,8 @@ class Table:
     """A table or view: `key` is its primary key, or a unique one without nulls, else empty.
 
     `indexed` are names of columns that come first in an index. `rows` and `bytes` are the server's
-    estimates. `narrow`: no value of it is long, so many rows can be fetched at once.
+    estimates. `narrow`: no value of it is long, so many rows can be fetched at once. `path` are the
+    names of its database and its own where the names themselves may hold dots, else empty.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Table:
     rows: int | None
     bytes: int | None
     narrow: bool = False
+    path: tuple[str, ...] = ()
 
 
 class Result(Protocol):

@@ -51,7 +51,8 @@ class TableSplit:
     number does. `counted`: those columns are not unique, and rows that share them are numbered.
     `order` are the columns by which rows come, `order_at` their places. A split that has them and
     isn't `counted` can be taken up again behind any row. `narrow`: whether no value is long; None
-    if nobody knows, as of a query.
+    if nobody knows, as of a query. `lock` ends the statement,
+    for a SELECT that waits for writers.
     """
 
     group: int
@@ -69,6 +70,7 @@ class TableSplit:
     origin_at: tuple[int, ...] = ()
     counted: bool = False
     narrow: bool | None = False
+    lock: str = ""
 
     @property
     def is_query(self) -> bool:
@@ -92,21 +94,31 @@ class TableSplit:
         if self.range.high:
             conditions.append(f"{self.key} < {self.range.high}")
         if after:
-            conditions.append(_behind(self.order, after))
+            conditions.append(behind(self.order, after))
         text = self.statement
         text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
         text += f" ORDER BY {', '.join(self.order)}" if self.order else ""
-        return text + (f" LIMIT {limit}" if limit is not None else "")
+        text += f" LIMIT {limit}" if limit is not None else ""
+        return f"{text} {self.lock}" if self.lock else text
 
 
-def _behind(columns: tuple[str, ...], values: tuple[str, ...]) -> str:
+def behind(columns: tuple[str, ...], values: tuple[str, ...]) -> str:
     """The condition for rows that come after the key `values` in the order of `columns`."""
+    return _beyond(columns, values, ">", ">")
+
+
+def up_to(columns: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """The condition for rows up to the key `values`, the row of that key among them."""
+    return _beyond(columns, values, "<", "<=")
+
+
+def _beyond(columns: tuple[str, ...], values: tuple[str, ...], sign: str, last: str) -> str:
     column, value = columns[0], values[0]
     if len(columns) == 1:
-        return f"{column} > {value}"
-    rest = _behind(columns[1:], values[1:])
+        return f"{column} {last} {value}"
+    rest = _beyond(columns[1:], values[1:], sign, last)
     # The first part repeats what the second says, in a form for which servers use the index.
-    return f"({column} >= {value} AND ({column} > {value} OR {rest}))"
+    return f"({column} {sign}= {value} AND ({column} {sign} {value} OR {rest}))"
 
 
 class Cut(Protocol):
@@ -390,8 +402,8 @@ def _by_walking(database: Database, table: Table, key: Column, count: int) -> li
     found: list[str] = []
     at = ""
     while len(found) < count - 1:
-        behind = f" AND {column} >= {at}" if at else ""
-        rows = database.literals(f"{base}{behind} ORDER BY {column} LIMIT 1 OFFSET {step}")
+        rest = f" AND {column} >= {at}" if at else ""
+        rows = database.literals(f"{base}{rest} ORDER BY {column} LIMIT 1 OFFSET {step}")
         if rows and rows[0][0] == at:  # many rows with one key: the next key begins a range
             rows = database.literals(f"{base} AND {column} > {at} ORDER BY {column} LIMIT 1")
         if not rows or rows[0][0] is None:

@@ -6,13 +6,15 @@ import re
 from collections import Counter
 from typing import Any, ClassVar
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from vecferry.fields import DataSourceName, in_form
 from vecferry.io.tables.connection import TableConnection
 from vecferry.settings import SecretText, Settings, StepSettings
 
-_ALIAS = re.compile(r"""(?is).*\sAS\s+(?:`([^`]+)`|"([^"]+)"|([^\W\d]\w*))\s*""")
-_NAME = re.compile(r"[^\W\d][\w$]*")
+_QUOTED = r"""`(?:[^`]|``)+`|"(?:[^"]|"")+\""""
+_ALIAS = re.compile(rf"(?is).*\sAS\s+({_QUOTED}|[^\W\d]\w*)\s*")
+_NAME = re.compile(rf"[^\W\d][\w$]*|{_QUOTED}")
 _SHARDS = re.compile(r"""([^\[\]`"]*)\[([0-9]{1,9})-([0-9]{1,9})\]([^`"]*)""")
 _MOST_SHARDS = 10_000
 
@@ -20,10 +22,30 @@ _MOST_SHARDS = 10_000
 class TableGroup(Settings):
     """An entry of DataX's `connection`: tables or queries, and URLs that lead to one database."""
 
-    jdbc_url: tuple[SecretText, ...] = ()
-    datasource: str | None = None
-    table: tuple[str, ...] = ()
-    query_sql: tuple[str, ...] = ()
+    jdbc_url: tuple[SecretText, ...] = Field(
+        default=(),
+        description="addresses that lead to one database",
+        examples=[["jdbc:mysql://localhost:3306/shop"]],
+        json_schema_extra=in_form("connection"),
+    )
+    datasource: str | None = Field(
+        default=None,
+        description="the name of the data source, as DataWorks writes it here",
+        examples=["Shop"],
+        json_schema_extra=in_form("connection"),
+    )
+    table: tuple[str, ...] = Field(
+        default=(),
+        description="tables of this database",
+        examples=[["orders"]],
+        json_schema_extra=in_form("source"),
+    )
+    query_sql: tuple[str, ...] = Field(
+        default=(),
+        description="statements, in place of tables",
+        examples=[["SELECT id, name FROM items"]],
+        json_schema_extra=in_form("source", advanced=True),
+    )
 
     @field_validator("jdbc_url", "table", "query_sql", mode="before")
     @classmethod
@@ -44,17 +66,78 @@ class TableSettings(StepSettings):
 
     connection_class: ClassVar[type[TableConnection]]
 
-    datasource: str | None = None
-    table: tuple[str, ...] = ()
-    column: tuple[str, ...] = ("*",)
-    split_pk: str | None = None
-    where: str | None = None
-    query_sql: tuple[str, ...] = ()
-    connection: tuple[TableGroup, ...] = ()
-    username: str | None = None
-    password: SecretText | None = None
-    ca_cert: str | None = None
-    tls: str | None = None
+    datasource: DataSourceName = None
+    table: tuple[str, ...] = Field(
+        default=(),
+        description="a table or view, or a list; `schema.table` reads another schema (in MySQL: "
+        "database)",
+        examples=[["items"]],
+        json_schema_extra=in_form("source"),
+    )
+    column: tuple[str, ...] = Field(
+        default=("*",),
+        description="columns and SQL expressions",
+        examples=[["id", "title"]],
+        json_schema_extra=in_form("columns"),
+    )
+    split_pk: str | None = Field(
+        default=None,
+        title="Split column",
+        description="the column by whose ranges a table is read in parallel",
+        examples=["id"],
+        json_schema_extra=in_form(
+            "speed", advanced=True, otherwise="the primary key, if it is one whole number"
+        ),
+    )
+    where: str | None = Field(
+        default=None,
+        description="a condition in SQL",
+        examples=["price > 10"],
+        json_schema_extra=in_form("source"),
+    )
+    query_sql: tuple[str, ...] = Field(
+        default=(),
+        title="Query",
+        description="a statement, or a list, in place of `table`, `column` and `where`",
+        examples=[["SELECT id, title FROM items"]],
+        json_schema_extra=in_form("source", advanced=True),
+    )
+    connection: tuple[TableGroup, ...] = Field(
+        default=(),
+        description="DataX's form, in place of `datasource` and `table`",
+        examples=[[{"jdbcUrl": ["jdbc:mysql://localhost:3306/shop"], "table": ["items"]}]],
+        json_schema_extra=in_form("connection", advanced=True, otherwise="`datasource`"),
+    )
+    username: str | None = Field(
+        default=None,
+        description="with `connection`: the user",
+        examples=["reader"],
+        json_schema_extra=in_form("login", advanced=True, when=("connection",)),
+    )
+    password: SecretText | None = Field(
+        default=None,
+        description="with `connection`: the user's password",
+        examples=["${DB_PASSWORD}"],
+        json_schema_extra=in_form("login", advanced=True, when=("connection",)),
+    )
+    ca_cert: str | None = Field(
+        default=None,
+        description="the same as of a data source",
+        examples=["/etc/ssl/db.pem"],
+        json_schema_extra=in_form("connection", advanced=True, when=("connection",)),
+    )
+    tls: str | None = Field(
+        default=None,
+        title="TLS",
+        description="the same as of a data source",
+        examples=["require"],
+        json_schema_extra=in_form(
+            "connection",
+            advanced=True,
+            choices=("off", "prefer", "require", "verify"),
+            when=("connection",),
+        ),
+    )
 
     ignored: ClassVar[frozenset[str]] = frozenset(
         {"encoding", "mandatoryEncoding", "fetchSize", "splitFactor", "useSpecialSecret", "envType"}
@@ -195,7 +278,8 @@ def with_shards(names: tuple[str, ...]) -> tuple[str, ...]:
 def name_of(column: str) -> str | None:
     """The name that a column of a job will have in rows; None where only the server can tell."""
     text = column.strip()
-    if _NAME.fullmatch(text) or (text[:1] in '`"' and text[:1] == text[-1:] and text[1:-1]):
-        return text.strip('`"')
     alias = _ALIAS.fullmatch(text)
-    return next(filter(None, alias.groups())) if alias else None
+    name = text if _NAME.fullmatch(text) else alias[1] if alias else None
+    if name is None or name[0] not in '`"':
+        return name
+    return name[1:-1].replace(name[0] * 2, name[0])

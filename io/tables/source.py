@@ -247,6 +247,7 @@ class TableSource:
         database = connections.take(split.group) or self.open_group(split.group)
         whole = False
         try:
+            self.admit(database)
             result = database.stream(split.sql(place.after, limit), narrow=split.narrow)
             maker.begin(result)
             for rows in result.batches():
@@ -280,6 +281,9 @@ class TableSource:
                 size = sum(len(v) for r in rows for v in r if isinstance(v, str | bytes))
                 self.counts.add("bytes-read", size)
 
+    def admit(self, database: Database) -> None:
+        """Raises ConnectionLost for a connection that must not be read from."""
+
     def open_group(self, group: int, *, quick: bool = False) -> Database:
         """The first connection of a group that answers."""
         if isinstance(self.connection, TableConnection):
@@ -309,7 +313,8 @@ class TableSource:
             tables = [self._described(database, group, name) for name in names]
             for table in tables:
                 planner = TablePlanner(database, self.settings, group, table)
-                splits += planner.splits(borders, few, self.context.shared.concurrent)
+                least = max(self.context.shared.concurrent or 1, self.context.read.least_splits)
+                splits += planner.splits(borders, few, least)
             rows = self._counted_rows(database, tables) if count else None
             return Plan(splits=splits, size=Size(rows=rows))
         finally:

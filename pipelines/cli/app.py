@@ -6,6 +6,7 @@ Exit status: 0 done; 1 the job ran and failed; 2 the command line or the job is 
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import sys
@@ -17,19 +18,38 @@ import click
 
 from vecferry import __version__
 from vecferry.errors import JobError, VecferryError, shorten
-from vecferry.pipelines.cli import asking, commands
+from vecferry.pipelines.cli import asking, autoetl, commands
 from vecferry.pipelines.cli import cache as cache_command
+from vecferry.pipelines.cli import doctor as doctor_command
+from vecferry.pipelines.cli import export as export_command
+from vecferry.pipelines.cli import init as init_command
+from vecferry.pipelines.cli import polarsearch as polarsearch_commands
 from vecferry.pipelines.cli import positions as positions_commands
+from vecferry.pipelines.cli import rejects as rejects_command
+from vecferry.pipelines.cli import report as report_command
+from vecferry.pipelines.cli import sources as sources_command
 from vecferry.pipelines.cli import templates as templates_command
+from vecferry.pipelines.cli.completion import complete_job
+from vecferry.pipelines.cli.logs import FORMATS, set_up_logging, use_log_format
 from vecferry.pipelines.cli.options import (
     AFTER_DASHES,
     JobArguments,
     cluster_options,
     job_arguments,
     passed_through,
-    set_up_logging,
+    tell_options,
+    workers_option,
 )
-from vecferry.pipelines.cli.output import flush, set_up_streams, tell
+from vecferry.pipelines.cli.output import (
+    begin,
+    flush,
+    in_json,
+    say,
+    say_errors,
+    set_up_streams,
+    tell,
+)
+from vecferry.pipelines.cli.telling import TellOptions
 from vecferry.pipelines.job.retarget import TargetOptions, target_options
 from vecferry.pipelines.run.interrupts import breakable, listening
 from vecferry.pipelines.run.options import ClusterOptions
@@ -49,19 +69,48 @@ class _Group(click.Group):
             ctx.fail(f"unknown command {args[0]!r}{near(args[0], self.commands)}")
 
 
+def _say_version(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
+    """Prints the version, with those that a report of a fault needs; Beam is not imported."""
+    if not asked or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+    from platform import python_version
+
+    beam = version("apache-beam")
+    click.echo(f"vecferry {__version__} (Python {python_version()}, apache-beam {beam})")
+    ctx.exit()
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, "--version")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the versions of vecferry, Python and Beam, and exit.",
+)
 @click.option("-v", "--verbose", count=True, help="Show more log messages; -vv shows all of them.")
+@click.option(
+    "--log-format",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    envvar="VECFERRY_LOG_FORMAT",
+    help="How log lines, warnings and errors are written.",
+)
 @click.pass_context
-def app(ctx: click.Context, verbose: int) -> None:
+def app(ctx: click.Context, verbose: int, log_format: str) -> None:
     """Ferry rows into vector stores, embedding them on the way."""
     set_up_logging(verbose)
+    use_log_format(log_format)
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @job_arguments
 @target_options
 @cluster_options
+@tell_options
 @click.option("--limit", type=click.IntRange(1), help="Read at most this many rows.")
 @click.option("--report", type=click.Path(dir_okay=False), help="Write the report to this file.")
 @click.option("--rejects", default="rejects", show_default=True, help="Folder for rejected rows.")
@@ -69,7 +118,9 @@ def app(ctx: click.Context, verbose: int) -> None:
 @click.option("--continuous", is_flag=True, help="Follow the source for ever, round by round.")
 @click.option("--until", metavar="now|TIME|PLACE", help="Follow the source up to there, and end.")
 @click.option("--no-preflight", is_flag=True, help="Do not try source, endpoint and target first.")
+@click.option("--concurrent-runs", is_flag=True, help="Do not mind other runs of this job.")
 @click.option("--runner", default="DirectRunner", show_default=True, help="Beam's runner.")
+@workers_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def run(
@@ -77,6 +128,7 @@ def run(
     arguments: JobArguments,
     target: TargetOptions,
     cluster: ClusterOptions,
+    telling: TellOptions,
     limit: int | None,
     report: str | None,
     rejects: str,
@@ -84,7 +136,9 @@ def run(
     continuous: bool,
     until: str | None,
     no_preflight: bool,
+    concurrent_runs: bool,
     runner: str,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Run JOB to its end. Options of Beam may follow; vecferry does not check those after --."""
@@ -101,9 +155,12 @@ def run(
             continuous=continuous,
             until=until,
             preflight=not no_preflight,
+            concurrent_runs=concurrent_runs,
             runner=runner,
+            workers=workers,
             cluster=cluster,
             beam_options=beam_options,
+            telling=telling,
             as_json=as_json,
         )
     )
@@ -111,9 +168,13 @@ def run(
 
 @app.command()
 @job_arguments
+@click.argument("others", nargs=-1, metavar="[JOB]...", shell_complete=complete_job)
 @target_options
 @click.option("--connect", is_flag=True, help="Also try source, endpoint (one text) and target.")
-@click.option("--estimate", is_flag=True, help="Read and count rows, texts, tokens, requests.")
+@click.option("--estimate", is_flag=True, help="Read and count rows, texts, tokens, money.")
+@click.option(
+    "--sample", type=click.IntRange(1), metavar="N", help="Estimate from about N rows of a source."
+)
 @click.option(
     "--rejects",
     default="rejects",
@@ -123,25 +184,53 @@ def run(
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(
     arguments: JobArguments,
+    others: tuple[str, ...],
     target: TargetOptions,
     connect: bool,
     estimate: bool,
+    sample: int | None,
     rejects: str,
     as_json: bool,
 ) -> None:
-    """Parse, fill and validate JOB. Changes nothing."""
-    resolved = target.apply(arguments.resolve())
-    commands.check(resolved, connect=connect, estimate=estimate, rejects=rejects, as_json=as_json)
+    """Parse, fill and validate each JOB. Changes nothing."""
+    if others and as_json:
+        raise click.UsageError("--json takes one JOB: check several in several calls")
+    problems: list[str] = []
+    for job in (arguments.job, *others):
+        try:
+            resolved = target.apply(dataclasses.replace(arguments, job=job).resolve())
+            commands.check(
+                resolved,
+                connect=connect,
+                estimate=estimate,
+                sample=sample,
+                rejects=rejects,
+                as_json=as_json,
+            )
+        except JobError as e:
+            if not others:
+                raise
+            problems += (p if p.startswith(job) else f"{job}: {p}" for p in e.problems)
+    if problems:
+        raise JobError(problems)
 
 
 @app.command()
 @job_arguments
 @click.option("--rows", type=click.IntRange(1), default=3, show_default=True, help="How many rows.")
 @click.option("--source", is_flag=True, help="Show only what the reader gives.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object a step.")
-def preview(arguments: JobArguments, rows: int, source: bool, as_json: bool) -> None:
-    """Show the first rows after each step, and as the writer would get them. Writes nothing."""
-    commands.preview(arguments.resolve(), rows, source_only=source, as_json=as_json)
+@click.option("--wide", is_flag=True, help="Cut no value to fit the terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Print the steps with their rows as JSON.")
+@click.pass_context
+def preview(
+    ctx: click.Context, arguments: JobArguments, rows: int, source: bool, wide: bool, as_json: bool
+) -> None:
+    """Show the first rows after each step, and as the writer would get them. Writes nothing.
+
+    Exit status 1: every row is rejected.
+    """
+    resolved = arguments.resolve()
+    ctx.exit(commands.preview(resolved, rows, source_only=source, as_json=as_json, wide=wide))
 
 
 @app.command()
@@ -172,17 +261,55 @@ def query(
 
 
 @app.command()
-def schema() -> None:
+@click.option(
+    "--data-sources",
+    "what",
+    flag_value="data-sources",
+    help="Print the schema of a file of data sources.",
+)
+@click.option(
+    "--form",
+    "what",
+    flag_value="form",
+    help="Print strict schemas of all steps and data sources, for a generator of forms.",
+)
+def schema(what: str | None) -> None:
     """Print the JSON Schema of job files, for an editor."""
-    commands.schema()
+    commands.schema(what or "job")
 
 
+@app.command("help")
+@click.argument("names", nargs=-1, metavar="[COMMAND]...")
+@click.pass_context
+def help_(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Show what COMMAND takes, as COMMAND --help does; without one, all commands."""
+    shown = ctx.find_root()
+    for name in names:
+        group = shown.command
+        if not isinstance(group, click.Group):
+            raise click.UsageError(f"{group.name} has no command {name!r}")
+        _, command, _ = group.resolve_command(shown, [name])
+        assert command is not None
+        shown = click.Context(command, info_name=name, parent=shown)
+    say(shown.get_help())
+
+
+app.add_command(init_command.init)
+app.add_command(sources_command.sources)
+app.add_command(rejects_command.rejects)
+app.add_command(doctor_command.doctor)
 app.add_command(templates_command.templates)
 app.add_command(cache_command.cache)
+app.add_command(report_command.report)
 app.add_command(positions_commands.status)
 app.add_command(positions_commands.position)
 app.add_command(asking.verify)
 app.add_command(asking.resync)
+app.add_command(autoetl.sync_by_map)
+app.add_command(autoetl.sync_by_table)
+app.add_command(autoetl.sync_by_view)
+app.add_command(polarsearch_commands.polarsearch)
+app.add_command(export_command.export)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -214,6 +341,7 @@ def _status(arguments: list[str]) -> int:
     if "--" in arguments:
         position = arguments.index("--")
         arguments, after = arguments[:position], arguments[position + 1 :]
+    begin(as_json="--json" in arguments)
     printed_to = sys.stdout
     try:
         with breakable():
@@ -224,16 +352,17 @@ def _status(arguments: list[str]) -> int:
         shown = io.StringIO()
         e.show(file=shown)
         tell(shown.getvalue().rstrip())
+        in_json([e.format_message()])
         return INVALID
     except JobError as e:
-        for problem in e.problems:
-            tell(f"error: {problem}")
+        say_errors(e.problems)
         return INVALID
     except VecferryError as e:
-        tell(f"error: {e}")
+        say_errors([str(e)])
         return FAILED
     except (KeyboardInterrupt, click.Abort):
         tell("interrupted")
+        in_json(["interrupted"])
         commands.leave()
     except SystemExit as e:
         if sys.stdout is not printed_to:  # click's mark: its own help was not read to its end
@@ -250,11 +379,13 @@ def _unforeseen(error: Exception) -> int:
         tell("".join(traceback.format_exception(error)).rstrip())
     told = shorten(error, 400) or "no reason given"
     if isinstance(error, OSError):  # of the machine: a full disk, a file that may not be read
-        tell(f"error: {told}; -v shows where")
+        say_errors([f"{told}; -v shows where"])
     else:
-        tell(
-            f"error: {type(error).__name__}: {told}; this is a fault of vecferry: run the command "
-            "again as vecferry -v … to see where, and report it"
+        say_errors(
+            [
+                f"{type(error).__name__}: {told}; this is a fault of vecferry: run the command "
+                "again as vecferry -v … to see where, and report it"
+            ]
         )
     return FAILED
 

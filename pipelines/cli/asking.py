@@ -13,7 +13,7 @@ import click
 
 from vecferry.errors import JobError
 from vecferry.pipelines.cli.options import JobArguments, job_arguments, json_option
-from vecferry.pipelines.cli.output import say, say_json, tell
+from vecferry.pipelines.cli.output import say, say_result, tell
 from vecferry.pipelines.run.interrupts import hold
 
 if TYPE_CHECKING:
@@ -114,14 +114,12 @@ def in_rounds(resolved: ResolvedJob, rejects: str) -> Callable[[Request], str | 
     """Carries requests out by the loop of a sync."""
 
     def alone(request: Request) -> str | None:
-        from rich.console import Console
-
+        from vecferry.pipelines.cli.telling import SILENT, told
         from vecferry.pipelines.launch import carry_out
         from vecferry.pipelines.run.options import RunOptions
-        from vecferry.pipelines.run.progress import ProgressLine
 
-        with ProgressLine(Console(stderr=True)) as progress:
-            report = carry_out(resolved, RunOptions(rejects=rejects), progress)
+        with told(SILENT) as telling, telling.narrator:
+            report = carry_out(resolved, RunOptions(rejects=rejects), telling.narrator)
         if report.state == "CANCELLED":
             raise KeyboardInterrupt
         return report.error
@@ -163,7 +161,7 @@ def _compare(resolved: ResolvedJob, as_json: bool) -> int:
         end_run(run)
     told = result.to_json()
     if as_json:
-        say_json(_named(resolved, positions, told))
+        say_result(_named(resolved, positions, told))
     else:
         say("\n".join(described(resolved.job.name, told)))
     return 0 if result.same else FAILED
@@ -176,7 +174,7 @@ def _tell_answer(resolved: ResolvedJob, answer: Answer, as_json: bool) -> int:
     told = answer.result if isinstance(answer.result, dict) else {}
     if as_json:
         given = {"answer": answer.text, "status": answer.status, **told}
-        say_json(_named(resolved, positions_of(resolved), given))
+        say_result(_named(resolved, positions_of(resolved), given))
     else:
         if "found" in told:
             say("\n".join(described(resolved.job.name, told)))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vecferry.errors import JobError
 from vecferry.pipelines.cli.options import JobArguments, job_arguments, json_option
-from vecferry.pipelines.cli.output import say, say_json
+from vecferry.pipelines.cli.output import say, say_result
 from vecferry.pipelines.job.placeholders import parse_assignments
 from vecferry.transforms.embed.cache.settings import (
     VectorCacheSettings,
@@ -61,7 +62,7 @@ def _settings_of(arguments: JobArguments) -> VectorCacheSettings:
     """The vector cache that is named, or that a job names."""
     if "://" in arguments.job:
         return cache_settings(arguments.job)
-    job = arguments.resolve().job if arguments.is_template else _read(arguments)
+    job = arguments.resolve().job if _is_made(arguments) else _read(arguments)
     if job.setting.vector_cache is None:
         raise JobError(
             f"{arguments.job}: the job has no setting.vectorCache: add one, or name a cache by its "
@@ -70,13 +71,21 @@ def _settings_of(arguments: JobArguments) -> VectorCacheSettings:
     return job.setting.vector_cache
 
 
+def _is_made(arguments: JobArguments) -> bool:
+    """Whether the steps of the job don't stand in its file."""
+    from vecferry.pipelines.autoetl.resolve import has_mapping
+    from vecferry.pipelines.job.documents import parse_document
+
+    return arguments.is_template or has_mapping(parse_document(Path(arguments.job), "job"))
+
+
 def _read(arguments: JobArguments) -> Job:
     """The job without its data sources, which the command does not need."""
     from vecferry.pipelines.job.model import read_job
 
     return read_job(
         arguments.job,
-        parameters=parse_assignments(arguments.parameters, "-p"),
+        parameters=arguments.values(),
         assignments=parse_assignments(arguments.assignments, "--set"),
     )[0]
 
@@ -99,6 +108,6 @@ def _described(found: StoreStats) -> str:
 
 def _print(shown: dict[str, Any], text: str, as_json: bool) -> None:
     if as_json:
-        say_json(shown)
+        say_result(shown)
     else:
         say(text)

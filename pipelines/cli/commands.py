@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vecferry.errors import JobError, VecferryError, printable, redact, shorten
 from vecferry.pipelines.cli.output import as_json as json_text
-from vecferry.pipelines.cli.output import flush, say, say_json, tell
+from vecferry.pipelines.cli.output import (
+    flush,
+    require_writable,
+    say,
+    say_json,
+    say_result,
+    tell,
+    warn,
+)
+from vecferry.pipelines.cli.telling import SILENT, TellOptions, told
 from vecferry.pipelines.run.interrupts import hold
 from vecferry.process import end_run
 from vecferry.rows import Reject, encode_value
 from vecferry.transforms.embed.cache.settings import shown_uri
 
 if TYPE_CHECKING:
-    from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep
+    from vecferry.pipelines.job.resolve import ResolvedJob
+    from vecferry.pipelines.run.estimate import Estimate
     from vecferry.pipelines.run.options import ClusterOptions
+    from vecferry.pipelines.run.page import Course
     from vecferry.pipelines.run.report import Report
 
 INTERRUPTED = 130
@@ -34,24 +45,29 @@ def run(
     continuous: bool,
     until: str | None,
     preflight: bool,
+    concurrent_runs: bool = False,
     runner: str,
+    workers: int | None = None,
     cluster: ClusterOptions,
     beam_options: tuple[str, ...],
     as_json: bool,
+    telling: TellOptions = SILENT,
 ) -> int:
     """Runs a job and says how it went; gives the exit status."""
-    from rich.console import Console
-
     from vecferry.pipelines.launch import run_job
     from vecferry.pipelines.run.options import RunOptions
-    from vecferry.pipelines.run.progress import ProgressLine
+    from vecferry.pipelines.run.page import Course
     from vecferry.pipelines.run.report import STATUS
     from vecferry.pipelines.run.summary import describe
 
-    _require_writable("--report", report)
+    telling.refuse(as_json=as_json)
+    report, replay = report and os.path.expanduser(report), replay and os.path.expanduser(replay)
+    rejects = os.path.expanduser(rejects)
+    require_writable("--report", report)
     _require_rejects(rejects)
     options = RunOptions(
         runner=runner,
+        workers=workers,
         beam_options=beam_options,
         rejects=rejects,
         replay=replay,
@@ -59,43 +75,49 @@ def run(
         continuous=continuous,
         until=until,
         preflight=preflight,
+        concurrent_runs=concurrent_runs,
         cluster=cluster,
     )
     hold()
-    with ProgressLine(Console(stderr=True)) as progress:
-        outcome = run_job(resolved, options, progress)
+    course = Course() if report is not None and report.endswith(".html") else None
+    with told(telling, course) as all_told:
+        with all_told.narrator:
+            outcome = run_job(resolved, options, all_told.narrator)
         if report is not None:
-            outcome = _save(report, outcome)
-    if as_json:
-        say_json(outcome.model_dump())
+            outcome = _save(report, outcome, course)
+        all_told.end(outcome)
+    if telling.events == "-":
+        tell(describe(outcome))
+    elif as_json:
+        _warn_of(outcome)
+        say_result(outcome.model_dump(), [outcome.error] if outcome.error else [])
     else:
         say(describe(outcome))
     return STATUS[outcome.state]
 
 
+def _warn_of(report: Report) -> None:
+    """Shows the notes of a report that warn."""
+    from vecferry.pipelines.run.report import WARNING
+
+    for note in report.notes:
+        if note.startswith(WARNING):
+            warn(note.removeprefix(WARNING))
+
+
 def _require_rejects(folder: str) -> None:
     """Raises JobError where a folder of this machine can't take rejects; asks no server."""
     if "://" not in folder:
-        _require_writable("--rejects", os.path.join(folder, "run"))
+        require_writable("--rejects", os.path.join(folder, "run"))
 
 
-def _require_writable(option: str, path: str | None) -> None:
-    """Raises JobError before the run if a file cannot be written; folders may be new."""
-    if path is None:
-        return
-    folder = Path(path).resolve().parent
-    while option == "--rejects" and not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise JobError(
-            f"{option} {path}: {folder} is not a folder that vecferry can write to; name another"
-        )
-
-
-def _save(path: str, outcome: Report) -> Report:
+def _save(path: str, outcome: Report, course: Course | None) -> Report:
     """Writes the report; a run whose report can't be written has FAILED, and says so itself."""
+    from vecferry.pipelines.run.page import page
+
+    text = json_text(outcome.model_dump()) + "\n" if course is None else page(outcome, course)
     try:
-        Path(path).write_text(json_text(outcome.model_dump()) + "\n", encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8")
     except OSError as e:
         why = f"--report {path}: can't be written: {e}; the rows are where they were written to"
         update = {
@@ -107,76 +129,112 @@ def _save(path: str, outcome: Report) -> Report:
 
 
 def check(
-    resolved: ResolvedJob, *, connect: bool, estimate: bool, rejects: str, as_json: bool
+    resolved: ResolvedJob,
+    *,
+    connect: bool,
+    estimate: bool,
+    sample: int | None,
+    rejects: str,
+    as_json: bool,
 ) -> None:
     """Says that a job is right, and shows what the checks found."""
+    rejects = os.path.expanduser(rejects)
     _require_rejects(rejects)
     found: dict[str, Any] = {
         "job": resolved.job.name,
         "steps": [{"name": s.name, "stepType": s.kind.step_type} for s in resolved.steps],
-        "warnings": resolved.warnings,
     }
     cache = resolved.job.setting.vector_cache
     if cache is not None:
         found["vectorCache"] = shown_uri(cache.uri)
     if connect:
-        from vecferry.pipelines.run.logic import JobLogic
-        from vecferry.pipelines.run.preflight import preflight
-        from vecferry.pipelines.run.rejects import require_folder
+        from vecferry.pipelines.run.preflight import connect_all
 
-        require_folder(os.path.join(rejects, "check"))
-        logic = JobLogic(resolved, "check")
-        try:
-            preflight(resolved, logic, paid=True)
-        finally:
-            logic.close()
-            end_run("check")
+        connect_all(resolved, rejects)
         found["connected"] = True
-    if estimate:
-        from vecferry.pipelines.run import dryrun
-
-        if resolved.unable():
-            raise JobError(resolved.unable())
-        try:
-            found["estimate"] = asdict(dryrun.estimate(resolved))
-        except JobError:
-            raise
-        except VecferryError as e:  # a source that can't be read to its end, as --connect tells it
-            raise JobError(str(e)) from e
-        finally:
-            end_run(dryrun.RUN)
-        for warning in _beyond_budget(resolved, found["estimate"]):
-            found["warnings"] = [*found["warnings"], warning]
-            tell(f"warning: {warning}")
+    told = []
+    if estimate or sample is not None:
+        estimated = _estimate(resolved, sample)
+        found["estimate"], told = asdict(estimated), _described(estimated)
     if as_json:
-        say_json(found)
+        say_result(found)
         return
     say(f"{resolved.job.name}: valid: {' → '.join(s.name for s in resolved.steps)}")
     if connect:
         say("  source, endpoint and target answer")
     if cache is not None:
         say(f"  vector cache: {found['vectorCache']}")
-    for name, value in found.get("estimate", {}).items():
-        say(f"  {name.replace('_', ' ')}: {value:,}")
+    for line in told:
+        say(f"  {line}")
     for note in resolved.unable():
         say(f"  note: {note}")
 
 
-def _beyond_budget(resolved: ResolvedJob, estimate: dict[str, int]) -> list[str]:
+def _estimate(resolved: ResolvedJob, sample: int | None) -> Estimate:
+    """What a run would take; warns of what it may not take."""
+    from vecferry.pipelines.run.dryrun import RUN
+    from vecferry.pipelines.run.estimate import estimate
+
+    if resolved.unable():
+        raise JobError(resolved.unable())
+    try:
+        found = estimate(resolved, sample)
+    except JobError:
+        raise
+    except VecferryError as e:  # a source that can't be read to its end, as --connect tells it
+        raise JobError(str(e)) from e
+    finally:
+        end_run(RUN)
+    for warning in _beyond_budget(resolved, found):
+        warn(warning)
+    return found
+
+
+def _beyond_budget(resolved: ResolvedJob, estimate: Estimate) -> list[str]:
     """A warning for each part of the budget that a run is likely to exceed."""
     budget = resolved.job.setting.budget
-    parts = ("requests", "tokens") if budget is not None else ()
-    bounds = {name: getattr(budget, name) for name in parts}
+    if budget is None:
+        return []
+    likely = {
+        "requests": (budget.requests, estimate.requests),
+        "tokens": (budget.tokens, estimate.tokens),
+        "money": (budget.money, estimate.cost),
+    }
     return [
-        f"setting.budget.{name} is {bound:,}, and the run seems to take {estimate[name]:,}, less "
-        "what a vector cache holds; raise the budget, or rows will be left over"
-        for name, bound in bounds.items()
-        if bound is not None and estimate[name] > bound
+        f"setting.budget.{name} is {bound:,}, and the run seems to take {needed:,.6g}; raise the "
+        "budget, or rows will be left over"
+        for name, (bound, needed) in likely.items()
+        if bound is not None and needed is not None and needed > bound
     ]
 
 
-def preview(resolved: ResolvedJob, rows: int, *, source_only: bool, as_json: bool) -> None:
-    """Shows rows after each step."""
+def _described(found: Estimate) -> list[str]:
+    """An estimate in lines for a person."""
+    from vecferry.money import NANO, shown
+
+    about = "" if found.sample is None or found.sample.share is None else "about "
+    lines = [
+        f"{field.name.replace('_', ' ')}: {about}{getattr(found, field.name):,}"
+        for field in fields(found)
+        if field.type == "int"
+    ]
+    lines += [f"  {about}{r.rows:,} rejected by {r.step}: {r.reason}" for r in found.rejected_by]
+    if found.keys is not None:
+        lines.append(f"keys: {'' if found.keys_exact else 'about '}{found.keys:,}")
+    if found.cost is not None and found.currency is not None:
+        lines.append(f"cost: about {shown(found.cost * NANO, found.currency)}")
+    if found.sample is not None:
+        share = found.sample.share
+        of = "a part of unknown size" if share is None else f"about {share:.3g} of it"
+        lines.append(f"sample: {found.sample.rows:,} rows of the source were read, {of}")
+    return lines
+
+
+def preview(
+    resolved: ResolvedJob, rows: int, *, source_only: bool, as_json: bool, wide: bool = False
+) -> int:
+    """Shows rows after each step; gives the exit status, 1 if every row is rejected."""
+    from vecferry.pipelines.cli.table import as_table
     from vecferry.pipelines.run import dryrun
 
     if resolved.unable():
@@ -189,6 +247,7 @@ def preview(resolved: ResolvedJob, rows: int, *, source_only: bool, as_json: boo
         raise JobError(str(e)) from e
     finally:
         end_run(dryrun.RUN)
+    barren = dryrun.all_rejected(stages)
     if as_json:
         shown = [
             {
@@ -198,16 +257,19 @@ def preview(resolved: ResolvedJob, rows: int, *, source_only: bool, as_json: boo
             }
             for s in stages
         ]
-        say_json(shown)
-        return
+        say_result({"steps": shown}, [] if barren is None else [barren])
+        return int(barren is not None)
     for stage in stages:
         say(f"after {stage.step}:")
-        for row in stage.rows:
-            say("  " + "  ".join(f"{_name(k)}={_short(v)}" for k, v in row.items()))
+        if stage.rows:
+            say(as_table(stage.rows, _whole if wide else _short, wide=wide))
         if not stage.rows and not stage.rejects:
             say("  (no rows)")
         for reject in stage.rejects:
             say(f"  rejected ({reject.reason}): {redact(reject.message)}")
+    if barren is not None:
+        tell(f"error: {barren}")
+    return int(barren is not None)
 
 
 def _reject(reject: Reject) -> dict[str, Any]:
@@ -216,6 +278,11 @@ def _reject(reject: Reject) -> dict[str, Any]:
 
 def _name(column: object) -> str:
     return printable(str(column), one_line=True)
+
+
+def _whole(value: Any) -> str:
+    """A value for a wide table; a vector stays short, for nobody reads one."""
+    return _short(value) if hasattr(value, "shape") else repr(value)
 
 
 def _short(value: Any) -> str:
@@ -234,20 +301,11 @@ def query(
     resolved: ResolvedJob, wanted: str | bytes, k: int, column: str | None, *, as_json: bool
 ) -> None:
     """Searches a job's target for the rows nearest to a text, or to the bytes of an image."""
-    from vecferry.pipelines.run.logic import JobLogic
+    from vecferry.pipelines.run.search import search
 
-    if resolved.unable():
-        raise JobError(resolved.unable())
-    step, vector_column = _embedding_of(resolved, column)
-    logic = JobLogic(resolved, "query")
-    try:
-        vector = logic.transformer(step).embed_query(wanted)
-        hits = logic.target.search(vector, k, vector_column)
-    finally:
-        logic.close()
-        end_run("query")
+    hits = search(resolved, wanted, k, column)
     if as_json:
-        say_json(encode_value(hits))
+        say_result({"hits": encode_value(hits)})
         return
     for i, hit in enumerate(hits, 1):
         others = "  ".join(f"{_name(n)}={_short(v)}" for n, v in hit.items() if n != "score")
@@ -256,35 +314,16 @@ def query(
         say("the target has no rows")
 
 
-def _embedding_of(resolved: ResolvedJob, column: str | None) -> tuple[ResolvedStep, str]:
-    """The step that makes the target's vectors, and the column of these vectors."""
-    writer = resolved.writer.settings
-    listed = bool(writer.outputs()) and not writer.takes_other_columns
-    taken = {*writer.inputs(), *(writer.outputs() or ())}
-    made = {
-        name: step
-        for step in resolved.transformers
-        for name in step.settings.makers()
-        if not listed or name in taken
-    }
-    if column is None and len(made) == 1:
-        column = next(iter(made))
-    if column is not None and column in made:
-        return made[column], column
-    if not made:
-        raise JobError("this job writes no vectors of its own, so there is nothing to search")
-    have = ", ".join(made)
-    raise JobError(f"--column {column or ''}: name the vector column to search: {have}")
-
-
-def schema() -> None:
-    """Prints the JSON Schema of jobs."""
-    from vecferry.pipelines.job.schema import job_schema
+def schema(what: str = "job") -> None:
+    """Prints the JSON Schema of jobs, of data sources, or of forms."""
+    from vecferry.pipelines.job.forms import form_schema
+    from vecferry.pipelines.job.schema import data_sources_schema, job_schema
     from vecferry.pipelines.registry import default
 
     for problem in default().problems():
-        tell(f"warning: {problem}")
-    say_json(job_schema())
+        warn(problem)
+    made = {"job": job_schema, "data-sources": data_sources_schema, "form": form_schema}
+    say_json(made[what]())
 
 
 def leave() -> None:

@@ -1,19 +1,24 @@
-"""What commands share: the arguments of a job, the options of Beam, logging."""
+"""What commands share: the arguments of a job, the options of Beam and of what is told."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vecferry.errors import RedactingFilter, near
-from vecferry.pipelines.cli.output import tell
-from vecferry.pipelines.job.placeholders import parse_assignments
+from vecferry.errors import JobError, near
+from vecferry.numbers import whole_number
+from vecferry.pipelines.cli.completion import complete_job, complete_set
+from vecferry.pipelines.cli.logs import FORMATS, use_log_format
+from vecferry.pipelines.cli.output import warn
+from vecferry.pipelines.cli.telling import TellOptions
+from vecferry.pipelines.job.placeholders import Values, parse_assignments
+from vecferry.pipelines.job.schedule import scheduled_time
 from vecferry.pipelines.run.options import ClusterOptions
 
 if TYPE_CHECKING:
@@ -35,6 +40,13 @@ JAVA_OPTIONS = {
 """Options that a job server knows and Beam's Python does not."""
 
 
+MOST_WORKERS = 256
+"""More processes than a machine has use for are a mistake."""
+
+TIME_ZONE = "VECFERRY_TIME_ZONE"
+"""The variable that names the time zone of ``--at``."""
+
+
 @dataclass(frozen=True)
 class JobArguments:
     """A job as the command line names it."""
@@ -44,6 +56,20 @@ class JobArguments:
     parameters: tuple[str, ...]
     assignments: tuple[str, ...]
     template_folders: tuple[str, ...] = ()
+    at: str | None = None
+    time_zone: str | None = None
+    relative_to: str = "file"
+
+    def values(self) -> Values:
+        """What fills the placeholders of the job. Raises JobError."""
+        if self.at is None and self.time_zone is not None and not os.environ.get(TIME_ZONE):
+            raise JobError(f"--time-zone {self.time_zone}: give --at TIME as well")
+        at = None if self.at is None else scheduled_time(self.at, self.time_zone)
+        return Values(
+            parse_assignments(self.parameters, "-p"),
+            at,
+            paths_from_here=self.relative_to == "cwd",
+        )
 
     @property
     def is_template(self) -> bool:
@@ -54,17 +80,17 @@ class JobArguments:
         """The job, checked; warnings go to standard error. Raises JobError."""
         resolved = self._resolved()
         for warning in resolved.warnings:
-            tell(f"warning: {warning}")
+            warn(warning)
         return resolved
 
     def _resolved(self) -> ResolvedJob:
-        from vecferry.pipelines.job.resolve import read_and_resolve
+        from vecferry.pipelines.autoetl.resolve import resolve_file
         from vecferry.pipelines.templates.job import resolve_template
 
-        parameters = parse_assignments(self.parameters, "-p")
+        parameters = self.values()
         assignments = parse_assignments(self.assignments, "--set")
         if not self.is_template:
-            return read_and_resolve(
+            return resolve_file(
                 self.job,
                 data_sources=self.data_sources,
                 parameters=parameters,
@@ -84,6 +110,28 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")(command)
 
 
+ENV_FILES = "vecferry.env_files"
+"""Under this name the context of a command has the files of ``--env-file``."""
+
+
+def _read_env_files(ctx: click.Context, _: click.Parameter, paths: tuple[str, ...]) -> None:
+    from vecferry.pipelines.job.env_file import read_env_files
+
+    read_env_files(paths)
+    ctx.meta[ENV_FILES] = paths
+
+
+env_file = click.option(
+    "--env-file",
+    multiple=True,
+    type=click.Path(),
+    is_eager=True,
+    expose_value=False,
+    callback=_read_env_files,
+    help="A .env file: variables that the environment does not have.",
+)
+"""The option of every command that fills placeholders; files are read before other options."""
+
 template_folders = click.option(
     "--template-dir",
     "template_dirs",
@@ -95,29 +143,62 @@ template_folders = click.option(
 """The option of every command that finds templates."""
 
 
-def job_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds JOB and the options that fill it; the command gets them as `arguments`."""
+def job_arguments(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
+    """Adds JOB and the options that fill it; the command gets them as `arguments`.
 
-    @click.argument("job")
+    If JOB is not required, `JobArguments.job` is empty without one.
+    """
+
+    # A default of None would count as given.
+    otherwise: dict[str, Any] = {} if required else {"default": None}
+
+    @click.argument("job", required=required, shell_complete=complete_job, **otherwise)
     @click.option("--data-sources", "-d", type=click.Path(), help="YAML or JSON: data sources.")
     @click.option(
         "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Fill ${NAME}."
     )
     @click.option(
-        "--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Set a value in JOB."
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="Set a value in JOB.",
+        shell_complete=complete_set,
     )
+    @click.option("--at", metavar="TIME", help="Tell $bizdate, $[yyyymmdd] and alike of TIME.")
+    @click.option("--time-zone", metavar="ZONE", envvar=TIME_ZONE, help="The zone of --at.")
+    @click.option(
+        "--relative-to",
+        type=click.Choice(["file", "cwd"]),
+        default="file",
+        show_default=True,
+        help="What paths of data sources are relative to: their file, or the current folder.",
+    )
+    @env_file
     @template_folders
     @functools.wraps(command)
     def wrapped(
         *args: Any,
-        job: str,
+        job: str | None,
         data_sources: str | None,
         params: tuple[str, ...],
         assignments: tuple[str, ...],
         template_dirs: tuple[str, ...],
+        at: str | None,
+        time_zone: str | None,
+        relative_to: str,
         **rest: Any,
     ) -> Any:
-        arguments = JobArguments(job, data_sources, params, assignments, template_dirs)
+        arguments = JobArguments(
+            os.path.expanduser(job or ""),
+            data_sources,
+            params,
+            assignments,
+            template_dirs,
+            at,
+            time_zone,
+            relative_to,
+        )
         return command(*args, arguments=arguments, **rest)
 
     return wrapped
@@ -141,6 +222,60 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, cluster=cluster, **rest)
 
     return wrapped
+
+
+def log_format_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--log-format``, which takes effect where it stands; the command does not get it."""
+    return click.option(
+        "--log-format",
+        type=click.Choice(FORMATS),
+        expose_value=False,
+        callback=lambda _ctx, _param, value: use_log_format(value) if value else None,
+        help="How log lines, warnings and errors are written; default: text.",
+    )(command)
+
+
+def tell_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say how a run tells what happens; the command gets `telling`."""
+
+    @click.option(
+        "--events", metavar="FILE|-", help="Write what happens, a line of JSON each second."
+    )
+    @click.option(
+        "--metrics", metavar="[HOST]:PORT|URL", help="Metrics for Prometheus, or to a collector."
+    )
+    @log_format_option
+    @functools.wraps(command)
+    def wrapped(*args: Any, events: str | None, metrics: str | None, **rest: Any) -> Any:
+        return command(*args, telling=TellOptions(events=events, metrics=metrics), **rest)
+
+    return wrapped
+
+
+def workers_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--workers``; the command gets a number, or None of ``auto``, as `workers`."""
+    return click.option(
+        "--workers",
+        metavar="N|auto",
+        default="auto",
+        show_default=True,
+        callback=_workers,
+        help="How many processes of this machine do the work.",
+    )(command)
+
+
+def _workers(ctx: click.Context, _: click.Parameter, given: str) -> int | None:
+    if given.strip().casefold() == "auto":
+        return None
+    try:
+        number = whole_number(given)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= MOST_WORKERS:
+        raise click.UsageError(
+            f"--workers {given}: must be auto, or a number from 1 to {MOST_WORKERS}", ctx
+        )
+    return number
 
 
 def passed_through(ctx: click.Context) -> tuple[str, ...]:
@@ -174,18 +309,3 @@ def _beam_option_names() -> set[str]:
         if adder is not None:
             cls._add_argparse_args(parser)
     return {option for action in parser._actions for option in action.option_strings} | JAVA_OPTIONS
-
-
-def set_up_logging(verbose: int) -> None:
-    """Shows warnings; with -v also vecferry's messages, with -vv all. Secrets are never shown."""
-    handler = logging.StreamHandler()
-    handler.addFilter(RedactingFilter())
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.DEBUG if verbose > 1 else logging.ERROR)
-    # Milvus Lite lacks calls that its client tries first; grpc logs a traceback for each call.
-    logging.getLogger("grpc").setLevel(logging.DEBUG if verbose > 1 else logging.CRITICAL)
-    # The report says what failed a run; Beam would print the traceback of each layer first.
-    logging.getLogger("apache_beam").setLevel(logging.DEBUG if verbose > 1 else logging.CRITICAL)
-    logging.getLogger("vecferry").setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -16,8 +16,7 @@ import click
 from vecferry.errors import VecferryError
 from vecferry.pipelines.cli.asking import asked, followed
 from vecferry.pipelines.cli.options import JobArguments, job_arguments, json_option
-from vecferry.pipelines.cli.output import say, say_json, tell
-from vecferry.pipelines.job.placeholders import parse_assignments
+from vecferry.pipelines.cli.output import say, say_result, tell
 
 if TYPE_CHECKING:
     from vecferry.pipelines.job.resolve import ResolvedJob
@@ -41,10 +40,17 @@ def status(arguments: JobArguments, as_json: bool) -> None:
     """
     positions = _positions(arguments)
     standing = positions.standing()
+    waiting = positions.requests.waiting(tidy=False)
     if as_json:
-        say_json({"positions": positions.where, **_shown(standing)})
+        asked = [dataclasses.asdict(request) for request in waiting]
+        say_result({"positions": positions.where, **_shown(standing), "waiting": asked})
         return
-    say("\n".join(_described(positions, standing)))
+    lines = _described(positions, standing)
+    lines += [
+        f"  waits: {request.kind}, asked for by {request.asked_by} at {_moment(request.time)}"
+        for request in waiting
+    ]
+    say("\n".join(lines))
 
 
 @click.group()
@@ -61,7 +67,7 @@ def show(arguments: JobArguments, as_json: bool) -> None:
     kept = positions.history()
     if as_json:
         shown = [dataclasses.asdict(entry) for entry in kept]
-        say_json({"positions": positions.where, "kept": shown})
+        say_result({"positions": positions.where, "kept": shown})
         return
     if not kept:
         say(f"{positions.where}: nothing is stored")
@@ -168,7 +174,7 @@ def _tell_newest(positions: Positions, as_json: bool) -> None:
     stored = positions.load()
     assert stored is not None
     if as_json:
-        say_json({"positions": positions.where, **dataclasses.asdict(stored)})
+        say_result({"positions": positions.where, **dataclasses.asdict(stored)})
     else:
         say(_line_of(stored))
 
@@ -182,8 +188,7 @@ def _positions(arguments: JobArguments) -> Positions:
     from vecferry.pipelines.job.positions import resolve_place
     from vecferry.pipelines.run.positions import positions_at
 
-    values = {**os.environ, **parse_assignments(arguments.parameters, "-p")}
-    sources = read_data_sources(arguments.data_sources, values)
+    sources = read_data_sources(arguments.data_sources, arguments.values())
     return positions_at(resolve_place(named, sources, "POSITIONS"), "")
 
 

@@ -10,7 +10,7 @@ import click
 
 from vecferry.errors import JobError, printable
 from vecferry.pipelines.cli.options import template_folders
-from vecferry.pipelines.cli.output import say, say_json, say_styled
+from vecferry.pipelines.cli.output import say, say_result, say_styled
 from vecferry.pipelines.job.placeholders import parse_assignments
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def list_(template_dirs: Folders, as_json: bool) -> None:
 
     found = _found(template_dirs)
     if as_json:
-        say_json(found)
+        say_result({"templates": found})
         return
     table = Table("template", "what it does", "where it is", box=None, padding=(0, 2, 1, 0))
     for entry in found:
@@ -76,7 +76,7 @@ def show(name: str, template_dirs: Folders, as_json: bool) -> None:
 
     metadata = load_template(name.removeprefix(PREFIX), template_dirs).metadata
     if as_json:
-        say_json(metadata.as_flex())
+        say_result(metadata.as_flex())
         return
     _print(_plain(f"{metadata.name}: {metadata.description}\n"))
     table = Table("parameter", "type", "default", "what it is", box=None, padding=(0, 2, 0, 0))
@@ -124,7 +124,7 @@ def render(
         name, folders=template_dirs, parameters=parse_assignments(params, "-p")
     )
     if as_json:
-        say_json({"job": job, "dataSources": sources})
+        say_result({"job": job, "dataSources": sources})
         return
     documents = {f"{job['name']}.yaml": job, "datasources.yaml": sources}
     texts = {
@@ -135,10 +135,11 @@ def render(
     if output is None:
         say("---\n".join(f"# {file}\n{text}" for file, text in texts.items()), end="")
         return
-    _write(Path(output), texts)
+    write_new(Path(output), texts)
 
 
-def _write(folder: Path, texts: dict[str, str]) -> None:
+def write_new(folder: Path, texts: dict[str, str]) -> None:
+    """Writes texts into files of a folder and says their paths; JobError if one exists."""
     there = [str(folder / file) for file in texts if (folder / file).exists()]
     if there:
         raise JobError(f"--output {folder}: {' and '.join(there)} would be lost: name a new folder")

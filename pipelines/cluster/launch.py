@@ -25,7 +25,7 @@ from vecferry.pipelines.run.rejects import count_rejects, tidy_rejects
 from vecferry.pipelines.run.splits import elsewhere, remove_splits
 from vecferry.process import end_run
 from vecferry.run.channel import LAUNCHER, ClusterState
-from vecferry.steps import Split, Target
+from vecferry.steps import Plan, Target
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class PortableRun(JobRun):
                 "leave the option out, and let this process run on"
             )
 
-    def begin_round(self, number: int) -> PortableRun:
+    def begin_round(self, number: int, *, full: bool = False) -> PortableRun:
         """A job of its own on the runner, with a folder of rejects within that of the sync."""
         return type(self)(self.resolved, self.options, self.where, (self, number))
 
@@ -82,10 +82,10 @@ class PortableRun(JobRun):
         """Cancels the job."""
         self._watcher.cancel()
 
-    def hand_over(self, splits: list[Split]) -> ListSplits:
+    def hand_over(self, plan: Plan) -> ListSplits:
         """As many streams as can work, and the splits for them."""
-        self._bound_streams(len(splits))
-        return super().hand_over(splits)
+        self._bound_streams(len(plan.splits))
+        return super().hand_over(plan)
 
     def _bound_streams(self, splits: int) -> None:
         """No more streams than there are splits.
@@ -117,6 +117,7 @@ class PortableRun(JobRun):
     def settle(self) -> None:
         """Counts the rejects that were written, each once."""
         try:
+            self.state.gather()
             self.state.settle_rejects(tidy_rejects(self.rejects))
             self.clean_up()
         except Exception as e:
@@ -165,10 +166,15 @@ class ClusterRun(PortableRun):
             return
         problems = []
         limit = self.resolved.job.setting.error_limit
-        if limit.record is not None or limit.percentage is not None:
-            problems.append(
-                "--detach: setting.errorLimit is judged by this process at the end: leave one out"
-            )
+        judged = {
+            "errorLimit": limit.record is not None or limit.percentage is not None,
+            "expect": not self.resolved.job.setting.expect.is_empty,
+        }
+        problems += [
+            f"--detach: setting.{name} is judged by this process at the end: leave one out"
+            for name, there in judged.items()
+            if there
+        ]
         if target.concludes:
             problems.append(
                 "--detach: this job's target has a last step once all rows are written (an alias, "
@@ -177,11 +183,11 @@ class ClusterRun(PortableRun):
         if problems:
             raise JobError(problems)
 
-    def hand_over(self, splits: list[Split]) -> ListSplits:
+    def hand_over(self, plan: Plan) -> ListSplits:
         """The splits in the pipeline, or in files where they are many."""
-        self._bound_streams(len(splits))
+        self._bound_streams(len(plan.splits))
         try:
-            return elsewhere(self.rejects, splits, self.parallelism)
+            return elsewhere(self.rejects, plan.splits, self.parallelism)
         except OSError as e:
             raise JobError(
                 f"--rejects {self.rejects}: can't be written to: {redact(str(e))}"

@@ -83,6 +83,11 @@ def choose(options: RunOptions, resolved: ResolvedJob) -> RunnerConfig:
         _refuse_local(options)
         given = (*options.beam_options, "--direct_num_workers=1")
         return RunnerConfig(runner="FnApiRunner", options=given, local=True, endless=endless)
+    if options.workers is not None:
+        raise JobError(
+            f"--workers {options.workers}: is about processes of this machine: leave it out, and "
+            "say --parallelism=N where the runner takes it"
+        )
     beam_options = PipelineOptions(list(options.beam_options))
     portable = beam_options.view_as(PortableOptions)
     more = _environment(name, portable)
@@ -221,6 +226,9 @@ def _unshared(options: RunOptions, resolved: ResolvedJob) -> list[str]:
     """A problem for each thing that only this machine or this process has."""
     problems = []
     for step in resolved.steps:
+        alone = step.settings.unshareable()
+        if alone is not None:
+            problems.append(f"step {step.name!r}: {alone}")
         if step.connection is None:
             continue
         why, path = step.connection.unshareable(), step.connection.local_path()

@@ -219,8 +219,8 @@ class JobWatcher:
 
     def _interrupt(self) -> None:
         """Asks the readers to stop."""
-        stop = self.state.request_stop
-        threading.Thread(target=stop, args=("interrupt",), daemon=True).start()
+        asked = {"why": "interrupt", "give_up": True}
+        threading.Thread(target=self.state.request_stop, kwargs=asked, daemon=True).start()
         log.warning("interrupted: what was read is finished; a second time cancels the job")
 
     def _give_up(self) -> None:

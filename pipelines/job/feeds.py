@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from vecferry.instead import OnReject
 from vecferry.pipelines.job.model import Setting
+from vecferry.rows import CHUNK_INDEX
 from vecferry.settings import StepSettings
 
 Names = tuple[str, ...]
@@ -24,14 +25,18 @@ def id_columns(behind: Sequence[StepSettings], writer: StepSettings) -> Names | 
 
 
 def mapped_columns(behind: Sequence[StepSettings], writer: StepSettings) -> Names | None:
-    """The columns of which something is written, before the transformers `behind`.
+    """The columns that decide what is written, and which rows, before the transformers `behind`.
 
     None if any column may be written, as the job does not list what the writer takes.
     """
     written = writer.outputs()
     if not written or writer.takes_other_columns:
         return None
-    return _before(behind, [*written, *writer.inputs(), *(writer.key_columns() or ())])
+    found = [*written, *writer.inputs(), *(writer.key_columns() or ())]
+    for i in range(len(behind) - 1, -1, -1):
+        # What decides whether a row goes on is as good as written.
+        found = [*_before(behind[i : i + 1], found), *behind[i].decides_by()]
+    return tuple(dict.fromkeys(found))
 
 
 def idle_columns(steps: Sequence[StepSettings], index: int) -> Names:
@@ -104,6 +109,116 @@ def wasted_vectors(steps: Sequence[tuple[str, StepSettings]]) -> list[str]:
                     "the column in the writer, or leave out the step, which may cost money"
                 )
     return problems
+
+
+def parts_problems(steps: Sequence[tuple[str, StepSettings]]) -> list[str]:
+    """Problems of each step that makes several rows of one, such as the chunks of a document.
+
+    And of each step that can't take changes, if the source is followed.
+
+    `steps` are those of the job, with what messages call them.
+    """
+    (source, reader), *_, (target, writer) = steps
+    keys, parents = writer.key_columns(), writer.document_key()
+    problems, divided = _documents_problems(steps)
+    for i, (where, settings) in enumerate(steps[1:-1], 1):
+        why = settings.not_followed() if reader.follows else None
+        if why is not None:
+            problems.append(f"{where} {why}; {source} follows its source")
+        if parents and divided and settings.decides_by():
+            problems.append(
+                f"{where} leaves chunks out, and {target} writes whole documents; put the step "
+                "before the one that cuts them, or leave parentKey out"
+            )
+        parts, names = settings.part_columns(), settings.document_key()
+        if not parts:
+            continue
+        if parents and divided and not names:
+            problems.append(
+                f"{where} makes several rows of a chunk, and {target} writes whole documents; put "
+                "the step before the one that cuts them, or leave parentKey out"
+            )
+        divided = divided or bool(names)
+        told = _before([behind for _, behind in steps[i + 1 : -1]], parents)
+        if parents and names and set(told) != set(names):
+            problems.append(
+                f"{target} knows documents by parentKey {', '.join(parents)}, and {where} tells "
+                f"them apart by {', '.join(names)}; make both the same"
+            )
+        if reader.follows and not (parents and names):
+            problems.append(
+                f"{where} makes several rows of one, and {source} follows its source: of a row "
+                "that changed or is gone, old rows would stay; use a writer with parentKey, or a "
+                "reader that reads all rows"
+            )
+        made = _before([behind for _, behind in steps[i + 1 : -1]], keys or ())
+        if keys and not set(parts) & set(made):
+            problems.append(
+                f"{target} makes its id of {', '.join(keys)}, which all rows that {where} makes "
+                f"of one row share, so that they would replace each other; make the id of "
+                f"{parts[0]}"
+            )
+    ordered = writer.keeps_versions or reader.orders_documents
+    if parents and reader.follows and not ordered:
+        problems.append(
+            f"{target} keeps no versions, and {source} follows its source: after a full load, "
+            "nobody would know which documents are gone; use PostgreSQL with versionColumn, "
+            "Elasticsearch or OpenSearch, or a reader that reads all rows"
+        )
+    if parents and not divided:
+        problems.append(
+            f"{target} has a parentKey, and no step cuts documents into chunks; add a step "
+            "text-splitting, or leave parentKey out"
+        )
+    return problems
+
+
+def _documents_problems(steps: Sequence[tuple[str, StepSettings]]) -> tuple[list[str], bool]:
+    """Problems of a source whose changes are of whole documents, such as a folder of files.
+
+    And whether the source itself gives each document as several rows.
+    """
+    (source, reader), *between, (target, writer) = steps
+    names, parts = reader.document_key(), reader.part_columns()
+    if not names:
+        return [], False
+    named = ", ".join(names)
+    behind = [settings for _, settings in between]
+    keys, parents = writer.key_columns(), _before(behind, writer.document_key())
+    told = f"{source} follows documents, which it names by {named}"
+    problems = [
+        f"{where} tells documents apart by {', '.join(settings.document_key())}, and {told}; make "
+        f"parentColumns {named}"
+        for where, settings in between
+        if settings.document_key() and set(settings.document_key()) != set(names)
+    ]
+    if not keys:
+        return [
+            *problems,
+            f"{target} does not say what makes its id, and {told}: nobody would know which rows "
+            "are gone; name the columns of the id in the writer",
+        ], False
+    made = set(_before(behind, keys))
+    if made == set(names):
+        if not reader.one_row_each:
+            problems.append(
+                f"{target} has one id, or one document, for all rows of {named}, and the format of "
+                f"{source} has many rows in a file; make the id of {parts[0]}, with parentKey "
+                f"{named}, and leave out text-splitting; or take a format with one row in a file"
+            )
+        return problems, False
+    if made != {parts[0]} and made != {*names, CHUNK_INDEX}:
+        problems.append(
+            f"{target} makes its id of {', '.join(keys)}, and {told}: rows that a document no "
+            f"longer has would stay; make the id of {parts[0]}, and keep an id of your own in "
+            "another field"
+        )
+    elif set(parents) != set(names):
+        problems.append(
+            f"{target} has no parentKey {named}, and {told}: rows that a document no longer has "
+            f"would stay; set parentKey to {named}"
+        )
+    return problems, True
 
 
 def _taken(name: str, behind: Sequence[tuple[str, StepSettings]], written: bool) -> bool:

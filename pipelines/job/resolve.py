@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vecferry.errors import JobError, near, redact
+from vecferry.errors import LEAST_IN_ROWS, JobError, near, redact
 from vecferry.instead import KEEP
 from vecferry.pipelines.job.datasources import DataSources, read_data_sources
 from vecferry.pipelines.job.documents import parse_document
@@ -19,17 +19,24 @@ from vecferry.pipelines.job.feeds import (
     idle_columns,
     mapped_columns,
     on_reject,
+    parts_problems,
     wasted_vectors,
 )
 from vecferry.pipelines.job.model import Job, Step, read_raw, step_name, validated
-from vecferry.pipelines.job.placeholders import names_in
+from vecferry.pipelines.job.placeholders import Values, is_filled, names_in
 from vecferry.pipelines.job.positions import ResolvedPlace, resolve_place
+from vecferry.pipelines.job.prices import (
+    budget_of,
+    currency_of,
+    priced,
+    problems_of_money,
+    unused_prices,
+)
 from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.pipelines.registry import Kind, kind_of, load, settings_of
-from vecferry.secrets import Written, referenced, secrets_in
+from vecferry.secrets import Written, as_variable, referenced, secrets_at, secrets_in
 from vecferry.settings import Connection, Maker, StepSettings
 from vecferry.steps import (
-    Budget,
     Estimator,
     ReadOptions,
     RunContext,
@@ -140,6 +147,11 @@ class ResolvedJob:
         given = ((s.settings.outputs() or {}).items() for s in self.transformers)
         return {n: dimension for outputs in given for n, dimension in outputs if dimension}
 
+    @property
+    def currency(self) -> str | None:
+        """The currency of the job's prices; None if it names no price."""
+        return currency_of(step.settings for step in self.transformers)
+
     def unable(self) -> list[str]:
         """A problem for each step that can be checked but not run in this version."""
         return [
@@ -175,15 +187,25 @@ def resolve(
             *_follow_columns(steps),
             *wasted_vectors(named),
             *_no_positions(job, steps[0]),
+            *parts_problems(named),
+            *problems_of_money(job, ((s.name, s.settings) for s in steps)),
         ]
     if problems:
         raise JobError(problems)
     where = job.setting.positions
+    known = {**sources.written, **(written or {})}
     return ResolvedJob(
         job,
         tuple(steps),
-        [*warnings, *_unused_columns(steps)],
-        written={**sources.written, **(written or {})},
+        [
+            *sources.doubts(),
+            *warnings,
+            *_unused_columns(steps),
+            *_keys_written_out(steps, known),
+            *_unjudged(job, steps[0]),
+            *unused_prices(job),
+        ],
+        written=known,
         positions=resolve_place(where, sources, "job.setting.positions") if where else None,
     )
 
@@ -197,20 +219,18 @@ def read_and_resolve(
 ) -> ResolvedJob:
     """A job file with everything it names, checked."""
     written: dict[str, str] = {}
-    filled, problems = read_raw(
-        path, parameters=parameters, assignments=assignments, written=written
-    )
+    values = Values.of(parameters)
+    filled, problems = read_raw(path, parameters=values, assignments=assignments, written=written)
     job, warnings = checked_job(filled, problems, Path(path).stem)
-    values = {**os.environ, **(parameters or {})}
-    sources = read_data_sources(data_sources, values)
+    sources = read_data_sources(data_sources, values, os.path.dirname(path))
     resolved = resolve(job, sources, written)
     known = names_in(parse_document(Path(path), "job")) | sources.names()
-    for name in sorted(set(parameters or {}) - known):
+    for name in sorted(set(values.given) - known):
         warnings.append(
             f"-p {name}: neither the job nor its data sources ask for it{near(name, known)}"
         )
     resolved.warnings[:0] = warnings
-    return dataclasses.replace(resolved, given=dict(parameters or {}))
+    return dataclasses.replace(resolved, given=values.given)
 
 
 def checked_job(filled: object, problems: list[str], stem: str) -> tuple[Job, list[str]]:
@@ -230,8 +250,9 @@ def _problems_of_steps(filled: Any) -> list[str]:
     steps = filled.get("steps") if isinstance(filled, dict) else None
     for i, step in enumerate(steps if isinstance(steps, list) else []):
         parameter = step.get("parameter") if isinstance(step, dict) else None
-        if not isinstance(parameter, dict) or names_in(parameter):
-            continue  # told already
+        told = not isinstance(parameter, dict) or not is_filled(parameter)
+        if told or not all(isinstance(step.get(name), str) for name in ("stepType", "category")):
+            continue
         try:
             kind = kind_of(str(step.get("stepType")), str(step.get("category")))
         except JobError as e:
@@ -251,7 +272,7 @@ def _resolve_step(
         raise JobError(f"{path}.{e.problems[0]}") from e
     if kind.role != step.role:
         raise JobError(f"{path}.category is {step.category!r}: {kind.step_type} is a {kind.role}")
-    parameter = {**step.parameter, **_job_wide(job, kind)}
+    parameter = {**step.parameter, **_job_wide(job, kind), **priced(job, kind, step.parameter)}
     of_kind = settings_of(kind)
     if kind.role == "writer":
         parameter = with_dimensions(parameter, of_kind.vector_types, made)
@@ -329,6 +350,16 @@ def _no_positions(job: Job, reader: ResolvedStep) -> list[str]:
     ]
 
 
+def _unjudged(job: Job, reader: ResolvedStep) -> list[str]:
+    """A warning if something is expected of a sync, whose rounds are not judged so."""
+    if job.setting.expect.is_empty or not reader.settings.follows:
+        return []
+    return [
+        f"setting.expect is not judged in a sync, and step {reader.name!r} follows its source; it "
+        "holds for runs with --into only"
+    ]
+
+
 def _untrusted(job: Job, path: str, settings: StepSettings) -> list[str]:
     """A problem for each endpoint of a step that no trusted pattern matches whole."""
     patterns = job.setting.trusted_endpoints
@@ -339,6 +370,18 @@ def _untrusted(job: Job, path: str, settings: StepSettings) -> list[str]:
         f"({', '.join(patterns) or 'the list is empty'}): add a pattern, or use another endpoint"
         for url in settings.calls()
         if not any(re.fullmatch(p, url) for p in patterns)
+    ]
+
+
+def _keys_written_out(steps: list[ResolvedStep], written: Mapping[str, str]) -> list[str]:
+    """A warning for each key that stands in the job itself."""
+    return [
+        f"{path} is a key that is written out, for whoever reads the job; write "
+        f"${{{step.settings.key_variable() or as_variable(path)}}} and set that variable, or name "
+        "a file, ${file:…}"
+        for step in steps
+        for path, text in secrets_at(step.settings, f"steps[{step.index}].parameter")
+        if len(text) >= LEAST_IN_ROWS and text not in written
     ]
 
 
@@ -360,7 +403,9 @@ def _follow_columns(steps: list[ResolvedStep]) -> list[str]:
         if step.kind.role == "writer":
             problems += _wrong_dimensions(where, columns, step.settings.outputs() or {})
         else:
-            columns = {**columns, **(step.settings.outputs() or {})}
+            gone = step.settings.takes_away()
+            kept = {name: of for name, of in columns.items() if name not in gone}
+            columns = {**kept, **(step.settings.outputs() or {})}
     return problems
 
 
@@ -396,7 +441,6 @@ def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepConte
     """The context of a step in a run on this machine."""
     setting = resolved.job.setting
     speed, role = setting.speed, step.kind.role
-    budget = setting.budget
     writer = resolved.writer.settings
     behind = [other.settings for other in resolved.transformers if other.index > step.index]
     instead = on_reject(setting, behind, writer)
@@ -427,11 +471,12 @@ def context_of(resolved: ResolvedJob, step: ResolvedStep, run: str) -> StepConte
             id=run,
             concurrent=speed.concurrent,
             reject_limit=setting.error_limit.record,
-            budget=Budget(requests=budget.requests, tokens=budget.tokens) if budget else Budget(),
+            budget=budget_of(setting, resolved.currency),
         ),
         read=read,
         write=write,
         on_reject=KEEP if role == "writer" else instead,
         drop=idle_columns([other.settings for other in resolved.steps], step.index),
+        whole_documents=bool(writer.document_key()),
         stamped=False,
     )

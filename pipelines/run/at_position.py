@@ -51,6 +51,15 @@ class SourceRows:
 
     def __init__(self, resolved: ResolvedJob, logic: JobLogic, guard: Guard = no_guard) -> None:
         self.logic, self._guard = logic, guard
+        cut = [s.name for s in resolved.transformers if s.settings.part_columns()]
+        reader, writer = resolved.reader, resolved.writer
+        if reader.settings.document_key() and writer.settings.document_key():
+            cut.insert(0, reader.name)  # the rows of a file are those of a document
+        if cut:
+            raise JobError(
+                f"step {cut[0]!r} makes several rows of one, which can't be compared with a target "
+                "yet; run the job with --into into a new target instead"
+            )
         self.transformers: list[Transformer] = [logic.transformer(s) for s in resolved.transformers]
 
     @property

@@ -18,7 +18,7 @@ from vecferry.pipelines.job.resolve import ResolvedJob
 from vecferry.pipelines.run.options import RunOptions, is_sync
 from vecferry.pipelines.run.splits import here
 from vecferry.process import RunStatus, run_state
-from vecferry.steps import RETRY_SECONDS, Split, Target
+from vecferry.steps import RETRY_SECONDS, Plan, Target
 
 
 @dataclass
@@ -93,6 +93,12 @@ class JobRun(ABC):
         """Whether one stream reads: a part of the rows, or the rejects of another run."""
         return self.options.limit is not None or self.replay is not None
 
+    @property
+    def stays(self) -> bool:
+        """Whether the launcher stays until the job has ended, and then does its last step."""
+        endless = self.resolved.reader.settings.endless
+        return not (endless or self.options.cluster.detach)
+
     def folder(self, folder: str) -> str:
         """A folder of rejects, as the workers name it."""
         return folder
@@ -113,17 +119,22 @@ class JobRun(ABC):
         """Raises JobError where a sync can't be run here as asked."""
         return
 
-    def begin_round(self, number: int) -> JobRun:
-        """The run of one round of this sync, with counts of its own."""
+    def begin_round(self, number: int, *, full: bool = False) -> JobRun:
+        """The run of one round of this sync, with counts of its own; `full` of a full load."""
         raise JobError(f"a job whose source is followed can't be run by {type(self).__name__}")
 
     def end_round(self) -> None:
         """Lets go of what belongs to this round, once all is known of it."""
         return
 
-    def hand_over(self, splits: list[Split]) -> ListSplits:
+    @property
+    def readers(self) -> int:
+        """How many processes or streams the source should have splits for, if it can choose."""
+        return 1
+
+    def hand_over(self, plan: Plan) -> ListSplits:
         """How the workers get the splits that were listed; also chooses the number of streams."""
-        return here(self.id, splits)
+        return here(self.id, plan.splits)
 
     @abstractmethod
     def pipeline(self) -> beam.Pipeline:

@@ -28,7 +28,7 @@ from vecferry.pipelines.run.anew import Anew, Followed, ReadAnew
 from vecferry.pipelines.run.rejects import Replayed, WriteRejects, read_rejects
 from vecferry.rows import Reject
 from vecferry.secrets import secrets_in
-from vecferry.steps import RETRY_SECONDS, Counts, StepContext, goes_on
+from vecferry.steps import RETRY_SECONDS, Counts, RereadsMany, StepContext, goes_on
 
 _VERBS = {"reader": "Read", "transformer": "Transform", "writer": "Write"}
 
@@ -40,7 +40,8 @@ class RunPlan:
     On a cluster `parallelism` is the number of streams, and `reports` the folder through which
     workers and launcher speak. `splits` gives what the launcher has listed; where it is None, the
     source is listed by a worker. Without `spread` one stream reads them all, and the graph has no
-    shuffle. `retry_deadline` is how many seconds a step waits for a server.
+    shuffle. `retry_deadline` is how many seconds a step waits for a server. With `count_keys`,
+    the keys of the rows that are written are counted.
     """
 
     run: str
@@ -53,6 +54,7 @@ class RunPlan:
     splits: ListSplits | None = None
     spread: bool = True
     retry_deadline: float | None = RETRY_SECONDS
+    count_keys: bool = False
 
 
 def build(pipeline: beam.Pipeline, resolved: ResolvedJob, plan: RunPlan) -> None:
@@ -132,8 +134,9 @@ def _context(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> StepCo
     )
     limit = plan.row_limit if reads else None
     read = dataclasses.replace(context.read, row_limit=limit)
+    write = dataclasses.replace(context.write, count_keys=plan.count_keys)
     return dataclasses.replace(
-        context, shared=shared, read=read, retry_deadline=plan.retry_deadline
+        context, shared=shared, read=read, write=write, retry_deadline=plan.retry_deadline
     )
 
 
@@ -208,26 +211,33 @@ class _ReplayFn(beam.DoFn):
             limit = self.context.read.row_limit
             if limit is not None and not state.hand_out(limit):
                 state.end("limit")
-            state.add({"rows-read": 1})
-            item = _again(replayed, reader, self.context)
-            if not isinstance(item, Reject):
-                yield item
-                continue
-            yield reporter.reject(item)
-            if (instead := goes_on(item, counts)) is not None:
-                yield instead
+            for item in _again(replayed, reader, self.context):
+                state.add({"rows-read": 1})
+                if not isinstance(item, Reject):
+                    yield item
+                    continue
+                yield reporter.reject(item)
+                if (instead := goes_on(item, counts)) is not None:
+                    yield instead
         reporter.report(counts, now=True)
 
 
-def _again(replayed: Replayed, reader: Any, context: StepContext) -> Any:
+def _again(replayed: Replayed, reader: Any, context: StepContext) -> Iterator[Any]:
+    """What the step was given, or what the reader makes of the record now."""
     origin = replayed.line["origin"]
     try:
-        found = replayed.change() if reader is None else replayed.raw()
+        found: Any = replayed.change() if reader is None else replayed.raw()
     except ValueError as e:
-        return context.reject("cut", f"can't be replayed: {e}", origin=origin)
+        yield context.reject("cut", f"can't be replayed: {e}", origin=origin)
+        return
     if found is None:  # refused by an earlier replay already: nothing of it may pass for a row
-        return context.reject("cut", str(replayed.line.get("message")), origin=origin)
-    return found if reader is None else reader.reread(found, origin)
+        yield context.reject("cut", str(replayed.line.get("message")), origin=origin)
+    elif reader is None:
+        yield found
+    elif isinstance(reader, RereadsMany):
+        yield from reader.reread_all(found, origin)
+    else:
+        yield reader.reread(found, origin)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
 
-from vecferry.beam import ListSplits
+from vecferry.beam import SPLITS_READ, ListSplits
 from vecferry.budget import Ledger, ledger_of
 from vecferry.errors import VecferryError, redact, shorten
 from vecferry.pipelines.job.resolve import context_of
 from vecferry.pipelines.run.base import JobRun, RunResult
+from vecferry.pipelines.run.expectations import replaced, unmet
 from vecferry.pipelines.run.graph import RunPlan, build, require_no_secret
 from vecferry.pipelines.run.interrupts import Interrupted, breakable, listening, told_to_end
 from vecferry.pipelines.run.logic import JobLogic
@@ -32,8 +33,8 @@ from vecferry.pipelines.run.report import (
     over_budget,
     over_limit,
 )
-from vecferry.process import RunStatus, end_run
-from vecferry.steps import Budget, Plan, Size, Target
+from vecferry.process import Phase, RunStatus, end_run
+from vecferry.steps import Budget, OnWords, Plan, Size, Target, end_load
 
 COUNTED_TWICE = (
     "errorLimit: a worker stopped reading, because it counted the rejects of a repeated bundle "
@@ -43,15 +44,17 @@ COUNTED_TWICE = (
 log = logging.getLogger(__name__)
 
 OnProgress = Callable[[RunStatus, Size], None]
+"""Is called at each phase of a run, and a few times a second while rows flow."""
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A job that is ready to be submitted."""
+    """A job that is ready to be submitted; `splits` is None in a replay."""
 
     pipeline: beam.Pipeline
     target: Target
     size: Size
+    splits: int | None
 
 
 def launch(run: JobRun, on_progress: OnProgress) -> Report:
@@ -65,29 +68,64 @@ def launch(run: JobRun, on_progress: OnProgress) -> Report:
             report = _carried_out(run, on_progress)
         finally:
             end_run(run.id)
-        return at_the_end(report)
+        report = timed(run.state, at_the_end(report))
+        enter(run.state, "ended", on_progress)
+        return report
+
+
+def enter(
+    state: RunStatus, phase: Phase, on_progress: OnProgress, size: Size | None = None
+) -> None:
+    """Begins a phase of a run, and says so."""
+    state.enter_phase(phase)
+    on_progress(state, size or Size())
+
+
+def timed(state: RunStatus, report: Report) -> Report:
+    """The report with all the time that the run took, and the seconds of each phase."""
+    phases = {phase: round(seconds, 3) for phase, seconds in state.phases().items()}
+    seconds = round(time.monotonic() - state.started, 3)
+    return report.model_copy(update={"seconds": seconds, "phases": phases})
 
 
 def _carried_out(run: JobRun, on_progress: OnProgress) -> Report:
     try:
         with breakable():
-            prepared = _prepare(run)
+            prepared = _prepare(run, on_progress)
     except Interrupted:
         run.abandon()
         return _report(run, "CANCELLED", "interrupted before a row was read; no row was written")
     except Exception:
         run.abandon()
         raise
+    state, size = run.state, prepared.size
     try:
+        enter(state, "running", on_progress, size)
         run.submit(prepared.pipeline)
         follow = run.left()
         if follow is not None and not told_to_end():
             return _report(run, "RUNNING", None).model_copy(update={"follow": follow})
-        ended = settled(run, run.watch(lambda: on_progress(run.state, prepared.size)))
-        return conclude(prepared.target, judge(run, ended))
+
+        def look() -> None:
+            if state.stop.is_set() or _is_read(state, prepared.splits):
+                state.enter_phase("finishing")
+            on_progress(state, size)
+
+        ended = run.watch(look)
+        enter(state, "finishing", on_progress, size)
+        report = judge(run, settled(run, ended))
+        if report.state == "DONE":
+            enter(state, "indexing", on_progress, size)
+        tell = lambda words: _tell(run, words, lambda: on_progress(state, size))  # noqa: E731
+        return conclude(prepared.target, report, tell)
     except Exception:
         run.abandon()
         raise
+
+
+def _is_read(state: RunStatus, splits: int | None) -> bool:
+    """Whether the last row was read, as far as the splits tell."""
+    return splits is not None and state.counts().get(SPLITS_READ, 0) >= splits
 
 
 def at_the_end(report: Report) -> Report:
@@ -109,17 +147,21 @@ def settled(run: JobRun, ended: RunResult) -> RunResult:
     return ended
 
 
-def _prepare(run: JobRun) -> _Prepared:
+def _prepare(run: JobRun, on_progress: OnProgress) -> _Prepared:
     """All that can fail without a trace in the target, then the target."""
     resolved, options = run.resolved, run.options
     reads = run.replay is None
     require_folder(run.rejects)
-    logic = JobLogic(resolved, run.id, row_limit=options.limit)
+    logic = JobLogic(
+        resolved, run.id, row_limit=options.limit, load_ends=run.stays, readers=run.readers
+    )
     try:
         if options.preflight:
+            enter(run.state, "checking", on_progress)
             log.info("run %s: trying source, endpoint and target", run.id)
             preflight(resolved, logic, reader=reads)
             run.check_workers()
+        enter(run.state, "preparing", on_progress)
         run.accept(logic.target)
         plan = logic.source.plan() if reads else Plan(splits=[])
         pipeline = graph_of(run, hand_over(run, plan) if reads else None)
@@ -129,15 +171,16 @@ def _prepare(run: JobRun) -> _Prepared:
         with breakable(False):
             logic.close()
     log.info("run %s: %s bytes to read; rejects go to %s", run.id, plan.size.bytes, run.rejects)
-    return _Prepared(pipeline, logic.target, plan.size)
+    splits = len(plan.splits) if reads else None
+    return _Prepared(pipeline, logic.target, plan.size, splits)
 
 
 def hand_over(run: JobRun, plan: Plan) -> ListSplits:
     """How the workers of a run get the splits of a plan; none holds a secret that they fill in."""
-    by_workers = run.options.cluster.secrets == "worker"
-    return run.hand_over(
-        run.resolved.referenced(plan.splits, run.id) if by_workers else plan.splits
-    )
+    if run.options.cluster.secrets == "worker":
+        splits = run.resolved.referenced(plan.splits, run.id)
+        plan = dataclasses.replace(plan, splits=splits)
+    return run.hand_over(plan)
 
 
 def graph_of(run: JobRun, splits: ListSplits | None) -> beam.Pipeline:
@@ -159,6 +202,7 @@ def graph_of(run: JobRun, splits: ListSplits | None) -> beam.Pipeline:
             splits=splits,
             spread=run.spread,
             retry_deadline=run.retry_deadline,
+            count_keys=not run.rounds,  # in a sync, rows are to replace one another
         ),
     )
     if by_workers:
@@ -166,26 +210,60 @@ def graph_of(run: JobRun, splits: ListSplits | None) -> beam.Pipeline:
     return pipeline
 
 
-def conclude(target: Target, report: Report) -> Report:
-    """What a target has to do once a job is done, such as moving an alias.
+def conclude(target: Target, report: Report, on_progress: OnWords = lambda words: None) -> Report:
+    """What a target has to do once a job is done, such as building an index or moving an alias.
 
     An alias is not moved to a target into which no row came, as all of them were rejected.
     """
-    unfinished = target.unfinished()
+
+    def ended(state: State, why: str, notes: Sequence[str] = ()) -> Report:
+        unfinished = target.unfinished()
+        error = f"{why}; {unfinished}" if unfinished else why
+        return report.model_copy(update={"state": state, "error": error, "notes": [*notes]})
+
     if report.state != "DONE":
-        update = {"error": f"{report.error}; {unfinished}"} if unfinished else {}
-        return report.model_copy(update=update)
-    barren = nothing_written(report)
-    if barren and unfinished:
-        why = f"{barren}; {unfinished}"
-        return report.model_copy(update={"state": "FAILED", "error": why})
+        quick = _broken_off(target, on_progress)
+        unfinished = target.unfinished()
+        error = f"{report.error}; {unfinished}" if unfinished else report.error
+        return report.model_copy(update={"error": error, "notes": [*report.notes, *quick]})
+    notes: list[str] = []
+    loaded = False
     try:
-        notes = [*([barren] if barren else []), *target.conclude()]
+        notes += end_load(target, on_progress)
+        loaded = True
+        barren = nothing_written(report)
+        if barren and target.unfinished():
+            return ended("FAILED", barren, notes)
+        notes += [text for text in (barren, replaced(report)) if text]
+        notes += target.conclude()
+    except Interrupted:
+        return ended("CANCELLED", "interrupted after the last row; all rows are written")
     except Exception as e:
         told = str(e) if isinstance(e, VecferryError) else f"{type(e).__name__}: {e}"
         why = f"all rows are written, but the target's last step failed: {redact(told)}"
-        return report.model_copy(update={"state": "FAILED", "error": why})
+        if not loaded:
+            return ended("FAILED", why)
+        return report.model_copy(update={"state": "FAILED", "error": why, "notes": notes})
     return report.model_copy(update={"notes": notes})
+
+
+def _broken_off(target: Target, on_progress: OnWords) -> list[str]:
+    """What a target does quickly at the end of a job that is not done."""
+    try:
+        return end_load(target, on_progress, whole=False)
+    except (Interrupted, Exception) as e:  # why the job is not done is what matters
+        log.warning("the target stays as it was for the load: %s", shorten(redact(str(e))))
+        return []
+
+
+def _tell(run: JobRun, words: str, on_progress: Callable[[], None]) -> None:
+    """Shows what is done after the last row; raises Interrupted once a signal has come."""
+    if not run.state.doing:
+        log.info("run %s: %s", run.id, words)
+    run.state.doing = words
+    on_progress()
+    if told_to_end():
+        raise Interrupted
 
 
 def _report(run: JobRun, state: State, error: str | None) -> Report:
@@ -199,6 +277,7 @@ def _report(run: JobRun, state: State, error: str | None) -> Report:
         seconds=time.monotonic() - run.state.started,
         error=error,
         committed=False,
+        currency=run.resolved.currency,
     )
 
 
@@ -220,9 +299,13 @@ def judge(run: JobRun, ended: RunResult) -> Report:
             error=why,
             committed=ended.committed,
             requests=ledger.requests,
+            nano=ledger.nano,
+            currency=resolved.currency,
         )
 
     limit = resolved.job.setting.error_limit
+    if ended.error is not None and state.passing and state.giving_up.begun:
+        return _cancelled(report("CANCELLED", None), whole=False)
     if ended.error is not None:
         broken = over_limit(report("FAILED", None), limit.record, None) if ended.cancelled else None
         return report("FAILED", broken or ended.error)
@@ -237,6 +320,12 @@ def judge(run: JobRun, ended: RunResult) -> Report:
     broken = over_limit(outcome, limit.record, limit.percentage)
     if broken is not None:
         return report("FAILED", broken)
+    # A round of a sync is never judged so: it may have no rows, and its changes may all be bad.
+    stopped = state.stopped_by == "interrupt" or told_to_end()
+    if not run.rounds and not stopped:
+        broken = unmet(outcome, resolved.job.setting.expect, partial=run.one_stream)
+        if broken is not None:
+            return report("FAILED", broken)
     if state.stopped_by == "errorLimit":
         return report("FAILED", COUNTED_TWICE)
     if outcome.lost and ended.committed:
@@ -244,16 +333,30 @@ def judge(run: JobRun, ended: RunResult) -> Report:
             "FAILED", f"{outcome.lost} rows are unaccounted for: this is a fault of vecferry"
         )
     if state.stopped_by == "interrupt":
-        return report("CANCELLED", "interrupted; what was read is written")
+        return _cancelled(report("CANCELLED", None))
     if told_to_end():
         return report("CANCELLED", "interrupted after the last row; all rows are written")
     return outcome
 
 
+def _cancelled(report: Report, *, whole: bool = True) -> Report:
+    """The report of an interrupted run, which says what is unfinished.
+
+    With `whole` False a bundle failed, and rows of which it told nothing are unfinished as well.
+    """
+    unfinished = report.rows_unfinished + (0 if whole else max(0, report.lost))
+    why = "interrupted; what was read is written"
+    if unfinished:
+        why = (
+            f"interrupted while a server was away: {unfinished:,} rows that were read are "
+            "unfinished, and a run of the same job writes them"
+        )
+    update = {"state": "CANCELLED", "error": why, "rows_unfinished": unfinished}
+    return report.model_copy(update=update)
+
+
 def _budget_verdict(budget: Budget, ledger: Ledger, state: RunStatus) -> str | None:
     verdict = ledger.verdict()
     if verdict is None and state.stopped_by == "budget":  # a worker's own ledger refused
-        counts = state.counts()
-        requests, tokens = counts.get("embed-requests", 0), counts.get("embed-tokens", 0)
-        verdict = over_budget(budget, requests, tokens)
+        verdict = over_budget(budget, state.counts())
     return verdict

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -24,7 +24,7 @@ from vecferry.pipelines.run.interrupts import on_interrupt
 from vecferry.pipelines.run.options import RunOptions
 from vecferry.pipelines.run.splits import round_by_round
 from vecferry.process import run_scope
-from vecferry.steps import Split
+from vecferry.steps import Plan
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +44,15 @@ class LocalRun(JobRun):
         self._given_up = False
         self.spread = not self.rounds
 
-    def begin_round(self, number: int) -> LocalRun:
+    def begin_round(self, number: int, *, full: bool = False) -> LocalRun:
         """This run, whose counts begin anew."""
         run_scope(self.id).next_round()
         self.state = self.open_state()
         return self
 
-    def hand_over(self, splits: list[Split]) -> ListSplits:
+    def hand_over(self, plan: Plan) -> ListSplits:
         """The splits in the graph; those of a round beside it."""
-        return round_by_round(self.id, splits) if self.rounds else super().hand_over(splits)
+        return round_by_round(self.id, plan.splits) if self.rounds else super().hand_over(plan)
 
     def pipeline(self) -> beam.Pipeline:
         """A pipeline of the runner that works in this process."""
@@ -99,11 +99,19 @@ class LocalRun(JobRun):
         state = self.state
         state.stopped_by = "interrupt"
         state.stop.set()
+        state.giving_up.soon()
         log.warning("interrupted: what was read is finished; a second time ends at once")
 
     def give_up(self) -> None:
         """Leaves the pipeline to its thread, which ends with the process."""
         self._given_up = True
+
+
+def run_graph(graph: bytes, options: Sequence[str]) -> None:
+    """Runs, in this process, the graph that a launcher has built in another one."""
+    proto = beam_runner_api_pb2.Pipeline.FromString(graph)
+    given = PipelineOptions([*options, "--experiments=beam_fn_api"])
+    FnApiRunner().run_via_runner_api(proto, given).wait_until_finish()
 
 
 class _KeepingRunner(FnApiRunner):

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 from vecferry.errors import JobError, keep_secret
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep, context_of
+from vecferry.pipelines.run.positions import positions_of
 from vecferry.rows import Change, Reject
-from vecferry.steps import ChangeSource, Source, StepContext, Target, Transformer
+from vecferry.steps import ChangeSource, Keeps, Source, StepContext, Target, Transformer
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
@@ -59,6 +60,8 @@ class JobLogic:
         default as long as in a run.
       target_deadline: the same of the target.
       resumed: whether the target holds what an earlier run of the same sync has written.
+      load_ends: whether `EndsLoad.end_load` is called once all rows are in.
+      readers: for how many processes the source should have splits.
     """
 
     def __init__(
@@ -70,12 +73,15 @@ class JobLogic:
         retry_deadline: float | None = None,
         target_deadline: float | None = None,
         resumed: bool = False,
+        load_ends: bool = False,
+        readers: int = 1,
     ) -> None:
         require_proxies(os.environ)
         self._resolved, self.run = resolved, run
         self._row_limit, self._retry_deadline = row_limit, retry_deadline
+        self._readers = readers
         self._target_deadline = target_deadline
-        self._resumed = resumed
+        self._resumed, self._load_ends = resumed, load_ends
         self._transformers: dict[str, Transformer] = {}
 
     @functools.cached_property
@@ -83,9 +89,11 @@ class JobLogic:
         """The source of the job's reader."""
         step = self._resolved.reader
         context = self._impatient(step)
-        read = dataclasses.replace(context.read, row_limit=self._row_limit)
+        read = dataclasses.replace(context.read, row_limit=self._row_limit, readers=self._readers)
         context = dataclasses.replace(context, read=read)
         source: Source = step.logic(context)
+        if isinstance(source, Keeps):
+            source.keep_in(lambda: positions_of(self._resolved).place)
         return source
 
     def transformer(self, step: ResolvedStep) -> Transformer:
@@ -102,7 +110,7 @@ class JobLogic:
         """What the job's writer writes to."""
         step = self._resolved.writer
         context = context_of(self._resolved, step, self.run)
-        write = dataclasses.replace(context.write, resumed=self._resumed)
+        write = dataclasses.replace(context.write, resumed=self._resumed, load_ends=self._load_ends)
         context = dataclasses.replace(context, write=write)
         if self._target_deadline is not None:
             context = dataclasses.replace(context, retry_deadline=self._target_deadline)

@@ -33,6 +33,8 @@ class RunOptions:
       preflight: whether source, endpoints and target are tried first.
       poll_seconds: how often progress is told.
       continuous: whether a sync goes on for ever, or ends once nothing is left to read.
+      concurrent_runs: whether another run of the job into its target may be at work.
+      workers: how many processes of this machine read at most; None where the job decides.
       until: ``now``, a time or a place of the source where a sync ends; None without a bound.
     """
 
@@ -45,6 +47,8 @@ class RunOptions:
     poll_seconds: float = 0.1
     continuous: bool = False
     until: str | None = None
+    concurrent_runs: bool = False
+    workers: int | None = None
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 
 from vecferry.errors import JobError, VecferryError
 from vecferry.pipelines.job.feeds import unlike_keys
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep
 from vecferry.pipelines.run.logic import JobLogic
+from vecferry.pipelines.run.rejects import require_folder
+from vecferry.process import end_run
 
 
 def preflight(
@@ -42,6 +45,17 @@ def preflight(
             attempt(step.name, functools.partial(_try, logic, step, paid))
     if problems:
         raise JobError(problems)
+
+
+def connect_all(resolved: ResolvedJob, rejects: str) -> None:
+    """Reaches all that a run would reach, the folder `rejects` included; raises JobError."""
+    require_folder(os.path.join(rejects, "check"))
+    logic = JobLogic(resolved, "check")
+    try:
+        preflight(resolved, logic, paid=True)
+    finally:
+        logic.close()
+        end_run("check")
 
 
 def _unlike_keys(resolved: ResolvedJob, logic: JobLogic) -> list[str]:

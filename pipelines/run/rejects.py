@@ -300,6 +300,26 @@ def count_rejects(folder: str) -> dict[tuple[str, str], int]:
     return dict(Counter((line["step"], line["reason"]) for _, line in lines))
 
 
+def reject_lines(folder: str) -> Iterator[dict[str, Any]]:
+    """The lines of a run's rejects (local, or any fsspec URL), each (step, origin) once.
+
+    Raises JobError where the folder can't be read, or has none.
+    """
+    try:
+        fs, path = fsspec.core.url_to_fs(folder)
+        parts = sorted(fs.glob(f"{path.rstrip('/')}/part-*.jsonl"))
+    except PROGRAMMING_ERRORS:
+        raise
+    except Exception as e:  # each client of a store has errors of its own
+        raise JobError(
+            f"{folder}: can't be read ({shorten(redact(str(e)), 200)}); correct the address"
+        ) from e
+    if not parts:
+        raise JobError(f"{folder}: has no rejects (part-*.jsonl); name the folder of a run")
+    for _, line in _distinct(fs, parts):
+        yield line
+
+
 def tidy_rejects(folder: str) -> dict[tuple[str, str], int]:
     """How many rejects there are by (step, reason), each (step, origin) counted once.
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 from vecferry.errors import (
     FatalError,
     JobError,
+    ReadAnew,
     TransientError,
     VecferryError,
     redact,
@@ -185,6 +186,10 @@ class Desk:
             self.left = True
             return True
         except LeaseLost:
+            raise
+        except ReadAnew as e:
+            self._tell_once(request, f"waits: {shorten(redact(str(e)), 300)}")
+            self.left = True
             raise
         except VecferryError as e:
             passes = isinstance(e, TransientError) or isinstance(e.__cause__, TransientError)

@@ -5,9 +5,11 @@ Apart from `vecferry.pipelines.run.sync` because progress and report ask it as t
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 
 from vecferry.process import RunStatus
+from vecferry.waits import WAITS, Wait
 
 
 class SyncStatus(RunStatus):
@@ -25,6 +27,7 @@ class SyncStatus(RunStatus):
         self.current: RunStatus | None = None
         self.rounds = self.restarts = 0
         self.committed = True
+        self._sums = threading.RLock()  # whoever tells of the sync asks from a thread of its own
         self._counts: Counter[str] = Counter()
         self._rejects: Counter[tuple[str, str]] = Counter()
         self._samples: dict[str, Counter[int]] = {}
@@ -32,37 +35,52 @@ class SyncStatus(RunStatus):
 
     def add(self, state: RunStatus, *, committed: bool) -> None:
         """Adds a round that is DONE; it is under way no longer."""
-        self._counts.update(state.counts())
-        self._rejects.update(state.rejects())
-        for name in _DISTRIBUTIONS:
-            self._samples.setdefault(name, Counter()).update(state.samples(name))
-            self._most[name] = max(self._most.get(name, 0), state.most(name))
+        with self._sums:
+            self._counts.update(state.counts())
+            self._rejects.update(state.rejects())
+            for name in _DISTRIBUTIONS:
+                self._samples.setdefault(name, Counter()).update(state.samples(name))
+                self._most[name] = max(self._most.get(name, 0), state.most(name))
+            self.current = None
         self.rounds += 1
         self.committed = self.committed and committed
-        self.current = None
 
     def counted(self) -> dict[str, int]:
         """The counters of all rounds together, of the one under way as well."""
-        total = Counter(self._counts)
-        if self.current is not None:
-            total.update(self.current.counts())
+        with self._sums:
+            total, current = Counter(self._counts), self.current
+            if current is not None:
+                total.update(current.counts())
         return dict(total)
 
     def rejected(self) -> dict[tuple[str, str], int]:
         """The rejects of all rounds together, of the one under way as well."""
-        total = Counter(self._rejects)
-        if self.current is not None:
-            total.update(self.current.rejects())
+        with self._sums:
+            total, current = Counter(self._rejects), self.current
+            if current is not None:
+                total.update(current.rejects())
         return dict(total)
 
     def samples(self, name: str) -> Counter[int]:
         """A distribution over the rounds that were DONE."""
-        return Counter(self._samples.get(name))
+        with self._sums:
+            return Counter(self._samples.get(name))
 
     def most(self, name: str) -> int:
         """The greatest value of a distribution in a round that was DONE."""
         return self._most.get(name, 0)
 
+    @property
+    def in_flight(self) -> int:
+        """The requests of the round under way."""
+        current = self.current
+        return 0 if current is None else current.in_flight
 
-_DISTRIBUTIONS = ("embed-msec", "embed-in-flight")
-"""What a report tells of distributions."""
+    def waits(self) -> list[Wait]:
+        """The servers that the round under way waits for, or the sync between two rounds."""
+        current = self.current
+        return WAITS.of("") if current is None else current.waits()
+
+
+_DISTRIBUTIONS = ("embed-msec", "embed-in-flight", "write-msec")
+"""What a report or an event tells of distributions."""

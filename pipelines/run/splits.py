@@ -2,9 +2,10 @@
 
 A plan is made once, by the launcher. Up to `INLINE_BYTES` of pickled splits travel in the pipeline.
 More splits would make the pipeline's description too large for a runner. If workers are threads of
-this process, the scope of the run hands the splits over. On a cluster, files in the folder of
-rejects do, since all workers reach that folder. Each stream has one file. Its digest travels in the
-pipeline, so a worker unpickles only what the launcher wrote.
+this process, the scope of the run hands the splits over. Worker processes of this machine ask their
+launcher for them. On a cluster, files in the folder of rejects do, since all workers reach that
+folder. Each stream has one file. Its digest travels in the pipeline, so a worker unpickles only
+what the launcher wrote.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import fsspec
 from vecferry.beam import Dealt, ListSplits, deal
 from vecferry.errors import FatalError, redact
 from vecferry.process import run_scope
+from vecferry.run.link import link_of
 from vecferry.steps import Split
 
 FOLDER = "splits"
@@ -41,6 +43,11 @@ def round_by_round(run: str, splits: list[Split]) -> ListSplits:
     """Hands splits over by the scope of the run, so that the next round has the same graph."""
     run_scope(run).round.get("splits", lambda: splits)
     return functools.partial(_from_scope, run)
+
+
+def as_asked(run: str) -> ListSplits:
+    """Lets worker processes of this machine ask their launcher for one split after the other."""
+    return functools.partial(list, [AskedSplits(run)])
 
 
 def elsewhere(folder: str, splits: list[Split], streams: int) -> ListSplits:
@@ -92,6 +99,20 @@ class StoredSplits(Dealt):
                 "the job again with a folder of rejects of its own"
             )
         yield from pickle.loads(content)
+
+
+@dataclass(frozen=True)
+class AskedSplits(Dealt):
+    """The splits that the launcher deals to this process, each when the last one is read."""
+
+    run: str
+
+    def __iter__(self) -> Iterator[Any]:
+        link = link_of(self.run)
+        if link is None:
+            raise FatalError("this process has no launcher to ask for what to read")
+        while (found := link.next_split()) is not None:
+            yield found[0]
 
 
 def _from_scope(run: str) -> list[Any]:

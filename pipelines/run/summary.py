@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import json
 
-from vecferry.pipelines.run.report import Report
+from vecferry.money import NANO, shown
+from vecferry.pipelines.run.report import EmbedCounts, Report
+
+
+def _cost(embed: EmbedCounts) -> str:
+    if embed.cost is None or embed.currency is None:
+        return ""
+    return f", {shown(embed.cost * NANO, embed.currency)}"
+
+
+def _keys(report: Report) -> str:
+    keys = report.keys
+    return f" under {keys.shown} keys" if keys is not None and keys.replaced else ""
 
 
 def describe(report: Report) -> str:
@@ -17,14 +29,16 @@ def describe(report: Report) -> str:
     embed = report.embed
     lines = [
         f"{report.job}: {report.state} in {report.seconds:.1f} s",
-        f"  read {report.rows_read:,}  written {report.rows_written:,}  "
+        f"  read {report.rows_read:,}  written {report.rows_written:,}{_keys(report)}  "
         f"rejected {report.rows_rejected:,}  dropped {report.rows_dropped:,}  "
         f"deleted {report.rows_deleted:,}  stale {report.rows_stale:,}"
         + (f"  refused and not kept {report.rows_unkept:,}" if report.rows_unkept else "")
+        + (f"  unfinished {report.rows_unfinished:,}" if report.rows_unfinished else "")
         + (f"  added {report.rows_added:,}" if report.rows_added else "")
+        + (f"  ({report.rows_split:,} rows were split)" if report.rows_split else "")
         + ("" if report.counts == "committed" or not report.lost else "  (as far as known)"),
         f"  {embed.requests:,} embedding requests, {embed.inputs:,} inputs, "
-        f"{embed.cache_hits:,} cache hits, {embed.tokens:,} tokens",
+        f"{embed.cache_hits:,} cache hits, {embed.tokens:,} tokens{_cost(embed)}",
     ]
     if embed.latency_ms is not None:
         ms = embed.latency_ms

@@ -21,10 +21,26 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from vecferry.beam import SPLITS_READ
-from vecferry.errors import FatalError, JobError, TransientError, VecferryError, redact, shorten
+from vecferry.errors import (
+    FatalError,
+    JobError,
+    ReadAnew,
+    TransientError,
+    VecferryError,
+    redact,
+    shorten,
+)
 from vecferry.pipelines.run.base import JobRun
 from vecferry.pipelines.run.interrupts import on_interrupt
-from vecferry.pipelines.run.launch import OnProgress, graph_of, hand_over, judge, settled
+from vecferry.pipelines.run.launch import (
+    OnProgress,
+    enter,
+    graph_of,
+    hand_over,
+    judge,
+    settled,
+    timed,
+)
 from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.preflight import preflight
 from vecferry.pipelines.run.rejects import require_folder, tidy_rejects
@@ -38,7 +54,7 @@ from vecferry.positions.lease import Lease
 from vecferry.positions.store import Positions
 from vecferry.process import RunStatus, end_run
 from vecferry.retry import Backoff, call_with_retries
-from vecferry.steps import ChangeSource, Holds, Lag, Plan, Size, Span
+from vecferry.steps import ChangeSource, Holds, Lag, Plan, Size, Span, end_load
 from vecferry.versions import MAX_EPOCH
 
 ASK_SECONDS = 10.0
@@ -57,7 +73,8 @@ LAG_SECONDS = 3.0
 
 Step = (
     RequestStep
-    | Literal["span", "plan", "epoch", "round", "done", "reconcile", "store", "stored", "conclude"]
+    | Literal["span", "plan", "epoch", "round", "done"]
+    | Literal["index", "reconcile", "store", "stored", "conclude"]
 )
 """The places between two actions of the loop, in their order."""
 
@@ -123,6 +140,7 @@ class _Sync:
             retry_deadline=ASK_SECONDS,
             target_deadline=run.retry_deadline,
             resumed=self.position is not None,
+            load_ends=True,
         )
         self._identity = ""
         self._why: str | None = None  # why all is to be read anew; None where it need not
@@ -206,6 +224,7 @@ class _Sync:
         """All that can fail without a trace in the target, then the target."""
         run, logic = self._run, self._logic
         if self._options.preflight:
+            enter(self._status, "checking", self._on_progress)
             log.info("run %s: trying source, endpoint and target", run.id)
             preflight(run.resolved, logic)
             run.check_workers()
@@ -213,6 +232,7 @@ class _Sync:
         if asked is not None:
             source = self._source
             self._until = source.end() if asked == "now" else source.parse_until(asked)
+        enter(self._status, "preparing", self._on_progress)
         self._why = self._why_anew()
         log.info("run %s: making the target ready", run.id)
         logic.target.prepare()
@@ -264,8 +284,11 @@ class _Sync:
 
     def _loop(self) -> None:
         """Rounds until nothing is left, or for ever."""
+        enter(self._status, "running", self._on_progress)
         while not self._interrupted:
             try:
+                if self._is_loaded and not self._end_load():  # of a run that was broken off
+                    continue
                 self._desk.carry_out()
                 if self.alone and not self._desk.left and (self._concluded or not self._loaded):
                     return
@@ -285,6 +308,9 @@ class _Sync:
                     self._wait(self._poll_seconds)
             except TransientError as e:
                 self._begin_again(e)
+            except ReadAnew as e:
+                self._require_owned(str(e))
+                self.read_anew(str(e))
             except JobError as e:
                 if not isinstance(e.__cause__, TransientError):
                     raise
@@ -310,16 +336,34 @@ class _Sync:
         until = self._until if self._until is not None or self._concluded else self._caught_up
         span = source.span(None if anew else position, until)
         if position is not None and not anew and not span.fresh:
+            if span.renews:
+                self._note(f"{span.why}: changes go on under a new epoch")
+                position = self.position = self._renew(position)
             return dataclasses.replace(span, epoch=position.epoch)
         if position is not None or why is not None:
-            if span.gap and not self._logic.target.owns_target:
-                raise JobError(
-                    f"{span.why}, so what was deleted meanwhile is not known; set ownsTarget: true "
-                    "on the writer, and all is read anew and reconciled. Or forget the position "
-                    "with `vecferry position reset`, and rows that are gone stay in the target"
-                )
+            if span.gap:
+                self._require_owned(span.why)
             self._note(f"everything is read anew, in epoch {self._epoch + 1}: {why or span.why}")
         return dataclasses.replace(span, fresh=True, why=why or span.why, epoch=self._epoch + 1)
+
+    def _require_owned(self, why: str) -> None:
+        """Raises JobError unless rows that nobody names may be deleted from the target."""
+        if not self._logic.target.owns_target:
+            raise JobError(
+                f"{why}, so what was deleted meanwhile is not known; set ownsTarget: true "
+                "on the writer, and all is read anew and reconciled. Or forget the position "
+                "with `vecferry position reset`, and rows that are gone stay in the target"
+            )
+
+    def _renew(self, position: Position) -> Position:
+        """The position under a new epoch, which the target knows before the first row."""
+        epoch = self._epoch + 1
+        self.on_step("epoch")
+        if epoch <= MAX_EPOCH:  # otherwise the target refuses it, in words
+            self.lease.begin(Begun(epoch=epoch))
+        self._notes += self._logic.target.remember_epoch(epoch)
+        self._epoch = epoch
+        return dataclasses.replace(position, epoch=epoch)
 
     def _hold(self, span: Span) -> None:
         """Asks a source that forgets to keep what is behind the position that is surely stored."""
@@ -361,30 +405,37 @@ class _Sync:
             self._epoch, self._fresh = span.epoch, span
         self.on_step("round")
         self._rounds += 1
-        run = self._run.begin_round(self._rounds)
+        run = self._run.begin_round(self._rounds, full=span.kind == "full")
         try:
-            done = self._is_done(run, span, plan)
-            if done:
-                self._keep(span, request)
+            done = self._is_done(run, span, plan) and self._keep(span, request)
         finally:
             self._under_way = self._status.current = None
             run.end_round()
         self._settle_down()
         return done
 
-    def _keep(self, span: Span, request: str) -> None:
-        """Stores the end of a span whose round is DONE as the position."""
+    def _keep(self, span: Span, request: str) -> bool:
+        """Stores the end of a span whose round is DONE as the position; False where stopped."""
         self.on_step("done")
+        before = self.position
+        since = span.epoch if span.fresh or before is None else before.loaded
         loaded = span.kind == "full" and span.phase == "changes" and span.keys is None
         if loaded:
+            self.on_step("index")
+            if not self._end_load():
+                return False
             self.on_step("reconcile")
-            self._reconcile(span.epoch)
+            self._reconcile(since)
             self._caught_up, self._concluded, self._loaded = self._source.end(), False, True
         self.on_step("store")
         assert self._under_way is not None
         self._status.add(self._under_way[0].state, committed=self._committed)
         self.position = Position(
-            epoch=span.epoch, identity=self._identity, phase=span.phase, at=span.until
+            epoch=span.epoch,
+            identity=self._identity,
+            phase=span.phase,
+            at=span.until,
+            loaded=since,
         )
         self._span, self._why, self._fresh = span, None, None
         # The parts of a full load are stored at once: a kill is to cost one of them at most.
@@ -396,6 +447,7 @@ class _Sync:
         )
         self.on_step("stored")
         self._tell(span.phase)
+        return True
 
     def _is_done(self, run: JobRun, span: Span, plan: Plan) -> bool:
         """Runs a round; False where it was stopped. Raises what else it came to."""
@@ -404,6 +456,7 @@ class _Sync:
         if self._interrupted:
             return False
         splits = hand_over(run, plan)
+        self._status.current = run.state  # workers may have been started, who tell another one
         if not run.submit_again():
             run.submit(graph_of(run, splits))
         ended = settled(run, run.watch(self._look))
@@ -456,25 +509,76 @@ class _Sync:
             run.give_up()
 
     def _reconcile(self, epoch: int) -> None:
-        """Deletes what the source no longer has, once a full load is in."""
+        """Deletes what the source no longer has, once a full load that began in `epoch` is in.
+
+        The epoch may have grown since, and a load of one table more is not of all rows. So rows
+        of the epoch of the last load of all rows, and of later ones, stay.
+        """
+        if not epoch:
+            self._note("it is not known when all rows were read last, so none were deleted")
+            return
         done = self._logic.target.reconcile(epoch, self._logic.keys)
         if done.deleted:
             self._note(f"{done.deleted:,} rows that the source no longer has were deleted")
         if done.note:
             self._note(done.note)
 
+    @property
+    def _is_loaded(self) -> bool:
+        """Whether a full load came to its end, and none is under way."""
+        position = self.position
+        loaded = position is not None and position.phase == "changes"
+        return loaded and self._why is None and self._fresh is None
+
+    def _end_load(self) -> bool:
+        """Builds what the target went without while it was loaded, before changes are read.
+
+        False where a signal broke that off.
+        """
+        try:
+            notes = end_load(self._logic.target, self._building)
+        except Stopped:
+            return False
+        finally:
+            self._status.doing = ""
+            enter(self._status, "running", self._on_progress)
+        for text in notes:
+            self._note(text, level=logging.INFO)
+        return True
+
+    def _leave_load(self) -> None:
+        """Does what costs little of that at the end of a run, if others don't hold the sync."""
+        if self.lease.lost.is_set():
+            return
+        try:
+            self._notes += end_load(self._logic.target, lambda words: None, whole=False)
+        except Exception as e:  # how the run ended is what matters
+            log.warning("the target stays as it was for the load: %s", shorten(redact(str(e))))
+
+    def _building(self, words: str) -> None:
+        """Called while an index is built; breaks that off where the sync is to end."""
+        self._status.doing = words
+        enter(self._status, "indexing", self._on_progress)
+        self._tell("index", lag=False)
+        if self._interrupted:
+            raise Stopped
+        if self.lease.lost.is_set():
+            self.lease.flush()  # raises, and says who took it
+
     def _conclude(self) -> None:
         """The target's last step, such as moving an alias: the full load is in and caught up."""
         self.on_step("conclude")
+        enter(self._status, "indexing", self._on_progress)
         target = self._logic.target
         for text in target.conclude():
             self._note(text, level=logging.INFO)
         self._concluded = True
+        enter(self._status, "running", self._on_progress)
 
     def _settle_down(self) -> None:
         """After a round that is DONE."""
         self._backoff, self._last_error = None, ""
-        if self._status.rounds == 1:
+        if self._status.rounds == 1 and not gc.get_freeze_count():
             # What the first round has made stays: the collector need not look at it each time.
             gc.collect()
             gc.freeze()
@@ -636,11 +740,14 @@ class _Sync:
             seconds=time.monotonic() - status.started,
             error=redact(error) if error else None,
             committed=status.committed,
+            currency=self._run.resolved.currency,
         )
+        self._leave_load()
         concluded = self._concluded or (self.alone and not self._loaded)
         unfinished = None if concluded else self._logic.target.unfinished()
         notes = [*self._notes, *([unfinished] if unfinished else [])]
-        return report.model_copy(
+        enter(status, "ended", self._on_progress)
+        return timed(status, report).model_copy(
             update={
                 "notes": notes,
                 "rounds": status.rounds,
@@ -667,13 +774,21 @@ def _error_of(run: JobRun, report: Report) -> VecferryError:
     state, told = run.state, report.error or "the round failed without a word"
     without_words = not state.failure and run.reports is not None  # a worker was lost, say
     may_pass = (state.passing or without_words) and not state.fatal and not state.stopped_by
+    if state.anew and not state.stopped_by:
+        return ReadAnew(told)
     return TransientError(told) if may_pass else FatalError(told)
 
 
 @contextmanager
 def _frozen() -> Iterator[None]:
-    """Lets the collector look again at what was frozen within."""
+    """Lets the collector look again at what was frozen within.
+
+    Who calls vecferry may have frozen objects before. They stay so, and nothing is frozen beside
+    them: all is thawed together, or nothing.
+    """
+    theirs = gc.get_freeze_count()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not theirs:
+            gc.unfreeze()

@@ -10,7 +10,7 @@ from typing import Any
 
 from vecferry.pipelines.job.datasources import DataSources, read_data_sources
 from vecferry.pipelines.job.documents import as_texts
-from vecferry.pipelines.job.placeholders import PLACEHOLDER, set_value
+from vecferry.pipelines.job.placeholders import PLACEHOLDER, Values, set_value
 from vecferry.pipelines.job.resolve import ResolvedJob, checked_job, resolve
 from vecferry.pipelines.templates.library import PREFIX, Template, load_template
 from vecferry.pipelines.templates.values import choose_values, placeholder_of, written_secrets
@@ -33,8 +33,8 @@ def resolve_template(
     parameters, or else every problem of the job.
     """
     template = load_template(source.removeprefix(PREFIX), folders)
-    given = dict(parameters or {})
-    sources = read_data_sources(data_sources, {**os.environ, **given})
+    known = Values.of(parameters)
+    given, sources = known.given, read_data_sources(data_sources, known)
     values = _values(template, given, sources)
     job, own = template.filled(values)
     for path, text in (assignments or {}).items():
@@ -55,7 +55,7 @@ def render_template(
     Secrets need not be given. Raises JobError as `resolve_template` does.
     """
     template = load_template(name.removeprefix(PREFIX), folders)
-    given = dict(parameters or {})
+    given = Values.of(parameters).given
     values = choose_values(template.metadata, given, os.environ, secrets_needed=False)
     shown = {name: _escaped(value) for name, value in values.items()}
     for parameter in template.metadata.parameters:

@@ -22,6 +22,7 @@ from vecferry.errors import (
     PROGRAMMING_ERRORS,
     FatalError,
     JobError,
+    ReadAnew,
     TransientError,
     own_fault,
 )
@@ -74,6 +75,8 @@ class Reporter:
             return
         self._due = moment + FLUSH_SECONDS
         values, samples = counts.take()
+        if counts.keys:
+            self.state.add_keys(counts.take_keys())
         for name, n in values.items():
             Metrics.counter(self._namespace, name).inc(n)
         for name, observed in samples.items():
@@ -95,6 +98,7 @@ class Reporter:
             words,
             fatal=isinstance(error, FatalError | JobError),
             passing=isinstance(error, TransientError),
+            anew=isinstance(error, ReadAnew),
         )
         self.tell()
 
@@ -188,6 +192,8 @@ class ReadFn(PlainFn):
             if not reporter.state.stop.is_set():
                 reader.counts.add(SPLITS_READ)
         except Exception as e:
+            if isinstance(e, TransientError) and reporter.state.giving_up.begun:
+                return  # what is not read is not unfinished
             reporter.fail(e)
             raise
         finally:

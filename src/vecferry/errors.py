@@ -5,6 +5,7 @@
     ├── TransientError   the same call may pass later: retried with backoff
     └── TerminalError    the same call will fail again
         └── FatalError   … and so will every other row: the job fails at once
+            └── ReadAnew … until a sync has read its whole source again
 
 All are picklable, and name the step, the key and the way out; never a secret, never a whole text.
 """
@@ -20,6 +21,7 @@ from vecferry.redaction import LEAST_IN_ROWS as LEAST_IN_ROWS
 from vecferry.redaction import RedactingFilter as RedactingFilter
 from vecferry.redaction import hide_secrets as hide_secrets
 from vecferry.redaction import keep_secret as keep_secret
+from vecferry.redaction import known_secrets as known_secrets
 from vecferry.redaction import printable as printable
 from vecferry.redaction import redact as redact
 from vecferry.redaction import shorten as shorten
@@ -64,6 +66,19 @@ class TerminalError(VecferryError):
 
 class FatalError(TerminalError):
     """A failure of every row (a wrong key or model): the job fails, and no row is rejected."""
+
+
+class ReadAnew(FatalError):
+    """The changes behind a position can't be applied one by one, so a sync must read all anew.
+
+    A reader raises this where the source tells of something that names no rows, such as TRUNCATE.
+    A sync begins a new full load if its job may reconcile the target (`Target.owns_target`).
+    Otherwise the sync fails with these words.
+    """
+
+
+class GivenUp(VecferryError):
+    """The run was interrupted, and a server is away: its rows are unfinished, and come again."""
 
 
 PROGRAMMING_ERRORS = (TypeError, AttributeError, NameError, AssertionError, NotImplementedError)

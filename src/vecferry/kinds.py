@@ -13,7 +13,7 @@ from typing import Literal
 Role = Literal["reader", "transformer", "writer"]
 """Where a step stands in a job."""
 
-Taken = Literal["vectorCache", "trustedEndpoints"]
+Taken = Literal["vectorCache", "trustedEndpoints", "price"]
 """A setting of a job that a step can take as a parameter."""
 
 _ROLES = ("reader", "transformer", "writer")
@@ -72,17 +72,22 @@ class Kind:
 
 @dataclass(frozen=True)
 class ConnectionType:
-    """A type of data source; `settings` is written ``module:Class``.
+    """A type of data source; `settings` and `browser` are written ``module:Class``.
 
-    `client` is the library that a worker needs to open the data source.
+    `client` is the library that a worker needs to open the data source. `browser` is a
+    `vecferry.browse.Browser`; nobody can look at a data source without one.
     """
 
     type_name: str
     settings: str
     client: Client | None = None
+    browser: str | None = None
 
     def __post_init__(self) -> None:
-        _named(f"the type of data source {self.type_name!r}: settings", self.settings)
+        where = f"the type of data source {self.type_name!r}"
+        _named(f"{where}: settings", self.settings)
+        if self.browser is not None:
+            _named(f"{where}: browser", self.browser)
 
 
 def _named(where: str, value: str) -> None:

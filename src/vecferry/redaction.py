@@ -63,6 +63,11 @@ def keep_secret(value: str | None) -> None:
         _secrets.add(value)
 
 
+def known_secrets() -> tuple[str, ...]:
+    """What `keep_secret` was given, for another process of the same run."""
+    return tuple(_secrets)
+
+
 def redact(text: str) -> str:
     """`text` without the secrets known here, passwords and keys in URLs, or bearer tokens.
 

@@ -12,15 +12,19 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from vecferry.errors import TransientError
+from vecferry.waits import WAITS
 
 T = TypeVar("T")
 
 
-def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
+def parse_retry_after(
+    value: str | None, date: str | None = None, now: datetime | None = None
+) -> float | None:
     """Seconds to wait from a ``Retry-After`` header, a number or an HTTP date (RFC 9110 §10.2.3).
 
-    None if the header is absent or neither; 0 for a date in the past. `now` is the server's own
-    time if the server tells it, because clocks differ.
+    None if the header is absent or neither; 0 for a date in the past. `date` is the ``Date`` header
+    of the same answer: it counts in place of our own time where the two clocks differ. `now` is our
+    own time.
     """
     if not value:
         return None
@@ -32,7 +36,11 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
     when = http_date(value)
     if when is None:
         return None
-    return max(0.0, (when - (now or datetime.now(UTC))).total_seconds())
+    ours = now or datetime.now(UTC)
+    theirs = http_date(date) or ours
+    # A Date has whole seconds, rounded down: an equal clock of ours knows the time better.
+    agree = -1.0 <= (ours - theirs).total_seconds() <= 2.0
+    return max(0.0, (when - (ours if agree else theirs)).total_seconds())
 
 
 def http_date(value: str | None) -> datetime | None:
@@ -79,6 +87,11 @@ class Backoff:
         self._base, self._cap, self._clock = base, cap, clock
         self._end = None if deadline is None else clock() + deadline
 
+    @property
+    def left(self) -> float | None:
+        """Seconds until the deadline; None without one."""
+        return None if self._end is None else self._end - self._clock()
+
     def next_wait(self, retry_after: float | None = None) -> float | None:
         """Seconds to wait before the next try, or None when the deadline would have passed."""
         self.tries += 1
@@ -101,15 +114,22 @@ def call_with_retries(
     """Calls until no `TransientError` is raised; past the deadline, raises that error.
 
     `what` begins the message of the last error, such as ``"step 'Writer': upsert of 100 rows"``.
+    Where `sleep` gives True, the run is asked to stop, and nothing is tried again.
     """
-    backoff = Backoff(deadline=deadline)
-    while True:
-        try:
-            return call()
-        except TransientError as e:
-            wait = backoff.next_wait(e.retry_after)
-            if wait is None:
-                text = f"{what}: gave up after {backoff.tries} tries: {e}"
-                raise TransientError(text, e.retry_after) from e
-            on_retry()
-            sleep(wait)
+    backoff, this = Backoff(deadline=deadline), object()
+    try:
+        while True:
+            try:
+                return call()
+            except TransientError as e:
+                wait = backoff.next_wait(e.retry_after)
+                if wait is None:
+                    text = f"{what}: gave up after {backoff.tries} tries: {e}"
+                    raise TransientError(text, e.retry_after) from e
+                on_retry()
+                WAITS.failed(this, what, e, tries=backoff.tries, left=backoff.left)
+                if sleep(wait) is True:
+                    text = f"{what}: the run was asked to stop while it waited: {e}"
+                    raise TransientError(text, e.retry_after) from e
+    finally:
+        WAITS.over(this)

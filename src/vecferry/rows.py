@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from vecferry.chunks import CHUNK_COUNT as CHUNK_COUNT
+from vecferry.chunks import CHUNK_INDEX as CHUNK_INDEX
+
 Row = dict[str, Any]
 
 INSERT = "+I"

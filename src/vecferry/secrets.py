@@ -12,18 +12,18 @@ import copy
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, PlainSerializer
 
-from vecferry.errors import LEAST_IN_ROWS, JobError, keep_secret
+from vecferry.errors import LEAST_IN_ROWS, JobError, VecferryError, keep_secret
+from vecferry.references import EITHER, REFERENCE, NothingThereError, look_up
+from vecferry.references import PLACEHOLDER as PLACEHOLDER
 from vecferry.run.scope import run_scope
 
 T = TypeVar("T")
-
-PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][\w.-]*)(?::-([^}]*))?\}")
 
 SECRET_NAME = re.compile(
     r"(?i)key|passw|pwd|(^|[_.-])(pw|pass)|token|secret|credential|accessid|auth|signature"
@@ -107,7 +107,7 @@ class Written:
 
     def _opened(self, written: str) -> str | None:
         partly = PLACEHOLDER.sub(lambda m: self.given.get(m[1], m[0]), written)
-        return partly if PLACEHOLDER.search(partly) else None
+        return partly if EITHER.search(partly) else None
 
 
 def secret_of(value: str) -> Secret:
@@ -144,6 +144,29 @@ SecretText = Annotated[
 def secrets_in(value: object) -> list[str]:
     """The secrets in settings, or in what they hold, as plain texts."""
     return [text.reveal() for text in _texts_in(value) if isinstance(text, Secret)]
+
+
+def secrets_at(settings: BaseModel, path: str) -> Iterator[tuple[str, str]]:
+    """The secrets that settings hold under names of secrets: where, and the plain text."""
+    for name, about in type(settings).model_fields.items():
+        where = f"{path}.{about.alias or name}"
+        value = getattr(settings, name)
+        for suffix, part in _listed(value):
+            if isinstance(part, BaseModel):
+                yield from secrets_at(part, where + suffix)
+            elif isinstance(part, Secret) and SECRET_NAME.search(name):
+                yield where + suffix, part.reveal()
+
+
+def _listed(value: object) -> list[tuple[str, object]]:
+    if isinstance(value, list | tuple):
+        return [(f"[{i}]", part) for i, part in enumerate(value)]
+    return [("", value)]
+
+
+def as_variable(path: str) -> str:
+    """The name of an environment variable for the key at a path: ``apiKey`` gives ``API_KEY``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", path.rpartition(".")[2]).upper()
 
 
 def texts_in(value: object) -> list[str]:
@@ -244,13 +267,26 @@ def _filled(written: str, run: str) -> str:
         return known[written]
 
     def value(match: re.Match[str]) -> str:
-        name, default = match.groups()
+        kind, what, instead, name, default = match.groups()
+        if kind is not None:
+            return _looked_up(kind, what, instead)
         found = os.environ.get(name, default)
         if found is None:
             raise JobError(f"--secrets worker: this worker's environment has no {name}")
         return str(found)
 
-    return PLACEHOLDER.sub(value, written)
+    return EITHER.sub(value, written)
+
+
+def _looked_up(kind: str, what: str, default: str | None) -> str:
+    try:
+        return look_up(kind, what)
+    except NothingThereError as e:
+        if default is not None:
+            return default
+        raise JobError(f"--secrets worker: ${{{kind}:{what}}} of this worker: {e}") from None
+    except VecferryError as e:
+        raise JobError(f"--secrets worker: ${{{kind}:{what}}} of this worker: {e}") from None
 
 
 def names_of(texts: list[str], secrets: list[str], written: Written) -> list[str]:
@@ -264,4 +300,6 @@ def names_of(texts: list[str], secrets: list[str], written: Written) -> list[str
     closed = written.closed(secrets)
     wanted += [found for text in texts if (found := closed.reference(text)) is not None]
     pairs = [pair for text in wanted for pair in PLACEHOLDER.findall(text)]
+    references = [match for text in wanted for match in REFERENCE.finditer(text)]
+    pairs += [(match[2], match[3]) for match in references if match[1] == "env"]
     return sorted({name for name, default in pairs if not default})

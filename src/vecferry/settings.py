@@ -12,20 +12,34 @@ import functools
 import re
 import types
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticKnownError
 
 from vecferry.errors import LEAST_IN_ROWS, keep_secret, near
+from vecferry.fields import SourceType, title_of
 from vecferry.kinds import Client
 from vecferry.numbers import real_number, whole_number
 from vecferry.secrets import SECRET_NAME
 from vecferry.secrets import Secret as Secret
 from vecferry.secrets import SecretText as SecretText
+
+if TYPE_CHECKING:
+    from vecferry.money import Price
 
 
 class Settings(BaseModel):
@@ -40,12 +54,15 @@ class Settings(BaseModel):
         hide_input_in_errors=True,
         arbitrary_types_allowed=True,
         protected_namespaces=(),
+        field_title_generator=title_of,
     )
 
     ignored: ClassVar[frozenset[str]] = frozenset()
     """Keys of the vendor that mean nothing here; they give no warning."""
     passes_on: ClassVar[bool] = False
     """Whether unknown keys go to the store unchanged."""
+    variables: ClassVar[dict[str, str]] = {}
+    """By field, the environment variable in which the tools of the service look for a key."""
 
     @model_validator(mode="before")
     @classmethod
@@ -172,7 +189,7 @@ class Maker:
 class Connection(Settings):
     """How steps reach a service or a folder; `type` names the type of data source."""
 
-    type: str = ""
+    type: SourceType[str] = ""
 
     def local_path(self) -> str | None:
         """The folder of this machine that the data source is; None of a service."""
@@ -184,6 +201,15 @@ class Connection(Settings):
         The folder that the data source has of its own does not count: only its keys are used.
         """
         return None
+
+    def paths(self) -> dict[str, str]:
+        """By field, the files and folders of this machine that the data source names."""
+        certificates = self.__dict__.get("ca_cert")
+        return {"ca_cert": certificates} if certificates else {}
+
+    def with_paths(self, paths: Mapping[str, str]) -> Self:
+        """The data source with other `paths`, by the same fields."""
+        return self.model_copy(update=dict(paths))
 
     def unshareable(self) -> str | None:
         """Why other processes can't use the data source, with the way out; None if they can."""
@@ -225,6 +251,20 @@ class StepSettings(Settings):
         return self.follows
 
     @property
+    def orders_documents(self) -> bool:
+        """Whether a reader that is followed gives each document at most once in a round.
+
+        Then rounds, which come one after the other, order the changes of a document. So a target
+        need not keep versions to keep documents whole.
+        """
+        return False
+
+    @property
+    def one_row_each(self) -> bool:
+        """Whether a reader that gives documents may give each of them as one row."""
+        return True
+
+    @property
     def poll_seconds(self) -> float:
         """How often a source that is followed is asked for news, unless the job says."""
         return 10.0
@@ -241,6 +281,44 @@ class StepSettings(Settings):
     def outputs(self) -> dict[str, int | None] | None:
         """The columns that the step gives, or that a writer takes; None if they are unknown."""
         return {}
+
+    def billed(self) -> Price | None:
+        """What the service behind a step bills, as far as the job says."""
+        return None
+
+    def takes_away(self) -> list[str]:
+        """The columns that a transformer takes and does not hand on."""
+        return []
+
+    def part_columns(self) -> list[str]:
+        """The columns that tell apart the rows which a transformer makes of one row.
+
+        Or which a reader makes of one document. Empty if the step makes at most one row of a row.
+        """
+        return []
+
+    @property
+    def keeps_versions(self) -> bool:
+        """Whether a writer's target keeps the version of each row."""
+        return False
+
+    def document_key(self) -> list[str]:
+        """The columns that name a document, of a step that cuts it or a writer that keeps it whole.
+
+        Or of a reader whose changes are of whole documents. Empty if the step knows no documents.
+        """
+        return []
+
+    def decides_by(self) -> list[str]:
+        """The columns that decide whether a transformer leaves a row out."""
+        return []
+
+    def not_followed(self) -> str | None:
+        """Why a transformer can't take changes of a source that is followed, with the way out.
+
+        None if the transformer can.
+        """
+        return None
 
     def made_of(self) -> dict[str, list[str]]:
         """Column that the step gives -> the columns that its value is made of."""
@@ -278,6 +356,21 @@ class StepSettings(Settings):
         The URL of a data source is not among them.
         """
         return []
+
+    def key_variable(self) -> str | None:
+        """The environment variable that usually holds the key of the service; None if none does."""
+        return None
+
+    def unshareable(self) -> str | None:
+        """Why other processes can't carry out the step, with the way out; None if they can."""
+        return None
+
+    def computes_from(self) -> int | None:
+        """From how many bytes of source on more processes pay, since the step computes by itself.
+
+        None of a step that waits for servers, or does little.
+        """
+        return None
 
     def clients(self) -> list[Client]:
         """The libraries that these settings need besides the libraries of the step's kind."""

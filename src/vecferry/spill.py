@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Hashable, Iterator
 from hashlib import blake2b
 from itertools import groupby
@@ -21,6 +22,8 @@ from vecferry.errors import JobError
 
 DIGEST_BYTES = 16
 """Of a key: two of a billion keys are one with a chance of 1 in 10^21."""
+SEEN_IN_MEMORY = 500_000
+"""Keys that `SeenKeys` holds in memory, about 50 MB; more are on disk."""
 _CACHE_KIB = 16 << 10
 _AT_ONCE = 1000
 
@@ -92,6 +95,57 @@ class Spill:
         self._rows.clear()
 
 
+class SeenKeys:
+    """The keys that were seen so far: the last ones in memory, the others in a file.
+
+    Threads may share it. The file is made once there are too many keys for memory.
+    """
+
+    def __init__(self, in_memory: int = SEEN_IN_MEMORY) -> None:
+        self._most = in_memory
+        self._recent: set[bytes] = set()
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._db: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+
+    def add(self, key: Hashable) -> bool:
+        """Whether a key is new; it is not new the next time. Raises JobError for a full disk."""
+        digest = digest_of(key)
+        with self._lock:
+            if digest in self._recent:
+                return False
+            if self._db is not None and self._stored(self._db, digest):
+                return False
+            self._recent.add(digest)
+            if len(self._recent) >= self._most:
+                with _told():
+                    self._store()
+            return True
+
+    def _stored(self, db: sqlite3.Connection, digest: bytes) -> bool:
+        with _told():
+            found = db.execute("SELECT 1 FROM seen WHERE digest = ?", (digest,)).fetchone()
+        return found is not None
+
+    def _store(self) -> None:
+        if self._db is None:
+            self._folder = _folder()
+            self._db = _database(self._folder.name, shared=True)
+            self._db.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")
+            self._db.execute("BEGIN")
+        self._db.executemany("INSERT INTO seen VALUES (?)", [(d,) for d in sorted(self._recent)])
+        self._recent.clear()
+
+    def close(self) -> None:
+        """Forgets all keys, and removes the file."""
+        with self._lock:
+            self._recent.clear()
+            if self._db is not None and self._folder is not None:
+                self._db.close()
+                self._folder.cleanup()
+                self._db = self._folder = None
+
+
 class Findings:
     """What was found of keys, on disk, to be asked for by the key; otherwise as `Spill`."""
 
@@ -159,9 +213,12 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _database(folder: str) -> sqlite3.Connection:
-    """A database that nobody else opens, and that need not outlive this process."""
-    db = sqlite3.connect(f"{folder}/rows.db", isolation_level=None)
+def _database(folder: str, *, shared: bool = False) -> sqlite3.Connection:
+    """A database that nobody else opens, and that need not outlive this process.
+
+    If it is `shared`, several threads use it, one at a time.
+    """
+    db = sqlite3.connect(f"{folder}/rows.db", isolation_level=None, check_same_thread=not shared)
     for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
         db.execute(f"PRAGMA {pragma}")
     return db

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -19,10 +19,12 @@ import numpy.typing as npt
 
 from vecferry.errors import JobError
 from vecferry.instead import KEEP, OnReject
+from vecferry.money import CURRENCY, shown
 from vecferry.positions import Position
+from vecferry.positions.place import Place
 from vecferry.positions.position import Phase
 from vecferry.process import RunScope, RunState, run_scope, run_state
-from vecferry.rows import Change, Reject, Row, Substitute
+from vecferry.rows import CHUNK_COUNT, CHUNK_INDEX, Change, Reject, Row, Substitute
 from vecferry.settings import Maker
 from vecferry.stored import Reconciled, SourceKeys, Stored
 
@@ -42,13 +44,31 @@ RETRY_SECONDS = 600.0
 
 Emitted = tuple[Change | Reject, Stamp]
 
+OnWords = Callable[[str], None]
+"""Takes how far a long piece of work is, in words for a person."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What the embedding steps of a run may spend together; None is without bound."""
+    """What the embedding steps of a run may spend together; None is without bound.
+
+    `nano` are billionths of `currency`.
+    """
 
     requests: int | None = None
     tokens: int | None = None
+    nano: int | None = None
+    currency: str = CURRENCY
+
+    def named(self, requests: int | None, tokens: int | None, nano: int | None) -> str:
+        """Amounts in words; what is None is left out."""
+        bounds = {"requests": requests, "tokens": tokens}
+        named = [f"{n:,} {name}" for name, n in bounds.items() if n is not None]
+        return " and ".join(named + ([] if nano is None else [shown(nano, self.currency)]))
+
+    def spent(self, requests: int, tokens: int, nano: int) -> str:
+        """What was spent, in words; money only where the budget bounds it."""
+        return f"{self.named(requests, tokens, None if self.nano is None else nano)} are spent"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +104,7 @@ class ReadOptions:
       bytes_per_second: the most bytes a second in all streams.
       id_columns: the columns that make the writer's id and routing; None if they are not known.
       mapped_columns: the columns of which something is written; None if any may be.
+      readers: how many processes wait for splits, for a source that can cut itself smaller.
     """
 
     row_limit: int | None = None
@@ -91,6 +112,12 @@ class ReadOptions:
     bytes_per_second: float | None = None
     id_columns: tuple[str, ...] | None = None
     mapped_columns: tuple[str, ...] | None = None
+    readers: int = 1
+
+    @property
+    def least_splits(self) -> int:
+        """How many splits a source should have, if it can: four a reader, who then end together."""
+        return 1 if self.readers == 1 else 4 * self.readers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +131,9 @@ class WriteOptions:
       instead_of: the job's own target, if the command line named a new one.
       on_reject: what the writer itself sends in place of a change that it rejects.
       vectors: the columns with vectors, as far as the job tells.
+      count_keys: whether the distinct keys of the plain rows that are written are counted.
       resumed: whether the target holds what the sync wrote up to its position: nothing is dropped.
+      load_ends: whether `EndsLoad.end_load` is called later, so that an index may be built then.
     """
 
     makers: Mapping[str, Maker] = field(default_factory=dict)
@@ -113,7 +142,9 @@ class WriteOptions:
     instead_of: str | None = None
     on_reject: OnReject = KEEP
     vectors: tuple[str, ...] = ()
+    count_keys: bool = False
     resumed: bool = False
+    load_ends: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +160,7 @@ class StepContext:
       retry_deadline: seconds for the retries of a call; None never gives up.
       on_reject: what `reject` hands on in place of a change. A writer is told by `write`.
       drop: columns that a graph leaves out of the rows behind the step: no later step takes them.
+      whole_documents: whether the writer replaces and deletes documents with all their chunks.
       stamped: False if all rows have one timestamp in the global window, which saves 4 µs a row.
     """
 
@@ -140,6 +172,7 @@ class StepContext:
     on_reject: OnReject = KEEP
     retry_deadline: float | None = RETRY_SECONDS
     drop: tuple[str, ...] = ()
+    whole_documents: bool = False
     stamped: bool = True
 
     @property
@@ -219,6 +252,7 @@ class Counts:
     def __init__(self) -> None:
         self.values: dict[str, int] = {}
         self.samples: dict[str, list[int]] = {}
+        self.keys: list[Hashable] = []
 
     def add(self, name: str, n: int = 1) -> None:
         """Adds to a counter; the name says the unit, such as ``rows-read``."""
@@ -227,6 +261,16 @@ class Counts:
     def observe(self, name: str, value: float) -> None:
         """Adds a sample to a distribution of whole numbers, such as ``embed-msec``."""
         self.samples.setdefault(name, []).append(round(value))
+
+    def add_keys(self, keys: Collection[Hashable]) -> None:
+        """Adds the keys of rows that were written, so that rows which replace others are seen."""
+        self.keys += keys
+        self.add("rows-keyed", len(keys))
+
+    def take_keys(self) -> list[Hashable]:
+        """The keys since the last call."""
+        taken, self.keys = self.keys, []
+        return taken
 
     def take(self) -> tuple[dict[str, int], dict[str, list[int]]]:
         """The counters and samples since the last call."""
@@ -350,6 +394,14 @@ class Source(Protocol):
         """The row of an earlier rejected record `raw`, for a replay."""
 
 
+@runtime_checkable
+class RereadsMany(Protocol):
+    """A `Source` of which one rejected record may be several rows, such as the pages of a file."""
+
+    def reread_all(self, raw: str | bytes, origin: str) -> Iterator[Change | Reject]:
+        """The rows of an earlier rejected record `raw`, for a replay."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Span:
     """What one round of a sync reads: fixed before the round begins.
@@ -361,7 +413,8 @@ class Span:
       phase: the `Position.phase` that holds once the round is DONE.
       part: which part of a full load, from 0, and of how many; None outside a full load.
       fresh: whether the round begins a new full load, which begins a new epoch.
-      why: why a new full load is needed, in words: no position, another table.
+      why: why a new full load or a new epoch is needed, in words: no position, another table.
+      renews: whether the changes go on under a new epoch, as another server counts its places anew.
       gap: whether changes behind the position are lost, so that nobody knows what was deleted.
         Such a full load needs a target whose rows may be reconciled (`Target.owns_target`).
       epoch: the epoch of the round's versions; the sync sets it before it calls `plan`.
@@ -377,6 +430,7 @@ class Span:
     fresh: bool = False
     why: str = ""
     gap: bool = False
+    renews: bool = False
     epoch: int = 0
     keys: tuple[str | None, str | None] | None = None
 
@@ -448,6 +502,18 @@ class Holds(Protocol):
 
 
 @runtime_checkable
+class Keeps(Protocol):
+    """What a `ChangeSource` also does if a position of its source is too large for one.
+
+    Such a position refers to what is kept beside it, under names that begin as none of the
+    positions' own.
+    """
+
+    def keep_in(self, place: Callable[[], Place]) -> None:
+        """Gives the place of the positions, opened once something is to be kept or read there."""
+
+
+@runtime_checkable
 class RangeSource(Protocol):
     """A `ChangeSource` that can read the rows of a range of keys once more."""
 
@@ -484,7 +550,7 @@ class Target(Protocol):
         return []
 
     def unfinished(self) -> str | None:
-        """What `conclude` would have done, in words, if the job does not end well."""
+        """What would have been done once all rows were in, in words; for a job that is not DONE."""
         return None
 
     def operator(self) -> Operator:
@@ -565,6 +631,25 @@ class Target(Protocol):
         raise JobError("this target can't be reconciled")
 
 
+@runtime_checkable
+class EndsLoad(Protocol):
+    """What a `Target` also does if it goes without something while it is loaded, as an index."""
+
+    def end_load(self, on_progress: OnWords, *, whole: bool = True) -> list[str]:
+        """Makes up for what the target went without, and tells what was done.
+
+        Called once all rows of a job or of a sync's full load are in, before `conclude`. Where they
+        are not all in (`whole` False), does only what costs little. `on_progress` is called a few
+        times a second; what it raises breaks the work off, and the next run does it. Raises
+        JobError or TransientError.
+        """
+
+
+def end_load(target: Target, on_progress: OnWords, *, whole: bool = True) -> list[str]:
+    """What `EndsLoad.end_load` tells; nothing of a target that has all from its first row on."""
+    return target.end_load(on_progress, whole=whole) if isinstance(target, EndsLoad) else []
+
+
 class TokenBucket:
     """Paces rows or bytes to a rate; makes up for at most a second."""
 
@@ -608,4 +693,12 @@ def paced(
             state.end("limit")
         yield item
         if stop.is_set() or (state.over_limit and not state.goes_on()):
+            if context.whole_documents and _is_within(item):
+                continue  # a document that is cut off would not be written
             return
+
+
+def _is_within(item: Change | Reject) -> bool:
+    """Whether more rows of one document follow a row of a reader."""
+    count = None if isinstance(item, Reject) else item.get(CHUNK_COUNT)
+    return bool(count) and item[CHUNK_INDEX] + 1 < count  # type: ignore[index]

@@ -7,6 +7,7 @@ cleared between tests, as each writes into a folder of its own.
 from __future__ import annotations
 
 import bz2
+import datetime
 import gzip
 import io
 import json
@@ -251,6 +252,28 @@ class FormatCases:
             assert reject.raw is not None
             again = mended.reread(reject.raw, reject.origin)
             assert (again, again.origin) == (table()[i], reject.origin)
+
+    def test_a_document_is_a_row(self, place: Place) -> None:
+        """Its size and its time of change are those of the store; one that is bad is rejected."""
+        folder, page = place.folder(), b"# Tides\n\nThe tide is out.\n"
+        place.put(f"{folder}/x/a.md", page)
+        place.put(f"{folder}/b.md", b"")
+        source = place.reader(f"{folder}/**", fileFormat="document")
+        reject, row = items_of(source)
+        assert isinstance(reject, Reject)
+        assert (reject.reason, reject.origin) == ("empty-document", f"{folder}/b.md")
+        assert isinstance(row, Change)
+        modified = datetime.datetime.fromisoformat(row.pop("modified"))
+        assert abs((datetime.datetime.now(datetime.UTC) - modified).total_seconds()) < 3600
+        path = f"{folder}/x/a.md"
+        assert row == {
+            "path": path, "text": page.decode(), "title": "Tides", "type": "markdown",
+            "page": None, "size": len(page),
+        }  # fmt: skip
+        assert source.counts.values == {"rows-read": 2, "bytes-read": len(page)}
+        place.put(f"{folder}/b.md", page)
+        assert reject.raw is not None
+        assert source.reread(reject.raw, reject.origin)["text"] == page.decode()  # type: ignore[index]
 
     def test_patterns_find_files_in_folders(self, place: Place) -> None:
         """`*` and `?` stay within a name, `**` takes folders; each file is read once."""

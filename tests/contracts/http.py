@@ -48,7 +48,10 @@ BROKEN = {
 
 
 class Scripted:
-    """A server that gives each connection its scripted answers, then closes it."""
+    """A server that gives each connection its scripted answers, then closes it.
+
+    Before that it sends the bytes `unasked`, once `strays` is set.
+    """
 
     def __init__(
         self,
@@ -56,12 +59,14 @@ class Scripted:
         tls: ssl.SSLContext | None = None,
         tunnel: bool = False,
         pause: float = 0.0,
+        unasked: bytes = b"",
     ) -> None:
         self.connections, self.accepted = list(connections), 0
         self.received: list[bytes] = []
         self.closed = threading.Semaphore(0)
         self.tls, self.tunnel, self.ended = tls, tunnel, threading.Event()
         self.pause = pause
+        self.unasked, self.strays = unasked, threading.Event()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = (
             f"{'https' if tls else 'http'}://127.0.0.1:{self.listener.getsockname()[1]}/x?y=1"
@@ -103,6 +108,8 @@ class Scripted:
                     if self.pause and self.ended.wait(self.pause):
                         return
                     connection.sendall(answer[at : at + 7])
+            if self.unasked and self.strays.wait(60):
+                connection.sendall(self.unasked)
             connection.close()
         self.closed.release()
 

@@ -1,6 +1,7 @@
 """A target in memory for syncs, stepType ``held``: with versions, or without, as stores are.
 
-What is held outlives runs, so that a sync can be broken off and gone on with in one process.
+With `parentKey` it keeps documents whole. What is held outlives runs, so that a sync can be broken
+off and gone on with in one process.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from typing import Any
 from vecferry.beam import MakeOperator, OperatorTransform
 from vecferry.errors import JobError, TransientError
 from vecferry.io.sink import STALE, WRITTEN, Outcome, Record, SinkWriter, WriteLimits
+from vecferry.io.sink.document_writer import DocumentWriter
+from vecferry.io.sink.parents import Trim
+from vecferry.io.sink.settings import parent_inputs
 from vecferry.kinds import Kind
-from vecferry.rows import DELETE, Change, Reject
+from vecferry.rows import CHUNK_INDEX, DELETE, Change, Reject
 from vecferry.settings import StepSettings
 from vecferry.steps import StepContext, Target
 from vecferry.stored import Reconciled, SourceKeys, Stored
@@ -70,6 +74,16 @@ class HeldSettings(StepSettings):
     versions: bool = True
     owns_target: bool = True
     recreate: bool = False
+    parent_key: tuple[str, ...] = ()
+
+    @property
+    def keeps_versions(self) -> bool:
+        """As the job says."""
+        return self.versions
+
+    def document_key(self) -> list[str]:
+        """The columns that name a document."""
+        return list(self.parent_key)
 
     @property
     def needs_datasource(self) -> bool:
@@ -78,7 +92,11 @@ class HeldSettings(StepSettings):
 
     def inputs(self) -> list[str]:
         """The columns that each row must have."""
-        return self.column
+        return list(dict.fromkeys([*self.column, *parent_inputs(self.parent_key)]))
+
+    def key_columns(self) -> list[str]:
+        """The key."""
+        return [self.key]
 
     def outputs(self) -> dict[str, int | None]:
         """No dimension is expected."""
@@ -113,6 +131,24 @@ class HeldStore:
             there.versions[record.key] = version
         there.rows[record.key] = None if record.op == "delete" else dict(record.body)
         return WRITTEN
+
+    def document_of(self, change: Change) -> tuple[tuple[Any, ...], int | None]:
+        """By the columns of `parentKey`."""
+        version = change.version if self._settings.versions else None
+        return tuple(change[name] for name in self._settings.parent_key), version
+
+    def trim(self, trims: Sequence[Trim]) -> None:
+        """Deletes surplus chunks that are not newer."""
+        there = self._held
+        there.called("trim")
+        with there.lock:
+            for trim in trims:
+                for key, row in there.there().items():
+                    named = tuple(row[name] for name in self._settings.parent_key)
+                    newest = trim.version is None or there.versions.get(key, 0) <= trim.version
+                    if named == trim.parent and row[CHUNK_INDEX] >= trim.keep and newest:
+                        there.rows[key] = None
+                        there.versions[key] = trim.version or 0
 
     def classify(self, error: Exception) -> Exception:
         """They are ours already."""
@@ -250,7 +286,8 @@ class HeldTarget(Target):
     def operator(self) -> SinkWriter:
         """The write loop of all stores."""
         store = self.context.once("store", lambda: HeldStore(self.settings))
-        return SinkWriter(store, WriteLimits(rows=20, in_flight=2), self.context)
+        kind = DocumentWriter if self.settings.parent_key else SinkWriter
+        return kind(store, WriteLimits(rows=20, in_flight=2), self.context)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -8,13 +8,15 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
+from _pytest.mark import ParameterSet
 
 from tests.services.elasticsearch import ElasticsearchServer
 from tests.services.milvus import MilvusServer
 from tests.services.opensearch import OpenSearchServer
 from tests.services.postgres import Postgres
 from tests.services.search_node import SearchNode
-from tests.services.server import running
+from tests.services.server import Server, running
 
 Found = dict[str, tuple[str, np.ndarray]]
 
@@ -37,6 +39,10 @@ class StorePlace(ABC):
     @abstractmethod
     def found(self) -> Found:
         """What the store holds, read with its own client: text and vector by id."""
+
+    @abstractmethod
+    def is_whole(self) -> bool:
+        """Whether it has what it goes without while it is loaded: its index, its refreshes."""
 
     @abstractmethod
     def close(self) -> None:
@@ -90,6 +96,14 @@ class SearchPlace(StorePlace):
         documents = [hit["_source"] for hit in answer["hits"]["hits"]]
         return {d["id"]: (d["text"], np.array(d["vector"], dtype="<f4")) for d in documents}
 
+    def is_whole(self) -> bool:
+        """Refreshed as usual; the mark says nothing else."""
+        answer = self.server.request("GET", f"/{self.name}?flat_settings=true")[self.name]
+        refreshed = answer["settings"].get("index.refresh_interval") != "-1"
+        told = "deferred" in answer["mappings"].get("_meta", {}).get("vecferry", {})
+        assert refreshed != told
+        return refreshed
+
     def close(self) -> None:
         self.server.request("DELETE", f"/{self.name}")
 
@@ -133,7 +147,7 @@ class PostgresPlace(StorePlace):
         columns = [
             {"name": "id", "type": "varchar(64)", "primaryKey": True},
             {"name": "text", "type": "varchar"},
-            {"name": "vector", "type": "vector", "dimension": self.dimension, "indexType": "none"},
+            {"name": "vector", "type": "vector", "dimension": self.dimension},
             {"name": "version", "type": "bigint"},
         ]
         return self.step("postgresql", table=self.name, column=columns, versionColumn="version")
@@ -144,6 +158,14 @@ class PostgresPlace(StorePlace):
             asked = f'SELECT id, text, vector::text FROM "{self.name}"'
             rows = connection.execute(asked).fetchall()
         return {key: (text, np.array(json.loads(v), dtype="<f4")) for key, text, v in rows}
+
+    def is_whole(self) -> bool:
+        """One index beside that of the key."""
+        with self.server.client() as connection:
+            asked = "SELECT count(*) FROM pg_indexes WHERE tablename = %s"
+            ((found,),) = connection.execute(asked, [self.name]).fetchall()
+        assert found in (1, 2)
+        return bool(found == 2)
 
     def close(self) -> None:
         self.server.execute(f'DROP TABLE IF EXISTS "{self.name}"')
@@ -189,6 +211,14 @@ class MilvusPlace(StorePlace):
             client.close()
         return {r["id"]: (r["text"], np.array(r["vector"], dtype="<f4")) for r in rows}
 
+    def is_whole(self) -> bool:
+        """An index on its vector."""
+        client = self.server.client()
+        try:
+            return client.list_indexes(self.name) == ["vector"]
+        finally:
+            client.close()
+
     def close(self) -> None:
         client = self.server.client()
         client.drop_collection(self.name)
@@ -202,3 +232,17 @@ STORES: dict[str, tuple[type[StorePlace], Any]] = {
     "milvus": (MilvusPlace, MilvusServer),
 }
 """The stores, and the server of each."""
+
+
+def stores_of(usual: type[Server]) -> list[ParameterSet]:
+    """The parameters of a fixture: the store of a source's usual target, others in a long run."""
+    return [
+        pytest.param(
+            kind,
+            marks=[
+                pytest.mark.heavy(server=server),
+                *([] if server is usual else [pytest.mark.long]),
+            ],
+        )
+        for kind, (_, server) in STORES.items()
+    ]

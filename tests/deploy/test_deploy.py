@@ -181,8 +181,9 @@ def test_the_image_gets_a_wheel_that_is_whole(tmp_path: Path) -> None:
     assert wanted - packed == set()
     templates = {Path(p) for p in packed if p.endswith(".yaml")}
     assert {p.stem for p in templates if p.parent.name == "templates"} == {
-        "files-to-elasticsearch", "files-to-milvus", "mysql-to-opensearch", "odps-to-milvus",
-        "paimon-to-elasticsearch",
+        "documents-to-elasticsearch", "documents-to-milvus", "documents-to-postgresql",
+        "files-to-elasticsearch", "files-to-milvus", "mysql-cdc-to-opensearch",
+        "mysql-to-opensearch", "odps-to-milvus", "paimon-to-elasticsearch",
     }  # fmt: skip
     assert "vecferry/pipelines/beam_yaml_providers.yaml" in packed
     assert all(re.search(rf"^{name} = ", entries, re.MULTILINE) for name in PROJECT["scripts"])

@@ -19,7 +19,12 @@ from tests.services.server import free_port, running, stop
 from tests.services.spark import Spark
 from tests.transforms.embed.endpoints.server import EndpointServer
 
-pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.heavy(server=Spark)]
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.heavy(server=Spark),
+]
 
 SUBMIT = """#!/usr/bin/env bash
 set -euo pipefail

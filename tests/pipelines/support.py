@@ -158,7 +158,7 @@ def rejects_of(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def counts_add_up(report: dict[str, Any]) -> bool:
     """Whether every row that was read is in one of the other counts."""
-    names = ("written", "deleted", "rejected", "unkept", "dropped", "stale")
+    names = ("written", "deleted", "rejected", "unkept", "dropped", "stale", "unfinished")
     out = sum(report[f"rows_{n}"] for n in names)
     return bool(report["rows_read"] + report["rows_added"] == out)
 

@@ -20,6 +20,7 @@ from apache_beam.typehints import schemas
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.yaml import main as yaml_main
 
+from tests.io.files import documents
 from tests.io.odps.server import OdpsServer, Table
 from tests.io.paimon.support import DATABASE as LAKE_DATABASE
 from tests.io.paimon.support import WHY as LAKE
@@ -35,8 +36,10 @@ from vecferry.pipelines import beam_yaml, registry
 from vecferry.pipelines.beam_yaml_rows import TYPES, VECTOR, ToRow, fields_of_schema, plain
 
 NAMES = [
-    "Embed", "ExtractJson", "ReadFiles", "ReadFromMySQL", "ReadFromOdps", "ReadFromPaimon",
-    "ReadFromPostgres", "WriteToElasticsearch", "WriteToHologres", "WriteToMilvus",
+    "DeduplicateRows", "EditColumns", "Embed", "ExtractJson", "FilterRows", "ReadFiles",
+    "ReadFromMySQL", "ReadFromMySQLSnapshot",
+    "ReadFromOdps", "ReadFromPaimon",
+    "ReadFromPostgres", "SplitText", "WriteToElasticsearch", "WriteToHologres", "WriteToMilvus",
     "WriteToOpenSearch", "WriteToPostgres",
 ]  # fmt: skip
 ROWS = [{"id": i, "text": f"walk {i} along shore {i * 7}"} for i in range(20)]
@@ -197,6 +200,24 @@ def test_a_yaml_pipeline_fills_a_milvus_collection(runner: Runner) -> None:
 
 
 @pytest.mark.slow
+def test_documents_are_read_without_a_schema(runner: Runner) -> None:
+    """Their columns and types are always the same."""
+    (runner.folder / "pages").mkdir()
+    (runner.folder / "pages" / "a.pdf").write_bytes(documents.pdf(["one", "two"]))
+    read = step(
+        "ReadFiles",
+        datasource={"type": "local", "path": str(runner.folder / "pages")},
+        object="**",
+        fileFormat="document",
+        perPage=True,
+        column=["path", "page", "text", "title"],
+    )
+    runner.run(read, runner.to_json())
+    found = sorted((r["path"], r["page"], r["text"], r["title"]) for r in runner.rows())
+    assert found == [("a.pdf", n, t, documents.TITLE) for n, t in ((1, "one"), (2, "two"))]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("on", [HERE, PROCESSES], ids=["one process", "two processes"])
 def test_rejects_are_an_output_and_no_row_is_lost(runner: Runner, on: list[str]) -> None:
     """Rows that a reader, a transformer and a schema refuse, with the reason and the record."""
@@ -318,6 +339,7 @@ READERS = {
     "paimon": _from_paimon,
     "postgresql": _from_table(Postgres, "ReadFromPostgres"),
     "mysql": _from_table(Mariadb, "ReadFromMySQL"),
+    "mysql-cdc": _from_table(Mariadb, "ReadFromMySQLSnapshot"),
 }
 
 

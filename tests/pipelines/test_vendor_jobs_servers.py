@@ -262,7 +262,7 @@ def test_a_job_of_the_vendor_fills_a_server_and_a_query_answers(
     report = outcome.json
     assert (report["rows_read"], report["rows_written"], report["rows_rejected"]) == (200, 200, 0)
     assert answer.status == 0, answer.err
-    best = answer.json[0]
+    best = answer.json["hits"][0]
     assert (best[job.text], best["score"]) == (TEXTS[42], pytest.approx(1.0, abs=1e-3))
     stored = place.stored(job)
     assert len(stored) == place.rows

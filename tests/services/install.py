@@ -1,4 +1,4 @@
-"""Gets the software of test servers into the cache folder: Maven, Go, Debian; nothing system-wide.
+"""Gets software of test servers into the cache folder: Maven, Go, Debian, npm; none system-wide.
 
 Each package is a folder that appears only when it is complete. So an interrupted installation is
 begun anew, and two sessions don't disturb each other.
@@ -90,6 +90,12 @@ def java_home(major: int) -> Path:
         if release.is_file() and f'JAVA_VERSION="{major}' in release.read_text():
             return folder
     raise Unavailable(f"JDK {major} is missing here: install it, or let JAVA_HOME name it")
+
+
+def npm_packages(folder: Path, *packages: str) -> None:
+    """Installs packages of npm, ``name@version``, and runs no script of theirs."""
+    npm = tool("npm", "install Node.js 20 or newer")
+    _run([npm, "install", "--no-fund", "--no-audit", "--ignore-scripts", *packages], folder)
 
 
 def unzip(archive: Path, folder: Path, top: str = "") -> None:

@@ -4,7 +4,8 @@
 
 listens on 127.0.0.1:PORT, runs COMMAND in a network namespace that has nothing but a loopback
 interface, and carries each connection to port INNER in there. SIGTERM ends the command's whole
-process group by SIGINT, then by SIGKILL. Needs root, or user namespaces.
+process group by SIGINT, then by SIGKILL. If this process is killed, the command gets SIGINT. Needs
+root, or user namespaces.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 10.0
 
 
@@ -35,6 +37,11 @@ def enter_namespace() -> None:
         fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
 
 
+def end_with_parent() -> None:
+    """Lets this process get SIGINT once its parent is gone."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+
+
 async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Copies bytes one way until their end."""
     with contextlib.suppress(OSError):
@@ -46,7 +53,7 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def serve(listener: socket.socket, inner: int, command: list[str]) -> int:
     """Carries connections for as long as the command runs; gives its exit status."""
-    child = subprocess.Popen(command, start_new_session=True)
+    child = subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_parent)
     stopping = asyncio.Event()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -107,9 +107,12 @@ class Mysql8(MysqlServer):
 
     def command(self) -> list[str]:
         """Binlog as a reader of change logs needs it."""
-        gtid = ["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--mysqlx=OFF"]
-        plugin = ["--default-authentication-plugin=caching_sha2_password"]
-        return [*self._base(), *self.listen(), *self.tls(), *BINLOG, *gtid, *plugin]
+        more = ["--mysqlx=OFF", "--default-authentication-plugin=caching_sha2_password"]
+        return [*self._base(), *self.listen(), *self.tls(), *BINLOG, *self.gtids(), *more]
+
+    def gtids(self) -> list[str]:
+        """Options for the names of transactions."""
+        return ["--gtid-mode=ON", "--enforce-gtid-consistency=ON"]
 
     def environment(self) -> Mapping[str, str]:
         """Its libraries."""
@@ -125,6 +128,49 @@ class Mysql8(MysqlServer):
             f"--lc-messages-dir={folder}/share",
             f"--datadir={self.data}/data",
         ]
+
+
+class Mysql8Plain(Mysql8):
+    """The same without GTIDs."""
+
+    name = "mysql8-plain"
+
+    def gtids(self) -> list[str]:
+        """None."""
+        return ["--gtid-mode=OFF"]
+
+
+class Mysql8Replica(Mysql8):
+    """The same, which `follow` lets replicate another server."""
+
+    name = "mysql8-replica"
+
+    def command(self) -> list[str]:
+        """A server of another number."""
+        return [*super().command(), "--server-id=2"]
+
+    def follow(self, other: MysqlServer) -> None:
+        """Replicates all that `other` still has in its log, in its transactions' names."""
+        self.execute(
+            "STOP SLAVE",
+            "RESET SLAVE ALL",
+            "RESET MASTER",
+            f"CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {other.port}, MASTER_USER "
+            f"= '{USER}', MASTER_PASSWORD = '{PASSWORD}', MASTER_AUTO_POSITION = 1, "
+            "GET_MASTER_PUBLIC_KEY = 1",
+            "START SLAVE",
+        )
+
+    def catch_up(self, other: MysqlServer) -> None:
+        """Waits until all that `other` has executed is executed here."""
+        with other.client() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT @@GLOBAL.gtid_executed")
+            (gtids,) = cursor.fetchone()
+        with self.client(read_timeout=120) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 100)", (gtids,))
+            if cursor.fetchone() != (0,):
+                cursor.execute("SHOW SLAVE STATUS")
+                raise AssertionError(f"the replica is behind: {cursor.fetchall()}")
 
 
 def _unpack(folder: Path) -> None:

@@ -57,6 +57,12 @@ plugins.security.ssl.http.enabled: true
     for layer in ("transport", "http")
     for key, name in (("pemcert", "server"), ("pemkey", "server-key"), ("pemtrustedcas", "ca"))
 )
+ML_PLUGINS = {
+    "opensearch-job-scheduler": "opensearch-job-scheduler",
+    "opensearch-ml-plugin": "opensearch-ml",
+    "neural-search": "opensearch-neural-search",
+}
+"""The plugins that embed on the server: their names in Maven, and those of their folders."""
 _HASH = "$2b$12$xgUwfkpF3vCgDJ2HWz2A7uXtSxcZsdVRPWy.pHpTjg9ZezEaK5BQy"  # of the password below
 USERS = {
     "internal_users": f"""\
@@ -129,6 +135,39 @@ class OpenSearchServer(SearchNode):
         extends = "lang-painless" if name == "analysis-common" else ""
         text = DESCRIPTOR.format(name=name, version=self.version, entry=entry, extends=extends)
         (module / "plugin-descriptor.properties").write_text(text)
+
+
+class OpenSearchMlServer(OpenSearchServer):
+    """A node with ml-commons and neural-search, which embed on the server.
+
+    Its connectors may call servers of this machine alone.
+    """
+
+    name = "opensearch-ml"
+    more = """\
+plugins.ml_commons.only_run_on_ml_node: false
+plugins.ml_commons.connector.private_ip_enabled: true
+plugins.ml_commons.native_memory_threshold: 100
+plugins.ml_commons.jvm_heap_memory_threshold: 100
+"""
+
+    def install(self) -> None:
+        """Adds the plugins to a copy of the server."""
+        super().install()
+        plain = self.folder
+        self.folder = package(f"opensearch-ml-{self.version}", lambda f: self._add(plain, f))
+
+    def ready(self) -> None:
+        """The plugin answers as well."""
+        super().ready()
+        self.request("GET", "/_plugins/_ml/stats")
+
+    def _add(self, plain: Path, folder: Path) -> None:
+        shutil.copytree(plain, folder, copy_function=os.link, dirs_exist_ok=True)
+        for name, plugin in ML_PLUGINS.items():
+            artifact(folder, f"org.opensearch.plugin:{name}:{self.version}.0:zip")
+            (folder / "plugins" / plugin).mkdir()
+            unzip(folder / f"{name}-{self.version}.0.zip", folder / "plugins" / plugin)
 
 
 class TightOpenSearchServer(OpenSearchServer):

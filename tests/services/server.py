@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -20,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import IO, ClassVar, TypeVar
 
 import pytest
 
@@ -67,8 +69,11 @@ class Server:
         """Asks the server something in its own protocol; raises until it answers."""
         raise NotImplementedError
 
-    def start(self) -> None:
-        """Starts it, with the data that it has, and waits until it answers."""
+    def start(self, tries: int = 3) -> None:
+        """Starts it, with the data that it has, and waits until it answers.
+
+        A process that ends at once is started again: gRPC's threads may fail a fork of this one.
+        """
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(),
@@ -86,7 +91,12 @@ class Server:
                 self.ready()
                 return
             except Exception as e:
-                if self.process.poll() is not None or time.monotonic() > end:
+                ended = self.process.poll() is not None
+                if ended and tries > 1:
+                    self.kill()
+                    self.start(tries - 1)
+                    return
+                if ended or time.monotonic() > end:
                     self.kill()
                     raise RuntimeError(f"{self.name} did not start ({e}):\n{self.tail()}") from e
             time.sleep(0.1)
@@ -159,11 +169,30 @@ def stop_all() -> None:
         stop(kind)
 
 
+_PORTS = range(10_000, 32_000)
+_held: list[IO[bytes]] = []
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on, for this process alone.
+
+    It lies below the ports that the system gives to clients: none of them can take the port before
+    its server does. A locked file keeps other processes of tests from the port.
+    """
+    folder = Path(tempfile.gettempdir()) / f"vecferry-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    while True:
+        port = secrets.choice(_PORTS)
+        file = (folder / str(port)).open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", port))
+        except OSError:
+            file.close()
+            continue
+        _held.append(file)
+        return port
 
 
 def not_root() -> list[str]:

@@ -304,13 +304,34 @@ NOW = datetime.datetime(2026, 11, 20, 12, tzinfo=UTC)
 )
 def test_retry_after_is_a_number_or_a_date(value: str | None, seconds: float | None) -> None:
     """Both forms of the header are understood, anything else is ignored."""
-    assert parse_retry_after(value, NOW) == seconds
+    assert parse_retry_after(value, now=NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        (None, 29.6),
+        ("Fri, 20 Nov 2026 12:00:00 GMT", 29.6),
+        ("Fri, 20 Nov 2026 11:59:59 GMT", 29.6),
+        ("Fri, 20 Nov 2026 12:00:01 GMT", 29.6),
+        ("Fri, 20 Nov 2026 11:00:00 GMT", 3630.0),
+        ("Fri, 20 Nov 2026 12:00:20 GMT", 10.0),
+        ("today", 29.6),
+    ],
+)
+def test_a_date_to_wait_for_is_read_by_the_clock_of_who_wrote_it(
+    date: str | None, seconds: float
+) -> None:
+    """A clock of ours that agrees knows parts of a second, which the header does not tell."""
+    ours = NOW + datetime.timedelta(seconds=0.4)
+    wait = parse_retry_after("Fri, 20 Nov 2026 12:00:30 GMT", date, ours)
+    assert wait == pytest.approx(seconds)
 
 
 @given(st.text(st.sampled_from(string.printable + "é"), max_size=40))
 def test_no_header_breaks_the_parser(value: str) -> None:
     """Whatever a server sends gives a wait of finite length or none."""
-    wait = parse_retry_after(value, NOW)
+    wait = parse_retry_after(value, now=NOW)
     assert wait is None or 0 <= wait < math.inf
 
 

@@ -6,16 +6,19 @@ Runs on a pool's thread: what happened is told in an `Outcome`, counted by the b
 from __future__ import annotations
 
 import re
-import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from vecferry.budget import Ledger, OverBudgetError
-from vecferry.errors import FatalError, TerminalError, TransientError, VecferryError
+from vecferry.budget import Booking, Ledger, OverBudgetError
+from vecferry.errors import FatalError, GivenUp, TerminalError, TransientError, VecferryError
+from vecferry.halt import Halt
+from vecferry.money import Price
 from vecferry.retry import CLOCK, Backoff, Clock
+from vecferry.run.giving_up import STILL_SECONDS
 from vecferry.transforms.embed.endpoints.base import (
     Answer,
     BadResponseError,
@@ -32,6 +35,7 @@ from vecferry.transforms.embed.endpoints.base import (
 from vecferry.transforms.embed.learned import Learned
 from vecferry.transforms.embed.long import estimate_tokens
 from vecferry.transforms.embed.pace import Pacer
+from vecferry.waits import WAITS
 
 LONGEST_WAIT = 10.0
 """Seconds between two tries of one batch at most: an endpoint that is back is soon noticed."""
@@ -57,7 +61,7 @@ _SERVERS_FAULT = frozenset({"refused-input", "too-large", "bad-response"})
 _STATUS = re.compile(r"answers \d{3}")
 _VARYING = re.compile(r"[0-9a-f-]{8,}|\d+", re.IGNORECASE)
 
-Fate = Vector | TerminalError
+Fate = Vector | TerminalError | GivenUp
 
 
 @dataclass(slots=True)
@@ -65,7 +69,7 @@ class Outcome:
     """What became of a batch: a fate for each input, or the error that ends the job.
 
     `under_way` is the most requests of this process that were under way as one of it began, `msec`
-    how long each good answer took.
+    how long each good answer took. `nano` is what was billed, by the price that the job names.
     """
 
     fates: list[Any]
@@ -78,6 +82,7 @@ class Outcome:
     under_way: int = 0
     msec: list[float] = field(default_factory=list)
     evicted: int = 0
+    nano: int = 0
     error: Exception | None = None
 
 
@@ -102,14 +107,19 @@ class Caller:
         *,
         what: str,
         deadline: float | None,
-        closed: threading.Event,
+        halt: Halt,
         learned: Learned,
+        where: str = "",
+        run: str = "",
         clock: Clock = CLOCK,
+        price: Price | None = None,
     ) -> None:
-        self._learned = learned
+        self._learned, self._price = learned, price
         self._endpoint, self._pacer, self._ledger = endpoint, pacer, ledger
-        self._counts_tokens = pacer.counts_tokens or ledger.counts_tokens
-        self._what, self._deadline, self._closed = what, deadline, closed
+        priced = price is not None
+        self._counts_tokens = pacer.counts_tokens or ledger.counts_tokens or priced
+        self._what, self._deadline, self._halt, self._run = what, deadline, halt, run
+        self._where = where
         self._clock = clock
         self._ended: Exception | None = None  # what failed the bundle: nothing is asked after it
         self._last: tuple[Content, Vector] | None = None
@@ -124,6 +134,9 @@ class Caller:
                 self._judge(inputs, out)
             except Exception as e:
                 out.error = self._ended = e
+        if isinstance(out.error, GivenUp):
+            out.fates = [out.error] * len(inputs)  # nobody has judged the answers that came
+            out.error = None
         return out
 
     def _embed_parts(self, inputs: list[Content], at: int, out: Outcome) -> bool:
@@ -312,13 +325,19 @@ class Caller:
         self, inputs: list[Content], out: Outcome, suspect: bool = False, final: bool = False
     ) -> Answer:
         """The answer for `inputs`, however often it takes; a `final` request is not taken apart."""
+        try:
+            return self._sent(inputs, out, suspect, final)
+        finally:
+            WAITS.over(id(out))
+
+    def _sent(self, inputs: list[Content], out: Outcome, suspect: bool, final: bool) -> Answer:
         backoff: Backoff | None = None
         repeats = _Repeats(2 if suspect else REPEATS)
         cost = sum(map(estimate_tokens, inputs)) if self._counts_tokens else 0
         first = self._clock.now()
         bad = 0
         while True:
-            self._pacer.acquire(cost, self._sleep)
+            self._pacer.acquire(cost, self._pause)
             started = self._clock.now()
             try:
                 answer = self._ask(inputs, cost, out)
@@ -333,6 +352,7 @@ class Caller:
                 out.throttled += 1
                 alone = self._pacer.throttled(started, e.retry_after)
                 self._give_up_throttled(first, e)
+                self._wait_for(out, e, out.throttled, None)
                 if alone:
                     self._sleep(alone)
                 continue
@@ -350,6 +370,7 @@ class Caller:
                 if wait is None:
                     raise self._gave_up(backoff.tries, first, e) from e
                 out.retries += 1
+                self._wait_for(out, e, backoff.tries, backoff.left)
                 self._sleep(wait)
                 continue
             bad += 1
@@ -383,7 +404,7 @@ class Caller:
         raise _RepeatedError(f"{e}, again and again, while {harmless!r} is served")
 
     def _ask_paced(self, inputs: list[Content], cost: int, out: Outcome) -> Answer:
-        self._pacer.acquire(cost, self._sleep)
+        self._pacer.acquire(cost, self._pause)
         started = self._clock.now()
         try:
             answer = self._ask(inputs, cost, out)
@@ -409,12 +430,13 @@ class Caller:
 
     def _ask(self, inputs: list[Content], cost: int, out: Outcome) -> Answer:
         started = time.perf_counter()
+        booking: Booking | None = None
         try:
-            booking = self._ledger.book(cost, charge_of)
+            booking = self._ledger.book(cost, charge_of, self._price_of(inputs))
             out.requests += 1
             out.inputs += len(inputs)
             out.under_way = max(out.under_way, booking.place)
-            with booking:
+            with booking, WAITS.request(self._what, self._where, self._run):
                 answer = self._endpoint.embed(inputs)
                 if not 0 <= answer.tokens <= _most_tokens(inputs):
                     answer.tokens = 0  # not what the request may cost: the estimate stands
@@ -426,12 +448,33 @@ class Caller:
             raise
         finally:
             self._pacer.done()
+            out.nano += booking.spent if booking is not None else 0
         out.msec.append((time.perf_counter() - started) * 1000)
         return answer
 
+    def _wait_for(self, out: Outcome, e: TransientError, tries: int, left: float | None) -> None:
+        """Says that the batch of `out` waits for the endpoint."""
+        WAITS.failed(id(out), self._what, e, tries=tries, left=left, run=self._run)
+
+    def _price_of(self, inputs: list[Content]) -> Callable[[int], int]:
+        """What a request of these inputs costs by its tokens, in nano."""
+        price = self._price
+        if price is None:
+            return _free
+        images = sum(isinstance(one, Image) for one in inputs)
+        return lambda tokens: price.nano(tokens, images)
+
     def _sleep(self, seconds: float) -> None:
-        if self._clock.wait(self._closed, seconds):
-            raise TransientError(f"{self._what}: the bundle ended while its requests were waiting")
+        """Waits after a failure; raises where nobody waits any more."""
+        self._halt.sleep(seconds, self._clock, self._what)
+
+    def _pause(self, seconds: float) -> None:
+        """Waits as the pace wants; an interrupted run does so while the endpoint serves others."""
+        last = self._pacer.last_success
+        if last is not None and self._clock.now() - last < STILL_SECONDS:
+            self._halt.pause(seconds, self._clock, self._what)
+        else:
+            self._sleep(seconds)
 
     def _give_up_throttled(self, first: float, e: ThrottledError) -> None:
         """A quota is not an outage: the deadline counts from the last request that passed."""
@@ -483,6 +526,10 @@ def _alike(e: TransientError) -> str:
 def _most_tokens(inputs: list[Content]) -> int:
     """More tokens than a request can cost: no token is shorter than a byte, but for a few each."""
     return sum(MOST_IMAGE_TOKENS if isinstance(one, Image) else 64 + 4 * len(one) for one in inputs)
+
+
+def _free(tokens: int) -> int:
+    return 0
 
 
 def _is_servers(fate: Fate) -> bool:

@@ -11,15 +11,16 @@ Apart from `transform` because the engine knows nothing of Beam, and runs withou
 from __future__ import annotations
 
 import math
-import threading
 from collections import deque
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from vecferry.budget import OVER_BUDGET, ledger_of
-from vecferry.errors import FatalError, JobError, TerminalError, TransientError
+from vecferry.errors import FatalError, GivenUp, JobError, TerminalError, TransientError, redact
+from vecferry.halt import Halt
 from vecferry.retry import CLOCK, Clock
 from vecferry.rows import DELETE, INSERT, Change, Reject
+from vecferry.run.giving_up import STILL_SECONDS
 from vecferry.steps import Counts, Emitted, Stamp, StepContext, Transformer
 from vecferry.transforms.embed.caller import Caller, Fate, Outcome
 from vecferry.transforms.embed.endpoints.base import Content, Image, PoisonError, Vector
@@ -31,13 +32,14 @@ from vecferry.transforms.embed.long import (
     mean_vector,
     pieces_of,
 )
-from vecferry.transforms.embed.messages import Message
+from vecferry.transforms.embed.messages import Message, Nudge
 from vecferry.transforms.embed.outbox import Input, Limits, Outbox
 from vecferry.transforms.embed.recall import Recall
 from vecferry.transforms.embed.rows import Row, Split, Waiter, Waiting
 from vecferry.transforms.embed.settings import EmbedSettings
 from vecferry.transforms.embed.shared import shared_of, text_key
 from vecferry.transforms.embed.text import input_maker
+from vecferry.waits import WAITS
 
 if TYPE_CHECKING:
     from vecferry.transforms.embed.estimate import InputCounter
@@ -75,7 +77,7 @@ class Embedder(Transformer):
             for column in settings.embedding_columns
         ]
         self._shared = shared_of(settings, context, clock)
-        self._closed = threading.Event()
+        self._halt, self._abandoned = Halt(), False
         self._done: SimpleQueue[Message] = SimpleQueue()
         in_flight = settings.endpoint_spec.in_flight or context.in_flight()
         deadline = _deadline(settings, context)
@@ -89,6 +91,7 @@ class Embedder(Transformer):
         self._ready: list[Emitted] = []
         self._ordered = False
         self._inside = self._held = 0
+        context.state.giving_up.tell(self._give_up)
 
     def _open_images(
         self, connection: HasFiles | None, deadline: float, in_flight: int
@@ -104,7 +107,7 @@ class Embedder(Transformer):
             connection,
             self._context,
             deadline=deadline,
-            closed=self._closed,
+            halt=self._halt,
             clock=self._clock,
         )
         return Images(load, in_flight, self.counts, self._done.put)
@@ -137,7 +140,8 @@ class Embedder(Transformer):
 
     def close(self) -> None:
         """Ends this bundle's threads; connections and cache stay for the next."""
-        self._closed.set()
+        self._halt.close()
+        self._context.state.giving_up.forget(self._give_up)
         if self._images is not None:
             self._images.close()
         self._outbox.close()
@@ -239,7 +243,9 @@ class Embedder(Transformer):
         if isinstance(result, Image):
             for row, name in load.rows:
                 self._outbox.want(result, row, name, result.key, looked_up=True)
-        elif isinstance(result, TerminalError) and not isinstance(result, FatalError):
+        elif isinstance(result, GivenUp) or (
+            isinstance(result, TerminalError) and not isinstance(result, FatalError)
+        ):
             self._arrive(load.rows, result)
         elif isinstance(result, Exception):
             raise result
@@ -249,7 +255,36 @@ class Embedder(Transformer):
 
     def _harvest(self) -> None:
         """Waits for a message, and does what follows from it."""
-        self._done.get().apply(self)
+        if not self._halt.given_up:
+            self._done.get().apply(self)
+            return
+        try:
+            message = self._done.get(timeout=self._patience)
+        except Empty:
+            self._abandon()
+            return
+        if not self._abandoned:
+            message.apply(self)
+
+    def _give_up(self) -> None:
+        """Called on another thread once an interrupted run waits for no server that is away."""
+        self._halt.give_up()
+        self._done.put(Nudge())
+
+    @property
+    def _patience(self) -> float:
+        """How many seconds an interrupted run waits for an answer."""
+        return max(STILL_SECONDS, 2 * WAITS.longest(self._context.run, self._what))
+
+    def _abandon(self) -> None:
+        """Leaves unfinished what waits for an answer that does not come."""
+        self._abandoned = True
+        waiting = self._outbox.abandon()
+        if self._images is not None:
+            waiting += self._images.abandon()
+        why = GivenUp(f"{self._what}: the run was interrupted before an answer came")
+        for rows in waiting:
+            self._arrive(rows, why)
 
     @property
     def _loading(self) -> bool:
@@ -258,9 +293,10 @@ class Embedder(Transformer):
     @property
     def _full(self) -> bool:
         """Whether rows and images hold all the memory that they may, or enough are loaded."""
-        if self._held + self._outbox.held > MOST_HELD:
-            return True
-        return self._images is not None and self._images.full
+        held = self._held + self._outbox.held
+        if self._images is None:
+            return held > MOST_HELD
+        return held + self._images.held > MOST_HELD or self._images.full
 
     def _make_caller(self, deadline: float | None, *, queries: bool = False) -> Caller:
         endpoint = self._shared.endpoint
@@ -270,12 +306,19 @@ class Embedder(Transformer):
             endpoint,
             self._shared.pacer,
             ledger_of(self._context),
-            what=f"step {self._context.step!r}: embedding with {self._settings.shown_model}",
+            what=self._what,
             deadline=deadline,
-            closed=self._closed,
+            halt=self._halt,
             learned=self._shared.learned,
+            where=redact(self._settings.endpoint_spec.url or self._settings.shown_model),
+            run=self._context.run,
             clock=self._clock,
+            price=self._settings.price,
         )
+
+    @property
+    def _what(self) -> str:
+        return f"step {self._context.step!r}: embedding with {self._settings.shown_model}"
 
     def _keep_order(self, row: Row) -> None:
         if not self._ordered:
@@ -285,6 +328,9 @@ class Embedder(Transformer):
 
     def _take(self, row: Row) -> None:
         """Finds the vectors of a row, or lets it wait for them."""
+        if self._abandoned:
+            self._settle(row, GivenUp("the run was interrupted"))
+            return
         try:
             texts = [(name, make(row.change)) for name, make in self._columns]
         except TerminalError:
@@ -424,7 +470,7 @@ class Embedder(Transformer):
 
     def _give_piece(self, split: Split, place: int, fate: Fate) -> None:
         above: Waiting = [(split.row, split.name)]
-        if isinstance(fate, TerminalError):
+        if isinstance(fate, TerminalError | GivenUp):
             self._arrive(above, fate)
             return
         split.vectors[place] = fate
@@ -463,6 +509,9 @@ class Embedder(Transformer):
     def _give(self, row: Row, name: str, fate: Fate) -> None:
         if row.item is not None or name in row.vectors:  # another piece of its text has failed
             return
+        if isinstance(fate, GivenUp):
+            self._settle(row, fate)
+            return
         if isinstance(fate, TerminalError):
             self._fail(row, name, fate.reason, str(fate))
             if row.item is not None:
@@ -473,7 +522,7 @@ class Embedder(Transformer):
         if not row.missing:
             self._complete(row)
 
-    def _settle(self, row: Row, item: Change | Reject) -> None:
+    def _settle(self, row: Row, item: Change | Reject | GivenUp) -> None:
         """Lets `item` leave for a row, in its turn where order is kept."""
         row.item = item
         if not self._ordered:
@@ -483,9 +532,12 @@ class Embedder(Transformer):
         while order and (ready := order[0].item) is not None:
             self._leave(order.popleft(), ready)
 
-    def _leave(self, row: Row, item: Change | Reject) -> None:
+    def _leave(self, row: Row, item: Change | Reject | GivenUp) -> None:
         self._inside -= 1
         self._held -= row.held
+        if isinstance(item, GivenUp):
+            self.counts.add("rows-unfinished")
+            return
         self._ready.append((item, row.stamp))
 
 

@@ -12,15 +12,21 @@ from collections import Counter
 
 from vecferry.errors import TerminalError
 from vecferry.rows import DELETE, Change, Reject
+from vecferry.transforms.embed.cache.store import Held
 from vecferry.transforms.embed.long import estimate_tokens, inputs_of
 from vecferry.transforms.embed.settings import EmbedSettings
+from vecferry.transforms.embed.shared import identity_of, kept_key
 from vecferry.transforms.embed.text import input_maker
+
+ASKED_AT_ONCE = 256
+"""Texts for which the vector cache is asked together."""
 
 
 class InputCounter:
     """Stands in for an embedding step; an `Estimator`.
 
-    Images are told apart by what the rows say, for none is loaded.
+    Images are told apart by what the rows say, for none is loaded. Texts whose vectors the vector
+    cache holds cost nothing.
     """
 
     def __init__(self, settings: EmbedSettings) -> None:
@@ -29,9 +35,13 @@ class InputCounter:
         self._may_be_empty = settings.skip_empty_value
         limit = settings.most_tokens
         self._inputs_of = functools.partial(inputs_of, limit=limit, over=settings.over_limit)
-        self._alone = 0
+        self._price = settings.price
+        self._held = Held(settings.vector_cache) if settings.vector_cache is not None else None
+        self._identity = identity_of(settings)
         self._counts, self._seen, self._images = Counter[str](), set[bytes](), set[bytes]()
-        self._sent = set[bytes]()
+        self._met = set[bytes]()
+        self._asked: list[tuple[str, bool]] = []
+        self._sent, self._alone = 0, 0
         self._vectors = dict.fromkeys(c.embedding_column_name for c in settings.embedding_columns)
 
     def process(self, change: Change) -> Change | Reject | None:
@@ -59,22 +69,41 @@ class InputCounter:
             return
         self._seen.add(digest)
         inputs, alone = self._inputs_of(text)
-        self._alone += alone
         for one in inputs:
             digest = _digest(one)
-            if digest not in self._sent:
-                self._sent.add(digest)
-                self._counts["tokens"] += estimate_tokens(one)
+            if digest not in self._met:
+                self._met.add(digest)
+                self._asked.append((one, alone))
+        if len(self._asked) >= ASKED_AT_ONCE or self._held is None:
+            self._send()
+
+    def _send(self) -> None:
+        """Counts the inputs that wait, but for those that the vector cache holds."""
+        asked, self._asked = self._asked, []
+        keys = [kept_key(self._identity, text) for text, _ in asked] if self._held else []
+        held = self._held.of(keys) if self._held and keys else set()
+        for at, (text, alone) in enumerate(asked):
+            if held and keys[at] in held:
+                self._counts["cached_texts"] += 1
+                continue
+            self._sent += 1
+            self._alone += alone
+            self._counts["tokens"] += estimate_tokens(text)
 
     def estimate(self) -> dict[str, int]:
-        """Texts, images, tokens and requests; tokens are estimated, the rest is counted."""
-        packed = len(self._sent) - self._alone
+        """Texts, images, tokens, requests and nano; tokens are estimated, the rest is counted."""
+        self._send()
+        if self._held is not None:
+            self._held.close()
+        packed, images = self._sent - self._alone, len(self._images)
         requests = self._alone + math.ceil(packed / self._batch_size)
+        cost = 0 if self._price is None else self._price.nano(self._counts["tokens"], images)
         return {
             **self._counts,
             "distinct_texts": len(self._seen),
-            "distinct_images": len(self._images),
-            "requests": requests + math.ceil(len(self._images) / self._images_at_once),
+            "distinct_images": images,
+            "requests": requests + math.ceil(images / self._images_at_once),
+            "nano": cost,
         }
 
 

@@ -16,7 +16,7 @@ KINDS = (
         source_key="imageDatasource",
         source_needed=False,
         beam_yaml="Embed",
-        takes=("vectorCache", "trustedEndpoints"),
+        takes=("vectorCache", "trustedEndpoints", "price"),
     ),
 )
 

@@ -86,3 +86,10 @@ class LookedUp:
     def apply(self, engine: Engine) -> None:
         """Gives their rows what was found."""
         engine.take_looked_up(self.inputs, self.vectors)
+
+
+class Nudge:
+    """Nothing happened, but whoever waits is to look again."""
+
+    def apply(self, engine: Engine) -> None:
+        """Nothing."""

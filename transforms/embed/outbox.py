@@ -14,6 +14,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from vecferry.errors import GivenUp
 from vecferry.steps import Counts
 from vecferry.threads import DaemonPool, raisable, share_one_arena
 from vecferry.transforms.embed.caller import Caller, Fate, Outcome
@@ -205,7 +206,8 @@ class Outbox:
         if outcome.error is not None:
             raise outcome.error
         for one, fate in zip(batch, outcome.fates, strict=True):
-            self._counts.add("cache-misses")
+            if not isinstance(fate, GivenUp):
+                self._counts.add("cache-misses")
             self._leave(one)
             yield one, fate
 
@@ -237,6 +239,20 @@ class Outbox:
                 yield self._leave(one), vector
         if hits:
             self._counts.add("cache-hits", hits)
+
+    def abandon(self) -> list[Waiting]:
+        """Forgets all that is in here; gives the rows that wait for it.
+
+        Messages of it may still come, and mean nothing.
+        """
+        for batch in self._pool.drop():
+            self._land(batch, None)
+        rows = [one.rows for one in self._waiting.values()]
+        self._waiting, self._unknown = {}, []
+        for queue in (self._texts, self._images):
+            queue.inputs, queue.size = [], 0
+        self._under_way = self._elsewhere = self._looking = self.held = 0
+        return rows
 
     def _leave(self, one: Input) -> Waiting:
         content = one.content
@@ -366,6 +382,8 @@ class Outbox:
         add("embed-inputs", outcome.inputs)
         if outcome.tokens:
             add("embed-tokens", outcome.tokens)
+        if outcome.nano:
+            add("embed-nano", outcome.nano)
         if outcome.retries:
             add("embed-retries", outcome.retries)
         if outcome.throttled:

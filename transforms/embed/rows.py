@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vecferry.errors import GivenUp
 from vecferry.rows import Change, Reject, held_bytes
 from vecferry.steps import Stamp
 from vecferry.transforms.embed.endpoints.base import Vector
@@ -18,7 +19,7 @@ class Row:
 
     def __init__(self, change: Change, stamp: Stamp) -> None:
         self.change, self.stamp = change, stamp
-        self.item: Change | Reject | None = None
+        self.item: Change | Reject | GivenUp | None = None
         self.fault: Reject | None = None
         self.vectors: dict[str, Vector | None] = {}
         self.missing = 0

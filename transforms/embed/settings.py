@@ -19,7 +19,9 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from vecferry.errors import near, without_query
+from vecferry.fields import in_form
 from vecferry.kinds import Client
+from vecferry.money import Price
 from vecferry.secrets import SECRET_NAME, Secret, secret_of
 from vecferry.settings import Maker, SecretText, Settings, StepSettings
 from vecferry.transforms.embed.cache.settings import VectorCacheSettings
@@ -32,9 +34,23 @@ from vecferry.transforms.embed.images.spec import ImageRules, ImageSpec
 class EmbeddingColumn(Settings):
     """The columns that make up a text, or the one of an image, and the column of the vector."""
 
-    source_column_names: tuple[str, ...] = Field(min_length=1)
-    embedding_column_name: str = Field(min_length=1)
-    input_type: Literal["text", "image"] = "text"
+    source_column_names: tuple[str, ...] = Field(
+        min_length=1,
+        description="the columns that make up the text, or the one column of the image",
+        examples=[["title", "about"]],
+        json_schema_extra=in_form("input"),
+    )
+    embedding_column_name: str = Field(
+        min_length=1,
+        description="the new column of the vector",
+        examples=["vector"],
+        json_schema_extra=in_form("input"),
+    )
+    input_type: Literal["text", "image"] = Field(
+        default="text",
+        description="`image`: exactly one source column",
+        json_schema_extra=in_form("input", see="images.md"),
+    )
 
     @field_validator("source_column_names", mode="before")
     @classmethod
@@ -140,45 +156,228 @@ def _json(body: dict[str, JsonValue]) -> str:
 
 
 BATCH_SIZE = 10
+_PAYS_WITH_MODEL, _PAYS_WITH_IMAGES = 8 << 20, 1 << 20
+"""So many bytes of source take some seconds; starting a process takes one to two."""
 """Inputs in a request, if neither the job nor the provider or its model says otherwise."""
 
 
 class EmbedSettings(StepSettings):
     """The parameters of stepType ``embedding-transformer``."""
 
-    model_provider: str = Field(json_schema_extra={"enum": list(PROVIDERS)})
-    model_name: str | None = None
-    api_key: SecretText | None = None
-    endpoint: str | None = None
-    batch_size: int = Field(BATCH_SIZE, ge=1)
-    embedding_columns: tuple[EmbeddingColumn, ...]
-    append_delimiter: str = "\n"
-    skip_empty_value: bool = False
-    dimension: int = 1024
-    null_as_empty_string: bool = False
-    append_field_name_enable: bool = False
-    append_field_name_delimiter: str | None = None
+    model_provider: str = Field(
+        description="how to speak to the service",
+        examples=["openai"],
+        json_schema_extra=in_form("model", choices=tuple(PROVIDERS), see="embedding.md#providers"),
+    )
+    model_name: str | None = Field(
+        default=None,
+        description="the model; required by every provider but `local`",
+        examples=["text-embedding-v4"],
+        json_schema_extra=in_form("model"),
+    )
+    api_key: SecretText | None = Field(
+        default=None,
+        description="the key of the service; not needed by `local` and by an `openai` server "
+        "that wants none",
+        examples=["${EMBED_KEY}"],
+        json_schema_extra=in_form("model"),
+    )
+    endpoint: str | None = Field(
+        default=None,
+        description="the base URL; `/embeddings` is appended unless the URL ends with it",
+        examples=["https://api.openai.com/v1"],
+        json_schema_extra=in_form("model", otherwise="the provider's own"),
+    )
+    batch_size: int = Field(
+        BATCH_SIZE,
+        ge=1,
+        description="inputs in a request; more than the known model takes is an error",
+        examples=[10],
+        json_schema_extra=in_form("speed", advanced=True, otherwise="10 (`local`: 64)"),
+    )
+    embedding_columns: tuple[EmbeddingColumn, ...] = Field(
+        description="the source columns and the column of the vector; a list of such objects "
+        "makes several vectors",
+        examples=[{"sourceColumnNames": ["title", "about"], "embeddingColumnName": "vector"}],
+        json_schema_extra=in_form("input"),
+    )
+    append_delimiter: str = Field(
+        default="\n",
+        description="the text between the columns of one text",
+        examples=["\n"],
+        json_schema_extra=in_form("input", advanced=True),
+    )
+    skip_empty_value: bool = Field(
+        default=False,
+        description="leave empty parts out; let rows without any text pass",
+        json_schema_extra=in_form("input", advanced=True),
+    )
+    dimension: int = Field(
+        default=1024,
+        description="size of the vectors, also in a writer's column that says none; the model "
+        "must give it",
+        examples=[512],
+        json_schema_extra=in_form("model", otherwise="1024 (`local`: 256)"),
+    )
+    null_as_empty_string: bool = Field(
+        default=False,
+        description="a null among several columns is an empty part instead of none",
+        json_schema_extra=in_form("input", advanced=True),
+    )
+    append_field_name_enable: bool = Field(
+        default=False,
+        description="put the column's name before its value",
+        json_schema_extra=in_form("input", advanced=True),
+    )
+    append_field_name_delimiter: str | None = Field(
+        default=None,
+        description="the text between name and value; required if names are on",
+        examples=[": "],
+        json_schema_extra=in_form("input", advanced=True, when=("appendFieldNameEnable", True)),
+    )
 
-    workspace: str = Field("default", pattern=r"^[\w.-]+$")
-    cache_bytes: int = Field(64 << 20, ge=0)
-    timeout_seconds: float = Field(30.0, gt=0)
-    retry_deadline_seconds: float | None = Field(None, gt=0)
-    requests_per_minute: float | None = Field(None, gt=0)
-    tokens_per_minute: float | None = Field(None, gt=0)
-    over_limit: Literal["reject", "truncate", "split"] = "reject"
-    max_tokens: int | None = Field(None, ge=1)
-    send_dimension: bool | None = None
-    body: dict[str, JsonValue] = Field(default_factory=dict)
-    query_body: dict[str, JsonValue] | None = None
-    query: dict[str, str] = Field(default_factory=dict)
-    query_query: dict[str, str] | None = None
-    headers: dict[str, SecretText] = Field(default_factory=dict)
-    image_datasource: str | None = None
-    image_max_pixels: int | None = Field(None, ge=1024)
-    image_unreachable: Literal["fail", "reject"] = "fail"
-    allow_private_addresses: bool = False
-    trusted_endpoints: tuple[str, ...] | None = None
-    vector_cache: VectorCacheSettings | None = None
+    workspace: str = Field(
+        "default",
+        pattern="^[\\w.-]+$",
+        description="of `aiSearch`: the workspace",
+        examples=["default"],
+        json_schema_extra=in_form("model", advanced=True, when=("modelProvider", "aiSearch")),
+    )
+    cache_bytes: int = Field(
+        64 << 20,
+        ge=0,
+        description="memory for the cache of vectors, per worker process; 0 turns the cache off",
+        examples=[0],
+        json_schema_extra=in_form("cache", advanced=True),
+    )
+    timeout_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="time limit of one request",
+        examples=[60],
+        json_schema_extra=in_form("limits", advanced=True),
+    )
+    retry_deadline_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="how long a batch waits for an endpoint that is down before the job fails",
+        examples=[60],
+        json_schema_extra=in_form("limits", advanced=True, otherwise="600"),
+    )
+    requests_per_minute: float | None = Field(
+        None,
+        gt=0,
+        description="your quota of requests, if you know it: requests are spaced from the first "
+        "one",
+        examples=[300],
+        json_schema_extra=in_form("limits", advanced=True),
+    )
+    tokens_per_minute: float | None = Field(
+        None,
+        gt=0,
+        description="your quota of tokens, if you know it",
+        examples=[1000000],
+        json_schema_extra=in_form("limits", advanced=True),
+    )
+    over_limit: Literal["reject", "truncate", "split"] = Field(
+        default="reject",
+        description="what to do with a long text",
+        json_schema_extra=in_form("text", advanced=True, see="embedding.md#long-texts"),
+    )
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="tokens of a text, for `overLimit`; learned from refusals if nobody says it",
+        examples=[8192],
+        json_schema_extra=in_form("text", advanced=True, otherwise="as the model takes"),
+    )
+    send_dimension: bool | None = Field(
+        default=None,
+        description="whether requests say `dimensions`; switch it off for a server that refuses it",
+        json_schema_extra=in_form("requests", advanced=True, otherwise="as the model takes"),
+    )
+    price: Price | None = Field(
+        default=None,
+        description="what the service bills",
+        examples=[{"perMillionTokens": 0.07}],
+        json_schema_extra=in_form("limits", advanced=True, see="embedding.md#prices"),
+    )
+    body: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="further fields of each request; part of what a vector depends on",
+        examples=[{"input_type": "passage"}],
+        json_schema_extra=in_form("requests", advanced=True),
+    )
+    query_body: dict[str, JsonValue] | None = Field(
+        default=None,
+        description="the same for texts to search by",
+        examples=[{"input_type": "query"}],
+        json_schema_extra=in_form("requests", advanced=True, otherwise="`body`"),
+    )
+    request_body: str | None = Field(
+        default=None,
+        description="with `connector`: the whole body of a request",
+        examples=['{"input": ${parameters.input}}'],
+        json_schema_extra=in_form(
+            "requests",
+            advanced=True,
+            when=("modelProvider", "connector"),
+            see="embedding.md#providers",
+        ),
+    )
+    query: dict[str, str] = Field(
+        default_factory=dict,
+        description="what follows the address; no keys, as messages show addresses",
+        examples=[{"api-version": "2024-06-01"}],
+        json_schema_extra=in_form("requests", advanced=True),
+    )
+    query_query: dict[str, str] | None = Field(
+        default=None,
+        description="the same for texts to search by",
+        examples=[{"api-version": "2024-06-01"}],
+        json_schema_extra=in_form("requests", advanced=True, otherwise="`query`"),
+    )
+    headers: dict[str, SecretText] = Field(
+        default_factory=dict,
+        description="further headers of each request; their values are secrets",
+        examples=[{"api-key": "${KEY}"}],
+        json_schema_extra=in_form("requests", advanced=True),
+    )
+    image_datasource: str | None = Field(
+        default=None,
+        description="the data source of paths",
+        examples=["Files"],
+        json_schema_extra=in_form("images", advanced=True),
+    )
+    image_max_pixels: int | None = Field(
+        None,
+        ge=1024,
+        description="allows an image to be changed so that it fits",
+        examples=[1048576],
+        json_schema_extra=in_form("images", advanced=True, see="images.md#size-and-format"),
+    )
+    image_unreachable: Literal["fail", "reject"] = Field(
+        default="fail",
+        description="what happens if the host of an image is down",
+        json_schema_extra=in_form("images", advanced=True),
+    )
+    allow_private_addresses: bool = Field(
+        default=False,
+        description="whether URLs may lead to loopback, private and other non-public addresses",
+        json_schema_extra=in_form("images", advanced=True),
+    )
+    trusted_endpoints: tuple[str, ...] | None = Field(
+        default=None,
+        description="`setting.trustedEndpoints`, for a step outside a job",
+        examples=[["^https://api\\.openai\\.com/"]],
+        json_schema_extra=in_form("limits", advanced=True),
+    )
+    vector_cache: VectorCacheSettings | None = Field(
+        default=None,
+        description="`setting.vectorCache`, for a step outside a job",
+        examples=[{"uri": "sqlite:///vectors-cache.db"}],
+        json_schema_extra=in_form("cache", advanced=True, see="vector-cache.md"),
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -396,6 +595,7 @@ class EmbedSettings(StepSettings):
             send_dimension=self.send_dimension,
             takes_images=self.takes_images,
             timeout=self.timeout_seconds,
+            request_body=self.request_body,
         )
 
     @property
@@ -426,10 +626,20 @@ class EmbedSettings(StepSettings):
         """The model's name in messages."""
         return self.provider.shown_model(self.model_name)
 
+    def computes_from(self) -> int | None:
+        """A model in this process computes, and so does whoever loads and encodes images."""
+        if self.takes_images:
+            return _PAYS_WITH_IMAGES
+        return None if self.calls() else _PAYS_WITH_MODEL
+
     def calls(self) -> list[str]:
         """The addresses of the endpoint; none for a model in this process."""
         spec = self.endpoint_spec
         return [url for url in (spec.url, spec.other_url) if url is not None]
+
+    def key_variable(self) -> str | None:
+        """The variable that the provider's own clients read."""
+        return next(iter(self.provider.variables), None)
 
     def identity(self) -> tuple[Any, ...]:
         """What a vector depends on besides its input: vectors of equal identity may be shared."""
@@ -441,6 +651,7 @@ class EmbedSettings(StepSettings):
             self.dimension,
             spec.asks_dimension,
             *([_json(_shown(self.body))] if self.body else []),
+            *([self.request_body] if self.request_body is not None else []),
         )
 
     def inputs(self) -> list[str]:
@@ -451,6 +662,10 @@ class EmbedSettings(StepSettings):
     def outputs(self) -> dict[str, int | None]:
         """The vector columns that are added, with their dimension."""
         return {c.embedding_column_name: self.dimension for c in self.embedding_columns}
+
+    def billed(self) -> Price | None:
+        """What the service bills; see `StepSettings`."""
+        return self.price
 
     def made_of(self) -> dict[str, list[str]]:
         """Each vector column that is added, with the columns of its text or image."""

@@ -43,6 +43,18 @@ def _digest(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+def identity_of(settings: EmbedSettings) -> blake2b:
+    """What the names of a step's vectors in the vector cache begin with."""
+    return blake2b(repr(settings.identity()).encode(), digest_size=20, person=KEPT_AS)
+
+
+def kept_key(identity: blake2b, text: str) -> bytes:
+    """What a text is called in the vector cache."""
+    digest = identity.copy()
+    digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.digest()
+
+
 class Flights:
     """Inputs that are being sent by some bundle of this process, and who else waits for them.
 
@@ -109,9 +121,7 @@ class Shared:
         if isinstance(content, Image):
             known = self.identity.digest() + content.key
             return blake2b(known, digest_size=20, person=b"image of a model").digest()
-        digest = self.identity.copy()
-        digest.update(content.encode("utf-8", "surrogatepass"))
-        return digest.digest()
+        return kept_key(self.identity, content)
 
     def keep(self, content: Content, vector: Vector) -> None:
         """Puts the vector of an input into memory."""
@@ -167,7 +177,7 @@ def shared_of(settings: EmbedSettings, context: StepContext, clock: Clock = CLOC
             Flights(cache),
             VectorStore(kept) if kept else None,
             settings.dimension,
-            blake2b(repr(identity).encode(), digest_size=20, person=KEPT_AS),
+            identity_of(settings),
         )
 
     key = ("embed", identity, spec, query_spec, kept, settings.cache_bytes, rpm, tpm)

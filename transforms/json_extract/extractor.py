@@ -16,7 +16,7 @@ import orjson
 
 from vecferry.errors import is_own_fault, near, own_fault, shorten
 from vecferry.nesting import TOO_DEEP, too_deep
-from vecferry.rows import DELETE, Change, Reject, Row
+from vecferry.rows import DELETE, INSERT, Change, Reject, Row, Substitute, changes
 from vecferry.steps import Counts, Emitted, Stamp, StepContext, Transformer
 from vecferry.transforms.json_extract.settings import (
     JsonColumn,
@@ -122,14 +122,20 @@ class JsonExtractor(Transformer):
                 sources.index(c.from_column),
                 c.name,
                 finder(c.json_path, c.type == "JSON"),
-                CONVERTERS[c.type],
+                elements if c.explode else CONVERTERS[c.type],
                 c,
             )
             for c in settings.column
         ]
+        self._exploded = settings.exploded()
 
     def process(self, change: Change, stamp: Stamp = None) -> list[Emitted]:
-        """The row with its new columns, its reject, or nothing where it is dropped."""
+        """The row with its new columns, its reject, or nothing where it is dropped.
+
+        With a column that is exploded, a row for each element.
+        """
+        if self._exploded and change.kind != INSERT:
+            return self._not_exploded(change, stamp)
         documents = [parse(change.get(source)) for source in self._sources]
         added: Row = {}
         for source, name, find, convert, column in self._columns:
@@ -147,6 +153,8 @@ class JsonExtractor(Transformer):
             else:
                 self.counts.add("values-nulled")
                 added[name] = None
+        if self._exploded:
+            return [(row, stamp) for row in self._rows(change, added, self._exploded)]
         return [(change.with_columns(added), stamp)]
 
     def finish(self) -> list[Emitted]:
@@ -155,6 +163,37 @@ class JsonExtractor(Transformer):
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+    def _rows(self, change: Change, added: Row, column: JsonColumn) -> list[Change]:
+        """A row for each element of a list; a null is one element."""
+        found = added.pop(column.name)
+        if found is None:
+            found = [None]
+        self.counts.add("rows-split")
+        if len(found) > 1:
+            self.counts.add("rows-added", len(found) - 1)
+        shared = {**change, **added}
+        made: list[Row] = [
+            {**shared, column.name: element, column.index_name: index}
+            for index, element in enumerate(found)
+        ]
+        rows = changes(made, f"{change.origin}#", range(len(made)))
+        if change.version is not None or not change.origin:
+            for row in rows:
+                row.version = change.version
+                row.origin = row.origin if change.origin else ""
+        return rows
+
+    def _not_exploded(self, change: Change, stamp: Stamp) -> list[Emitted]:
+        """A change of a row, or what goes on in place of a row that was rejected before."""
+        if type(change) is Substitute:  # told already, and its elements are not known
+            self.counts.add("rows-dropped")
+            return []
+        message = (
+            "a row that changed or is gone can't take the rows of its old elements with it; read "
+            "all rows anew, into a new target"
+        )
+        return [(self.context.reject("change-of-list", message, row=change), stamp)]
 
     def _known(self, change: Change, documents: list[Any]) -> Change:
         """The row with all columns that it has a value for, its key among them."""
@@ -186,6 +225,11 @@ class JsonExtractor(Transformer):
         if reason == "several-matches":
             message = f"column {column.name!r}: {why}"
         return self.context.reject(reason, message, row=change, known=known)
+
+
+def elements(found: object) -> list[Any] | None:
+    """The elements of a list; None if there is nothing to make a row of."""
+    return found if isinstance(found, list) and found else None
 
 
 def parse(value: Any) -> Any:
@@ -239,6 +283,11 @@ def _why_not_found(document: Any, column: JsonColumn) -> tuple[str, str]:
         )
     if found[0] is None:
         return "null-value", f"{where} is null"
+    if column.explode:
+        several = finder(path, as_list=True)(document)
+        if several == []:
+            return "empty-list", f"{where} has no elements"
+        return "wrong-type", f"{where} is not a list: {_begin(several)}"
     kind = type(found[0]).__name__
     return "wrong-type", f"{where} is not a {column.type}: {_begin(found[0])} ({kind})"
 

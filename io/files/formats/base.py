@@ -8,11 +8,12 @@ A format is added by its module and its row in `FORMATS`.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from vecferry.io.files.formats.parameters import CsvReaderConfig, FileColumn
+from vecferry.io.files.formats.parameters import CsvReaderConfig, DocumentLimits, FileColumn
+from vecferry.kinds import Client
 
 if TYPE_CHECKING:
     from vecferry.io.files.formats.columnar import Table
@@ -28,6 +29,7 @@ FORMATS = {
     "json": "vecferry.io.files.formats.json:JsonSpec",
     "parquet": "vecferry.io.files.formats.parquet:ParquetSpec",
     "orc": "vecferry.io.files.formats.orc:OrcSpec",
+    "document": "vecferry.io.files.formats.document:DocumentSpec",
 }
 """The class of each format, by its name in a job."""
 
@@ -78,8 +80,24 @@ class FormatSettings(Protocol):
         """Whether blank lines are passed over; None: as the format does."""
 
     @property
+    def record_path(self) -> str | None:
+        """Where in a JSON document the records are; None: at its top."""
+
+    @property
     def csv_reader_config(self) -> CsvReaderConfig:
         """How CSV is quoted."""
+
+    @property
+    def per_page(self) -> bool:
+        """Whether a page of a document is a row."""
+
+    @property
+    def document_limits(self) -> DocumentLimits:
+        """What one document may take."""
+
+    @property
+    def parsers(self) -> Mapping[str, str]:
+        """By type of a document, the entry point of the parser that reads it."""
 
     @property
     def compress(self) -> str | None:
@@ -94,7 +112,7 @@ class FormatSettings(Protocol):
 class FileSplit:
     """The records of a file that begin in bytes `start` to `end`; no `end` is the whole stream.
 
-    `size` and `version` are the file's when it was listed.
+    `size`, `version` and `modified` are the file's when it was listed.
     """
 
     path: str
@@ -102,6 +120,7 @@ class FileSplit:
     end: int | None
     size: int
     version: str
+    modified: float | None = None
 
 
 class FileReader(Protocol):
@@ -129,7 +148,11 @@ class FormatSpec:
     holds_texts: ClassVar[bool] = False
     """Whether a field without a type is a text."""
     line_options: ClassVar[tuple[str, ...]] = ()
-    """Those of skipRows, comment, shortRows and skipEmptyLines that mean something here."""
+    """Those of `_check_line_options` that it knows."""
+    all_columns: ClassVar[Mapping[str, str]] = {}
+    """The columns of every file and their types, where the format says them and not the file."""
+    whole_files: ClassVar[bool] = False
+    """Whether a file is one record, or its pages are: also an empty file, which is read again."""
 
     columns: tuple[FileColumn, ...] = ()
     compress: str | None = None
@@ -151,9 +174,34 @@ class FormatSpec:
             "comment": settings.comment,
             "shortRows": settings.short_rows != "reject",
             "skipEmptyLines": settings.skip_empty_lines is not None,
+            "recordPath": settings.record_path is not None,
+            "perPage": settings.per_page,
+            "documentLimits": settings.document_limits != DocumentLimits(),
+            "parsers": bool(settings.parsers),
         }
         for name in (n for n, value in said.items() if value and n not in cls.line_options):
             raise ValueError(f"{name} means nothing in a {cls.name} file: remove {name}")
+        keyed = next((c.label for c in settings.column if c.source == "recordKey"), None)
+        if keyed and not (settings.record_path or "").endswith(".*"):
+            raise ValueError(
+                f"column {keyed!r} is the recordKey of each row, which only json has, "
+                "with a recordPath such as $.*; set recordPath, or remove the column"
+            )
+
+    @classmethod
+    def clients(cls, settings: FormatSettings) -> list[Client]:
+        """The libraries that reading the files needs beyond those of vecferry itself."""
+        return []
+
+    @classmethod
+    def path_column(cls, settings: FormatSettings) -> str | None:
+        """The column of a row that holds the path of its file; None without one."""
+        return next((c.label for c in settings.column if c.source == "fileName"), None)
+
+    @classmethod
+    def may_be_one_row(cls, settings: FormatSettings) -> bool:
+        """Whether a file may be one row, as a document is."""
+        return False
 
     @classmethod
     def of(cls, settings: FormatSettings) -> Self:

@@ -1,4 +1,4 @@
-"""Reads json files: one document each, an array of objects or a single object.
+"""Reads json files: one document each, whose objects are where `recordPath` says.
 
 Apart from `json` because a check of a job loads that module, and none of what reads a file.
 
@@ -8,6 +8,7 @@ An array is streamed: memory stays at a block and one of its objects.
 from __future__ import annotations
 
 import codecs
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,8 @@ from vecferry.nesting import TOO_DEEP, Flattened, is_cut, too_deep
 from vecferry.rows import Change, Reject
 from vecferry.steps import StepContext
 
+log = logging.getLogger(__name__)
+
 BLOCK_BYTES = 64 << 10
 FEW_OBJECTS = 64
 
@@ -35,12 +38,14 @@ FEW_OBJECTS = 64
 class JsonDocuments:
     """The format json; see `vecferry.io.files.formats.base.FileReader`.
 
-    The origin of a row is ``path:number``, the place of the object in the array, from 0.
+    The origin of a row is ``path:number``, the place of the object among the records, from 0. A
+    rejected object that stands under a key is told with it, as ``{key: object}``.
     """
 
     def __init__(self, spec: JsonSpec, context: StepContext) -> None:
         self.spec, self.context = spec, context
         self._numbers = spec.numbers
+        self._keys = [c.label for c in spec.columns if c.source == "recordKey"]
 
     def check(self, path: str, raw: Any) -> None:
         """Looks at the beginning; objects need not have all keys."""
@@ -71,7 +76,22 @@ class JsonDocuments:
         path, _, number = origin.rpartition(":")
         if too_deep(raw):
             return self._too_deep(path, int(number))
-        return self._item(path, orjson.loads(raw), int(number), object_to_row(self.spec, path))
+        value, key = orjson.loads(raw), None
+        if self.spec.record_path is not None and self.spec.record_path.keyed:
+            ((key, value),) = value.items()
+        return self._item(path, value, int(number), object_to_row(self.spec, path), key)
+
+    def _values(self, source: _Source, first: bytes) -> Iterator[tuple[str | None, Any]]:
+        """The records of a document, each with its key, or None."""
+        import ijson
+
+        where = self.spec.record_path
+        prefix = ("item" if first == b"[" else "") if where is None else where.prefix
+        if where is not None and where.keyed:
+            yield from ijson.kvitems(source, prefix, buf_size=BLOCK_BYTES)
+            return
+        for value in ijson.items(source, prefix, buf_size=BLOCK_BYTES):
+            yield None, value
 
     def _document(self, path: str, stream: Any, packing: str | None) -> Iterator[Items]:
         import ijson
@@ -83,20 +103,22 @@ class JsonDocuments:
             return
         to_row = object_to_row(self.spec, path)
         items: Items = []
-        prefix = "item" if first == b"[" else ""
+        n = -1
         try:
-            for n, value in enumerate(ijson.items(source, prefix, buf_size=BLOCK_BYTES)):
+            for n, (key, value) in enumerate(self._values(source, first)):
                 source.taken = 0
                 if source.cut and is_cut(value):
                     items.append(self._too_deep(path, n))
                 else:
-                    items.append(self._item(path, value, n, to_row))
+                    items.append(self._item(path, value, n, to_row, key))
                 if len(items) == FEW_OBJECTS:
                     yield items
                     items = []
         except (ijson.JSONError, UnicodeDecodeError, Damaged) as e:
             yield items
             raise Damaged(_explain(e, self.spec.encoding)) from e
+        if n < 0 and self.spec.record_path is not None:
+            log.warning("%s: nothing is at recordPath; the file gives no rows", path)
         yield items
 
     def _too_deep(self, path: str, n: int) -> Reject:
@@ -104,7 +126,7 @@ class JsonDocuments:
         message = f"{path}, element {n}: {TOO_DEEP}"
         return self.context.reject("too-deep", message, origin=f"{path}:{n}")
 
-    def _item(self, path: str, value: Any, n: int, to_row: Any) -> Change | Reject:
+    def _item(self, path: str, value: Any, n: int, to_row: Any, key: str | None) -> Change | Reject:
         origin = f"{path}:{n}"
         try:
             if not isinstance(value, dict):
@@ -115,9 +137,11 @@ class JsonDocuments:
                 raise UnfitValue(str(e), "invalid-json") from e
             row = value if to_row is None else to_row(value)
             row.update(dict.fromkeys(self._numbers, n + 1))
+            row.update(dict.fromkeys(self._keys, key))
             return Change(row, origin=origin)
         except UnfitValue as e:
-            text = orjson.dumps(value, default=str).decode()
+            raw = value if key is None else {key: value}
+            text = orjson.dumps(raw, default=str).decode()
             message = f"{path}, element {n}: {e}"
             return self.context.reject(e.reason, message, raw=text, origin=origin)
 

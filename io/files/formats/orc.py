@@ -36,10 +36,11 @@ class OrcSpec(ColumnarSpec):
 
         if _major(pyarrow) >= IS_SOUND:
             return OrcTable(raw)
-        from vecferry.io.files.formats.apart import ApartTable, children_of
+        from vecferry.io.files.formats.apart import children_of
+        from vecferry.io.files.formats.apart_tables import TABLES, ApartTable
 
         kind = f"{OrcTable.__module__}:{OrcTable.__name__}"
-        return ApartTable(children_of(context.scope), kind, raw)  # type: ignore[arg-type]
+        return ApartTable(children_of(context.scope, TABLES), kind, raw)  # type: ignore[arg-type]
 
 
 class OrcTable:

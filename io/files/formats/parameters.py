@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
 from vecferry.errors import near
+from vecferry.fields import in_form
 from vecferry.io.common.types import TYPES, json_converter, text_converter
 from vecferry.settings import Settings
 
@@ -14,17 +15,48 @@ from vecferry.settings import Settings
 class FileColumn(Settings):
     """A column of the reader: a field by `index` (from 0) or by `name`, or the constant `value`.
 
-    `from` takes it from the place of the row instead: the file's name or the line's number.
+    `from` takes it from the place of the row instead: the file's name, the line's number, or
+    the key under which a JSON object stands.
     """
 
-    name: str = ""
-    index: int | None = Field(default=None, ge=0)
-    value: Any = None
-    source: Literal["fileName", "lineNumber"] | None = Field(
-        default=None, validation_alias=AliasChoices("from", "source"), serialization_alias="from"
+    name: str = Field(
+        default="",
+        description="the name of the column, and of the key or field in the file",
+        examples=["title"],
+        json_schema_extra=in_form("columns", otherwise="`column_` and the index"),
     )
-    type: str | None = None
-    format: str | None = None
+    index: int | None = Field(
+        default=None,
+        ge=0,
+        description="the number of the field, counted from 0",
+        examples=[2],
+        json_schema_extra=in_form("columns"),
+    )
+    value: Any = Field(
+        default=None,
+        description="a constant, in place of a field of the file",
+        examples=["en"],
+        json_schema_extra=in_form("columns", advanced=True),
+    )
+    source: Literal["fileName", "lineNumber", "recordKey"] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("from", "source"),
+        serialization_alias="from",
+        description="the path of the file, the line of the record, or the key of the object",
+        json_schema_extra=in_form("columns", advanced=True),
+    )
+    type: str | None = Field(
+        default=None,
+        description="the type that a value must have",
+        examples=["string"],
+        json_schema_extra=in_form("columns", choices=TYPES, see="files.md#columns"),
+    )
+    format: str | None = Field(
+        default=None,
+        description="how a date is written, in Java's letters",
+        examples=["yyyy-MM-dd"],
+        json_schema_extra=in_form("columns", advanced=True, when=("type", "date")),
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -80,17 +112,93 @@ class FileColumn(Settings):
         return convert(self.value) if convert and self.value is not None else self.value
 
 
+class DocumentLimits(Settings):
+    """What one document may take; one that takes more is rejected."""
+
+    max_bytes: int = Field(
+        default=256 << 20,
+        gt=0,
+        description="the most bytes of a file",
+        examples=[10485760],
+        json_schema_extra=in_form("limits", advanced=True),
+    )
+    max_unpacked_bytes: int = Field(
+        default=1 << 30,
+        gt=0,
+        description="the most bytes of all that is packed within a file",
+        examples=[104857600],
+        json_schema_extra=in_form("limits", advanced=True),
+    )
+    max_pages: int = Field(
+        default=5000,
+        gt=0,
+        description="the most pages, slides, sheets or chapters",
+        examples=[500],
+        json_schema_extra=in_form("limits", advanced=True),
+    )
+    seconds: int = Field(
+        default=60,
+        gt=0,
+        description="the most seconds of CPU",
+        examples=[10],
+        json_schema_extra=in_form("limits", advanced=True),
+    )
+    memory_bytes: int = Field(
+        default=1 << 30,
+        ge=256 << 20,
+        description="the most memory of the process that reads the document, at least 256 MiB",
+        examples=[536870912],
+        json_schema_extra=in_form("limits", advanced=True),
+    )
+
+
 class CsvReaderConfig(Settings):
     """How CSV is quoted; the names are those of DataX, `multiline` is ours."""
 
-    use_text_qualifier: bool = True
-    text_qualifier: str = '"'
-    escape_mode: Annotated[int, Field(ge=1, le=2)] = 1
-    trim_whitespace: bool = False
-    skip_empty_records: bool = True
-    use_comments: bool = False
-    comment: str = "#"
-    multiline: bool = True
+    use_text_qualifier: bool = Field(
+        default=True,
+        description="false: quotes are plain characters",
+        json_schema_extra=in_form("format", advanced=True),
+    )
+    text_qualifier: str = Field(
+        default='"',
+        description="the quote, a character or its code",
+        examples=["'"],
+        json_schema_extra=in_form("format", advanced=True, when=("useTextQualifier", True)),
+    )
+    escape_mode: Annotated[int, Field(ge=1, le=2)] = Field(
+        default=1,
+        description="1: a quote in a field is doubled; 2: a backslash stands before the quote",
+        examples=[2],
+        json_schema_extra=in_form("format", advanced=True),
+    )
+    trim_whitespace: bool = Field(
+        default=False,
+        description="true: blanks around each field, quoted or not, are removed",
+        json_schema_extra=in_form("format", advanced=True),
+    )
+    skip_empty_records: bool = Field(
+        default=True,
+        description="blank lines are skipped and not counted",
+        json_schema_extra=in_form("format", advanced=True),
+    )
+    use_comments: bool = Field(
+        default=False,
+        description="true: a line that begins with `comment` is passed over",
+        json_schema_extra=in_form("format", advanced=True),
+    )
+    comment: str = Field(
+        default="#",
+        description="the character that begins a comment, or its code",
+        examples=["#"],
+        json_schema_extra=in_form("format", advanced=True, when=("useComments", True)),
+    )
+    multiline: bool = Field(
+        default=True,
+        description="ours. false: fields have no line breaks, so large files can be read in "
+        "parallel",
+        json_schema_extra=in_form("format", advanced=True),
+    )
 
     ignored: ClassVar[frozenset[str]] = frozenset(
         {"safetySwitch", "caseSensitive", "captureRawRecord", "recordDelimiter", "delimiter"}

@@ -63,8 +63,16 @@ def _columnar(name: str, mark: bytes) -> Signature:
     return Signature(f"{article} {name} file", advice, _binary(mark), file_format=name)
 
 
+def _document(name: str, matches: Callable[[bytes], Any], advice: str = "") -> Signature:
+    return Signature(name, f"set fileFormat to document{advice}", matches, file_format="document")
+
+
+_SHEET = ", or export the file as csv to have a row of each line"
+
 SIGNATURES = (
-    Signature("an Excel workbook (xlsx)", _EXPORT, lambda head: _is_workbook(head)),
+    _document("an Excel workbook (xlsx)", lambda head: _is_office(head, b"xl"), _SHEET),
+    _document("an Office document (docx or pptx)", lambda head: _is_office(head)),
+    _document("an EPUB book", lambda head: head[30:58] == b"mimetypeapplication/epub+zip"),
     _packed("gzip", b"\x1f\x8b"),
     _packed("bzip2", *(b"BZh%d1AY&SY" % n for n in range(1, 10))),
     _packed("zip", b"PK\x03\x04", b"PK\x05\x06"),
@@ -87,7 +95,7 @@ SIGNATURES = (
     Signature("an RCFile", "write the table as orc or parquet", _binary(b"RCF")),
     Signature("an Excel workbook (xls)", _EXPORT, _begins(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")),
     Signature("an SQLite database", _EXPORT, _begins(b"SQLite format 3\0")),
-    Signature("a PDF document", "extract its text first", _begins(b"%PDF-")),
+    _document("a PDF document", _begins(b"%PDF-")),
     Signature("utf-32 text", _CONVERT, _begins(b"\xff\xfe\0\0", b"\0\0\xfe\xff")),
     Signature(
         "utf-16 text",
@@ -100,8 +108,14 @@ SIGNATURES = (
 """The kinds of files that are known by their first bytes; the first that matches counts."""
 
 
-def _is_workbook(head: bytes) -> bool:
-    return head.startswith(b"PK\x03\x04") and (b"[Content_Types].xml" in head[:2048])
+def _is_office(head: bytes, folder: bytes = b"") -> bool:
+    """Whether a zip has the parts of Office; any program writes them in an order of its own."""
+    if not head.startswith(b"PK\x03\x04"):
+        return False
+    named = re.search(rb"PK\x03\x04.{26}(xl|word|ppt)/", head, re.DOTALL)
+    if folder:
+        return named is not None and named[1] == folder
+    return named is not None or b"[Content_Types].xml" in head[:2048]
 
 
 def known(head: bytes) -> Signature | None:
@@ -122,7 +136,8 @@ def require_text(head: bytes, packing: str | None) -> None:
 def require_packing(head: bytes, packing: str) -> None:
     """Raises Damaged where `head` begins a file of another kind than `packing`."""
     found = known(head)
-    if found and found.packing != packing and not (packing == "zip" and "xlsx" in found.name):
+    packed = packing == "zip" and head.startswith(b"PK")
+    if found and found.packing != packing and not packed:
         raise Damaged(f"is not a sound {packing} file: it is {found.name}; {_instead(found)}")
     if found is None and head and _is_text(head):
         raise Damaged(f"is not a sound {packing} file: it is text; set compress to none")

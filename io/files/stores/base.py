@@ -10,7 +10,7 @@ import contextlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -34,11 +34,21 @@ class FileInfo:
     """A file: `path` within the data source's folder, `size` in bytes, `version` as it was listed.
 
     `version` is the entity tag or the time of change; it differs once the file was rewritten.
+    `modified` is the time of change in seconds since 1970, where the store tells it.
+    `mark` is what else the store knows of the file's state. An older version may come back, its
+    mark does not.
     """
 
     path: str
     size: int
     version: str
+    modified: float | None = field(default=None, compare=False)
+    mark: str = field(default="", compare=False)
+
+    @property
+    def state(self) -> tuple[int, str, str]:
+        """What tells one state of the file from each other one."""
+        return self.size, self.version, self.mark
 
 
 Listed = tuple[str, FileInfo | None]
@@ -87,6 +97,23 @@ class FileStore:
             raise NoFile(self._nothing(pattern))
         return sorted(found, key=lambda f: f.path)
 
+    def walk(self, pattern: str) -> Iterator[FileInfo]:
+        """The files of a relative pattern as `find` has them, one by one as the store lists them.
+
+        Memory does not grow with them. A pattern that matches nothing has none.
+        """
+        self._require_root()
+        if _MAGIC.search(pattern):
+            yield from self._below("", pattern.split("/"))
+        elif self._is_folder(pattern):
+            yield from self._below("" if pattern == "." else pattern, ["*"])
+        else:
+            yield from self._named(pattern)
+
+    def unsettled(self, file: FileInfo) -> float:
+        """In how many seconds a further change of the file surely gives it another state."""
+        return 0.0
+
     def info(self, path: str) -> FileInfo:
         """The file as it is now; FileNotFoundError where it is gone."""
         raise NotImplementedError
@@ -104,6 +131,14 @@ class FileStore:
         A folder that does not exist has none.
         """
         return [name for name, file in self._list(folder, head, False) if file is not None]
+
+    def entries(self, folder: str = "") -> Iterator[Listed]:
+        """What is right in a folder, in any order; JobError where the data source's is not there.
+
+        A folder that does not exist has nothing in it.
+        """
+        self._require_root()
+        yield from self._list(folder, "", False)
 
     def create(self, path: str, data: bytes) -> bool:
         """Makes a file of `data`, and its folders; False where the path exists.
@@ -126,6 +161,10 @@ class FileStore:
 
     def _require_root(self) -> None:
         """Raises JobError where the folder itself is not there."""
+        raise NotImplementedError
+
+    def _is_folder(self, path: str) -> bool:
+        """Whether a path names a folder."""
         raise NotImplementedError
 
     def _named(self, path: str) -> list[FileInfo]:

@@ -29,7 +29,7 @@ PAGE_SIZE = 1000
 _TIMEOUT: dict[str, Any] = {"timeout": (CONNECT_SECONDS, READ_SECONDS), "retry": None}
 """For each call: calls are repeated by the store."""
 
-_FIELDS = "items(name,size,generation),prefixes,nextPageToken"
+_FIELDS = "items(name,size,generation,updated),prefixes,nextPageToken"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,4 +243,5 @@ def _client(access: GcsAccess) -> Any:
 
 
 def _info(path: str, blob: Any) -> FileInfo:
-    return FileInfo(path, int(blob.size or 0), str(blob.generation))
+    changed = None if blob.updated is None else blob.updated.timestamp()
+    return FileInfo(path, int(blob.size or 0), str(blob.generation), changed)

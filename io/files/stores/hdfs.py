@@ -261,4 +261,5 @@ def _session(access: HdfsAccess) -> Any:
 
 
 def _info(path: str, entry: dict[str, Any]) -> FileInfo:
-    return FileInfo(path, entry["length"], str(entry["modificationTime"]))
+    changed, mark = entry["modificationTime"], str(entry.get("fileId", ""))
+    return FileInfo(path, entry["length"], str(changed), changed / 1000, mark)

@@ -19,12 +19,17 @@ from vecferry.io.files.stores.base import FileInfo, FileStore, Listed
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*/*")
 _LINK = "link"
+TICK_SECONDS = 0.03
+"""A file system tells two changes apart that are so far from each other."""
+WHOLE_SECONDS = 2.0
+"""The same for one that knows whole seconds only."""
 
 
 class LocalStore(FileStore):
     """A folder of this machine: symbolic links are followed as long as they stay inside.
 
-    A version is the time of change.
+    A version is the time of change. A mark is the time when anything of the file changed last, and
+    the file's number on its disk. Nobody can set that time back.
     """
 
     def __init__(self, folder: str) -> None:
@@ -38,11 +43,27 @@ class LocalStore(FileStore):
         """As elsewhere; the folder stands in for the store that a URL names."""
         if url := _URL.match(pattern):
             pattern, rooted = pattern[url.end() :], True
+        elif pattern.startswith("~"):
+            pattern = os.path.expanduser(pattern)
         return super().relative(pattern, rooted=rooted)
 
     def info(self, path: str) -> FileInfo:
         """The file as it is now; FileNotFoundError where it is gone."""
-        return self._info(path, self.fs.info(self._locate(path)))
+        return self._info(path, os.stat(self._locate(path)))
+
+    def walk(self, pattern: str) -> Iterator[FileInfo]:
+        """As elsewhere; JobError for a link to a file that is gone, and a name not in UTF-8."""
+        for file in super().walk(pattern):
+            if file.version != _LINK:
+                yield self._spelt(file)
+            elif target := self._target(file.path):
+                yield self._spelt(target)
+
+    def unsettled(self, file: FileInfo) -> float:
+        """Until its last change is older than a tick of its file system."""
+        changed = int(file.mark.partition(".")[0])
+        tick = TICK_SECONDS if changed % 1_000_000_000 else WHOLE_SECONDS
+        return min(tick, max(0.0, tick - (time.time() - changed / 1e9)))
 
     def open(self, path: str, file: FileInfo | None = None) -> Any:
         """The file, opened for reading bytes; FileNotFoundError where it is a pipe or a device."""
@@ -78,8 +99,12 @@ class LocalStore(FileStore):
         if not self.fs.isdir(self.root):
             raise JobError(self._no_root())
 
-    def _info(self, path: str, info: dict[str, Any]) -> FileInfo:
-        return FileInfo(path, int(info["size"] or 0), str(info["mtime"]))
+    def _info(self, path: str, found: os.stat_result) -> FileInfo:
+        mark = f"{found.st_ctime_ns}.{found.st_ino}"
+        return FileInfo(path, found.st_size, str(found.st_mtime), found.st_mtime, mark)
+
+    def _is_folder(self, path: str) -> bool:
+        return os.path.isdir(self._locate(path))
 
     def _named(self, path: str) -> list[FileInfo]:
         try:
@@ -90,7 +115,7 @@ class LocalStore(FileStore):
             return self._match(f"{path}/*" if path != "." else "*")
         if info["type"] != "file":
             raise JobError(f"{path!r} in {self.root!r} is a pipe or a device: name a file")
-        return [self._spelt(self._info(path, info))]
+        return [self._spelt(self.info(path))]
 
     def _match(self, pattern: str) -> list[FileInfo]:
         found = []
@@ -115,7 +140,7 @@ class LocalStore(FileStore):
             info = self.fs.info(self._locate(path))
         except FileNotFoundError as e:
             raise JobError(f"{path!r} in {self.root!r} is a link to a file that is gone") from e
-        return self._info(path, info) if info["type"] == "file" else None
+        return self.info(path) if info["type"] == "file" else None
 
     def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:
         try:
@@ -128,7 +153,11 @@ class LocalStore(FileStore):
             if entry.is_symlink():
                 yield entry.name, FileInfo(path, 0, _LINK)
             elif entry.is_file():
-                yield entry.name, self._info(path, self.fs.info(entry))
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # it is gone since
+                    continue
+                yield entry.name, self._info(path, found)
             elif entry.is_dir() and not deep:
                 yield entry.name, None
             elif entry.is_dir() and entry.name[0] not in "._":

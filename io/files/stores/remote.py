@@ -279,6 +279,17 @@ class RemoteStore(FileStore):
         if not self._call(".", self._has_root):
             raise JobError(self._no_root())
 
+    def _is_folder(self, path: str) -> bool:
+        if path == ".":
+            return True
+        try:
+            self.info(path)
+        except IsADirectoryError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
     def _named(self, path: str) -> list[FileInfo]:
         try:
             return [self.info(path)] if path != "." else list(self._below("", ["*"]))

@@ -116,7 +116,7 @@ class S3Store(RemoteStore):
             for entry in page.get("Contents", ()):
                 name = entry["Key"][cut:]
                 if name and not name.endswith("/"):  # else it marks a folder
-                    yield name, FileInfo(base + name, entry["Size"], _version(entry))
+                    yield name, _info(base + name, entry["Size"], entry)
             if not page.get("IsTruncated"):
                 return
             ask["ContinuationToken"] = page["NextContinuationToken"]
@@ -135,7 +135,7 @@ class S3Store(RemoteStore):
             if self._any(f"{key}/"):
                 raise IsADirectoryError(path) from e
             raise FileNotFoundError(path) from e
-        return FileInfo(path, found["ContentLength"], _version(found))
+        return _info(path, found["ContentLength"], found)
 
     def _fetch(self, file: FileInfo, start: int, end: int) -> bytes:
         from botocore.exceptions import ClientError
@@ -304,10 +304,21 @@ def _forbid_overwrite(request: Any, **_: object) -> None:
     request.headers["x-oss-forbid-overwrite"] = "true"
 
 
+def _info(path: str, size: int, found: dict[str, Any]) -> FileInfo:
+    changed = found.get("LastModified")
+    modified = None if changed is None else changed.timestamp()
+    return FileInfo(path, size, _version(found), modified, _changed(found))
+
+
 def _version(found: dict[str, Any]) -> str:
     """The entity tag in quotes, as If-Match takes it; without one the time of change, in seconds.
 
     Some services leave the quotes out of listings, or tell fractions of seconds there only.
     """
     tag = (found.get("ETag") or "").strip('"')
-    return f'"{tag}"' if tag else str(found["LastModified"].replace(microsecond=0))
+    return f'"{tag}"' if tag else _changed(found)
+
+
+def _changed(found: dict[str, Any]) -> str:
+    """The time of change in seconds: an object with its former bytes has its former tag again."""
+    return str(found["LastModified"].replace(microsecond=0))

@@ -25,7 +25,7 @@ class FolderPlace:
     """A file for each name. Nothing is made until a name is created."""
 
     def __init__(self, folder: str | Path, pace: Pace = NEAR) -> None:
-        self._folder = Path(os.path.abspath(folder))
+        self._folder = Path(os.path.abspath(os.path.expanduser(folder)))
         self.where = str(folder)
         self.pace = pace
 

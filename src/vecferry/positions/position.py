@@ -23,6 +23,7 @@ class Position:
       phase: whether parts of a full load are left.
       at: the place, as values of JSON that only the source understands.
       time: when the round ended that led here, in seconds since 1970.
+      loaded: the epoch in which the last load of all rows began; 0 if that is not known.
     """
 
     epoch: int
@@ -30,3 +31,4 @@ class Position:
     phase: Phase
     at: Any
     time: float = field(default_factory=time.time)
+    loaded: int = 0

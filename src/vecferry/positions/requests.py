@@ -67,8 +67,11 @@ class Requests:
         self._place.create(f"request-{request.id}", _bytes(asdict(request)))
         return request.id
 
-    def waiting(self) -> list[Request]:
-        """The requests that have no last answer yet, oldest first."""
+    def waiting(self, *, tidy: bool = True) -> list[Request]:
+        """The requests that have no last answer yet, oldest first.
+
+        With `tidy`, those that have one are removed: whoever answered was killed before.
+        """
         found = []
         for name in sorted(self._place.names("request-")):
             told = _told(self._place.read(name))
@@ -76,10 +79,10 @@ class Requests:
                 request = Request(**told)  # type: ignore[arg-type]
             except TypeError:  # of a newer version, or cut short
                 continue
-            if any(answer.done for answer in self.answers(request.id)):
-                self._place.remove(name)  # whoever answered was killed before this
-            else:
+            if not any(answer.done for answer in self.answers(request.id)):
                 found.append(request)
+            elif tidy:
+                self._place.remove(name)
         return found
 
     def is_there(self, asked: str) -> bool:

@@ -15,21 +15,24 @@ import socket
 import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import fsspec
 
 from vecferry.errors import redact, shorten
 from vecferry.run.scope import run_scope
-from vecferry.run.state import RunState, RunStatus
+from vecferry.run.state import RunState
+from vecferry.run.summed import SummedState
 
 SECONDS = 0.5
 REMOTE_SECONDS = 2.0
 _STOP = "stop.json"
+_KEYS = ".keys"
 LAUNCHER = "launcher.json"
 """A file that the launcher writes first, to see whether it can write."""
+
+_LOG_KEYS = 14
+"""Of many workers each keeps, and tells, fewer keys than a process that runs alone."""
 
 log = logging.getLogger(__name__)
 
@@ -55,23 +58,35 @@ class Channel:
             return {}
         found = {}
         for path in paths:
+            if path.endswith(_KEYS):
+                continue
             try:
                 found[path.rpartition("/")[2]] = json.loads(self._fs.cat_file(path))
             except (ValueError, OSError):
                 continue
         return found
 
-    def stop(self, why: str) -> None:
-        """Asks the readers of all workers to stop; rows that were read are finished."""
-        self.write(_STOP, {"why": why})
+    def write_keys(self, name: str, sketch: bytes) -> None:
+        """Writes the keys that a worker has written, beside its file."""
+        self._fs.makedirs(self._folder, exist_ok=True)
+        self._fs.pipe_file(f"{self._folder}/{name}{_KEYS}", sketch)
 
-    def stopped(self) -> str | None:
-        """Why the readers are to stop, or None."""
+    def read_keys(self) -> list[bytes]:
+        """The keys that each worker has written; raises OSError if that fails."""
+        paths = self._fs.ls(self._folder, detail=False, refresh=True)
+        return [bytes(self._fs.cat_file(path)) for path in paths if path.endswith(_KEYS)]
+
+    def stop(self, why: str, *, give_up: bool = False) -> None:
+        """Asks the readers of all workers to stop; see `RunStatus.request_stop`."""
+        self.write(_STOP, {"why": why, "give_up": give_up})
+
+    def stopped(self) -> tuple[str, bool] | None:
+        """Why the readers are to stop, and whether servers are given up; None if neither."""
         try:
             told = json.loads(self._fs.cat_file(f"{self._folder}/{_STOP}"))
         except (OSError, ValueError):
             return None
-        return str(told["why"])
+        return str(told["why"]), bool(told.get("give_up"))
 
     def remove(self) -> None:
         """Removes the folder; also removes the run's folder if it has no rejects."""
@@ -91,6 +106,8 @@ class WorkerReporter:
         self._lock = threading.Lock()
         self._last: dict[str, Any] = {}
         self._due = 0.0
+        self._keys = 0
+        state.log_keys = _LOG_KEYS
         self._ended = threading.Event()
         threading.Thread(target=self._go_on, name="vecferry-reports", daemon=True).start()
 
@@ -98,14 +115,20 @@ class WorkerReporter:
         """Writes the counts of this process if they changed; logs a failure.
 
         A call right after another does nothing, so reports take at most a tenth of the time; the
-        thread catches up.
+        thread catches up. Keys are told at once: nobody else knows them, and once the job has
+        ended, its runner stops this process.
         """
         with self._lock:
             begun = time.monotonic()
             tally = self._state.tally()
-            if tally == self._last or begun < self._due:
+            keys = self._state.keys_told(self._keys)
+            if keys is None and (tally == self._last or begun < self._due):
                 return
             try:
+                # Before the counts, so that keys are never fewer than the rows that are told.
+                if keys is not None:
+                    self._channel.write_keys(self._name, keys[1])
+                    self._keys = keys[0]
                 self._channel.write(self._name, tally)
                 self._last = tally
             except Exception as e:
@@ -120,9 +143,13 @@ class WorkerReporter:
     def _go_on(self) -> None:
         while not self._ended.wait(self._channel.seconds):
             self.tell()
-            why = None if self._state.stop.is_set() else self._channel.stopped()
-            if why is not None:
-                self._state.end(why)
+            asked = None if self._state.giving_up.begun else self._channel.stopped()
+            if asked is None:
+                continue
+            why, give_up = asked
+            self._state.end(why)
+            if give_up:
+                self._state.giving_up.soon()
 
 
 def told(run: str, state: RunState, folder: str) -> WorkerReporter:
@@ -139,25 +166,14 @@ def complain(folder: str, message: str) -> None:
         log.warning("the launcher can't be told: %s", redact(str(e)))
 
 
-class ClusterState(RunStatus):
+class ClusterState(SummedState):
     """What all worker processes of a run have reported, as the launcher sees it."""
 
     def __init__(self, reject_limit: int | None, folder: str) -> None:
         super().__init__(reject_limit)
         self.folder = folder
         self.channel = Channel(folder)
-        self._tallies: dict[str, dict[str, Any]] = {}
         self._due = 0.0
-
-    @property
-    def workers(self) -> int:
-        """How many worker processes have reported."""
-        return len(self._tallies)
-
-    @property
-    def has_workers(self) -> bool:
-        """Whether a worker has reported."""
-        return self.workers > 0
 
     def refresh(self, *, now: bool = False) -> None:
         """Reads the workers' files, at most once in some time; keeps errors for the end."""
@@ -172,52 +188,22 @@ class ClusterState(RunStatus):
         self._due = time.monotonic() + self.channel.seconds
         for name in (_STOP, LAUNCHER):
             found.pop(name, None)
-        self._tallies.update(found)
-        for tally in self._tallies.values():
-            if tally.get("failure"):
-                fatal, passing = bool(tally.get("fatal")), bool(tally.get("passing"))
-                self.fail(tally["failure"], fatal=fatal, passing=passing)
-            if tally.get("stopped_by"):
-                self.stopped_by = self.stopped_by or tally["stopped_by"]
-        rejected = sum(self.rejects().values())
-        if self.reject_limit is not None and rejected > self.reject_limit:
-            self.over_limit = True
+        self.take(found)
 
-    def request_stop(self, why: str) -> None:
-        """Asks the workers through their folder to stop; logs a failure."""
-        self.end(why)
+    def gather(self) -> None:
+        """Reads the keys that the workers have written; logs a failure."""
+        self.refresh(now=True)
+        if not self.counted().get("rows-keyed"):
+            return
         try:
-            self.channel.stop(why)
+            self.count_keys(self.channel.read_keys())
+        except Exception as e:
+            log.warning("the keys that the workers tell can't be read: %s", redact(shorten(e)))
+
+    def request_stop(self, why: str, *, give_up: bool = False) -> None:
+        """Asks the workers through their folder to stop; logs a failure."""
+        super().request_stop(why, give_up=give_up)
+        try:
+            self.channel.stop(why, give_up=give_up)
         except Exception as e:
             log.error("the workers can't be asked to stop: %s", redact(shorten(e)))
-
-    def counted(self) -> dict[str, int]:
-        """The counters of all workers together."""
-        return self._sum(tally.get("counts", {}) for tally in self._tallies.values())
-
-    def rejected(self) -> dict[tuple[str, str], int]:
-        """The rejects of all workers together."""
-        total: Counter[tuple[str, str]] = Counter()
-        for tally in self._tallies.values():
-            for step, reason, rows in tally.get("rejects", []):
-                total[step, reason] += rows
-        return dict(total)
-
-    def samples(self, name: str) -> Counter[int]:
-        """A distribution over all workers."""
-        total = self._sum(self._samples(name))
-        return Counter({int(value): n for value, n in total.items()})
-
-    def most(self, name: str) -> int:
-        """The sum over the workers of the greatest value of a distribution."""
-        return sum(max(map(int, samples), default=0) for samples in self._samples(name))
-
-    def _samples(self, name: str) -> list[dict[str, int]]:
-        return [tally.get("samples", {}).get(name, {}) for tally in self._tallies.values()]
-
-    @staticmethod
-    def _sum(parts: Iterable[dict[str, int]]) -> Counter[str]:
-        total: Counter[str] = Counter()
-        for part in parts:
-            total.update(part)
-        return total

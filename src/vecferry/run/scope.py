@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from vecferry.redaction import shorten
+from vecferry.waits import WAITS
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ def end_run(run: str) -> None:
 
     What cannot be closed is told in a warning, since the run is over and its outcome is known.
     """
+    WAITS.forget(run)
     for scope in _RUNS.take(lambda key: key == run):
         try:
             scope.close()

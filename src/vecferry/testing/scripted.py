@@ -26,7 +26,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from vecferry.beam import MakeSource, ReaderTransform
-from vecferry.errors import FatalError, JobError, TransientError
+from vecferry.errors import FatalError, JobError, ReadAnew, TransientError
 from vecferry.kinds import Kind
 from vecferry.positions import Position
 from vecferry.rows import DELETE, INSERT, UPDATE, Change, Reject, Row
@@ -146,6 +146,8 @@ class ScriptedTable:
         - `leaves_out`: so many rows at the end of a split are never read
         - `slow`: each row takes so many seconds
         - `forgot`: what happened before this place is known no longer
+        - `unnamed`: changes cannot be applied one by one, for this reason
+        - `renews`: the next changes go on under a new epoch, for this reason
         - `holds_nothing`: it keeps nothing for anybody, for this reason
         """
         words = {k: v for k, v in {**self.told(), **told}.items() if v is not None}
@@ -276,6 +278,10 @@ class ScriptedSource:
         if part is not None and at["turn"] == "part":
             return self._part(at)
         found = self._changes(position, None if until is None else int(until["offset"]))
+        renews = self.table.told().get("renews")
+        if renews and found.kind == "changes" and at.get("renewed") != renews:
+            until = {**found.until, "renewed": renews}
+            return replace(found, until=until, renews=True, why=renews)
         return self._part(at) if found.kind == "nothing" and part is not None else found
 
     def _fresh(self, why: str) -> Span:
@@ -384,6 +390,8 @@ class ScriptedSource:
     def read(self, split: ScriptedSplit) -> Iterator[Change | Reject]:
         """The rows of a split; in the order of the log where the split is one of changes."""
         told = self._ask()
+        if told.get("unnamed") and not split.full:
+            raise ReadAnew(told["unnamed"])
         items = self._rows(split) if split.full else self._changed(split)
         if told.get("leaves_out"):
             items = iter(list(items)[: -told["leaves_out"]])

@@ -70,7 +70,10 @@ def test_outputs_are_unknown_for_all_columns() -> None:
         ({"object": "a", "fileFormat": "orc", "skipHeader": True}, "orc files have no header"),
         ({"object": "a", "fileFormat": "json", "column": [{"index": 0}]}, "keys only"),
         ({**JSONL, "column": [{"name": "n", "from": "lineNumber", "index": 1}]}, "leave them out"),
-        ({**JSONL, "column": [{"name": "n", "from": "folder"}]}, "'fileName' or 'lineNumber'"),
+        (
+            {**JSONL, "column": [{"name": "n", "from": "folder"}]},
+            "'fileName', 'lineNumber' or 'recordKey'",
+        ),
         ({"object": "a", "fileFormat": "jsnl"}, "did you mean 'jsonl'"),
         ({"object": "a", "path": "b", "fileFormat": "csv"}, "mean the same"),
         ({"object": [], "fileFormat": "jsonl"}, "at least 1 item"),

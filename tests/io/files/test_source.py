@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 import tracemalloc
@@ -495,3 +496,18 @@ class TestReread:
         again = reader(tmp_path, **job).reread(bad.raw, bad.origin)
         assert isinstance(again, Reject)
         assert (again.reason, again.origin) == ("line-too-long", "a.txt:0")
+
+
+def test_a_source_for_several_processes_has_splits_for_each(tmp_path: Path) -> None:
+    """Four for each process, of a megabyte at least; together they are the file."""
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' * 2_000_000)
+    source = reader(tmp_path)
+    found = []
+    for readers in (1, 2, 50):
+        read = dataclasses.replace(source.context.read, readers=readers)
+        source.context = dataclasses.replace(source.context, read=read)
+        splits = source.plan().splits
+        assert [s.start for s in splits[1:]] == [s.end for s in splits[:-1]]
+        assert (splits[0].start, splits[-1].end) == (0, 18_000_000)
+        found.append(len(splits))
+    assert found == [1, 8, 18]

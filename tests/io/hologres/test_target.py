@@ -241,8 +241,8 @@ def test_a_job_writes_into_a_table_and_a_query_answers_from_it(job):
         assert job.tables.ask("SELECT count(*), count(vector) FROM @t") == [(301, 300)]
         job.tables.execute("DELETE FROM @t WHERE id = 'the end'")
     outcome = job.call("query", "row 7 tells of thing 49", "-k", "1", "--json")
-    assert outcome.json[0]["id"] == "r000007"
-    assert outcome.json[0]["score"] == pytest.approx(1.0, abs=1e-5)
+    assert outcome.json["hits"][0]["id"] == "r000007"
+    assert outcome.json["hits"][0]["score"] == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.service
@@ -314,3 +314,30 @@ def test_the_rows_of_a_copy_are_in_the_servers_own_form():
             assert np.array_equal(np.array(vector, dtype=np.float32), row["vector"])
     finally:
         tables.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "statement"),
+    [
+        (
+            {"indexParams": {"max_degree": 32}},
+            """ALTER TABLE "public"."docs" SET (vectors = '{"v":{"algorithm":"HGraph","""
+            """"distance_method":"Cosine","builder_params":{"max_degree":32}}}')""",
+        ),
+        (
+            {"indexType": "Proxima", "metricType": "L2"},
+            """CALL set_table_property('"public"."docs"', 'proxima_vectors', '{"v":"""
+            """{"algorithm":"Graph","distance_method":"Euclidean"}}')""",
+        ),
+    ],
+)
+def test_a_table_is_created_without_its_index_and_gets_it_later(column, statement):
+    """As a property; merging the table's files then builds it."""
+    given = settings(column=[KEY, TEXT, {**VECTOR, **column}])
+    info = planned(given)
+    (created,) = HOLOGRES.create(given, None, False)
+    assert "vectors" not in created
+    assert HOLOGRES.index(given, given.column, info) == [statement]
+    assert HOLOGRES.ripen(info) == (
+        """SELECT hologres.hg_full_compact_table('"public"."docs"', 'max_file_size_mb=4096')"""
+    )

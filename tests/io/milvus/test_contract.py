@@ -231,7 +231,7 @@ def test_a_job_with_a_wrong_password_ends_with_status_2_and_shows_none(place, tm
     report = bench.run()
     assert (report["state"], report["rows_written"]) == ("DONE", 100)
     found = bench.call("query", rows(100)[42]["text"], "-k", "1", "--json")
-    assert (found.status, found.json[0]["id"]) == (0, rows(100)[42]["id"]), found.err
+    assert (found.status, found.json["hits"][0]["id"]) == (0, rows(100)[42]["id"]), found.err
 
 
 def test_a_server_is_written_to_by_several_requests_at_once(place):

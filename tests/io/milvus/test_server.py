@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 
@@ -16,7 +15,7 @@ from pymilvus.exceptions import MilvusException
 
 from tests.io.milvus.support import Lite, rows, vector, write
 from tests.services.milvus import MilvusServer
-from tests.services.server import eventually, running
+from tests.services.server import eventually, free_port, running
 from vecferry.io.milvus import MilvusConnection
 from vecferry.io.milvus.target import MilvusTarget
 from vecferry.rows import Change, Reject
@@ -33,9 +32,7 @@ class LiteServer:
 
     def __init__(self, folder):
         self.folder = folder
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
+        self.port = free_port()
         endpoint = f"http://127.0.0.1:{self.port}"
         self.connection = MilvusConnection(endpoint=endpoint, connect_timeout_ms=PATIENCE_MS)
 
@@ -138,6 +135,7 @@ def test_a_log_of_changes_on_a_server_loses_nothing(server, tmp_path):
     assert target.search(vector(1500), 1)[0]["id"] == 1500
 
 
+@pytest.mark.in_turn("server")
 def test_a_server_killed_in_the_middle_costs_no_row(server, tmp_path):
     """It comes back with what it had acknowledged; the rest is sent again, nothing rejected."""
     target = target_on(server, tmp_path, batchSize=100)

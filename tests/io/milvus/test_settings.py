@@ -123,8 +123,8 @@ def test_secrets_stay_out_of_texts():
 def test_an_editor_is_offered_the_choices():
     """The JSON Schema names modes and types."""
     schema = MilvusSettings.model_json_schema(by_alias=True)
-    assert schema["properties"]["writeMode"]["enum"] == ["upsert", "insert"]
-    assert "FloatVector" in schema["$defs"]["MilvusColumn"]["properties"]["type"]["enum"]
+    assert schema["properties"]["writeMode"]["choices"] == ["upsert", "insert"]
+    assert "FloatVector" in schema["$defs"]["MilvusColumn"]["properties"]["type"]["choices"]
 
 
 @pytest.mark.slow

@@ -28,6 +28,15 @@ def test_a_jdbc_url_says_where_a_database_is() -> None:
     assert (pg.port, pg.database, pg.tls_mode) == (5432, "db", "prefer")
 
 
+def test_a_data_source_needs_no_database_if_tables_name_theirs() -> None:
+    """Of MySQL; a database of PostgreSQL is a world of its own."""
+    assert MySqlConnection.model_validate({"host": "h", **LOGIN}).database == ""
+    given = {"connection": [{"jdbcUrl": "jdbc:mysql://h", "table": "d.t"}], **LOGIN}
+    assert MySqlSettings.model_validate(given).candidates(0)[0].database == ""
+    with pytest.raises(ValidationError, match="database"):
+        PostgresConnection.model_validate({"host": "h", **LOGIN})
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -35,11 +44,10 @@ def test_a_jdbc_url_says_where_a_database_is() -> None:
         ({"jdbcUrl": "jdbc:mysql://h:x/db", **LOGIN}, "wrong port"),
         ({"jdbcUrl": "jdbc:mysql://a:1,b:2/db", **LOGIN}, "names several hosts"),
         ({"jdbcUrl": "jdbc:mysql://h/db?user=a&password=secret-word-9#", **LOGIN}, "as %23"),
-        ({"host": "h", **LOGIN}, "database"),
         ({"host": "h", "database": "d", "tls": "maybe", **LOGIN}, "'maybe' is not a value of tls"),
         ({"host": "h", "database": "d", "port": 70000, **LOGIN}, "port"),
     ],
-    ids=["scheme", "port of the URL", "hosts", "hash", "no database", "tls", "port"],
+    ids=["scheme", "port of the URL", "hosts", "hash", "tls", "port"],
 )
 def test_a_wrong_data_source_is_refused(given: dict[str, Any], message: str) -> None:
     """The rule is in the message, the password is not."""
@@ -102,7 +110,10 @@ def test_a_jdbc_url_may_hold_the_login_before_its_host() -> None:
             "several data sources",
         ),
         ({"connection": [{"jdbcUrl": URL, "table": "t"}, {"table": "t"}]}, "has no jdbcUrl"),
-        ({"connection": [{"jdbcUrl": "jdbc:mysql://h", "table": "t"}], **LOGIN}, "database"),
+        (
+            {"connection": [{"jdbcUrl": "jdbc:mysql://h", "table": "t"}], **LOGIN},
+            "table 't': the jdbcUrl names no database; write database.table",
+        ),
     ],
     ids=[
         "nothing",
@@ -160,6 +171,10 @@ def test_dataworks_writes_the_data_source_into_connection() -> None:
         ("lower(a) AS b", "b"),
         ("a + 1 as `c d`", "c d"),
         ("a + 1", None),
+        ("`a``b`", "a`b"),
+        ("`a` + `b` AS `c`", "c"),
+        ('"a" || "b" AS "c"', "c"),
+        ("`a` + `b`", None),
         ("*", None),
     ],
 )

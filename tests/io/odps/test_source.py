@@ -472,7 +472,7 @@ def test_a_preview_downloads_only_what_it_shows(bench: Bench, server: OdpsServer
     """Rows that went out of the server, not only rows that were printed."""
     outcome = bench.call("preview", "--source", "--rows", "3", "--json")
     assert outcome.status == 0, outcome.err
-    assert [r["id"] for r in outcome.json[0]["rows"]] == [0, 1, 2]
+    assert [r["id"] for r in outcome.json["steps"][0]["rows"]] == [0, 1, 2]
     assert server.rows_sent == 3
 
 

@@ -50,6 +50,21 @@ def test_a_full_load_is_followed_by_what_changes(warehouse: Warehouse) -> None:
     assert follower.round().kind == "nothing"
 
 
+def test_no_opened_file_is_kept_for_a_later_round(warehouse: Warehouse) -> None:
+    """pypaimon would keep one for each file of each round, and memory would grow for hours."""
+    from pypaimon.read.reader import format_pyarrow_reader
+
+    table = keyed(warehouse)
+    table.put(*texts(*range(10)))
+    follower = Follower(table)
+    follower.run()
+    for n in range(3):
+        format_pyarrow_reader._reset_file_format_dataset_cache()
+        table.put(*texts(1, 2, text=f"round {n} "))
+        assert follower.round().kind == "changes"
+        assert format_pyarrow_reader._FILE_FORMAT_DATASET_CACHE is None
+
+
 def test_a_late_row_of_a_lower_sequence_changes_nothing(warehouse: Warehouse) -> None:
     """The row as the table has it is given again, not the row that was written."""
     table = keyed(warehouse, sequence__field="at")

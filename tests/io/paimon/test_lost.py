@@ -17,6 +17,7 @@ from pypaimon.schema.schema_change import SchemaChange
 from tests.io.paimon.following import KEYED, PLAIN, Changing, Follower, keyed, kinds
 from tests.io.paimon.support import DATABASE, Warehouse
 from vecferry.errors import JobError
+from vecferry.io.paimon import consumer
 
 
 @pytest.fixture
@@ -287,6 +288,22 @@ def test_a_consumer_keeps_what_was_not_read(table: Changing) -> None:
     assert table.consumers() == {"night_job_1": 2}
     assert source.release("night job/1") is None
     assert table.consumers() == {}
+
+
+def test_a_consumer_that_the_table_forgot_is_written_again(
+    table: Changing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some minutes later, though the position has not moved (`consumer.expiration-time`)."""
+    follower = loaded(table)
+    source = follower.source()
+    assert follower.position is not None
+    source.hold("night", follower.position.at)
+    table.handle.consumer_manager().delete_consumer("night")
+    source.hold("night", follower.position.at)
+    assert table.consumers() == {}
+    monkeypatch.setattr(consumer, "RENEW_SECONDS", 0.0)  # as if they had passed
+    source.hold("night", follower.position.at)
+    assert table.consumers() == {"night": 1}
 
 
 def test_a_consumer_that_may_not_be_written_is_told_of(

@@ -19,6 +19,7 @@ pytest.importorskip("pypaimon", reason=WHY)
 from tests.contracts import sync_memory
 from tests.contracts.sync import (
     DIMENSION,
+    Asked,
     Broken,
     Killed,
     Script,
@@ -29,15 +30,18 @@ from tests.contracts.sync import (
 )
 from tests.contracts.sync_memory import held
 from tests.contracts.sync_nursery import Nursery
-from tests.contracts.sync_stores import STORES, StorePlace
+from tests.contracts.sync_stores import STORES, StorePlace, stores_of
 from tests.io.paimon.following import Changing
 from tests.io.paimon.support import DATABASE, Warehouse
 from tests.services.elasticsearch import ElasticsearchServer
-from tests.services.server import Server
 from tests.transforms.embed.endpoints.server import EndpointServer
 from vecferry.errors import JobError
+from vecferry.io.paimon.changes import PaimonChanges
+from vecferry.io.paimon.settings import PaimonSettings
 from vecferry.pipelines.cli.app import run_line
 from vecferry.pipelines.run.report import Report
+from vecferry.positions import Position
+from vecferry.steps import RangeSource, StepContext
 
 SCHEMA = pa.schema(
     [pa.field("id", pa.string(), nullable=False), ("text", pa.string()), ("kind", pa.string())]
@@ -104,6 +108,11 @@ class TestBroken(Broken):
     """Broken off in this process."""
 
 
+@pytest.mark.long
+class TestAsked(Asked):
+    """Asked for something while it is broken off in this process."""
+
+
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """Starts vecferry, with pypaimon loaded."""
@@ -112,13 +121,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     nursery.close()
 
 
-def _marks(server: type[Server]) -> list[pytest.MarkDecorator]:
-    """Elasticsearch is what a lake is kept in step with; the other stores are for a long run."""
-    heavy = pytest.mark.heavy(server=server)
-    return [heavy] if server is ElasticsearchServer else [heavy, pytest.mark.long]
-
-
-@pytest.fixture(params=[pytest.param(k, marks=_marks(s)) for k, (_, s) in STORES.items()])
+@pytest.fixture(params=stores_of(ElasticsearchServer))
 def store(request: pytest.FixtureRequest) -> Iterator[StorePlace]:
     """An empty target on each of the stores."""
     place = STORES[request.param][0](DIMENSION)
@@ -182,6 +185,61 @@ def test_a_sync_holds_its_snapshots_until_its_position_is_reset(
     assert job.script.table.consumers() == {}
     assert job.run().state == "DONE"
     assert (job.differences(), job.paid()) == ([], 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sides", "mended"),
+    [
+        (["--from", "b", "--to", "c"], "bc"),
+        (["--from", "c"], "cd"),
+        (["--to", "b"], "ab"),
+        (["--from", "it's", "--to", "z"], ""),
+    ],
+)
+def test_a_range_of_keys_is_read_again(
+    tmp_path: Path, endpoint: EndpointServer, sides: list[str], mended: str
+) -> None:
+    """As it is at the position; what changes later is newer."""
+    job = Job(tmp_path, endpoint)
+    for key in "abcd":
+        job.script.insert(key, f"text of {key}")
+    job.run()
+    there = held(job.name)
+    for key in "abcd":
+        there.rows[key] = {**there.there()[key], "text": "broken"}
+    job.script.update("b", "changed")
+    rejects = str(tmp_path / "rejects")
+    command = ["resync", str(job.path), "-d", str(job.sources), *sides, "--rejects", rejects]
+    assert run_line(command) == 0
+    assert job.run().rows_stale == 0
+    right = sorted({*mended, "b"})
+    assert [key for key in "abcd" if there.there()[key]["text"] != "broken"] == right
+    job.script.update("c", "changed later")
+    assert job.run().rows_stale == 0
+    assert there.there()["c"]["text"] == "changed later"
+
+
+@pytest.mark.slow
+def test_what_is_not_a_key_ends_a_resync_before_it_begins(tmp_path: Path) -> None:
+    """The type of the key is told; a key of several columns has no ranges."""
+    warehouse = Warehouse(tmp_path)
+    schema = pa.schema([pa.field(n, pa.int64(), nullable=False) for n in ("id", "part")])
+    warehouse.make("one", schema, keys=["id"])
+    warehouse.make("two", schema, keys=["id", "part"])
+    position = Position(epoch=1, identity="", phase="changes", at={"snapshot": 0})
+    for table, side, words in (
+        ("one", "x", r"--from 'x': is not a value of the key 'id', which is of the type BIGINT"),
+        ("two", "1", "has the key id, part, and only a key of one column has ranges"),
+    ):
+        source = PaimonChanges(
+            PaimonSettings.model_validate({"database": DATABASE, "table": table}),
+            warehouse.connection,
+            StepContext(step="Read", step_type="paimon"),
+        )
+        assert isinstance(source, RangeSource)
+        with pytest.raises(JobError, match=words):
+            source.span_of_keys(position, side, None)
 
 
 @pytest.mark.slow

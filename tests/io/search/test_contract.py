@@ -90,7 +90,14 @@ class TestContract(SinkContract):
     def place(self, store):
         return SearchPlace(store)
 
+    @pytest.mark.in_turn("kind")
+    def test_a_server_killed_in_the_middle_costs_no_row(self, place):
+        """One server is killed in each run, since it takes a minute."""
+        super().test_a_server_killed_in_the_middle_costs_no_row(place)
+        assert place.store.server.request("GET", "/_cluster/health")["number_of_nodes"] == 1
 
+
+@pytest.mark.in_turn("kind")
 class TestMarks(SearchMarks):
     """What every store must show of what made its vectors."""
 
@@ -305,6 +312,7 @@ def full_disk(store):
     store.server.needs_room(None)
 
 
+@pytest.mark.in_turn("kind")
 def test_a_full_disk_is_waited_for_and_ends_the_job_in_its_own_words(store, full_disk):
     """A node that runs out of room shuts its indices, and opens them once there is some again."""
     with pytest.raises((FatalError, TransientError), match=r"read-only.*allow.delete|flood-stage"):
@@ -411,7 +419,7 @@ def test_the_template_for_mysql_makes_an_index_of_a_table(store, tmp_path, capsy
         assert (ran.status, ran.json["rows_written"]) == (0, 30), ran.err
     found = store.server.request("GET", f"/{index}/_doc/7")["_source"]
     assert (found["title"], found["km"]) == ("walk 7", 7)
-    hits = bench.line("query", template, "walk 3\nalong shore 21", "--json", *options).json
+    hits = bench.line("query", template, "walk 3\nalong shore 21", "--json", *options).json["hits"]
     assert hits[0]["_id"] == "3"
     assert store.server.request("GET", f"/{index}/_count")["count"] == 30
 

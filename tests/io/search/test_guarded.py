@@ -70,6 +70,7 @@ def test_a_user_of_few_rights_writes_into_an_index_that_is_there(tight):
         tight.target(connection=clerk)
 
 
+@pytest.mark.in_turn("tight", "text_bytes")
 @pytest.mark.parametrize("text_bytes", [1000, 4000])
 def test_a_request_that_is_too_large_is_cut(tight, text_bytes):
     """By 429 above what the server's memory allows, by 413 above what it reads at all."""

@@ -147,7 +147,7 @@ def test_an_index_is_created_as_written_and_its_rows_are_found_at_once(
         assert found["hits"]["total"]["value"] == 40, "without a refresh by this test"
         answer = lines.call("query", "walk number 7", "--json")
         assert answer.status == 0, answer.err
-        best = answer.json[0]
+        best = answer.json["hits"][0]
         assert (best["id"], best["name"]) == ("k7", "walk number 7")
     made = server.request("GET", f"/{index}")[index]
     meta = made["mappings"].pop("_meta")

@@ -109,6 +109,7 @@ def store(request):
     store.close()
 
 
+@pytest.mark.in_turn("store", "how", "most")
 @pytest.mark.parametrize(("how", "most"), [("empty", 2), ("html", 2), ("reset", 6)])
 def test_a_proxy_that_takes_little_costs_the_bytes_of_two_requests(store, how, most):
     """And of a few more if it breaks connections off in place of an answer; all is written."""

@@ -10,7 +10,7 @@ from tests.contracts.on_reject import DIMENSION, RejectContract, RejectPlace
 from tests.io.search.support import SERVERS, one_after_the_other
 from tests.services.server import running
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.in_turn("place")]
 
 
 class SearchPlace(RejectPlace):

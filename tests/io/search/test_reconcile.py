@@ -12,7 +12,7 @@ from vecferry.rows import Change
 from vecferry.testing.reconciling import ReconcileContract, ReconcilePlace, changes
 from vecferry.versions import pack
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.in_turn("kind")]
 
 
 class TestReconcile(ReconcileContract):

@@ -122,7 +122,7 @@ def test_a_new_target_takes_the_place_of_the_old_one_when_it_is_whole(bench: Ben
     assert "alias 'texts' names collection 'texts_2' now" in outcome.out
     assert meant(bench, "texts") == ("texts_2", 30)
     assert meant(bench, "texts_1") == ("texts_1", 40)
-    hits = bench.call("query", rows(7)[6]["text"], "-k", "1", "--json").json
+    hits = bench.call("query", rows(7)[6]["text"], "-k", "1", "--json").json["hits"]
     assert hits[0]["id"] == "r000006"
     assert bench.run()["rows_written"] == 30
 

@@ -10,20 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.effort import tries
+from tests.io.sink.failing import MemoryStore
 from vecferry.errors import FatalError, TerminalError, TransientError
 from vecferry.instead import KEEP, OnReject
 from vecferry.io.sink import BlockWriter, SinkWriter
 from vecferry.io.sink import delivery as sink_delivery
-from vecferry.io.sink.store import (
-    STALE,
-    WRITTEN,
-    Block,
-    Record,
-    TooLargeError,
-    WriteLimits,
-    rejected,
-    retry,
-)
+from vecferry.io.sink import writer as sink_writer
+from vecferry.io.sink.store import STALE, WRITTEN, TooLargeError, WriteLimits, rejected, retry
 from vecferry.retry import Backoff
 from vecferry.rows import DELETE, Change, Reject, substitute
 from vecferry.steps import StepContext, WriteOptions
@@ -61,84 +54,6 @@ def writer(kind_of_writer):
         return WRITERS[kind_of_writer](store, limits, context)
 
     return make
-
-
-class MemoryStore:
-    """A store in memory that fails on demand, by counts."""
-
-    def __init__(
-        self, *, fail_first=0, error=None, bad=(), too_many=None, items=None, gate=None
-    ) -> None:
-        self.rows = {}
-        self.log = []
-        self.requests = []
-        self.blocks = []
-        self.fail_first, self.error = fail_first, error or TransientError("the server is away")
-        self.bad, self.too_many, self.gate = set(bad), too_many, gate
-        self.items = items or {}
-        self.lock = threading.Lock()
-        self.flying, self.clashes, self.most_flying = [], [], 0
-
-    def encode(self, change):
-        if change.get("v") == "unfit":
-            raise TerminalError("v is unfit", "unfit")
-        key = change.get("k")
-        op = "delete" if change.kind == DELETE else "upsert"
-        return Record(op, key, dict(change), change.get("size", 10))
-
-    def encode_block(self, changes):
-        keys = {c.get("k") for c in changes}
-        wrong = any(c.kind == DELETE or c.get("v") == "unfit" for c in changes)
-        if wrong or None in keys or len(keys) < len(changes):
-            return None
-        return Block(changes, keys, None, sum(c.get("size", 10) for c in changes))
-
-    def send_block(self, block):
-        self.blocks.append(len(block.changes))
-        return self.send([self.encode(c) for c in block.changes])
-
-    def send(self, records):
-        keys = {r.key for r in records if r.key is not None}
-        with self.lock:
-            self.requests.append(len(records))
-            self.clashes += [k for k in keys if any(k in other for other in self.flying)]
-            self.flying.append(keys)
-            self.most_flying = max(self.most_flying, len(self.flying))
-        try:
-            if self.gate is not None:
-                assert self.gate.wait(60)
-            return self._take(records)
-        finally:
-            with self.lock:
-                self.flying.remove(keys)
-
-    def _take(self, records):
-        with self.lock:
-            if self.fail_first > 0:
-                self.fail_first -= 1
-                raise self.error
-            if self.too_many is not None and len(records) > self.too_many:
-                raise TooLargeError("too much at once")
-            if any(r.body.get("v") in self.bad for r in records):
-                raise TerminalError("a row is bad, I won't say which", "refused")
-            outcomes = []
-            for record in records:
-                queue = self.items.get(record.body.get("v"))
-                outcome = queue.pop(0) if queue else WRITTEN
-                outcomes.append(outcome)
-                if outcome.state == "written":
-                    self._put(record)
-            return outcomes if self.items else None
-
-    def _put(self, record):
-        self.log.append((record.key, record.body.get("v")))
-        if record.op == "delete":
-            self.rows.pop(record.key, None)
-        else:
-            self.rows[record.key if record.key is not None else len(self.rows)] = record.body
-
-    def classify(self, error):
-        return error
 
 
 def run(operator, changes):
@@ -541,3 +456,78 @@ def test_the_books_add_up_and_the_store_ends_as_if_each_change_had_come_alone(
     done = counts.get("rows-written", 0) + counts.get("rows-deleted", 0)
     assert len(changes) + counts.get("rows-added", 0) == done + rejects
     assert len(out) == done + rejects
+
+
+def test_the_keys_of_plain_rows_are_counted_where_asked_for(writer):
+    """Not of deletes, nor of rows with a version: these replace others as they should."""
+    make = writer(MemoryStore())
+    plain = [Change({"k": f"k{i % 4}", "v": i}) for i in range(25)]
+    run(make, plain)
+    assert "rows-keyed" not in make.counts.values
+    make._count_keys = True
+    versioned = [Change({"k": "v"}, version=1), Change({"k": "k0"}, kind=DELETE)]
+    run(make, [*plain, *versioned])
+    assert (make.counts.values["rows-keyed"], set(make.counts.take_keys())) == (
+        25, {f"k{i}" for i in range(4)}
+    )  # fmt: skip
+
+
+# --- an interrupted run whose store is away ------------------------------------------------------
+
+
+def give_up(operator):
+    """What happens in a run that was interrupted a moment ago."""
+    operator._context.state.giving_up.set()
+
+
+def accounted(operator, out):
+    """How many rows are written, rejected and unfinished."""
+    rejects = sum(isinstance(item, Reject) for item, _ in out)
+    values = operator.counts.values
+    return values.get("rows-written", 0), rejects, values.get("rows-unfinished", 0)
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_rows_that_a_store_does_not_take_are_unfinished(writer, before):
+    """Those that it took before are written; each row is counted once."""
+    store = MemoryStore()
+    operator = writer(store, deadline=600.0)
+    out = []
+    for i, row in enumerate(numbers(37)):
+        if i == 10 * before + 9:
+            store.fail_first = 1 << 30
+            give_up(operator)
+        out += operator.process(Change(row), i)
+    out += operator.finish()
+    written, rejects, unfinished = accounted(operator, out)
+    assert (written, rejects) == (len(store.rows), 0)
+    assert written + unfinished == 37
+    assert unfinished >= 37 - 10 * (before + 1)
+
+
+def test_rows_without_an_answer_are_unfinished(writer, monkeypatch):
+    """The bundle ends though the store never answers; later rows are unfinished as well."""
+    monkeypatch.setattr(sink_writer, "STILL_SECONDS", 0.05)
+    gate = threading.Event()
+    operator = writer(MemoryStore(gate=gate), in_flight=1)
+    give_up(operator)
+    out = run(operator, numbers(37))
+    operator.close()
+    assert accounted(operator, out) == (0, 0, 37)
+    gate.set()
+
+
+def test_changes_that_one_change_supersedes_are_unfinished_with_it(writer):
+    """Each of them was read."""
+    operator = writer(MemoryStore(fail_first=1 << 30), deadline=600.0)
+    give_up(operator)
+    out = run(operator, [{"k": 1, "v": i} for i in range(7)])
+    assert accounted(operator, out) == (0, 0, 7)
+
+
+def test_a_store_that_is_there_takes_all_rows_of_an_interrupted_run(writer):
+    """Nothing is given up that can be finished."""
+    operator = writer(MemoryStore())
+    give_up(operator)
+    out = run(operator, numbers(37))
+    assert accounted(operator, out) == (37, 0, 0)

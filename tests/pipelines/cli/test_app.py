@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.pipelines.support import Bench, rows
+from vecferry.pipelines.run.events import Event
 from vecferry.pipelines.run.progress import progress_text
-from vecferry.process import RunState
 from vecferry.steps import Size
 
 CLIENTS = ("apache_beam", "pymilvus", "pyarrow", "wordllama", "rich", "requests")
@@ -149,7 +150,7 @@ def test_preview_shows_rows_after_each_step_and_writes_nothing(bench: Bench) -> 
     """The last stage is the record as the server would get it."""
     outcome = bench.call("preview", "--rows", "2", "--json")
     assert outcome.status == 0, outcome.err
-    stages = {s["step"]: s["rows"] for s in outcome.json}
+    stages = {s["step"]: s["rows"] for s in outcome.json["steps"]}
     assert list(stages) == ["Reader", "Extract", "Embed", "Writer"]
     assert {len(found) for found in stages.values()} == {2}
     assert set(stages["Writer"][0]) == {"id", "text", "vector"}
@@ -162,7 +163,7 @@ def test_preview_shows_rows_after_each_step_and_writes_nothing(bench: Bench) -> 
 def test_preview_of_the_source_reads_only_what_it_shows(bench: Bench) -> None:
     """No step after the reader is made, no model loaded."""
     outcome = bench.call("preview", "--source", "--rows", "3", "--json")
-    assert [(s["step"], len(s["rows"])) for s in outcome.json] == [("Reader", 3)]
+    assert [(s["step"], len(s["rows"])) for s in outcome.json["steps"]] == [("Reader", 3)]
 
 
 def test_preview_shows_what_would_be_rejected(bench: Bench) -> None:
@@ -291,15 +292,16 @@ def test_a_run_prints_its_counts(bench: Bench) -> None:
 
 def test_the_progress_line_tells_counts_rate_and_time_left() -> None:
     """The time left is known where the source knows its size."""
-    state = RunState()
-    state.add({"rows-read": 500, "rows-written": 400, "bytes-read": 1000, "embed-requests": 50})
-    state.reject("Extract", "invalid-json")
-    text = progress_text(state, Size(bytes=4000), 10.0)
-    assert "500 read  400 written  1 rejected  50 requests" in text
+    counts = {"rows-read": 500, "rows-written": 400, "bytes-read": 1000, "embed-requests": 50}
+    event = Event(
+        kind="progress", at=0.0, phase="running", stopping=False, seconds=10.0, counts=counts,
+        rejects={("Extract", "invalid-json"): 1}, size=Size(bytes=4000),
+    )  # fmt: skip
+    text = progress_text(event)
+    assert "running: 500 read  400 written  1 rejected  50 requests" in text
     assert "50 rows/s  ETA 30s" in text
-    assert "ETA" not in progress_text(state, Size(), 10.0)
-    state.end("interrupt")
-    assert "finishing what was read" in progress_text(state, Size(bytes=4000), 10.0)
+    assert "ETA" not in progress_text(replace(event, size=Size()))
+    assert "finishing what was read" in progress_text(replace(event, stopping=True))
 
 
 @pytest.mark.slow
@@ -341,5 +343,5 @@ def test_a_query_of_a_target_that_is_not_there_says_so(bench: Bench) -> None:
 def test_version_and_templates_are_listed(bench: Bench) -> None:
     """What there is can be asked without a job."""
     assert "0.1.0" in bench.line("--version").out
-    names = [t["name"] for t in bench.line("templates", "list", "--json").json]
+    names = [t["name"] for t in bench.line("templates", "list", "--json").json["templates"]]
     assert "files-to-milvus" in names

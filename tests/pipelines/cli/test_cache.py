@@ -54,6 +54,8 @@ def test_stats_tell_entries_bytes_and_the_oldest_use(bench: Bench, place: Place)
             "entries": 2000,
             "bytes": pytest.approx(2000 * 1024, rel=0.7),
             "oldest": f"{day}",
+            "errors": [],
+            "warnings": [],
         }
     shown = bench.line("cache", "stats", place.uri)
     assert shown.status == 0

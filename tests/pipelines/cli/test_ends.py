@@ -94,7 +94,7 @@ def test_what_a_terminal_can_not_show_is_escaped(bench: Bench, encoding: str) ->
     assert (shown.returncode, shown.stderr) == (0, b"")
     shown.stdout.decode(encoding)
     as_json = program(bench, "preview", job, "-d", sources, "--json", **environment)
-    stages = json.loads(as_json.stdout.decode(encoding))
+    stages = json.loads(as_json.stdout.decode(encoding))["steps"]
     assert stages[1]["rows"][0]["text"] == "灯塔 🙂 größe"
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.pipelines.run.test_sync_loop import Place
 from tests.pipelines.support import Bench
+from tests.pipelines.sync_place import Place
 from tests.transforms.embed.endpoints.server import EndpointServer
 from vecferry.pipelines.cli.app import run_line
 from vecferry.positions.entries import Progress

@@ -37,6 +37,7 @@ class TestContract(Afar):
     """What every runner must do."""
 
 
+@pytest.mark.long
 class TestTemplates(Templates):
     """The server of vectors is not part of the cluster."""
 
@@ -64,6 +65,7 @@ class TestKills(Kills):
         """Flink goes on without the client."""
         eventually(lambda: not self.cluster.jobs("RUNNING", "RESTARTING", "CREATED"))
 
+    @pytest.mark.long
     def test_a_killed_client_costs_no_row(self, runner: Runner, job: Job) -> None:
         """The job goes on to its end without it; run again, it asks for nothing twice."""
         super().test_a_killed_client_costs_no_row(runner, job)
@@ -72,14 +74,17 @@ class TestKills(Kills):
         self.nothing_lost(job, again=0)
 
 
+@pytest.mark.long
 class TestWorkers(Workers):
     """Though Flink would start the job again twenty times."""
 
 
+@pytest.mark.long
 class TestExtra(Extra):
     """Packages come from the job server."""
 
 
+@pytest.mark.long
 class TestPools(Pools):
     """One pool for both TaskManagers, one stream."""
 
@@ -101,5 +106,6 @@ class TestSyncs(Syncs):
     """A chain of jobs."""
 
 
+@pytest.mark.long
 class TestEndless(Endless):
     """A source that never ends."""

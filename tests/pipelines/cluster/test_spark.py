@@ -1,4 +1,7 @@
-"""Jobs on a real Spark cluster: on a master and two executors."""
+"""Jobs on a real Spark cluster: on a master and two executors.
+
+A job takes half a minute there, so most of what Flink is tested for in each run is for a long run.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contracts.cluster import Afar, Runner
+from tests.contracts.cluster import Afar, Job, Runner
 from tests.contracts.cluster_following import Following
 from tests.contracts.cluster_kills import Kills, processes
 from tests.contracts.cluster_sync import Syncs
@@ -37,6 +40,7 @@ class TestContract(Afar):
     """What every runner must do."""
 
 
+@pytest.mark.long
 class TestTemplates(Templates):
     """The server of vectors is not part of the cluster."""
 
@@ -52,11 +56,19 @@ class TestKills(Kills):
         """Spark goes on without the client; executors end with their job."""
         eventually(lambda: not processes("CoarseGrainedExecutorBackend"))
 
+    @pytest.mark.long
+    def test_a_killed_client_costs_no_row(self, runner: Runner, job: Job) -> None:
+        """The job goes on to its end without it."""
+        super().test_a_killed_client_costs_no_row(runner, job)
+        assert not processes("CoarseGrainedExecutorBackend")
 
+
+@pytest.mark.long
 class TestWorkers(Workers):
     """Though Spark would try each task four times."""
 
 
+@pytest.mark.long
 class TestFollowing(Following):
     """Executors end with their job."""
 
@@ -64,6 +76,12 @@ class TestFollowing(Following):
         """The executors that run."""
         return [str(pid) for pid in processes("CoarseGrainedExecutorBackend")]
 
+    def test_two_interrupts_end_the_job_on_the_cluster(self, runner: Runner, job: Job) -> None:
+        """Also its executors end."""
+        super().test_two_interrupts_end_the_job_on_the_cluster(runner, job)
+        assert self.jobs() == []
 
+
+@pytest.mark.long
 class TestSyncs(Syncs):
     """A chain of jobs."""

@@ -13,7 +13,7 @@ from tests.pipelines.support import Bench, rows
 from vecferry.errors import JobError
 from vecferry.pipelines.job.documents import parse_document
 from vecferry.pipelines.job.model import parse_job
-from vecferry.pipelines.job.placeholders import fill, parse_assignments, set_value
+from vecferry.pipelines.job.placeholders import fill, names_in, parse_assignments, set_value
 
 
 @pytest.fixture
@@ -289,6 +289,17 @@ def test_yaml_and_json_say_the_same(bench: Bench) -> None:
         "check", str(path), "--data-sources", str(bench.folder / "sources.json"), "--json"
     )
     assert outcome.json["job"] == "nightly"
+
+
+def test_a_body_of_requests_keeps_the_placeholders_of_others() -> None:
+    """Of a step's `requestBody` alone, and of its text alone."""
+    body = '{"input": ${parameters.input}}'
+    assert fill({"requestBody": body, "a": "${b}"}, {"b": "c"}) == (
+        {"requestBody": body, "a": "c"},
+        [],
+    )
+    assert fill({"requestBody": {"a": "${b}"}}, {"b": "c"})[0] == {"requestBody": {"a": "c"}}
+    assert names_in({"requestBody": body, "a": ["${b}"]}) == {"b"}
 
 
 def test_placeholders_are_filled_from_parameters_then_environment_then_default() -> None:

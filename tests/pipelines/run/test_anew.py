@@ -83,6 +83,7 @@ def test_a_replay_reads_the_rows_as_they_stand(shop: Shop) -> None:
         script.update(key, f"POISON {key}")
     refused = shop.sync()
     assert (refused.rows_read, refused.rows_rejected, refused.rows_written) == (4, 4, 4)
+    assert (refused.state, refused.keys) == ("DONE", None), "a round is not judged by its rejects"
     assert shop.there() == {key: (f"POISON {key}", False) for key in "abcd"}
 
     script.update("a", "mended a")

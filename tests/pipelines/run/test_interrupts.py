@@ -110,7 +110,9 @@ def test_what_has_no_run_yet_ends_at_once(tmp_path: Path, phase: str, kind: sign
     with held_at(phase) as holds, started(tmp_path, holds) as process:
         process.send_signal(kind)
         out, err = process.communicate(timeout=SECONDS)
-    assert (process.returncode, out) == (130, "")
+    told = json.loads(out)["errors"] if out else []
+    assert process.returncode == 130
+    assert [one["message"] for one in told] in ([], ["interrupted"])
     assert err.split() in ([], ["interrupted"])
     assert not (tmp_path / "report.json").exists()
 
@@ -129,7 +131,7 @@ def test_a_run_that_has_read_nothing_ends_at_once_with_a_report(
     assert (process.returncode, report["state"], report["rows_read"]) == (130, "CANCELLED", 0)
     assert "no row was written" in report["error"]
     assert "Traceback" not in err
-    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert json.loads((tmp_path / "report.json").read_text()).items() <= report.items()
     assert not (tmp_path / "rejects").exists()
     assert "read" not in holds.seen
 
@@ -147,7 +149,7 @@ def test_what_was_read_is_finished_and_reported(
         out, err = process.communicate(timeout=SECONDS)
     report = json.loads(out)
     assert (process.returncode, report["state"]) == (130, "CANCELLED"), err
-    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert json.loads((tmp_path / "report.json").read_text()).items() <= report.items()
     assert counts_add_up(report)
     assert 0 < report["rows_written"] <= ROWS
     assert (report["rows_written"] == ROWS) == (phase != "read")
@@ -178,7 +180,8 @@ def test_the_second_signal_ends_a_run_at_once(
         interrupt(process, first)
         process.send_signal(second)
         out, err = process.communicate(timeout=SECONDS)
-    assert (process.returncode, out) == (130, "")
+    (told,) = json.loads(out)["errors"]
+    assert (process.returncode, told["message"]) == (130, "interrupted")
     assert "Traceback" not in err
 
 

@@ -24,8 +24,9 @@ from vecferry.pipelines.run.local import LocalRun
 from vecferry.pipelines.run.options import RunOptions
 from vecferry.pipelines.run.splits import INLINE_BYTES, elsewhere, here, remove_splits
 from vecferry.process import end_run
+from vecferry.steps import Plan
 
-MANY = 200_000
+MANY = 100_000
 PORTABLE = ["--runner", "PortableRunner", "--job_endpoint=embed"]
 APART = [
     *(*PORTABLE, "--shared-files", "--environment_type=beam:env:harness_subprocess_python:v1"),
@@ -120,9 +121,9 @@ def test_many_splits_do_not_travel_in_the_pipeline(
     resolved = read_and_resolve(str(tmp_path / "job.json"))
     run = LocalRun(resolved, RunOptions(rejects=str(tmp_path)), ())
     try:
-        for hand_over in (run.hand_over, lambda splits: elsewhere(str(tmp_path), splits, 4)):
+        handed = (run.hand_over(Plan(splits=many)), elsewhere(str(tmp_path), many, 4))
+        for splits in handed:
             pipeline = run.pipeline()
-            splits = hand_over(many)
             build(pipeline, resolved, RunPlan(run=run.id, rejects=run.rejects, splits=splits))
             assert len(pipeline.to_runner_api().SerializeToString()) < INLINE_BYTES / 8
     finally:

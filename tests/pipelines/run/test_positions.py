@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.pipelines.support import Bench
+from tests.contracts import sync_memory
+from tests.contracts.sync import Scripted, write_job
 from vecferry.errors import JobError
-from vecferry.io.files.settings import FilesSettings
+from vecferry.pipelines import registry
 from vecferry.pipelines.job.datasources import DataSources
 from vecferry.pipelines.job.positions import resolve_place
 from vecferry.pipelines.job.resolve import read_and_resolve
@@ -84,16 +87,20 @@ def test_who_looks_at_redis_without_a_job_says_which_positions() -> None:
 
 
 def test_a_job_keeps_its_positions_where_it_says(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else below the current folder, under the job's name."""
-    monkeypatch.setattr(FilesSettings, "follows", True)
     monkeypatch.chdir(tmp_path)
-    bench = Bench(tmp_path, capsys)
-    bench.job["name"] = "a/job"
+    script = Scripted(tmp_path / "table")
+    for kind in (*script.kinds(), *sync_memory.KINDS):
+        registry.register(kind)
+    parameter = {"name": "held", "column": ["id", "text", "vector"]}
+    writer = {"stepType": "held", "category": "writer", "name": "Write", "parameter": parameter}
+    path = write_job(tmp_path, script, writer, "http://127.0.0.1:9", random.Random(1))
+    job = json.loads(path.read_text())
+    job["name"] = "a/job"
     for where, folder in ((None, "positions/a_job"), ("state", "state")):
-        if where:
-            bench.job["setting"]["positions"] = where
-        resolved = read_and_resolve(bench.save(), data_sources=str(tmp_path / "sources.json"))
-        with positions_of(resolved).take(Holder(run="r")):
+        job["setting"]["positions"] = where
+        path.write_text(json.dumps(job))
+        with positions_of(read_and_resolve(str(path))).take(Holder(run="r")):
             assert (tmp_path / folder / "entry-0000000001").is_file()

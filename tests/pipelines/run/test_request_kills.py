@@ -12,6 +12,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -156,19 +157,17 @@ class Synced:
         assert (stored.carried, stored.begun) == ((), None)
 
 
-@pytest.fixture
-def endpoint() -> Iterator[EndpointServer]:
-    """Without latency."""
-    with EndpointServer() as server:
-        yield server
-
-
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """Imports what a run needs once for all tests."""
     nursery = Nursery(tmp_path_factory.mktemp("nursery"), "vecferry.testing.scripted")
     yield nursery
     nursery.close()
+
+
+PLACES = ("folder", "redis")
+STOPS = (("repair", "repair"), ("reset", "request"), ("repair", "effect"), ("range", "store"))
+PAIRS = (("resync", "repair"), ("repair", "repair"), ("range", "resync"))
 
 
 @pytest.fixture
@@ -179,7 +178,7 @@ def store() -> Iterator[PostgresPlace]:
     store.close()
 
 
-@pytest.fixture(params=["folder", "redis"])
+@pytest.fixture(params=PLACES)
 def synced(
     request: pytest.FixtureRequest,
     tmp_path: Path,
@@ -199,7 +198,7 @@ in_a_folder = pytest.mark.parametrize("synced", ["folder"], indirect=True)
 
 
 @in_a_folder
-@pytest.mark.parametrize(("kind", "at"), spread(DEATHS, 6))
+@pytest.mark.parametrize(("kind", "at"), spread(DEATHS, 2))
 def test_a_command_takes_the_lease_of_a_holder_that_was_killed(
     synced: Synced, kind: str, at: str
 ) -> None:
@@ -215,7 +214,7 @@ def test_a_command_takes_the_lease_of_a_holder_that_was_killed(
 
 @in_a_folder
 @pytest.mark.parametrize(
-    ("kind", "at"), spread([d for d in DEATHS if d[0] not in ("reset", "set")], 5)
+    ("kind", "at"), spread([d for d in DEATHS if d[0] not in ("reset", "set")], 2)
 )
 def test_what_a_killed_command_left_is_carried_out_by_the_next_run(
     synced: Synced, kind: str, at: str
@@ -229,7 +228,9 @@ def test_what_a_killed_command_left_is_carried_out_by_the_next_run(
     synced.is_right(kind)
 
 
-@pytest.mark.parametrize("kind", WORDS)
+@pytest.mark.parametrize(
+    ("synced", "kind"), spread([*product(PLACES, WORDS)], 3), indirect=["synced"]
+)
 def test_a_holder_that_is_alive_answers(synced: Synced, kind: str) -> None:
     """And goes on with its work."""
     holder = synced.follows()
@@ -248,10 +249,9 @@ def test_a_holder_that_is_alive_answers(synced: Synced, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "at"),
-    spread(
-        [("repair", "repair"), ("reset", "request"), ("repair", "effect"), ("range", "store")], 2
-    ),
+    ("synced", "kind", "at"),
+    spread([(place, *stop) for place in PLACES for stop in STOPS], 1),
+    indirect=["synced"],
 )
 def test_a_holder_that_is_stopped_and_woken_in_the_middle_does_nothing_more(
     synced: Synced, kind: str, at: str
@@ -269,7 +269,9 @@ def test_a_holder_that_is_stopped_and_woken_in_the_middle_does_nothing_more(
     synced.is_right(kind)
 
 
-@pytest.mark.parametrize("pair", [("resync", "repair"), ("repair", "repair"), ("range", "resync")])
+@pytest.mark.parametrize(
+    ("synced", "pair"), spread([*product(PLACES, PAIRS)], 1), indirect=["synced"]
+)
 def test_two_commands_at_once_are_both_carried_out(synced: Synced, pair: tuple[str, str]) -> None:
     """One takes the lease, and carries out what both ask; or the other one follows."""
     commands = [synced.start(*WORDS[kind]) for kind in pair]

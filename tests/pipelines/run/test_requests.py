@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 from tests.contracts.sync import Break
 from tests.effort import spread
 from tests.pipelines.cli.test_positions import Line
-from tests.pipelines.run.test_sync_loop import Place
+from tests.pipelines.sync_place import Place
 from tests.services.server import eventually
 from tests.transforms.embed.endpoints.server import EndpointServer
 from vecferry.errors import FatalError, JobError, TransientError
@@ -97,13 +96,6 @@ class Following:
 
 
 @pytest.fixture
-def endpoint() -> Iterator[EndpointServer]:
-    """A server of vectors without latency."""
-    with EndpointServer() as server:
-        yield server
-
-
-@pytest.fixture
 def place(tmp_path: Path, endpoint: EndpointServer) -> Asked:
     """A table of some rows, loaded; then its target is broken."""
     place = Asked(tmp_path, endpoint)
@@ -168,6 +160,22 @@ def test_a_command_carries_it_out_where_no_run_holds_the_sync(
 
 
 @pytest.mark.slow
+def test_what_waits_is_shown(place: Asked, line: Line) -> None:
+    """With who asked; looking changes nothing."""
+    place.positions.requests.ask(place.request("repair"))
+    for _ in range(2):
+        (waiting,) = line.json("status", str(place.job()))["waiting"]
+        assert (waiting["kind"], waiting["asked_by"]) == (
+            "repair",
+            place.request("repair").asked_by,
+        )
+    _, out, _ = line.call("status", str(place.job()))
+    assert "  waits: repair, asked for by " in out
+    assert place.run().state == "DONE"
+    assert line.json("status", str(place.job()))["waiting"] == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_holds_the_sync_carries_it_out_between_two_rounds(
     place: Asked, line: Line, kind: str
@@ -193,7 +201,7 @@ def due(place: Asked) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "step"), spread([(kind, step) for step in STEPS for kind in KINDS], 14)
+    ("kind", "step"), spread([(kind, step) for step in STEPS for kind in KINDS], 6)
 )
 def test_a_holder_that_is_broken_off_leaves_the_request_to_the_next(
     place: Asked, kind: str, step: Step
@@ -440,9 +448,10 @@ def test_a_request_that_somebody_removed_is_told(place: Asked, line: Line) -> No
 
 
 def compared(line: Line, *more: str) -> Any:
-    """The exit status of a comparison, and what it printed as JSON."""
-    status, out, err = line.call("verify", str(line.place.job()), "--json", *more)
-    return status, json.loads(out) if out else err
+    """The exit status of a comparison, and what it printed as JSON; the errors of status 2."""
+    status, out, _ = line.call("verify", str(line.place.job()), "--json", *more)
+    told = json.loads(out)
+    return status, "; ".join(e["message"] for e in told["errors"]) if status == 2 else told
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.sync import Broken, Script, Scripted
+from tests.contracts.sync import Asked, Broken, Script, Scripted
 
 
 @pytest.fixture
@@ -18,3 +18,7 @@ def script(tmp_path: Path) -> Script:
 @pytest.mark.slow
 class TestBroken(Broken):
     """Broken off in this process."""
+
+
+class TestAsked(Asked):
+    """Asked for something while it is broken off in this process."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.contracts import sync_memory
 from tests.contracts.sync import Break
 from tests.contracts.sync_memory import Held
-from tests.pipelines.run.test_sync_loop import Place
-from tests.transforms.embed.endpoints.server import EndpointServer
+from tests.pipelines.sync_place import Place
 from vecferry.errors import JobError, TransientError
 from vecferry.pipelines.run.sync import Step
 from vecferry.versions import MAX_EPOCH
@@ -19,20 +15,6 @@ from vecferry.versions import MAX_EPOCH
 ROWS = [f"r{n}" for n in range(12)]
 
 
-@pytest.fixture
-def endpoint() -> Iterator[EndpointServer]:
-    """A server of vectors without latency."""
-    with EndpointServer() as server:
-        yield server
-
-
-@pytest.fixture
-def place(tmp_path: Path, endpoint: EndpointServer) -> Place:
-    """A job with an empty table."""
-    return Place(tmp_path, endpoint)
-
-
-@pytest.mark.slow
 def break_off(place: Place) -> None:
     """A run that ends before the position of its first round is stored."""
 

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.pipelines.run.test_sync_loop import Place
-from tests.transforms.embed.endpoints.server import EndpointServer
+from tests.contracts.sync import Break
+from tests.pipelines.sync_place import Place
 from vecferry.errors import JobError
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    """A job with an empty table."""
-    with EndpointServer() as endpoint:
-        yield Place(tmp_path, endpoint)
 
 
 @pytest.mark.slow
@@ -79,3 +70,69 @@ def test_what_was_forgotten_ends_a_sync_that_may_not_delete(place: Place) -> Non
     assert "ownsTarget: true" in str(raised.value)
     assert "position reset" in str(raised.value)
     assert (place.position(), sorted(place.held.there())) == (before, ["a", "b"])
+
+
+@pytest.mark.slow
+def test_changes_that_name_no_rows_let_all_be_read_anew(place: Place) -> None:
+    """In a new epoch, and what is gone goes; a text that is known costs no request."""
+    place.insert("a", "b")
+    place.run()
+    paid = len(place.endpoint.good)
+    place.script.delete("a")
+    place.script.table.tell(unnamed="TRUNCATE names no rows")
+    report = place.run()
+    assert (report.state, place.held.epoch, place.differences()) == ("DONE", 2, [])
+    assert any("TRUNCATE names no rows" in note for note in report.notes)
+    assert len(place.endpoint.good) == paid
+
+
+@pytest.mark.slow
+def test_changes_that_name_no_rows_end_a_sync_that_may_not_delete(place: Place) -> None:
+    """Nothing is written, the position stays, and the two ways out are named."""
+    place.writer["ownsTarget"] = False
+    place.insert("a", "b")
+    place.run()
+    before = place.position()
+    place.script.delete("a")
+    place.script.table.tell(unnamed="TRUNCATE names no rows")
+    report = place.run()
+    assert report.state == "FAILED"
+    assert "TRUNCATE names no rows" in (report.error or "")
+    assert "ownsTarget: true" in (report.error or "")
+    assert (place.position(), sorted(place.held.there())) == (before, ["a", "b"])
+
+
+@pytest.mark.slow
+def test_changes_that_are_counted_anew_go_on_under_a_new_epoch(place: Place) -> None:
+    """Nothing is read anew; the target knows the epoch before it is written to."""
+    place.insert("a", "b")
+    place.run()
+    place.script.table.tell(renews="another server")
+    place.script.update("a", "another text of a")
+    place.script.delete("b")
+    report = place.run()
+    assert (report.state, report.rows_read, report.rows_stale) == ("DONE", 2, 0)
+    assert (place.held.epoch, place.differences()) == (2, [])
+    assert any("another server: changes go on under a new epoch" in note for note in report.notes)
+    place.script.update("a", "the last text of a")
+    assert place.run().rows_stale == 0
+    assert (place.held.epoch, place.differences()) == (2, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["epoch", "round", "done", "store"])
+def test_a_new_epoch_of_changes_that_is_broken_off_is_begun_again(place: Place, step: str) -> None:
+    """Whatever was stored of it."""
+    place.insert("a", "b")
+    place.run()
+    place.script.table.tell(renews="another server")
+    place.script.update("a", "another text of a")
+
+    def on_step(now: str) -> None:
+        if now == step:
+            raise Break(now)
+
+    with pytest.raises(Break):
+        place.run(on_step)
+    report = place.run()
+    assert (report.state, report.rows_stale, place.differences()) == ("DONE", 0, [])

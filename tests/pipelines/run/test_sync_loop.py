@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
-import random
 import signal
 import threading
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.contracts import sync_memory
-from tests.contracts.sync import Scripted, differences, embedded, run_here, write_job
-from tests.contracts.sync_memory import Held, held
-from tests.transforms.embed.endpoints.server import EndpointServer, first
+from tests.contracts.sync import embedded
+from tests.pipelines.sync_place import Place
+from tests.transforms.embed.endpoints.server import first
 from vecferry.errors import JobError, TransientError
 from vecferry.pipelines import registry
 from vecferry.pipelines.job.resolve import ResolvedJob, read_and_resolve
@@ -36,82 +33,6 @@ from vecferry.positions.place import Pace
 from vecferry.positions.store import Positions
 from vecferry.steps import StepContext
 from vecferry.stored import Reconciled
-
-
-class Place:
-    """A job of a scripted table into a target in memory, in a folder of its own."""
-
-    def __init__(self, folder: Path, endpoint: EndpointServer) -> None:
-        self.folder, self.endpoint = folder, endpoint
-        self.script = Scripted(folder / "table")
-        self.name = uuid.uuid4().hex
-        self.writer: dict[str, Any] = {"column": ["id", "text", "vector"], "name": self.name}
-        self.reader: dict[str, Any] = {"parts": 1, "roundRows": 100, "streams": 1}
-        self.setting: dict[str, Any] = {}
-
-    @property
-    def held(self) -> Held:
-        """What the target holds."""
-        return held(self.name)
-
-    def insert(self, *keys: str) -> None:
-        """New rows."""
-        for key in keys:
-            self.script.insert(key, f"text of {key}")
-
-    def job(self) -> Path:
-        """The job's file."""
-        writer = {
-            "stepType": "held",
-            "category": "writer",
-            "name": "Write",
-            "parameter": self.writer,
-        }
-        path = write_job(
-            self.folder,
-            self.script,
-            writer,
-            self.endpoint.url,
-            random.Random(1),
-            **self.setting,
-        )
-        job = json.loads(path.read_text())
-        job["steps"][0]["parameter"] |= self.reader
-        path.write_text(json.dumps(job))
-        return path
-
-    def run(self, on_step: Any = lambda step: None, **options: Any) -> Report:
-        """Carries out the sync."""
-        kinds = (*self.script.kinds(), *sync_memory.KINDS)
-        return run_here(self.job(), kinds, on_step, **options)
-
-    def differences(self) -> list[str]:
-        """How the target differs from the table."""
-        found = {k: (row["text"], row["vector"]) for k, row in self.held.there().items()}
-        return differences(self.script.rows(), found)
-
-    @property
-    def positions(self) -> Positions:
-        """What is stored."""
-        return Positions(FolderPlace(self.folder / "positions"), "kept")
-
-    def position(self) -> dict[str, Any] | None:
-        """The place of the newest position."""
-        stored = self.positions.load()
-        return stored and stored.position and stored.position.at
-
-
-@pytest.fixture
-def endpoint() -> Iterator[EndpointServer]:
-    """A server of vectors without latency."""
-    with EndpointServer() as server:
-        yield server
-
-
-@pytest.fixture
-def place(tmp_path: Path, endpoint: EndpointServer) -> Place:
-    """A job with an empty table."""
-    return Place(tmp_path, endpoint)
 
 
 def adds_up(report: Report) -> bool:
@@ -349,6 +270,29 @@ def test_the_graph_is_built_once(place: Place, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("theirs", [True, False])
+def test_what_a_caller_froze_for_the_collector_stays_so(place: Place, theirs: bool) -> None:
+    """Otherwise the first round's objects are frozen until the sync ends."""
+    counts: list[int] = []
+    place.held.called = lambda now: counts.append(gc.get_freeze_count())
+    place.insert(*(f"r{n}" for n in range(20)))
+    place.reader |= {"parts": 3}
+    gc.collect()
+    try:
+        gc.freeze() if theirs else gc.unfreeze()
+        place.run()
+        after = gc.get_freeze_count()
+    finally:
+        gc.freeze()
+    if theirs:
+        assert counts[0] > 0
+        assert after > counts[0] // 2
+    else:
+        assert (counts[0], after) == (0, 0)
+        assert counts[-1] > 0
+
+
+@pytest.mark.slow
 def test_a_second_run_is_refused_and_told_who_holds_the_lease(place: Place) -> None:
     """Before it asks anything of source or target."""
     refused = pytest.raises(JobError, match=r"run the-first \(process")
@@ -487,6 +431,7 @@ PHASES += ["store", "stored", "conclude"]
 
 
 @pytest.mark.slow
+@pytest.mark.in_turn("continuous")
 @pytest.mark.parametrize("continuous", [True, False])
 @pytest.mark.parametrize("phase", PHASES)
 def test_sigterm_in_any_phase_is_told_and_nothing_is_lost(

@@ -71,13 +71,6 @@ class Started:
         return words in self.nursery.log.read_text()[self._said_before :]
 
 
-@pytest.fixture
-def endpoint() -> Iterator[EndpointServer]:
-    """A server of vectors."""
-    with EndpointServer() as server:
-        yield server
-
-
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """Imports what a run needs once for all tests."""

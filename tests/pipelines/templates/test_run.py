@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.io.files import documents
 from tests.io.odps.server import OdpsServer, Table
 from tests.pipelines.support import Bench, counts_add_up
 from tests.services.elasticsearch import ElasticsearchServer
@@ -22,9 +23,16 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
     return Bench(tmp_path, capsys)
 
 
-def run(bench: Bench, name: str, *, command: str = "run", **given: str) -> Any:
+def run(
+    bench: Bench,
+    name: str,
+    *,
+    command: str = "run",
+    columns: dict[str, str] = COLUMNS,
+    **given: str,
+) -> Any:
     """The report, or the hits of a query."""
-    options = [word for n, v in {**COLUMNS, **given}.items() for word in ("-p", f"{n}={v}")]
+    options = [word for n, v in {**columns, **given}.items() for word in ("-p", f"{n}={v}")]
     own = (
         ["--rejects", str(bench.folder / "rejects")]
         if command == "run"
@@ -62,7 +70,7 @@ def test_files_to_milvus_runs_and_leaves_one_copy_when_it_runs_again(bench: Benc
         (row["id"], row["title"], i) for i, row in enumerate(ROWS)
     }
     assert len(stored[0]["vector"]) == 256
-    hits = run(bench, "files-to-milvus", command="query", **given)
+    hits = run(bench, "files-to-milvus", command="query", **given)["hits"]
     assert hits[0]["id"] == "3"
 
 
@@ -83,6 +91,74 @@ def test_files_to_milvus_reads_csv_with_whole_numbers_as_keys(bench: Bench) -> N
     stored = client.query("texts", filter="id >= 0", output_fields=["title"], limit=100)
     client.close()
     assert {(r["id"], r["title"]) for r in stored} == {(int(r["id"]), r["title"]) for r in ROWS}
+
+
+@pytest.mark.slow
+def test_documents_to_milvus_runs_and_a_document_that_shrank_replaces_its_chunks(
+    bench: Bench,
+) -> None:
+    """PDF and Markdown into a Milvus Lite file; found again by what a chunk says."""
+    folder = bench.folder / "in"
+    (folder / "deep").mkdir()
+    (folder / "deep" / "a.pdf").write_bytes(documents.pdf(["The tide is out.", "It comes back."]))
+    (folder / "b.md").write_text("# Birds\n\nThe oystercatcher waits.\n\nThe tern does not.\n")
+    given = {
+        "folder": str(folder), "collection": "chunks", "chunkSize": "25",
+        "milvusEndpoint": str(bench.folder / "vectors.db"), "errorLimit": "0",
+    }  # fmt: skip
+    first = run(bench, "documents-to-milvus", columns={}, **given)
+    assert first["state"] == "DONE"
+    assert counts_add_up(first)
+    assert (first["rows_read"], first["rows_written"]) == (2, 5)
+    hits = run(bench, "documents-to-milvus", command="query", columns={}, **given)["hits"]
+    assert len(hits) == 5
+    assert {hit["path"] for hit in hits} == {"b.md", "deep/a.pdf"}
+    (folder / "b.md").write_text("# Birds\n")
+    second = run(bench, "documents-to-milvus", columns={}, **given)
+    assert (second["rows_read"], second["rows_written"]) == (2, 3)
+    hits = run(bench, "documents-to-milvus", command="query", columns={}, **given)["hits"]
+    assert sorted(hit["chunk_id"] for hit in hits) == ["b.md#0", "deep/a.pdf#0", "deep/a.pdf#1"]
+
+
+@pytest.mark.slow
+def test_documents_to_milvus_follows_a_folder_and_removes_what_is_gone(bench: Bench) -> None:
+    """A changed document is read again, a moved one costs no vector, one that is gone goes."""
+    folder = bench.folder / "in"
+    texts = {
+        "a.md": "# Sea\n\nThe tide is far out.\n",
+        "b.txt": "The tern waits.",
+        "c.txt": "Wind.",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    (folder / "d.pdf").write_bytes(documents.pdf(["The ebb is low."]))
+    given = {
+        "folder": str(folder), "collection": "chunks", "chunkSize": "25",
+        "milvusEndpoint": str(bench.folder / "vectors.db"), "errorLimit": "0",
+        "documentMode": "full-then-incremental", "positions": str(bench.folder / "positions"),
+        "vectorCache": f"sqlite:///{bench.folder}/cache.db",
+    }  # fmt: skip
+
+    def chunks() -> dict[str, str]:
+        hits = run(bench, "documents-to-milvus", command="query", columns={}, **given)["hits"]
+        return {hit["chunk_id"]: hit["modified"] for hit in hits}
+
+    first = run(bench, "documents-to-milvus", columns={}, **given)
+    assert counts_add_up(first)
+    assert (first["rows_read"], first["rows_written"]) == (4, 5)
+    before = chunks()
+    assert sorted(before) == ["a.md#0", "a.md#1", "b.txt#0", "c.txt#0", "d.pdf#0"]
+    assert all(modified.endswith("Z") for modified in before.values())
+    (folder / "a.md").write_text("# Lake\n")
+    (folder / "c.txt").unlink()
+    (folder / "d.pdf").rename(folder / "e.pdf")
+    second = run(bench, "documents-to-milvus", columns={}, **given)
+    assert counts_add_up(second)
+    assert (second["rows_written"], second["rows_deleted"]) == (2, 2)
+    assert second["embed"]["inputs"] == 1
+    assert sorted(chunks()) == ["a.md#0", "b.txt#0", "e.pdf#0"]
+    third = run(bench, "documents-to-milvus", columns={}, **given)
+    assert (third["state"], third["rows_read"]) == ("DONE", 0)
 
 
 @pytest.mark.slow
@@ -127,5 +203,5 @@ def test_files_to_elasticsearch_runs(bench: Bench, monkeypatch: pytest.MonkeyPat
     properties = mapping[given["index"]]["mappings"]["properties"]
     assert (properties["vector"]["type"], properties["vector"]["dims"]) == ("dense_vector", 256)
     assert properties["title"]["type"] == "text"
-    hits = run(bench, "files-to-elasticsearch", command="query", **given)
+    hits = run(bench, "files-to-elasticsearch", command="query", **given)["hits"]
     assert hits[0]["id"] == "3"

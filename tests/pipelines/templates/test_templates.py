@@ -32,7 +32,14 @@ NAMES = sorted(p.stem for p in OWN_FOLDER.glob("*.yaml"))
 NEEDED = {
     "files-to-milvus": {"input": "a.jsonl", "collection": "c"},
     "files-to-elasticsearch": {"input": "a.jsonl", "index": "i"},
+    "documents-to-milvus": {"collection": "c"},
+    "documents-to-elasticsearch": {"index": "i"},
+    "documents-to-postgresql": {"table": "t"},
     "mysql-to-opensearch": {
+        "mysqlHost": "127.0.0.1", "mysqlDatabase": "d", "mysqlUser": "u", "table": "t",
+        "index": "i",
+    },
+    "mysql-cdc-to-opensearch": {
         "mysqlHost": "127.0.0.1", "mysqlDatabase": "d", "mysqlUser": "u", "table": "t",
         "index": "i",
     },
@@ -66,7 +73,12 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
 
 def parameters(name: str, **more: str) -> dict[str, str]:
     """What a template of ours needs at least, and more."""
-    return {**NEEDED[name], **COLUMNS, **more}
+    return {**NEEDED[name], **({} if _of_documents(name) else COLUMNS), **more}
+
+
+def _of_documents(name: str) -> bool:
+    """Whether a template reads documents, whose columns are always the same."""
+    return name.startswith("documents-")
 
 
 def options(given: dict[str, str]) -> Iterator[str]:
@@ -110,7 +122,8 @@ def test_a_template_with_what_it_needs_is_a_valid_job(bench: Bench, name: str) -
     """Without a warning, as no template names a key that nobody knows."""
     outcome = check(bench, name, parameters(name))
     assert (outcome.status, outcome.err) == (0, "")
-    assert outcome.out.startswith(f"{name}: valid: Read → Embed → Write")
+    steps = "Read → Split → Embed → Write" if _of_documents(name) else "Read → Embed → Write"
+    assert outcome.out.startswith(f"{name}: valid: {steps}")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -154,10 +167,11 @@ def _another(one: Parameter) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_no_value_changes_the_structure_of_a_job(name: str, value: str) -> None:
     """Quotes, line breaks and placeholders in a value stay in the place that it fills."""
+    free = "folder" if _of_documents(name) else "keyColumn"
     plain, hostile = (
         load_template(name).filled(
             choose_values(
-                load_template(name).metadata, parameters(name, keyColumn=given), {"HOME": "/root"}
+                load_template(name).metadata, parameters(name, **{free: given}), {"HOME": "/root"}
             )
         )
         for given in ("word", value)
@@ -213,8 +227,11 @@ def test_all_that_is_wrong_with_parameters_is_told_at_once(bench: Bench) -> None
 
 
 @pytest.mark.parametrize("command", ["run", "check", "preview", "query"])
-def test_every_command_that_takes_a_job_checks_parameters_first(bench: Bench, command: str) -> None:
+def test_every_command_that_takes_a_job_checks_parameters_first(
+    bench: Bench, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With exit status 2, and nothing is written."""
+    monkeypatch.chdir(bench.folder)
     text = ["anything"] if command == "query" else []
     outcome = bench.line(command, "template:files-to-milvus", *text, "-p", "dimension=many")
     assert outcome.status == 2
@@ -226,7 +243,7 @@ def test_an_unknown_template_names_the_nearest_and_all(bench: Bench) -> None:
     """A path is not the name of a template."""
     outcome = bench.line("run", "template:files-to-milvsu")
     assert outcome.status == 2
-    assert "did you mean 'files-to-milvus'?; there are files-to-elasticsearch" in outcome.err
+    assert "did you mean 'files-to-milvus'?; there are documents-to-elasticsearch" in outcome.err
     assert bench.line("run", "template:../templates/files-to-milvus").status == 2
 
 
@@ -387,7 +404,9 @@ def test_a_template_of_ones_own_is_found_by_option_and_environment(
         saved(tmp_path / folder, OWN.replace("name: Own", f"name: {folder}"))
     saved(tmp_path / "two", "metadata: {name: x}\njob: {}\n", "broken")
     dirs = ["--template-dir", str(tmp_path / "two"), "--template-dir", str(tmp_path / "one")]
-    listed = {t["name"]: t for t in bench.line("templates", "list", "--json", *dirs).json}
+    listed = {
+        t["name"]: t for t in bench.line("templates", "list", "--json", *dirs).json["templates"]
+    }
     assert listed["own"]["title"] == "two"
     assert "description is missing" in listed["broken"]["problem"]
     assert set(NAMES) < set(listed)

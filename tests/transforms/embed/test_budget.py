@@ -18,9 +18,11 @@ from tests.transforms.embed.support import (
     run,
     settings_for,
 )
-from vecferry.budget import Ledger, OverBudgetError, ledger_of
+from vecferry.budget import Charge, Ledger, OverBudgetError, ledger_of
 from vecferry.errors import TransientError
+from vecferry.money import Price, shown
 from vecferry.process import RunState, end_run, run_state
+from vecferry.steps import Budget
 from vecferry.transforms.embed.endpoints.base import (
     BadResponseError,
     PoisonError,
@@ -44,6 +46,48 @@ def _with_budget(bench, server, **budget):
         batchSize=10,
     )
     bench.job["setting"]["budget"] = budget
+
+
+def test_workers_share_a_budget_to_its_last_request():
+    """They get small parts of it, and what none of them needs is left to the others."""
+    launcher = Ledger(RunState(), Budget(requests=1000, nano=5000))
+    budget = Budget(requests=1000, nano=5000)
+    workers = [Ledger(RunState(), budget, more=launcher.grant) for _ in range(2)]
+    asked = [0, 0]
+    for n in range(900):
+        with workers[n % 3 // 2].book(7, price=lambda tokens: 1):
+            asked[n % 3 // 2] += 1
+    assert asked == [600, 300] == [w.requests for w in workers]
+    assert launcher.verdict() is None
+
+    def spend_all():
+        while True:
+            with workers[0].book(7):
+                pass
+
+    with pytest.raises(OverBudgetError, match="allows 1,000 requests and"):
+        spend_all()
+    assert 0 <= 1000 - sum(w.requests for w in workers) <= 1000 // 64
+    launcher.take_over([(w.requests, w.tokens, w.nano) for w in workers])
+    assert f"{sum(w.requests for w in workers):,} requests" in launcher.verdict()
+
+
+def test_workers_ask_for_nothing_of_a_budget_without_bounds():
+    """What it is not bound by, tokens here, is not asked for either."""
+    calls = []
+
+    def grant(short):
+        calls.append(short)
+        return 10, 0, 0
+
+    ledger = Ledger(RunState(), Budget(requests=30), more=grant)
+    for _ in range(25):
+        with ledger.book(1000):
+            pass
+    free = Ledger(RunState(), Budget(), more=grant)
+    with free.book(1000):
+        pass
+    assert calls == [(1, 0, 0)] * 3
 
 
 @pytest.mark.slow
@@ -127,7 +171,7 @@ def test_a_worker_process_spends_its_share():
 
 
 def _ledger(**bounds):
-    return Ledger(RunState(), bounds.get("requests"), bounds.get("tokens"))
+    return Ledger(RunState(), Budget(**bounds))
 
 
 @pytest.mark.parametrize(
@@ -242,3 +286,143 @@ def test_tokens_that_a_request_cannot_have_cost_are_not_booked(told):
         out = run(engine, rows_of(30))
     assert len(good(out)) == 30
     assert 0 <= engine.counts.values.get("embed-tokens", 0) <= 30 * 100
+
+
+# --- money --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("price", "tokens", "images", "nano"),
+    [
+        ({"perMillionTokens": 0.07}, 1_000_000, 0, 70_000_000),
+        ({"perMillionTokens": "0.07"}, 10, 3, 700),
+        ({"perImage": 0.0001}, 500, 2, 200_000),
+        ({"perImage": 0.0001, "perMillionTokens": 1}, 10, 1, 110_000),
+        ({"perMillionTokens": 0}, 10, 0, 0),
+    ],
+)
+def test_a_price_makes_money_of_tokens_and_images(price, tokens, images, nano):
+    """In whole billionths, which add up."""
+    assert Price.model_validate(price).nano(tokens, images) == nano
+
+
+@pytest.mark.parametrize(
+    ("nano", "text"),
+    [
+        (1_204_500_000_000, "1,204.50 USD"),
+        (20_000_000, "0.02 USD"),
+        (123_456_789, "0.123 USD"),
+        (3500, "0.0000035 USD"),
+        (0, "0 USD"),
+    ],
+)
+def test_money_is_shown_without_an_exponent(nano, text):
+    """A small amount with three digits."""
+    assert shown(nano, "USD") == text
+
+
+def test_a_budget_of_money_is_kept_to_and_corrected_by_what_is_billed():
+    """An estimate stands until the service tells; a request that is not billed costs nothing."""
+    ledger = _ledger(nano=1000)
+
+    def price(tokens):
+        return 10 * tokens
+
+    with ledger.book(60, price=price) as booking:
+        booking.billed = 30
+    assert (booking.spent, ledger.nano) == (300, 300)
+    free = ledger.book(50, lambda e: Charge(sent=True, billed=False), price)
+    with pytest.raises(TransientError), free:
+        raise TransientError("answers 429")
+    assert (free.spent, ledger.nano) == (0, 300)
+    with ledger.book(70, price=price):
+        pass
+    with pytest.raises(OverBudgetError, match="the next request would exceed that"):
+        ledger.book(1, price=price)
+    assert "0.000001 USD are spent" in str(ledger.verdict())
+
+
+def _with_price(bench, server, **price):
+    _with_budget(bench, server, requests=1000)
+    del bench.job["setting"]["budget"]
+    bench.job["setting"]["prices"] = {"text-embedding-v4": price}
+
+
+@pytest.mark.slow
+def test_a_run_and_an_estimate_tell_what_embedding_costs(bench):
+    """By what the service bills; the estimate less what the vector cache holds."""
+    bench.write_lines(list(rows(100)))
+    bench.job["setting"]["vectorCache"] = {"uri": f"sqlite:///{bench.folder}/vectors.sqlite"}
+    with EndpointServer() as server:
+        _with_price(bench, server, perMillionTokens=1000, currency="EUR")
+        before = bench.call("check", "--estimate", "--json").json["estimate"]
+        report = bench.run()
+        embed = report["embed"]
+        assert (embed["cost"], embed["currency"]) == (pytest.approx(embed["tokens"] / 1000), "EUR")
+        bench.write_lines(list(rows(120)))
+        after = bench.call("check", "--estimate", "--json").json["estimate"]
+        again = bench.call("run")
+    assert (before["cached_texts"], before["requests"]) == (0, 10)
+    assert before["cost"] == pytest.approx(before["tokens"] / 1000)
+    assert (after["cached_texts"], after["requests"], after["distinct_texts"]) == (100, 2, 120)
+    assert after["cost"] == pytest.approx(after["tokens"] / 1000)
+    assert after["cost"] < before["cost"] / 3
+    assert " EUR\n" in again.out
+
+
+@pytest.mark.slow
+def test_a_budget_of_money_ends_a_run_and_an_estimate_warns_of_it(bench):
+    """No more is spent than the budget allows, though several requests are under way."""
+    bench.write_lines(list(rows(200)))
+    with EndpointServer() as server:
+        _with_price(bench, server, perMillionTokens=1000)
+        bench.job["setting"]["budget"] = {"money": "0.5"}
+        estimate = bench.call("check", "--estimate")
+        assert "warning: setting.budget.money is 0.5, and the run seems to take" in estimate.err
+        report = bench.run()
+    assert report["state"] == "FAILED"
+    assert "setting.budget allows 0.5 USD, and the next request would" in report["error"]
+    assert 0 < report["embed"]["cost"] <= 0.6
+    assert counts_add_up(report)
+
+
+@pytest.mark.parametrize(
+    ("price", "setting", "words"),
+    [
+        ({"perMillionToken": 1}, {}, "did you mean 'perMillionTokens'?"),
+        ({"perMillionTokens": -1}, {}, "or more"),
+        ({"perImage": 1, "currency": "dollars"}, {}, "must match"),
+        (None, {"budget": {"money": 1}}, "no embedding step has a price"),
+        (None, {"prices": {"text-embedding-v5": {"perImage": 1}}}, "'text-embedding-v4'?"),
+    ],
+)  # fmt: skip
+def test_prices_of_nonsense_are_told(bench, price, setting, words):
+    """Before a run; a price of a model that no step has is only warned of."""
+    bench.step("Embed").update(
+        modelProvider="openai", modelName="text-embedding-v4", endpoint="http://127.0.0.1:9/v1"
+    )
+    bench.job["setting"] = setting
+    if price is not None:
+        bench.step("Embed")["price"] = price
+    told = bench.call("check")
+    assert words in told.err
+    assert told.status == (0 if "prices" in setting else 2)
+
+
+def test_a_sample_tells_of_the_whole_source(bench):
+    """By the share of its bytes; from files all over it."""
+    for number in range(8):
+        bench.write_lines(list(rows(500)), f"part{number}.jsonl")
+    bench.step("Reader")["object"] = ["part*.jsonl"]
+    whole = bench.call("check", "--estimate", "--json").json["estimate"]
+    assert (whole["rows"], whole["sample"]) == (4000, None)
+    found = bench.call("check", "--sample", "400", "--json").json["estimate"]
+    assert found["sample"]["rows"] == 400
+    assert found["sample"]["share"] == pytest.approx(0.1, rel=0.05)
+    assert found["rows"] == pytest.approx(4000, rel=0.05)
+    assert found["keys"] == 50, "the keys of the sample"
+    told = bench.call("check", "--sample", "400").out
+    assert "sample: 400 rows of the source were read, about 0.1 of it" in told
+    assert "rows: about " in told
+    all_of_it = bench.call("check", "--sample", "5000", "--json").json["estimate"]
+    assert all_of_it == whole

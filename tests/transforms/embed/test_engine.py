@@ -32,18 +32,6 @@ from vecferry.transforms.embed.engine import Embedder
 DOCS = Path(__file__).parents[3] / "docs" / "embedding.md"
 
 
-@pytest.fixture(scope="module")
-def shared_server():
-    with EndpointServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server):
-    shared_server.forget()
-    return shared_server
-
-
 @pytest.mark.slow
 def test_every_vector_stands_on_the_row_of_its_text(server):
     """A thousand rows come out with the vector of their own text and all their columns."""

@@ -143,6 +143,7 @@ def test_an_overloaded_server_costs_no_row(percent):
 @pytest.mark.parametrize(("percent", "singles"), [(1, 0), (5, 0), (20, 200)])
 def test_short_answers_by_chance_do_not_end_batches(kind, percent, singles):
     """A batch whose two answers were short goes one by one, and others go on as batches."""
+    several_batches = 60  # 0.5 batches are expected at 5 percent, and chance may make more of them
     chance = random.Random(percent)
     fault = lambda _, inputs: (  # noqa: E731
         kind if len(inputs) > 1 and chance.random() < percent / 100 else None
@@ -152,7 +153,7 @@ def test_short_answers_by_chance_do_not_end_batches(kind, percent, singles):
         out = run(engine, rows_of(2000))
         assert len(good(out)) == 2000
         assert all(on_its_own_row(row) for row in out)
-        assert sum(len(seen.inputs) == 1 for seen in server.requests) <= singles + 20
+        assert sum(len(seen.inputs) == 1 for seen in server.requests) <= singles + several_batches
         assert not engine._shared.learned.singly
 
 

@@ -5,18 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.transforms.embed.endpoints.server import EndpointServer
 from tests.transforms.embed.support import embedder, good, on_its_own_row, run, settings_for
 from vecferry.process import end_run
 from vecferry.rows import DELETE, Change, Reject
 
 LONG = "A sentence of some words. " * 2000  # 13,000 tokens, of which 8,192 are allowed
-
-
-@pytest.fixture
-def server():
-    with EndpointServer() as server:
-        yield server
 
 
 def cached(tmp_path):

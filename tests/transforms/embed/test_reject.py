@@ -23,12 +23,6 @@ TWO = {
 }
 
 
-@pytest.fixture(scope="module")
-def server():
-    with EndpointServer() as server:
-        yield server
-
-
 def engine(server: EndpointServer, says: OnReject, **more: Any) -> Embedder:
     """An engine of a run of its own."""
     budget = more.pop("budget", {})

@@ -14,12 +14,6 @@ from tests.transforms.embed.support import DIMENSION, settings_for
 from vecferry.transforms.embed import Embed
 
 
-@pytest.fixture(scope="module")
-def server():
-    with EndpointServer() as server:
-        yield server
-
-
 class _WithWindow(beam.DoFn):
     def process(self, row, timestamp=beam.DoFn.TimestampParam, window=beam.DoFn.WindowParam):
         right = bool((row["vector"] == vector_of(row["text"], DIMENSION)).all())

@@ -66,6 +66,86 @@ def test_several_columns_of_several_sources() -> None:
     assert (out["n"], out["c"], out["t"]) == (5, [1, 2], "t")
 
 
+def exploded(row: dict[str, Any], action: str = "DIRTY_DATA", **change: Any) -> Any:
+    """What becomes of a row whose list is exploded, and what is counted."""
+    column = {"name": "item", "type": "JSON", "explode": True, "nullOrInvalidDataAction": action}
+    operator = JsonExtractor(settings({"name": "of", "jsonPath": "$.of"}, column), None, CONTEXT)
+    emitted = operator.process(Change(row, **{"version": 7, "origin": "f:0", **change}), "stamp")
+    assert all(stamp == "stamp" for _, stamp in emitted)
+    return [item for item, _ in emitted], operator.counts.values
+
+
+def test_each_element_of_a_list_becomes_a_row() -> None:
+    """All have the other columns, the version of the row, and origins of their own."""
+    row = {"doc": '{"of": "x", "a": [{"n": 1}, null, "t"]}', "id": 5}
+    rows, counts = exploded(row)
+    shared = {**row, "of": "x"}
+    assert rows == [
+        {**shared, "item": element, "item_index": i}
+        for i, element in enumerate([{"n": 1}, None, "t"])
+    ]
+    assert [(r.kind, r.version, r.origin) for r in rows] == [
+        ("+I", 7, f"f:0#{i}") for i in range(3)
+    ]
+    assert counts == {"rows-split": 1, "rows-added": 2}
+
+
+@pytest.mark.parametrize(
+    ("doc", "reason"),
+    [
+        ('{"of": 1, "a": []}', "empty-list"),
+        ('{"of": 1, "a": {"n": 1}}', "wrong-type"),
+        ('{"of": 1, "a": "text"}', "wrong-type"),
+        ('{"of": 1, "a": null}', "null-value"),
+        ('{"of": 1}', "no-match"),
+    ],
+)
+def test_what_is_no_list_with_elements_is_told_dropped_or_null(doc: str, reason: str) -> None:
+    """As the column says; a null is one row."""
+    ([reject], counts) = exploded({"doc": doc})
+    assert (reject.reason, counts) == (reason, {})
+    assert exploded({"doc": doc}, "DROP_ROW") == ([], {"rows-dropped": 1})
+    ([row], counts) = exploded({"doc": doc}, "SET_NULL")
+    assert (row["item"], row["item_index"]) == (None, 0)
+    assert counts == {"values-nulled": 1, "rows-split": 1}
+
+
+def test_a_changed_list_does_not_leave_its_old_elements_behind() -> None:
+    """It is rejected, since nobody knows which rows were made of it."""
+    for kind in ("+U", "-D"):
+        ([reject], counts) = exploded({"doc": '{"of": 1, "a": [1]}'}, kind=kind)
+        assert (reject.reason, counts) == ("change-of-list", {})
+
+
+def test_a_list_found_by_several_matches_is_exploded() -> None:
+    """Each match is an element."""
+    column = {"name": "item", "jsonPath": "$.a[*].n", "type": "JSON", "explode": True}
+    operator = JsonExtractor(settings(column), None, CONTEXT)
+    emitted = operator.process(Change({"doc": '{"a": [{"n": 1}, {"n": 2}, {}]}'}))
+    assert [row["item"] for row, _ in emitted] == [1, 2]
+    assert [row.origin for row, _ in emitted] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ([{"explode": True}], "explode, which takes a list .STRING.; make its type JSON"),
+        (
+            [{"name": n, "type": "JSON", "explode": True} for n in "ab"],
+            "columns 'a' and 'b' both have explode; explode the second in a json-extracting step",
+        ),
+        (
+            [{"name": "a", "type": "JSON", "explode": True}, {"name": "a_index"}],
+            "column 'a_index' would be the number of an element of 'a', too",
+        ),
+    ],
+)
+def test_what_can_not_be_exploded_is_refused(columns: list[dict[str, Any]], words: str) -> None:
+    """By name, before anything runs."""
+    with pytest.raises(ValueError, match=words):
+        settings(*columns)
+
+
 def test_each_source_is_parsed_once_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many columns are taken from a source, its text is parsed once."""
     parsed = []

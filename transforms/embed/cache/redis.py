@@ -71,6 +71,14 @@ class RedisBackend:
             values = self._look_up(_lookup(keys, size))
         return {k: v for k, v in zip(keys, values, strict=True) if v is not None}
 
+    def holds(self, keys: Sequence[bytes]) -> set[bytes]:
+        """The keys that have values; marks none as used."""
+        with _faults():
+            pipe = self._redis.pipeline(transaction=False)
+            for key in keys:
+                pipe.exists(_value_name(key))
+            return {key for key, there in zip(keys, pipe.execute(), strict=True) if there}
+
     def _look_up(self, request: bytes) -> list[bytes | None]:
         """Sends a request that `_lookup` made, again where a kept connection proves closed."""
         pool = self._redis.connection_pool

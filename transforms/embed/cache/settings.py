@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from vecferry.errors import JobError
+from vecferry.fields import in_form
 from vecferry.redis_access import guarded, is_redis, plain_uri, redis_fault
 from vecferry.redis_access import shown_uri as shown_redis_uri
 from vecferry.settings import Settings
@@ -29,7 +30,7 @@ def shown_uri(uri: str) -> str:
 
 def sqlite_path(uri: str) -> Path:
     """The file that a ``sqlite:///path`` means (four slashes for an absolute one)."""
-    return Path(uri.removeprefix("sqlite:///"))
+    return Path(uri.removeprefix("sqlite:///")).expanduser()
 
 
 def uri_fault(uri: str) -> str | None:
@@ -62,9 +63,18 @@ class VectorCacheSettings(Settings):
             description="sqlite:///path, redis://host:port/db or rediss://…",
             json_schema_extra={"pattern": r"^(sqlite:///|redis://|rediss://)"},
         ),
-    ]
+    ] = Field(
+        title="URI",
+        description="`sqlite:///path`, `redis://host:port/database`, or `rediss://…` for TLS",
+        examples=["sqlite:///vectors-cache.db"],
+        json_schema_extra=in_form("connection", see="vector-cache.md"),
+    )
     max_bytes: int = Field(
-        MAX_BYTES, ge=1 << 20, description="past it the vectors unused for longest are removed"
+        MAX_BYTES,
+        ge=1 << 20,
+        description="size limit of the cache; the vectors unused for longest are removed",
+        examples=[1073741824],
+        json_schema_extra=in_form("limits", advanced=True),
     )
 
     @model_validator(mode="before")

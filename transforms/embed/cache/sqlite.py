@@ -78,6 +78,17 @@ class SqliteBackend:
                 self._mark(stale)
         return found
 
+    def holds(self, keys: Sequence[bytes]) -> set[bytes]:
+        """The keys that have values; marks none as used."""
+        found: set[bytes] = set()
+        with self._lock, self._faults():
+            for at in range(0, len(keys), _KEYS_AT_ONCE):
+                some = keys[at : at + _KEYS_AT_ONCE]
+                marks = ",".join("?" * len(some))
+                rows = self._db.execute(f"SELECT key FROM vectors WHERE key IN ({marks})", some)
+                found.update(key for (key,) in rows)
+        return found
+
     def _mark(self, used: list[tuple[int, bytes]]) -> None:
         """Notes the day of use; a full disk or a barred file is read all the same."""
         try:

@@ -72,6 +72,9 @@ class Backend(Protocol):
     def get_many(self, keys: Sequence[bytes], size: int) -> dict[bytes, bytes]:
         """The values found, by key, and marks them as used today; `size` is what each should be."""
 
+    def holds(self, keys: Sequence[bytes]) -> set[bytes]:
+        """The keys that have values; marks none as used."""
+
     def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
         """Keeps values under their keys, in place of what is there."""
 
@@ -108,6 +111,39 @@ def open_backend(uri: str, *, create: bool) -> Backend:
     from vecferry.transforms.embed.cache.redis import RedisBackend
 
     return RedisBackend(uri)
+
+
+class Held:
+    """What a vector cache holds already, for an estimate: nothing is made, and nothing marked.
+
+    A cache that is missing or that fails holds nothing; a failure is told by one warning.
+    """
+
+    def __init__(self, settings: VectorCacheSettings) -> None:
+        self._settings = settings
+        self._open: Backend | None = None
+        self._failed = False
+
+    def of(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of the keys that have values."""
+        if self._failed:
+            return set()
+        try:
+            if self._open is None:
+                self._open = open_backend(self._settings.uri, create=False)
+            return self._open.holds(keys)
+        except MissingError:
+            self._failed = True
+        except StoreError as e:
+            self._failed = True
+            shown = shown_uri(self._settings.uri)
+            log.warning("vector cache %s: %s: the estimate leaves it out", shown, e)
+        return set()
+
+    def close(self) -> None:
+        """Lets go of files and connections."""
+        if self._open is not None:
+            self._open.close()
 
 
 class _Breaker:

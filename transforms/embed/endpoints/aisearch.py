@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 from typing import Any, Self
 
 from vecferry.transforms.embed.endpoints.answer import match_vectors
 from vecferry.transforms.embed.endpoints.base import Answer, Content, Image
-from vecferry.transforms.embed.endpoints.client import open_client, tokens_used
+from vecferry.transforms.embed.endpoints.client import base64_json, open_client, tokens_used
 from vecferry.transforms.embed.endpoints.refusal import items_of
 from vecferry.transforms.embed.endpoints.spec import EndpointSpec
 
@@ -56,8 +55,8 @@ class AiSearchEndpoint:
         return {"input": inputs, "input_type": self._input_type}
 
 
-def _entry(one: Content) -> dict[str, str]:
+def _entry(one: Content) -> dict[str, Any]:
     """An input as the vendor names it: never a text and an image in one."""
     if isinstance(one, Image):
-        return {"image": base64.b64encode(one.data).decode()}
+        return {"image": base64_json(one.data)}
     return {"text": one}

@@ -180,10 +180,12 @@ class _Bounded:
     ) -> HttpAnswer:
         """The answer to a POST, within the deadline and at most `bound` bytes of body."""
         self.deadline, self.timeout = deadline, _left(deadline)
-        self._held = []  # head and body go out in one piece
+        self._held = []  # head and body go out in one piece, unless that costs a large copy
         self.request("POST", target, body, headers, preload_content=False)
         held, self._held = self._held, None
-        self.send(b"".join(held))
+        for piece in held if len(body) > PIECE else (b"".join(held),):
+            self.send(piece)
+        del held, piece
         response = self.getresponse()
         try:
             return self._read(response, bound)  # type: ignore[no-any-return]

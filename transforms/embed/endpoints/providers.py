@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from vecferry.kinds import Client
 from vecferry.transforms.embed.endpoints.models import Model, model_named
+from vecferry.transforms.embed.endpoints.request_body import around_input
 from vecferry.transforms.embed.endpoints.spec import Auth, EndpointOptions, EndpointSpec
 
 _HERE = "vecferry.transforms.embed.endpoints."
@@ -20,6 +21,7 @@ OPENAI = _HERE + "openai:OpenAiEndpoint"
 STUDIO = _HERE + "studio:StudioEndpoint"
 AI_SEARCH = _HERE + "aisearch:AiSearchEndpoint"
 LOCAL = _HERE + "local:LocalEndpoint"
+CONNECTOR = _HERE + "connector:ConnectorEndpoint"
 
 STUDIO_PATH = "/api/v1/services/embeddings/multimodal-embedding/multimodal-embedding"
 LOCAL_MODEL = "wordllama-l2-supercat"
@@ -81,7 +83,14 @@ class Provider:
             "write the base URL of the deployed service"
             if nowhere
             else None,
+            self.body_fault(options),
         ]
+
+    def body_fault(self, options: EndpointOptions) -> str | None:
+        """Why `requestBody` can't be sent, or is missing; None if all is well."""
+        if options.request_body is None:
+            return None
+        return "requestBody is for modelProvider connector: leave it out, or name that provider"
 
     def _keyless(self, name: str) -> str:
         """That the key is missing, with the variable to take it from."""
@@ -198,6 +207,28 @@ class AiSearch(Provider):
         return f"{self._host(options)}{where}"
 
 
+class Connector(Provider):
+    """The endpoint of a connector of ml-commons, with the connector's own body."""
+
+    def opens(self, options: EndpointOptions) -> str:
+        return CONNECTOR
+
+    def body_fault(self, options: EndpointOptions) -> str | None:
+        """See `Provider`."""
+        if options.request_body is None:
+            return "requestBody is missing: write the request_body of the connector"
+        if options.send_dimension:
+            return "sendDimension is on, and requestBody says all that is sent: leave it out"
+        try:
+            around_input(options.request_body, options.model_name or "")
+        except ValueError as e:
+            return str(e)
+        return None
+
+    def spec(self, options: EndpointOptions) -> EndpointSpec:
+        return replace(super().spec(options), request_body=options.request_body)
+
+
 class Local(Provider):
     """A model in this process, which has one thread and no address."""
 
@@ -210,7 +241,7 @@ class Local(Provider):
     def faults(self, options: EndpointOptions) -> list[str | None]:
         name = options.model_name
         if name in (None, "", LOCAL_MODEL, "wordllama"):
-            return []
+            return [self.body_fault(options)]
         return [
             f"modelName {name!r} is not in this process: modelProvider local has only "
             f"{LOCAL_MODEL}: leave modelName out, or name the provider that has it"
@@ -243,6 +274,11 @@ PROVIDERS: dict[str, Provider] = {
         key_needed=False,
         base64=True,
         variables=("OPENAI_API_KEY",),
+    ),
+    "connector": Connector(
+        title="the endpoint of a connector of ml-commons, such as PolarSearch has",
+        key_needed=False,
+        chooses=False,
     ),
     "local": Local(
         title="wordllama in this process, offline",

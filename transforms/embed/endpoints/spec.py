@@ -29,6 +29,7 @@ class EndpointOptions:
       send_dimension: whether requests name the dimension; None if the job leaves it to the model.
       takes_images: whether the step also embeds images.
       timeout: seconds for a request.
+      request_body: the body of requests, if the job has one of a connector.
     """
 
     provider: str
@@ -41,6 +42,7 @@ class EndpointOptions:
     send_dimension: bool | None
     takes_images: bool
     timeout: float
+    request_body: str | None = None
 
     @property
     def multimodal(self) -> bool:
@@ -69,6 +71,7 @@ class EndpointSpec:
       body: further fields of a request, as JSON, which may hold secrets.
       query_body: the same for texts to search by.
       headers: further headers of a request, which may be secrets.
+      request_body: the whole body of a request, with places for the texts and the model.
     """
 
     opens: str
@@ -87,3 +90,4 @@ class EndpointSpec:
     body: str = field(default="{}", repr=False)
     query_body: str = field(default="{}", repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    request_body: str | None = None

@@ -50,10 +50,25 @@ class Images(Generic[W]):
         self._loading: dict[str, Load[W]] = {}
         self._known: dict[str, bytes | TerminalError] = {}
 
+    def abandon(self) -> list[list[tuple[W, str]]]:
+        """Forgets the images that are being loaded; gives the rows that wait for each."""
+        self._pool.drop()
+        rows = [load.rows for load in self._loading.values()]
+        self._loading, self._under_way = {}, 0
+        return rows
+
     @property
     def busy(self) -> bool:
         """Whether an image is being loaded, of which a message will come."""
         return self._under_way > 0
+
+    @property
+    def held(self) -> int:
+        """Bytes that are read of places now, if each image is as large as the largest so far.
+
+        An image that stands in its row counts as a part of the row.
+        """
+        return len(self._loading) * self._largest
 
     @property
     def full(self) -> bool:

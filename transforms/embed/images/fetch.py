@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
@@ -164,7 +164,7 @@ class Fetcher:
     def _body(self, url: str, response: requests.Response, deadline: float, hold: Hold) -> bytes:
         status, headers = response.status_code, response.headers
         if status != 200:
-            raise _refusal(url, status, headers.get("Retry-After"))
+            raise _refusal(url, status, headers)
         encoding = headers.get("Content-Encoding", "identity").lower()
         if encoding not in ("", "identity"):
             text = f"{shown_url(url)} is sent as {shorten(encoding, 20)}, which nobody asked for"
@@ -208,11 +208,11 @@ def _host(url: str) -> str:
     return parts[2].rpartition("@")[2].lower() if parts else ""
 
 
-def _refusal(url: str, status: int, wish: str | None) -> Exception:
+def _refusal(url: str, status: int, headers: Mapping[str, str]) -> Exception:
     text = f"{shown_url(url)} answers {status}"
     if status >= 500 or status in _PASSING:
         kind = TransientError if status in _BUSY else BrokenImageError
-        return kind(text, parse_retry_after(wish))
+        return kind(text, parse_retry_after(headers.get("Retry-After"), headers.get("Date")))
     return TerminalError(text, "image-not-found" if status in _GONE else "image-refused")
 
 

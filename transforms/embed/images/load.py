@@ -8,13 +8,13 @@ Apart from `engine` because it runs on those threads, and `engine` on the bundle
 from __future__ import annotations
 
 import errno
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from vecferry.errors import FatalError, JobError, TerminalError, TransientError, shorten
+from vecferry.halt import Halt
 from vecferry.retry import CLOCK, Backoff, Clock
 from vecferry.steps import StepContext
 from vecferry.transforms.embed.endpoints.base import Image, Vector
@@ -23,6 +23,7 @@ from vecferry.transforms.embed.images.content import ImageSource, content_of, im
 from vecferry.transforms.embed.images.fetch import BrokenImageError, Fetcher, Hold
 from vecferry.transforms.embed.images.prepare import Gate, pillow, prepare
 from vecferry.transforms.embed.images.spec import ImageSpec
+from vecferry.waits import WAITS
 
 MOST_SOURCE = 32 << 20
 """Bytes that are read of an image which may be scaled down."""
@@ -88,13 +89,13 @@ class ImageLoader:
         context: StepContext,
         *,
         deadline: float,
-        closed: threading.Event,
+        halt: Halt,
         clock: Clock = CLOCK,
     ) -> None:
         pillow()  # its absence is told at once
-        self._known, self._connection, self._closed = known, connection, closed
+        self._known, self._connection, self._halt = known, connection, halt
         self._rules, self._clock = spec.rules, clock
-        self._what = f"step {context.step!r}"
+        self._what, self._run = f"step {context.step!r}", context.run
         self._rejects = spec.rejects_unreachable
         self._deadline = deadline
         self._patience = min(deadline, REJECT_SECONDS) if self._rejects else deadline
@@ -139,6 +140,14 @@ class ImageLoader:
         # From the first try on: a store of files has its own retries, and has waited already.
         deadline = self._patience if source.kind == "url" else self._deadline
         backoff = Backoff(deadline=deadline, cap=LONGEST_WAIT, clock=self._clock.now)
+        try:
+            return self._tried(source, hold, held, backoff, first)
+        finally:
+            WAITS.over(backoff)
+
+    def _tried(
+        self, source: ImageSource, hold: Hold, held: ExitStack, backoff: Backoff, first: float
+    ) -> bytes:
         while True:
             try:
                 if source.kind == "url":
@@ -150,8 +159,10 @@ class ImageLoader:
                 self._give_up_one(source, e, backoff.tries, first)
                 if wait is None:
                     raise self._gave_up(source, e, backoff.tries, first) from e
-                if self._clock.wait(self._closed, wait):
-                    raise TransientError(f"{self._what}: the bundle ended meanwhile") from e
+                WAITS.failed(
+                    backoff, self._what, e, tries=backoff.tries, left=backoff.left, run=self._run
+                )
+                self._halt.sleep(wait, self._clock, self._what)
 
     def _fetch(self, url: str, hold: Hold) -> bytes:
         if self._rejects and self._fetcher.is_down(url):

@@ -17,13 +17,14 @@ import pytest
 from pyarrow import orc
 
 from tests.contracts.files import FORMATS
-from tests.effort import some
+from tests.effort import some, spread
 from tests.io.files.formats import unruly
 from tests.io.files.test_source import read, reader, rows, summary
 from tests.native import LIBRARIES, content
 from vecferry.errors import FatalError
 from vecferry.io.files.formats import orc as orc_format
-from vecferry.io.files.formats.apart import ApartTable, Children, Limits, children_of
+from vecferry.io.files.formats.apart import Children, Limits, children_of
+from vecferry.io.files.formats.apart_tables import TABLES, ApartTable
 from vecferry.io.files.formats.unpack import Damaged
 from vecferry.io.files.source import FileSource
 from vecferry.process import end_run, run_scope
@@ -36,7 +37,7 @@ ORC = f"{orc_format.__name__}:OrcTable"
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every orc file is read in a child, whatever version pyarrow has; none is there yet."""
     monkeypatch.setattr(orc_format, "IS_SOUND", 1 << 30)
-    children_of(run_scope("any")).close()
+    children_of(run_scope("any"), TABLES).close()
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def children() -> Generator[Callable[..., Children]]:
     made: list[Children] = []
 
     def make(**limits: int) -> Children:
-        made.append(Children(Limits(**limits)))
+        made.append(Children(TABLES, Limits(**limits)))
         return made[-1]
 
     yield make
@@ -140,18 +141,30 @@ def test_one_child_reads_file_after_file_and_ends_with_the_run(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["open", ""])
 @pytest.mark.parametrize(
-    ("what", "message"),
-    [
-        ("crash", r"is damaged: pyarrow .* crashed in reading it \(SIGSEGV\); write it anew"),
-        ("killed", "was killed, perhaps for lack of memory; give the job more memory"),
-        ("exit", r"ended early \(exit status 3\); run the job again"),
-        ("memory", "needs more than 2,048 MiB of memory at once; write it in smaller parts"),
-        ("loop", "came to no end in 2 s; write it anew"),
-        ("reads", "came to no end in 2 s; write it anew"),
-        ("sleep", "came to no end in 4 s; write it anew"),
-    ],
+    ("what", "message", "when"),
+    spread(
+        [
+            (what, message, when)
+            for when in ("open", "")
+            for what, message in (
+                (
+                    "crash",
+                    r"is damaged: pyarrow .* crashed in reading it \(SIGSEGV\); write it anew",
+                ),
+                ("killed", "was killed, perhaps for lack of memory; give the job more memory"),
+                ("exit", r"ended early \(exit status 3\); run the job again"),
+                (
+                    "memory",
+                    "needs more than 2,048 MiB of memory at once; write it in smaller parts",
+                ),
+                ("loop", "came to no end in 2 s; write it anew"),
+                ("reads", "came to no end in 2 s; write it anew"),
+                ("sleep", "came to no end in 4 s; write it anew"),
+            )
+        ],
+        7,
+    ),
 )
 def test_what_ends_a_child_is_told_and_the_next_file_gets_a_new_one(
     children: Callable[..., Children], what: str, when: str, message: str
@@ -209,9 +222,10 @@ def test_rows_come_in_batches_of_about_a_megabyte(
 PARENT = """
 import io, sys
 from tests.io.files.formats.test_apart import UNRULY, values
-from vecferry.io.files.formats.apart import ApartTable, Children
+from vecferry.io.files.formats.apart import Children
+from vecferry.io.files.formats.apart_tables import TABLES, ApartTable
 
-table = ApartTable(Children(), UNRULY, io.BytesIO(sys.argv[1].encode()))
+table = ApartTable(Children(TABLES), UNRULY, io.BytesIO(sys.argv[1].encode()))
 print(table._child.pid, flush=True)
 values(table)
 sys.stdin.read()
@@ -267,12 +281,12 @@ def test_a_file_that_crashes_a_library_is_named_and_others_are_read(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("apart")
-@pytest.mark.parametrize("first", some(range(0, 5000, 50), 1))
+@pytest.mark.parametrize("first", some(range(0, 5000, 20), 1))
 def test_damaged_orc_files_end_in_rows_or_words(tmp_path: Path, first: int) -> None:
-    """Fifty at a time."""
+    """Twenty at a time."""
     library = LIBRARIES["orc"]
     made = library.contents()
-    for seed in range(first, first + 50):
+    for seed in range(first, first + 20):
         (tmp_path / "a.orc").write_bytes(content(library, seed, made))
         words = told(reader(tmp_path, fileFormat="orc"))
         assert not words or "a.orc" in words

@@ -384,6 +384,7 @@ def test_a_replayed_row_has_its_number(tmp_path: Path, kind: str) -> None:
 
 class TestJson:
     @pytest.mark.slow
+    @pytest.mark.in_turn("text")
     @pytest.mark.parametrize("text", ['"]"', r'"\\"', r'"\"]["', "1"])
     @pytest.mark.parametrize("depth", [200, 5_000, 100_000])
     def test_an_object_that_is_nested_too_deep_is_a_reject_and_takes_no_memory(

@@ -65,6 +65,7 @@ def _sqlite() -> bytes:
         return bytes(database.serialize())
 
 
+EPUB = b"PK\x03\x04" + bytes(26) + b"mimetypeapplication/epub+zip" + bytes(99)
 KINDS: dict[str, tuple[bytes, str, str]] = {
     "gzip": (gzip.compress(LINES), "a gzip file", "set compress to gzip"),
     "bzip2": (bz2.compress(LINES), "a bzip2 file", "set compress to bzip2"),
@@ -82,10 +83,12 @@ KINDS: dict[str, tuple[bytes, str, str]] = {
     "avro": (b"Obj\x01\x04\x14avro.codec\x08null", "an avro file", "parquet or jsonl"),
     "arrow": (_arrow(), "an Arrow file", "convert the file to parquet"),
     "sequence": (b"SEQ\x06\x19org.apache.hadoop.io.Text", "a Hadoop sequence file", "export"),
-    "xlsx": (_zip("[Content_Types].xml"), "an Excel workbook", "export the file"),
+    "xlsx": (_zip("xl/workbook.xml"), "an Excel workbook", "fileFormat to document, or export the"),
+    "docx": (_zip("[Content_Types].xml"), "an Office document", "set fileFormat to document"),
+    "epub": (EPUB, "an EPUB book", "set fileFormat to document"),
     "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "an Excel workbook", "export"),
     "sqlite": (_sqlite(), "an SQLite database", "export the file"),
-    "pdf": (b"%PDF-1.7\n%\xe2\xe3", "a PDF document", "extract its text"),
+    "pdf": (b"%PDF-1.7\n%\xe2\xe3", "a PDF document", "set fileFormat to document"),
     "utf-16": ("id,text\n1,中文\n".encode("utf-16"), "utf-16 text", "convert the file to utf-8"),
     "utf-16be": (b"\xfe\xff" + "1,中\n".encode("utf-16-be"), "utf-16 text", "convert"),
     "utf-16, no mark": ("id,text\n1,中文\n".encode("utf-16-le"), "utf-16 text", "convert"),

@@ -56,6 +56,20 @@ def _found(place: Place, first: int, last: int, dimension: int = 256) -> set[int
     return numbers
 
 
+def test_what_it_holds_is_asked_without_a_trace(place: Place) -> None:
+    """An estimate reads no vector, and marks none as used."""
+    store = store_at(place.uri)
+    store.put_many(pairs(0, 1200))
+    store.close()
+    backend = backend_at(place.uri)
+    try:
+        keys = [key_of(i) for i in range(1000, 1500)]
+        assert backend.holds(keys) == set(keys[:200])
+        assert backend.holds([]) == set()
+    finally:
+        backend.close()
+
+
 def _put_by_processes(place: Place, opened: str, keys: str) -> None:
     """Four processes put vectors at once; `keys` says by which, given the number `me` of each."""
     code = (

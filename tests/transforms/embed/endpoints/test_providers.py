@@ -25,6 +25,11 @@ PROVIDERS = {
     "aiSearch multimodal": {"modelName": "ops-m2-encoder-large", "dimension": 1024},
     "aiSearch compatible": {"modelName": "ops-text-embedding-002", "dimension": 1024},
     "openai": {"modelName": "text-embedding-3-small", "dimension": 1024},
+    "connector": {
+        "modelName": "text-embedding-v4",
+        "dimension": 1024,
+        "requestBody": '{ "model": "${parameters.model}", "input": ${parameters.input} }',
+    },
 }
 
 

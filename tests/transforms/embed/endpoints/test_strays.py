@@ -225,9 +225,10 @@ def test_a_connection_is_closed_with_what_could_not_be_used() -> None:
 
 def test_a_stray_answer_is_told_by_the_pool() -> None:
     """Bytes on an idle connection: which, and after how many answers."""
-    with Scripted([OK + b"HTTP/1.1 200"], pause=0.001) as server:
+    with Scripted([OK], unasked=b"HTTP/1.1 200") as server:
         client = Pool(target_of(server.url))
         send(client)
+        server.strays.set()
         wait_for_more(client)
         with pytest.raises(StrayError, match=r"asked for \(b'HTTP.* gave 1 answers"):
             send(client)

@@ -6,15 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.transforms.embed.endpoints.server import EndpointServer
 from tests.transforms.embed.images.support import ImageServer, png
-
-
-@pytest.fixture
-def server() -> Iterator[EndpointServer]:
-    """A multimodal endpoint."""
-    with EndpointServer() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture

@@ -252,6 +252,28 @@ def test_what_is_held_stays_bounded_however_slow_the_endpoint(
 
 
 @pytest.mark.slow
+def test_images_that_are_being_read_count_to_what_is_held(
+    server: EndpointServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """18 MB of images at addresses pass through an engine that may hold 4 MB."""
+    monkeypatch.setattr(embed_engine, "MOST_HELD", 4 << 20)
+    one = len(png(0, 320, 320))
+    held: list[int] = []
+    with ImageServer({f"/{i}": png(i, 320, 320) for i in range(60)}) as host:
+        host.latency = 0.02
+        engine = embedder(image_settings(server, allowPrivateAddresses=True))
+        assert engine._images is not None
+        out = []
+        for i in range(60):
+            out += engine.process(Change({"id": i, "pic": host.url(f"/{i}")}))
+            held.append(engine._outbox.held + len(engine._images._loading) * one)
+        out += engine.finish()
+        engine.close()
+    assert len(good(item for item, _ in out)) == 60
+    assert max(held[20:]) <= (4 << 20) + one
+
+
+@pytest.mark.slow
 def test_a_quota_of_tokens_counts_images(
     server: EndpointServer, virtual_time: VirtualClock
 ) -> None:

@@ -72,7 +72,7 @@ def test_text_and_image_of_a_row_go_to_two_models(bench: Bench, server: Endpoint
     """Two embedding steps in a row: each row leaves the second with both of its vectors."""
     outcome = bench.call("preview", "--rows", "10", "--json")
     assert outcome.status == 0, outcome.err
-    rows = next(stage["rows"] for stage in outcome.json if stage["step"] == "EmbedImage")
+    rows = next(stage["rows"] for stage in outcome.json["steps"] if stage["step"] == "EmbedImage")
     vectors = [decode_value([row["vector"], row["image_vector"]]) for row in rows]
     of_texts = embedder(EmbedSettings(**bench.step("Embed")))
     for row, (text_vector, image_vector) in zip(rows, vectors, strict=True):
@@ -138,7 +138,7 @@ def test_preview_shows_rows_with_the_vectors_of_images(bench: Bench) -> None:
     """Both steps are shown, and what the writer would get."""
     outcome = bench.call("preview", "--rows", "2", "--json")
     assert outcome.status == 0, outcome.err
-    stages = {stage["step"]: stage for stage in outcome.json}
+    stages = {stage["step"]: stage for stage in outcome.json["steps"]}
     assert set(stages["EmbedImage"]["rows"][0]) == {
         *("id", "text", "pic", "vector", "image_vector")
     }
@@ -155,12 +155,12 @@ def test_a_query_finds_images_by_text_and_by_image(
     column = ["--column", "image_vector"]
     outcome = bench.call("query", "a lighthouse", "-k", "2", "--json", *column)
     assert outcome.status == 0, outcome.err
-    assert len(outcome.json) == 2
+    assert len(outcome.json["hits"]) == 2
     assert server.sent() == ["a lighthouse"]
     picture = str(tmp_path / "pictures" / "3.png")
     outcome = bench.call("query", "--image", picture, "--json", *column)
     assert outcome.status == 0, outcome.err
-    assert {hit["id"] for hit in outcome.json[:2]} == {"p3", "q3"}
+    assert {hit["id"] for hit in outcome.json["hits"][:2]} == {"p3", "q3"}
 
 
 @pytest.mark.slow
