@@ -8,6 +8,8 @@ import re
 from vecferry.io.files.parsers.base import Document, Parsed, Refused
 
 _BLANK = re.compile(r"\n{3,}")
+# libxml2 stops reading at its limits. Versions before 2.13 name that an internal error.
+_STOPPED = ("ERR_RESOURCE_LIMIT", "ERR_INTERNAL_ERROR")
 
 
 def parse_page(document: Document) -> Parsed:
@@ -33,7 +35,7 @@ def _require_shallow(html: str | bytes) -> None:
     parser = etree.HTMLParser()
     with contextlib.suppress(etree.LxmlError):  # whoever reads it says what is wrong
         etree.fromstring(html.encode() if isinstance(html, str) else html, parser)
-    if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
+    if any(entry.type_name in _STOPPED for entry in parser.error_log):
         raise Refused("too-deep", "has tags nested over 255 deep, or is too large; write it anew")
 
 
