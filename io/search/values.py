@@ -29,6 +29,7 @@ from vecferry.io.sink.values import (
     as_vector,
     bad,
     faulty,
+    squared_norm,
     without_parent,
 )
 from vecferry.rows import CHUNK_INDEX, DELETE, Change, Substitute
@@ -131,8 +132,7 @@ def _vectors(name: str, dimension: int | None, needs_length: bool, as_base64: bo
             raise bad(
                 name, "wrong-dimension", f"a vector of {len(vector)} dimensions, not {dimension}"
             )
-        with np.errstate(over="ignore"):
-            norm2 = float(vector.dot(vector))
+        norm2 = squared_norm(vector)
         if not least < norm2 < most:
             _refuse(name, vector, norm2, needs_length)
         if as_base64:

@@ -118,6 +118,14 @@ def _component(value: object) -> float:
     raise ValueError
 
 
+def squared_norm(vector: Vector) -> float:
+    """The square of a vector's length; infinite where that does not fit into 32 bits.
+
+    `numpy.vdot` warns of no overflow, so it needs no context that silences warnings.
+    """
+    return float(np.vdot(vector, vector))
+
+
 _ARRAY, _FLOAT32, _INF = np.ndarray, np.dtype(np.float32), math.inf
 
 
@@ -131,7 +139,7 @@ def checked(name: str, dimension: int | None, metric: str | None) -> Callable[[A
     def accept(value: Any) -> Vector:
         if type(value) is _ARRAY and value.dtype is _FLOAT32 and value.shape == shape:
             # One product tells both: it is not finite where a component is not, 0 where all are.
-            if SMALLEST_NORM2 < float(value.dot(value)) < _INF:
+            if SMALLEST_NORM2 < squared_norm(value) < _INF:
                 return value
         else:
             value = as_vector(name, value)
@@ -139,7 +147,7 @@ def checked(name: str, dimension: int | None, metric: str | None) -> Callable[[A
             raise bad(
                 name, "wrong-dimension", f"a vector of {len(value)} dimensions, not {dimension}"
             )
-        norm2 = float(value.dot(value))
+        norm2 = squared_norm(value)
         if SMALLEST_NORM2 < norm2 < math.inf:
             return value  # type: ignore[no-any-return]
         if not np.isfinite(value).all():
