@@ -67,6 +67,24 @@ class LocalEndpoint:
         """There is nothing to close: the model stays for the next run."""
 
 
+class _Known(dict[str, list[int]]):
+    """The tokens of words, those that came lately, and `before` them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: dict[str, list[int]] = {}
+
+    def __missing__(self, word: str) -> list[int]:
+        ids = self[word] = self.before[word]
+        return ids
+
+    def age(self) -> None:
+        """Forgets what has not come since the last call."""
+        self.before = {**self}
+        self.clear()
+        self[""] = self.before[""]
+
+
 class Tokens:
     """The tokens of texts, as the tokenizer gives them, which is asked for each word once.
 
@@ -80,11 +98,9 @@ class Tokens:
         self._by_words = _goes_by_words(told)
         marks = [_SPACE, *(token["content"] for token in told["added_tokens"])]
         self._whole = re.compile("|".join(map(re.escape, marks)))
-        self._known: dict[str, list[int]] = {}
+        self._known = _Known()
         self._lock = threading.Lock()
-        space = told["model"]["vocab"].get(_SPACE)
-        self._first = {} if space is None else {"": [space]}
-        self._known.update(self._first)
+        self._known[""] = [told["model"]["vocab"].get(_SPACE, 0)]
 
     def of(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text; raises TypeError or UnicodeError for what is not a text."""
@@ -112,11 +128,7 @@ class Tokens:
         known = self._known
         unknown = [words for words, ids in zip(cut, found, strict=True) if words and ids is None]
         wanted = set(itertools.chain.from_iterable(unknown))
-        missing = [word for word in wanted if word not in known]
-        if len(known) + len(missing) > MOST_WORDS:
-            known.clear()
-            known.update(self._first)
-            missing = [word for word in wanted if word not in known]
+        missing = [word for word in wanted if word not in known and word not in known.before]
         known.update(zip(missing, self._asked(missing), strict=True))
         for i, words in enumerate(cut):
             if words and found[i] is None:
@@ -124,6 +136,8 @@ class Tokens:
         for word in missing:
             if len(word) > LONG_WORD:
                 del known[word]
+        if len(known) > MOST_WORDS // 2:
+            known.age()
 
     def _asked(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
@@ -133,7 +147,7 @@ class Tokens:
 
 
 MOST_WORDS, LONG_WORD = 1 << 16, 40
-"""So many words are kept, which takes some 15 MB; longer ones are not, as few come again."""
+"""About so many words are kept, which takes some 15 MB; longer ones are not, as few come again."""
 _SPACE = "▁"
 """What a space is to the tokenizer, which also puts one before each text."""
 _RUN = re.compile(" +[^ ]*")

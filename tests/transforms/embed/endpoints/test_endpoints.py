@@ -323,7 +323,8 @@ def test_the_tokenizer_is_asked_for_a_word_once(monkeypatch: pytest.MonkeyPatch)
         assert tokens.of(texts) == [
             o.ids for o in tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         ]
-        assert len(tokens._known) <= 50
+        assert len(tokens._known) <= 25
+        assert len(tokens._known.before) <= 25 + 12
     assert asked.count("y" * 60) == 20
 
 
