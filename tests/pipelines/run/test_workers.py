@@ -297,9 +297,7 @@ def test_what_one_process_alone_can_do_between_the_ends_is_refused(
 def test_rows_from_standard_input_are_dealt(job: Job) -> None:
     """The launcher alone has it."""
     job.write(files=1, rows=500)
-    job.reader.pop("object")
-    job.reader.pop("datasource")
-    job.reader["path"] = "-"
+    job.reader["object"] = "-"
     command = [sys.executable, "-m", "tests.pipelines.run.kept", *job.line("--workers", "2")]
     rows = (job.folder / "in" / "rows0.csv").read_text()
     done = subprocess.run(
