@@ -298,6 +298,7 @@ def test_rows_from_standard_input_are_dealt(job: Job) -> None:
     """The launcher alone has it."""
     job.write(files=1, rows=500)
     job.reader["object"] = "-"
+    del job.reader["datasource"]
     command = [sys.executable, "-m", "tests.pipelines.run.kept", *job.line("--workers", "2")]
     rows = (job.folder / "in" / "rows0.csv").read_text()
     done = subprocess.run(
@@ -341,16 +342,17 @@ def test_a_job_that_computes_has_a_worker_for_each_core(
 
 
 @pytest.mark.long
-def test_workers_read_the_full_loads_of_a_sync(
-    job: Job, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("streams", [1, 2])
+def test_workers_share_the_full_loads_of_a_sync(
+    streams: int, job: Job, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The launcher reads the changes, in their order."""
+    """They read them, or are dealt them; the launcher reads the changes, in their order."""
     for kind in SCRIPTED:
         registry.register(kind)
     table = ScriptedTable(job.folder / "table")
     for n in range(200):
         table.insert({"id": f"r{n}", "text": f"row {n}"})
-    parameter = {"path": str(table.folder), "parts": 2, "roundRows": 100, "streams": 2}
+    parameter = {"path": str(table.folder), "parts": 2, "roundRows": 100, "streams": streams}
     job.job["steps"][0] = step("scripted", "reader", "Read", **parameter)
     job.job["setting"]["positions"] = str(job.folder / "positions")
     report = run(job, capsys, "--workers", "2", "--no-preflight")
