@@ -25,6 +25,10 @@ class CountSettings(StepSettings):
         """No dimension is expected of any of them."""
         return {}
 
+    def key_columns(self) -> list[str]:
+        """The id, where there is one."""
+        return [name for name in self.column if name == "id"]
+
 
 class Counter:
     """Counts rows as written and hands them on."""

@@ -1,22 +1,28 @@
 """Two worker processes against one: rows a second, requests of an endpoint, memory.
 
-The job reads JSON lines, takes two fields, embeds the text, and writes into a counter or into
-PostgreSQL. The vectors come from the model of the process, or from a test server. The server takes
-100 ms for 10 inputs and answers in JSON floats, 64 in flight. Each run has a launcher process of
-its own, and the sides take turns. The time runs from the first row that is read to the last one
-that is written, as the launcher sees them. Memory is the proportional set size, at its peak, of the
-launcher and its workers together.
+The job reads JSON lines, takes two fields, embeds the text, and writes. It writes into a counter,
+into PostgreSQL, or into a Milvus Lite file, to which the launcher writes. Of "packed", all lines
+are in one gzip file. The launcher reads it for its workers, and the counter counts.
+
+The vectors come from the model of the process, or from a test server. The server takes 100 ms for
+10 inputs and answers in JSON floats, 64 in flight. Each run has a launcher process of its own, and
+the sides take turns. The time runs from the first row that is read to the last one that is written,
+as the launcher sees them. Memory is the proportional set size, at its peak, of the launcher and its
+workers together. CPU is what all these processes took from start to end; it depends less than the
+time on what else the machine does.
 
 Usage::
 
-    python -m bench.workers [--rows 100000] [--rounds 3] [--only count postgresql endpoint]
+    python -m bench.workers [--rows 100000] [--rounds 3] [--only count packed milvus]
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -34,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import counting_sink
 import main_job
 
-GOALS = {"count": 1.8, "postgresql": 1.6}
+GOALS: dict[str, float | None] = {"count": 1.8, "packed": None, "postgresql": 1.6, "milvus": None}
 ENDPOINT_GOAL, MEMORY_GOAL = 0.95, 2.2
 IN_FLIGHT, DIMENSION = 64, 1024
 SAMPLE_SECONDS = 0.1
@@ -42,7 +48,11 @@ SAMPLE_SECONDS = 0.1
 
 def job_of(folder: Path, texts: Path, sink: str, url: str) -> Path:
     """A job file in `folder`, with its data sources."""
-    path, sources = main_job.write_job(texts, "count", folder)
+    if sink == "packed":
+        packed = folder / "texts.jsonl.gz"
+        packed.write_bytes(gzip.compress(texts.read_bytes(), 1))
+        texts = packed
+    path, sources = main_job.write_job(texts, "milvus" if sink == "milvus" else "count", folder)
     job: dict[str, Any] = json.loads(path.read_text())
     known = json.loads(sources.read_text())
     embed, writer = (s["parameter"] for s in job["steps"][2:])
@@ -99,7 +109,10 @@ def child(job: Path, workers: int) -> None:
     )
     report = run_job(resolved, options, look)
     assert report.rows_written == report.rows_read == written, report
-    print(json.dumps({"rows": written, "seconds": last - first}))
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    used = [resource.getrusage(who) for who in whose]
+    cpu = sum(one.ru_utime + one.ru_stime for one in used)
+    print(json.dumps({"rows": written, "seconds": last - first, "cpu": cpu}))
 
 
 def memory(pid: int) -> float:
@@ -155,7 +168,8 @@ def compare(texts: Path, sink: str, rounds: int) -> bool:
             load = os.getloadavg()[0]
             print(
                 f"  {sink:10} {workers}: {speeds[workers][-1]:8,.0f} rows/s, "
-                f"{found['seconds']:6.1f} s, peak {found['peak_mb']:,.0f} MB, load {load:.1f}",
+                f"{found['seconds']:6.1f} s, CPU {found['cpu']:6.1f} s, "
+                f"peak {found['peak_mb']:,.0f} MB, load {load:.1f}",
                 flush=True,
             )
     ratio = statistics.median(speeds[2]) / statistics.median(speeds[1])
@@ -167,8 +181,9 @@ def compare(texts: Path, sink: str, rounds: int) -> bool:
         shares = [f"{statistics.median(speeds[n]) / ideal:.3f}" for n in (1, 2)]
         print(f"{sink}: of the ideal with 1 and 2: {', '.join(shares)} (goal {ENDPOINT_GOAL})")
         return met and statistics.median(speeds[2]) / ideal >= ENDPOINT_GOAL
-    print(f"{sink}: 2 / 1 = {ratio:.2f} (goal {GOALS[sink]})", flush=True)
-    return met and ratio >= GOALS[sink]
+    goal = GOALS[sink]
+    print(f"{sink}: 2 / 1 = {ratio:.2f} (goal {goal or 'none'})", flush=True)
+    return met and (goal is None or ratio >= goal)
 
 
 def main() -> None:

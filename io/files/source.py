@@ -34,7 +34,7 @@ class FileSource:
     def __init__(
         self,
         settings: FilesSettings,
-        connection: Settings,
+        connection: Settings | None,
         context: StepContext,
         *,
         split_bytes: int = SPLIT_BYTES,

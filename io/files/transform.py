@@ -23,12 +23,12 @@ class ReadFiles(ReaderTransform):
 
     Args:
       settings: the files, their format and their columns.
-      connection: the data source, such as `LocalConnection`.
+      connection: the data source, such as `LocalConnection`; None for standard input.
       context: the run that this step is part of; needed for throttling only.
     """
 
     settings: FilesSettings
-    connection: Settings
+    connection: Settings | None = None
 
     step_type = "file"
 

@@ -39,6 +39,33 @@ def mapped_columns(behind: Sequence[StepSettings], writer: StepSettings) -> Name
     return tuple(dict.fromkeys(found))
 
 
+def dealt_by(steps: Sequence[StepSettings]) -> tuple[int, Names] | None:
+    """The step before which the rows of a job can be dealt to workers, and by what columns.
+
+    These columns hold the writer's id, or name its documents. No step from there on makes them
+    anew, so rows of one id have the same values there. Empty columns say that rows have no id.
+
+    None if only the target knows what makes the id. None as well if a step that makes it computes,
+    or waits for a service, as whoever deals carries out all steps before.
+    """
+    writer = steps[-1]
+    keys = writer.document_key() or writer.key_columns()
+    if keys is None:
+        return None
+    names = list(keys)
+    for i in range(len(steps) - 2, 0, -1):
+        settings = steps[i]
+        outputs = settings.outputs()
+        made = [name for name in names if outputs is None or name in outputs]
+        if made and settings.document_key() and set(made) <= set(settings.part_columns()):
+            names = [*(name for name in names if name not in made), *settings.document_key()]
+        elif made:
+            before = steps[1 : i + 1]
+            light = all(s.computes_from() is None and not s.calls() for s in before)
+            return (i + 1, tuple(dict.fromkeys(names))) if light else None
+    return 1, tuple(dict.fromkeys(names))
+
+
 def idle_columns(steps: Sequence[StepSettings], index: int) -> Names:
     """The columns that the step at `index` of a job may leave out: no later step takes them.
 

@@ -16,6 +16,7 @@ from vecferry.errors import JobError
 from vecferry.pipelines.job.model import as_file_name
 from vecferry.pipelines.job.resolve import ResolvedJob
 from vecferry.pipelines.run.options import RunOptions, is_sync
+from vecferry.pipelines.run.parts import WHOLE, Part
 from vecferry.pipelines.run.splits import here
 from vecferry.process import RunStatus, run_state
 from vecferry.steps import RETRY_SECONDS, Plan, Target
@@ -56,6 +57,8 @@ class JobRun(ABC):
       rounds: whether the run is a sync, a chain of rounds.
       spread: whether several streams may read, so that the graph spreads the splits.
       retry_deadline: how many seconds a step waits for a server that is away.
+      part: which steps the graph has that the workers are given.
+      own_parts: the steps that the launcher of workers carries out itself.
 
     Args:
       resolved: the job.
@@ -64,6 +67,8 @@ class JobRun(ABC):
     """
 
     spread = True
+    part: Part = WHOLE
+    own_parts: tuple[Part, ...] = ()
 
     def __init__(
         self,
@@ -139,6 +144,10 @@ class JobRun(ABC):
     @abstractmethod
     def pipeline(self) -> beam.Pipeline:
         """An empty pipeline of the runner."""
+
+    def part_pipeline(self, part: Part) -> beam.Pipeline:
+        """An empty pipeline for one of `own_parts`, whose graph is kept when it is run."""
+        raise NotImplementedError
 
     @abstractmethod
     def submit(self, pipeline: beam.Pipeline) -> None:

@@ -25,6 +25,7 @@ from vecferry.pipelines.job.model import as_file_name
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep, context_of
 from vecferry.pipelines.registry import load
 from vecferry.pipelines.run.anew import Anew, Followed, ReadAnew
+from vecferry.pipelines.run.parts import WHOLE, HandRows, Part, TakeRows
 from vecferry.pipelines.run.rejects import Replayed, WriteRejects, read_rejects
 from vecferry.rows import Reject
 from vecferry.secrets import secrets_in
@@ -36,6 +37,8 @@ _VERBS = {"reader": "Read", "transformer": "Transform", "writer": "Write"}
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
     """What a run adds to a job: its id, where rejects go, how many rows at most, what to replay.
+
+    If processes of one machine share the steps, `part` says which of them this graph has.
 
     On a cluster `parallelism` is the number of streams, and `reports` the folder through which
     workers and launcher speak. `splits` gives what the launcher has listed; where it is None, the
@@ -55,15 +58,24 @@ class RunPlan:
     spread: bool = True
     retry_deadline: float | None = RETRY_SECONDS
     count_keys: bool = False
+    part: Part = WHOLE
 
 
 def build(pipeline: beam.Pipeline, resolved: ResolvedJob, plan: RunPlan) -> None:
     """Adds the graph of a job, or of the replay of its rejects, to `pipeline`."""
     if plan.replay is None:
-        step = resolved.reader
-        outputs = pipeline | _label(step) >> _transform(resolved, step, plan)
-        _write_rejects(outputs, _label(step), plan)
-        _flow(outputs.rows, resolved, resolved.steps[1:], plan, "")
+        part = plan.part
+        if part.first:
+            rows = pipeline | "Take rows" >> TakeRows(run=plan.run)
+        else:
+            step = resolved.reader
+            outputs = pipeline | _label(step) >> _transform(resolved, step, plan)
+            _write_rejects(outputs, _label(step), plan)
+            rows = outputs.rows
+        steps = resolved.steps[max(1, part.first) : part.end]
+        rows = _flow(rows, resolved, steps, plan, "")
+        if rows is not None:
+            rows | "Hand rows over" >> HandRows(run=plan.run)
         return
     followed = _followed(resolved, plan)
     for step in _refusing_steps(resolved, plan.replay):
@@ -114,12 +126,14 @@ def require_no_secret(pipeline: beam.Pipeline, resolved: ResolvedJob) -> None:
 
 def _flow(
     rows: Any, resolved: ResolvedJob, steps: Iterable[ResolvedStep], plan: RunPlan, mark: str
-) -> None:
+) -> Any:
+    """The rows behind the steps; None behind a writer."""
     for step in steps:
         label = _label(step) + mark
         outputs = rows | label >> _transform(resolved, step, plan)
         _write_rejects(outputs, label, plan)
         rows = None if step.kind.role == "writer" else outputs.rows
+    return rows
 
 
 def _label(step: ResolvedStep) -> str:
@@ -129,8 +143,9 @@ def _label(step: ResolvedStep) -> str:
 def _context(resolved: ResolvedJob, step: ResolvedStep, plan: RunPlan) -> StepContext:
     context = context_of(resolved, step, plan.run)
     reads = step.kind.role == "reader" or plan.replay is not None
+    parallelism, streams = (1, None) if plan.part.here else (plan.parallelism, plan.streams)
     shared = dataclasses.replace(
-        context.shared, parallelism=plan.parallelism, reports=plan.reports, streams=plan.streams
+        context.shared, parallelism=parallelism, reports=plan.reports, streams=streams
     )
     limit = plan.row_limit if reads else None
     read = dataclasses.replace(context.read, row_limit=limit)

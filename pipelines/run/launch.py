@@ -187,26 +187,28 @@ def graph_of(run: JobRun, splits: ListSplits | None) -> beam.Pipeline:
     """The graph of a run, which reads the splits that were handed over; None in a replay."""
     resolved = run.resolved
     by_workers = run.options.cluster.secrets == "worker"
-    pipeline = run.pipeline()
-    build(
-        pipeline,
-        resolved.with_references(run.id) if by_workers else resolved,
-        RunPlan(
-            run=run.id,
-            rejects=run.rejects,
-            row_limit=run.options.limit,
-            replay=run.replay,
-            parallelism=run.parallelism,
-            reports=run.reports,
-            streams=run.streams,
-            splits=splits,
-            spread=run.spread,
-            retry_deadline=run.retry_deadline,
-            count_keys=not run.rounds,  # in a sync, rows are to replace one another
-        ),
+    plan = RunPlan(
+        run=run.id,
+        rejects=run.rejects,
+        row_limit=run.options.limit,
+        replay=run.replay,
+        parallelism=run.parallelism,
+        reports=run.reports,
+        streams=run.streams,
+        splits=splits,
+        spread=run.spread,
+        retry_deadline=run.retry_deadline,
+        count_keys=not run.rounds,  # in a sync, rows are to replace one another
+        part=run.part,
     )
+    pipeline = run.pipeline()
+    build(pipeline, resolved.with_references(run.id) if by_workers else resolved, plan)
     if by_workers:
         require_no_secret(pipeline, resolved)
+    for part in run.own_parts:
+        own = run.part_pipeline(part)
+        build(own, resolved, dataclasses.replace(plan, part=part))
+        own.run()
     return pipeline
 
 

@@ -6,6 +6,7 @@ Stands apart from `vecferry.pipelines.run.workers` because it knows neither jobs
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -24,9 +25,12 @@ from apache_beam.internal.cloudpickle import cloudpickle
 from vecferry.beam import SPLITS_READ
 from vecferry.budget import Ledger
 from vecferry.errors import JobError, known_secrets, redact, shorten
+from vecferry.pipelines.run.failures import root_cause
 from vecferry.pipelines.run.interrupts import SIGNALS
 from vecferry.pipelines.run.worker import Bootstrap, bootstrap_levels
-from vecferry.run.link import Connected
+from vecferry.run.blocks import Dealer, Gathered
+from vecferry.run.link import BLOCKS, TELL_SECONDS, Connected
+from vecferry.run.state import RunState
 from vecferry.run.summed import SummedState
 from vecferry.steps import Split
 
@@ -34,6 +38,8 @@ FINISH_SECONDS = 60.0
 """How long the other workers may finish what they have read, once one has failed."""
 EXIT_SECONDS = 10.0
 """How long a worker that has told the last may take to close what it has open."""
+_LAUNCHER = "launcher"
+"""The name of what the launcher counts, beside those of the workers."""
 _GONE = ("written", "deleted", "dropped", "stale", "unkept", "unfinished")
 _PROGRAM = (
     "import sys; from multiprocessing.connection import Connection; "
@@ -58,16 +64,17 @@ class WorkersState(SummedState):
         """Counts the keys that the workers have told."""
         self.count_keys(self.sketches)
 
-    def forget_splits(self, worker: str) -> int:
+    def forget_splits(self, worker: str, dealt: int, made: int) -> int:
         """Counts no split of a worker that was lost as read; gives its rows that are not written.
 
-        Its last tally may be a moment older than its end.
+        Its last tally may be a moment older than its end. `dealt` rows were handed to it, and
+        `made` rows it has handed over.
         """
         tally = self._tallies.get(worker, {"counts": {}, "rejects": []})
         counts = {n: v for n, v in tally["counts"].items() if n != SPLITS_READ}
         self._tallies[worker] = {**tally, "counts": counts, "in_flight": 0, "waits": []}
-        taken: int = sum(counts.get(f"rows-{name}", 0) for name in ("read", "added"))
-        gone: int = sum(counts.get(f"rows-{name}", 0) for name in _GONE)
+        taken: int = dealt + sum(counts.get(f"rows-{name}", 0) for name in ("read", "added"))
+        gone: int = made + sum(counts.get(f"rows-{name}", 0) for name in _GONE)
         rejected: int = sum(n for _, _, n in tally["rejects"])
         return max(0, taken - gone - rejected)
 
@@ -79,14 +86,19 @@ class WorkersState(SummedState):
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process and what is known of it; `name` is ``worker 2 of 3``."""
+    """A worker process and what is known of it; `name` is ``worker 2 of 3``, `number` from 0.
+
+    `made` is how many rows it has handed over to be written.
+    """
 
     name: str
+    number: int
     process: subprocess.Popen[bytes]
     pipe: Connected
     sending: threading.Lock = field(default_factory=threading.Lock)
     ended: bool = False
     error: str | None = None
+    made: int = 0
 
     def send(self, *message: Any) -> None:
         """Sends a message; a worker that is gone is told of by whoever listens to it."""
@@ -94,10 +106,19 @@ class _Worker:
             self.pipe.send(message)
 
 
+@dataclass(frozen=True)
+class Own:
+    """What the launcher does for its workers: it reads and deals, or writes what they make."""
+
+    read: Callable[[], None] | None = None
+    write: Callable[[], None] | None = None
+
+
 class Workers:
     """The processes that share the splits of a run, each of which asks for the next one.
 
-    `any_lost` says whether one of them ended without telling its end.
+    `any_lost` says whether one of them ended without telling its end. `dealer` deals the rows that
+    this process reads; None where the workers read. `gathered` are rows that this process writes.
 
     Args:
       run: the name of the run.
@@ -106,6 +127,9 @@ class Workers:
       state: takes in what the workers tell.
       ledger: holds the budget of the run.
       again: whether the launcher tries again what fails as a worker is lost.
+      own: what this process counts by itself, as it reads or writes for the workers.
+      dealt_by: the columns by which this process deals the rows that it reads; None where the
+        workers read.
 
     Raises JobError where a process can't be started.
     """
@@ -119,7 +143,10 @@ class Workers:
         ledger: Ledger,
         *,
         again: bool = False,
+        own: RunState,
+        dealt_by: Sequence[str] | None = None,
     ) -> None:
+        self._own, self._own_error = own, ""
         self._state, self._ledger, self._again = state, ledger, again
         self._splits = deque(splits)
         self._lock = threading.Lock()
@@ -128,15 +155,21 @@ class Workers:
         self._spent: dict[str, tuple[int, int, int]] = {}
         self._failed_at: float | None = None
         self._workers: list[_Worker] = []
+        self.gathered = Gathered()
+        self.dealer: Dealer | None = None
         state.tell_workers = self._tell_all
         try:
-            for n in range(1, number + 1):
-                self._workers.append(self._start(f"worker {n} of {number}", run, number))
+            for n in range(number):
+                self._workers.append(self._start(n, run, number))
         except OSError as e:
             self.kill()
             raise JobError(f"--workers {number}: a process can't be started: {shorten(e)}") from e
+        if dealt_by is not None:
+            senders = [functools.partial(worker.send, "rows") for worker in self._workers]
+            self.dealer = Dealer(senders, dealt_by, BLOCKS)
 
-    def _start(self, name: str, run: str, number: int) -> _Worker:
+    def _start(self, place: int, run: str, number: int) -> _Worker:
+        name = f"worker {place + 1} of {number}"
         here, there = Pipe()
         hidden = {n: v for n, v in os.environ.items() if redact(v) != v}
         shown = {n: v for n, v in os.environ.items() if n not in hidden}
@@ -155,7 +188,7 @@ class Workers:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             there.close()
-        worker = _Worker(name, process, here)
+        worker = _Worker(name, place, process, here)
         told = Bootstrap(
             run=run,
             launcher=os.getpid(),
@@ -169,26 +202,67 @@ class Workers:
             here.send(told)
         return worker
 
-    def work(self, graph: bytes, options: Sequence[str]) -> None:
-        """Runs a graph in all workers to its end.
+    def work(self, graph: bytes, options: Sequence[str], own: Own | None = None) -> None:
+        """Runs a graph in all workers to its end, and meanwhile what this process does for them.
 
         Raises RuntimeError with the first failure, once all workers have ended.
         """
-        threads = [
-            threading.Thread(target=self._follow, args=(worker,), name=worker.name, daemon=True)
-            for worker in self._workers
-        ]
+        own = own or Own()
+        follow = [self._thread(self._follow, worker) for worker in self._workers]
         self._tell_all("graph", graph, tuple(options))
-        for thread in threads:
+        before = [] if own.read is None else [self._thread(self._read, own.read)]
+        behind = [] if own.write is None else [self._thread(self._write, own.write)]
+        for thread in (*follow, *before, *behind):
             thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.5)
-                self._end_late()
+        self._wait_for(follow)
+        self.gathered.end()
+        self._wait_for([*before, *behind])
+        self._tell_own()
+        if behind and (keys := self._own.keys_told(0)) is not None:
+            self._state.sketches.append(keys[1])
         self._ledger.take_over(self._spent.values())
         failed = [w.error for w in self._workers if w.error is not None]
-        if failed:
-            raise RuntimeError(self._state.failure or failed[0])
+        if self._own_error or failed:
+            raise RuntimeError(self._state.failure or self._own_error or failed[0])
+
+    def _wait_for(self, threads: Sequence[threading.Thread]) -> None:
+        """Waits, and takes in what this process counts."""
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(TELL_SECONDS)
+                self._tell_own()
+                self._end_late()
+
+    def _read(self, read: Callable[[], None]) -> None:
+        """Reads and deals, to the last row."""
+        assert self.dealer is not None
+        try:
+            read()
+        except Exception as e:
+            self._fail_here(e)
+        finally:
+            self.dealer.end()
+
+    def _write(self, write: Callable[[], None]) -> None:
+        """Writes what the workers make, to the last row."""
+        try:
+            write()
+        except Exception as e:
+            self._fail_here(e)
+        finally:
+            self.gathered.close()  # else workers would wait for room
+
+    def _fail_here(self, error: Exception) -> None:
+        self._own_error = self._own_error or self._own.failure or redact(root_cause(error))
+        self._others_end()
+
+    def _tell_own(self) -> None:
+        """Takes in what this process has counted by itself."""
+        self._take_tally(_LAUNCHER, self._own.tally())
+
+    @staticmethod
+    def _thread(work: Callable[..., None], *given: Any) -> threading.Thread:
+        return threading.Thread(target=work, args=given, name="vecferry-workers", daemon=True)
 
     def kill(self) -> None:
         """Ends all workers at once, and waits for their ends."""
@@ -196,10 +270,20 @@ class Workers:
             worker.process.kill()
         for worker in self._workers:
             worker.process.wait()
+        if self.dealer is not None:
+            self.dealer.close()
 
-    def _tell_all(self, *message: Any) -> None:
+    def _tell_all(self, kind: str, *values: Any) -> None:
+        """Tells all workers, and this process as far as it reads or writes for them."""
+        if kind == "stop":
+            why, give_up = values
+            self._own.end(why)
+            if give_up:
+                self._own.giving_up.soon()
+        elif kind == "over":
+            self._own.over_limit = True
         for worker in self._workers:
-            worker.send(*message)
+            worker.send(kind, *values)
 
     def _follow(self, worker: _Worker) -> None:
         """Serves one worker to its end."""
@@ -234,14 +318,14 @@ class Workers:
                 self._stop("budget")
         elif kind == "tally":
             self._spent[worker.name] = tuple(values[0]["spent"])
-            was_over = state.over_limit
-            state.take({worker.name: values[0]})
-            if state.over_limit and not was_over:
-                self._tell_all("over")
-            if state.failure and self._failed_at is None:
-                self._others_end()
-            elif values[0]["stopped_by"]:
-                self._stop(values[0]["stopped_by"])
+            self._take_tally(worker.name, values[0])
+        elif kind == "took":
+            if self.dealer is not None:
+                self.dealer.took(worker.number)
+        elif kind == "made":
+            packed, rows = values
+            worker.made += rows
+            self.gathered.put(packed, functools.partial(worker.send, "took"))
         elif kind == "log":
             self._show(worker, values[0])
         elif kind == "end":
@@ -251,6 +335,17 @@ class Workers:
             worker.ended = True
             if error is not None:
                 self._fail(worker, error)
+
+    def _take_tally(self, name: str, tally: dict[str, Any]) -> None:
+        state = self._state
+        was_over = state.over_limit
+        state.take({name: tally})
+        if state.over_limit and not was_over:
+            self._tell_all("over")
+        if state.failure and self._failed_at is None:
+            self._others_end()
+        elif tally["stopped_by"]:
+            self._stop(tally["stopped_by"])
 
     def _next_split(self) -> bytes | None:
         with self._lock:
@@ -274,12 +369,15 @@ class Workers:
 
     def _fail(self, worker: _Worker, error: str) -> None:
         worker.error = error
+        if self.dealer is not None:
+            self.dealer.lose(worker.number)
         self._others_end()
 
     def _lost(self, worker: _Worker, status: int) -> None:
         """A worker ended without a word: what it told last is all that is known of it."""
         self.any_lost = True
-        unwritten = self._state.forget_splits(worker.name)
+        dealt = 0 if self.dealer is None else self.dealer.dealt[worker.number]
+        unwritten = self._state.forget_splits(worker.name, dealt, worker.made)
         words = (
             f"{worker.name} {_how(status)}; as far as it told, {unwritten:,} rows that it had read "
             "are not written; run the job again, which writes all rows"

@@ -116,8 +116,8 @@ class ReadOptions:
 
     @property
     def least_splits(self) -> int:
-        """How many splits a source should have, if it can: four a reader, who then end together."""
-        return 1 if self.readers == 1 else 4 * self.readers
+        """How many splits a source should have, if it can: 16 a reader, who then end together."""
+        return 1 if self.readers == 1 else 16 * self.readers
 
 
 @dataclass(frozen=True, kw_only=True)

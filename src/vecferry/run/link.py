@@ -9,12 +9,16 @@ with either process. Messages are tuples, and the first item says what each is:
 | ``grant``, amounts | asks for a part of the budget; the answer is amounts or None |
 | ``tally``, dict | what was counted so far, as `RunState.tally` has it |
 | ``log``, dict | a record of the log |
+| ``took`` | a block of rows that the launcher had dealt is worked on: there is room for another |
+| ``made``, bytes, rows | a block of rows that the launcher writes, and how many they are |
 | ``end``, error, keys | the graph came to its end, or failed; the sketch of the keys it wrote |
 
 | from the launcher | |
 |---|---|
 | ``answer``, value | to the question that was asked last |
 | ``graph``, bytes, options | what is to be run |
+| ``rows``, bytes | a block of rows that this worker is to work on; None behind the last one |
+| ``took`` | a block that this worker has made is being written: there is room for another |
 | ``stop``, why, give up | as `RunStatus.request_stop` |
 | ``over`` | all workers together have more rejects than the job allows |
 """
@@ -26,11 +30,13 @@ import os
 import pickle
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from vecferry.redaction import RedactingFilter
+from vecferry.rows import Change
+from vecferry.run.blocks import unpack
 from vecferry.run.scope import run_scope
 from vecferry.run.state import RunState
 
@@ -38,6 +44,8 @@ TELL_SECONDS = 0.2
 """How often a worker tells what it has counted, if that has changed."""
 ORPHANED = 4
 """The exit status of a worker whose launcher is gone."""
+BLOCKS = 2
+"""How many blocks of rows may wait at the other end of the pipe."""
 
 if TYPE_CHECKING:
     Connected = Connection[Any, Any]
@@ -53,6 +61,8 @@ class Link:
         self._sending, self._asking = threading.Lock(), threading.Lock()
         self._telling = threading.Lock()
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._blocks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(BLOCKS)
         self._last: dict[str, Any] = {}
         self._ended = threading.Event()
         for work in (self._listen, self._tell_on):
@@ -80,6 +90,17 @@ class Link:
         """A part of the budget, at least `short`; None if that is not left."""
         found: tuple[int, int, int] | None = self._ask("grant", short)
         return found
+
+    def rows(self) -> Iterator[Change]:
+        """The rows that the launcher deals to this worker, to the last one."""
+        while (packed := self._blocks.get()) is not None:
+            self.send("took")
+            yield from unpack(packed)
+
+    def hand_over(self, packed: bytes, rows: int) -> None:
+        """Hands a block of rows to the launcher, which writes them; waits where it is slower."""
+        self._room.acquire()
+        self.send("made", packed, rows)
 
     def _ask(self, *question: Any) -> Any:
         with self._asking:
@@ -118,6 +139,10 @@ class Link:
                 self._answers.put(values[0])
             elif kind == "graph":
                 self._answers.put(values)
+            elif kind == "rows":
+                self._blocks.put(values[0])
+            elif kind == "took":
+                self._room.release()
             elif kind == "over":
                 state.over_limit = True
             elif kind == "stop":

@@ -13,6 +13,7 @@ from vecferry.io.milvus import MilvusSettings
 from vecferry.io.opensearch import OpenSearchSettings
 from vecferry.io.postgresql import PostgresWriterSettings
 from vecferry.pipelines.job.feeds import (
+    dealt_by,
     id_columns,
     idle_columns,
     mapped_columns,
@@ -24,6 +25,7 @@ from vecferry.pipelines.job.model import Setting
 from vecferry.settings import StepSettings
 from vecferry.transforms.embed import EmbedSettings
 from vecferry.transforms.json_extract.settings import JsonExtractSettings
+from vecferry.transforms.text_split.settings import TextSplitSettings
 
 EXTRACT = JsonExtractSettings.model_validate(
     {
@@ -259,3 +261,36 @@ def test_an_id_that_only_the_target_knows_is_left_to_it() -> None:
     """As that of a table whose key the job does not name."""
     writer = WRITERS["PostgreSQL, whose table knows its key"][0]
     assert unlike_keys(("head", "shop"), BEHIND, writer, "step 'Write'", follows=True) == []
+
+
+def _milvus(*names: str, key: str) -> StepSettings:
+    columns = [{**ID, "name": name, "primaryKey": name == key} for name in names]
+    return MilvusSettings.model_validate({"collection": "c", "column": [*columns, VECTOR]})
+
+
+SPLIT = TextSplitSettings.model_validate({"sourceColumnName": "text", "parentColumns": ["id"]})
+DEALT: dict[str, tuple[list[StepSettings], Any]] = {
+    "an id of the source": ([EMBED, _milvus("id", key="id")], (1, ("id",))),
+    "an id that a light step makes": ([EXTRACT, EMBED, _milvus("id", key="id")], (2, ("id",))),
+    "an id that is made behind the model": ([EMBED, EXTRACT, _milvus("id", key="id")], None),
+    "another id than the light step makes": (
+        [EXTRACT, EMBED, _milvus("shop", key="shop")],
+        (1, ("shop",)),
+    ),
+    "chunks of a document": ([SPLIT, EMBED, _milvus("chunk_id", key="chunk_id")], (1, ("id",))),
+    "chunks of a document that a light step names": (
+        [EXTRACT, SPLIT, EMBED, _milvus("chunk_id", key="chunk_id")],
+        (2, ("id",)),
+    ),
+    "no id": ([EMBED, WRITERS["Milvus with ids of its own"][0]], (1, ())),
+    "an id that only the target knows": (
+        [EMBED, MilvusSettings.model_validate({"collection": "c"})],
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("behind", "expected"), DEALT.values(), ids=DEALT.keys())
+def test_rows_are_dealt_where_their_id_is_known(behind: list[StepSettings], expected: Any) -> None:
+    """Behind the last step that makes it, and by the columns that hold it."""
+    assert dealt_by([StepSettings(), *behind]) == expected

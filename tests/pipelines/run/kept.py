@@ -31,12 +31,16 @@ KIND = registry.Kind(
 
 
 class KeepSettings(StepSettings):
-    """Where to; `seconds` is how long each row takes, `alone` lets one process only write."""
+    """Where to; `seconds` is how long each row takes, `alone` lets one process only write.
+
+    `keys` makes the id of a row; None of a target that alone knows it.
+    """
 
     folder: str
     column: list[str]
     seconds: float = 0
     alone: bool = False
+    keys: tuple[str, ...] | None = ("id",)
 
     def inputs(self) -> list[str]:
         """See `StepSettings`."""
@@ -46,9 +50,9 @@ class KeepSettings(StepSettings):
         """See `StepSettings`."""
         return {}
 
-    def key_columns(self) -> list[str]:
+    def key_columns(self) -> list[str] | None:
         """See `StepSettings`."""
-        return ["id"]
+        return None if self.keys is None else list(self.keys)
 
     def unshareable(self) -> str | None:
         """See `StepSettings`."""

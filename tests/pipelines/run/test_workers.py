@@ -40,6 +40,9 @@ from vecferry.testing.scripted import ScriptedTable
 pytestmark = pytest.mark.slow
 
 MORE = ["--workers", "3"]
+WAYS = ["shared", "dealt", "both", "gathered"]
+"""Who reads and writes: the workers; the launcher reads one split and deals its rows; the launcher
+does both; the launcher writes."""
 
 
 class Job:
@@ -47,7 +50,7 @@ class Job:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.started = folder, list[subprocess.Popen[str]]()
-        self.into = 0
+        self.into, self.said = 0, ""
         (folder / "in").mkdir()
         columns = [{"name": n, "index": i, "type": "string"} for i, n in enumerate(("id", "text"))]
         self.job: dict[str, Any] = {
@@ -87,6 +90,12 @@ class Job:
                 pyarrow.parquet.write_table(table, path)
             else:
                 path.write_text("".join(f"{json.dumps(row)}\n" for row in table.to_pylist()))
+
+    def prepare(self, way: str, rows: int, refused: int = 0) -> None:
+        """`rows` rows in all, for one of the `WAYS` to share a job."""
+        files = 1 if way in ("dealt", "both") else 6
+        self.write(files=files, rows=rows // files, refused=refused)
+        self.keep["alone"] = way in ("gathered", "both")
 
     @property
     def out(self) -> Path:
@@ -138,6 +147,7 @@ def run(job: Job, capture: pytest.CaptureFixture[str], *more: str) -> dict[str, 
         main(job.line(*more))
     captured = capture.readouterr()
     assert captured.out, captured.err
+    job.said = captured.err
     report: dict[str, Any] = json.loads(captured.out)
     return report
 
@@ -204,30 +214,98 @@ def test_three_workers_come_to_the_same_as_one(
     assert set(origins.values()) == {1}
 
 
-def test_a_source_with_one_split_is_read_here(
-    job: Job, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+@pytest.mark.in_turn("way")
+@pytest.mark.parametrize("way", WAYS[1:])
+def test_a_launcher_reads_and_writes_for_its_workers(
+    way: str, job: Job, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And so are some rows; a warning says why."""
+    """One split, or a target for one process: the same rows, counts and rejects as by one."""
+    job.prepare(way, rows=1200, refused=3)
+    alone = run(job, capsys, "--workers", "1")
+    expected = kept(job.out)
+    report = run(job, capsys, *MORE)
+    assert kept(job.out) == expected
+    assert {name: report[name] for name in SAME} == {name: alone[name] for name in SAME}
+    assert report["embed"]["inputs"] == alone["embed"]["inputs"] == 1200
+    origins = Counter(line["origin"] for line in rejects_of(report))
+    assert origins == Counter(line["origin"] for line in rejects_of(alone))
+    written_here = {path.stem for path in job.out.iterdir()} == {str(os.getpid())}
+    assert written_here == (way != "dealt")
+    assert way != "dealt" or writers(job.out) == 3
+
+
+@pytest.mark.in_turn("way")
+@pytest.mark.parametrize("way", ["dealt", "both"])
+def test_rows_of_one_id_keep_their_order(
+    way: str, job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One worker has them all."""
+    job.prepare(way, rows=0)
+    lines = [f"{n % 40:02},row {n}" for n in range(2000)]
+    (job.folder / "in" / "rows0.csv").write_text("\n".join(["id,text", *lines, ""]))
+    report = run(job, capsys, *MORE)
+    assert (report["state"], report["rows_written"]) == ("DONE", 2000)
+    found: dict[tuple[str, str], list[int]] = {}
+    for file in job.out.iterdir():
+        for row in map(json.loads, file.read_text().splitlines()):
+            found.setdefault((file.stem, row["id"]), []).append(int(row["text"].split()[1]))
+    assert len(found) == 40
+    assert all(numbers == sorted(numbers) for numbers in found.values())
+
+
+def test_rows_are_not_dealt_where_their_order_may_be_harmed(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A warning says why one process reads; it does so too where some rows only are read."""
     job.write(files=1, rows=20)
+    job.keep["keys"] = None
     report = run(job, capsys, *MORE)
     assert (report["state"], rows_kept(job.out)) == ("DONE", 20)
     assert [path.stem for path in job.out.iterdir()] == [str(os.getpid())]
-    job.write(files=3, rows=20)
-    report = run(job, capsys, *MORE, "--limit", "25")
-    assert (report["rows_read"], writers(job.out)) == (25, 1)
+    assert "the source has 1 split, and its rows can't be dealt: the job does not" in job.said
+    job.keep["keys"] = ["id"]
+    report = run(job, capsys, *MORE, "--limit", "15")
+    assert (report["rows_read"], writers(job.out)) == (15, 1)
 
 
-def test_what_one_process_alone_can_write_is_refused(
+@pytest.mark.long
+def test_rows_without_an_id_are_dealt_in_blocks(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their order means nothing."""
+    job.write(files=1, rows=2000)
+    job.keep["keys"] = []
+    job.keep["seconds"] = 0.001
+    report = run(job, capsys, "--workers", "2")
+    assert (report["state"], rows_kept(job.out), writers(job.out)) == ("DONE", 2000, 2)
+
+
+def test_what_one_process_alone_can_do_between_the_ends_is_refused(
     job: Job, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In words, before anything runs; without a number, one process does it."""
     job.write(files=3, rows=20)
-    job.keep["alone"] = True
+    job.job["steps"].insert(1, step("deduplicate", "flatmap", "Once", columns=["text"]))
     with pytest.raises(SystemExit) as status:
         main(job.line(*MORE))
     assert status.value.code == 2
-    assert "--workers 3: step 'Keep': one process alone" in capsys.readouterr().err
+    assert "--workers 3: step 'Once': knows the rows of one process only" in capsys.readouterr().err
     assert run(job, capsys)["state"] == "DONE"
+
+
+@pytest.mark.long
+def test_rows_from_standard_input_are_dealt(job: Job) -> None:
+    """The launcher alone has it."""
+    job.write(files=1, rows=500)
+    job.reader["object"] = "-"
+    del job.reader["datasource"]
+    command = [sys.executable, "-m", "tests.pipelines.run.kept", *job.line("--workers", "2")]
+    rows = (job.folder / "in" / "rows0.csv").read_text()
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), text=True, input=rows, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (rows_kept(job.out), writers(job.out)) == (500, 2)
 
 
 def test_a_job_that_computes_has_a_worker_for_each_core(
@@ -246,6 +324,9 @@ def test_a_job_that_computes_has_a_worker_for_each_core(
     sizes = [Size(bytes=100 << 20), Size(), Size(bytes=1 << 20), Size(rows=1000)]
     plans = [Plan(splits=[1, 2, 3], size=size) for size in sizes]
     assert [run_.number(plan) for plan in plans] == [3, 3, 1, 1]
+    sizes = [Size(bytes=100 << 20), Size(), Size(bytes=1 << 20)]
+    plans = [Plan(splits=[1], size=size) for size in sizes]
+    assert [run_.number(plan) for plan in plans] == [4, 1, 1]
     end_run(run_.id)
     job.job["setting"]["speed"] = {"concurrent": 2}
     job.embed |= {
@@ -261,16 +342,17 @@ def test_a_job_that_computes_has_a_worker_for_each_core(
 
 
 @pytest.mark.long
-def test_workers_read_the_full_loads_of_a_sync(
-    job: Job, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("streams", [1, 2])
+def test_workers_share_the_full_loads_of_a_sync(
+    streams: int, job: Job, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The launcher reads the changes, in their order."""
+    """They read them, or are dealt them; the launcher reads the changes, in their order."""
     for kind in SCRIPTED:
         registry.register(kind)
     table = ScriptedTable(job.folder / "table")
     for n in range(200):
         table.insert({"id": f"r{n}", "text": f"row {n}"})
-    parameter = {"path": str(table.folder), "parts": 2, "roundRows": 100, "streams": 2}
+    parameter = {"path": str(table.folder), "parts": 2, "roundRows": 100, "streams": streams}
     job.job["steps"][0] = step("scripted", "reader", "Read", **parameter)
     job.job["setting"]["positions"] = str(job.folder / "positions")
     report = run(job, capsys, "--workers", "2", "--no-preflight")
@@ -296,11 +378,12 @@ def test_a_number_of_workers_that_is_none_is_refused(
     assert f"--workers {given}: must be auto, or a number" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("way", spread(WAYS, 2))
 def test_rejects_of_all_workers_together_end_a_run(
-    job: Job, capsys: pytest.CaptureFixture[str]
+    way: str, job: Job, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No worker has too many by itself."""
-    job.write(files=3, rows=4000, refused=4)
+    job.prepare(way, rows=12_000, refused=2 if way in ("shared", "gathered") else 12)
     job.keep["seconds"] = 0.002
     job.job["setting"]["errorLimit"] = {"record": "9"}
     report = run(job, capsys, *MORE)
@@ -312,9 +395,12 @@ def test_rejects_of_all_workers_together_end_a_run(
     assert rows_kept(job.out) == report["rows_written"]
 
 
-def test_a_budget_is_that_of_all_workers(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("way", spread(WAYS, 2))
+def test_a_budget_is_that_of_all_workers(
+    way: str, job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It is used up to its last request, and not exceeded."""
-    job.write(files=6, rows=50)
+    job.prepare(way, rows=300)
     with EndpointServer(max_inputs=10, latency=0.01) as endpoint:
         job.embed |= {
             "modelProvider": "openai", "modelName": "m", "endpoint": endpoint.url,
@@ -331,10 +417,13 @@ def test_a_budget_is_that_of_all_workers(job: Job, capsys: pytest.CaptureFixture
     assert counts_add_up(report)
 
 
-@pytest.mark.parametrize("kind", spread([signal.SIGTERM, signal.SIGINT], 1))
-def test_a_signal_ends_a_run_after_what_was_read(kind: signal.Signals, job: Job) -> None:
+SIGNALLED = [(kind, way) for way in WAYS for kind in (signal.SIGTERM, signal.SIGINT)]
+
+
+@pytest.mark.parametrize(("kind", "way"), spread(SIGNALLED, 2))
+def test_a_signal_ends_a_run_after_what_was_read(kind: signal.Signals, way: str, job: Job) -> None:
     """It may go to the workers as well, as Ctrl-C does: they leave it to the launcher."""
-    job.write(files=6, rows=20_000)
+    job.prepare(way, rows=120_000)
     job.keep["seconds"] = 0.001
     process = job.start("--workers", "2")
     eventually(lambda: rows_kept(job.out) > 100)
@@ -349,14 +438,16 @@ def test_a_signal_ends_a_run_after_what_was_read(kind: signal.Signals, job: Job)
 
 
 MOMENTS = [random.Random(n).random() for n in range(10)]
+KILLS = [(moment, way) for way in WAYS for moment in MOMENTS]
 
 
-@pytest.mark.parametrize("moment", spread(MOMENTS, 1))
+@pytest.mark.parametrize(("moment", "way"), spread(KILLS, 2))
 def test_a_worker_that_is_killed_fails_a_run(
-    moment: float, job: Job, capsys: pytest.CaptureFixture[str]
+    moment: float, way: str, job: Job, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In words, with counts as far as known; the next run writes all."""
-    job.write(files=6, rows=3000, refused=2)
+    job.prepare(way, rows=18_000, refused=2)
+    good = sum(f.read_text().count("\n") - 3 for f in (job.folder / "in").iterdir())
     job.keep["seconds"] = 0.001
     process = job.start("--workers", "2")
     eventually(lambda: len(workers_of(process)) == 2)
@@ -373,19 +464,19 @@ def test_a_worker_that_is_killed_fails_a_run(
     assert not any(said(pid) for pid in workers)
     lines = rejects_of(report) if report["rejects"] else []
     assert report["rows_rejected"] == len({line["origin"] for line in lines})
-    assert report["rows_written"] <= rows_kept(job.out) <= 6 * 2998
+    assert report["rows_written"] <= rows_kept(job.out) <= good
     job.keep["seconds"] = 0
     report = run(job, capsys, "--workers", "1")
-    assert (report["state"], report["rows_written"]) == ("DONE", 6 * 2998)
-    assert len(kept(job.out)) == rows_kept(job.out) == 6 * 2998
+    assert (report["state"], report["rows_written"]) == ("DONE", good)
+    assert len(kept(job.out)) == rows_kept(job.out) == good
 
 
-@pytest.mark.parametrize("moment", spread(MOMENTS, 1))
+@pytest.mark.parametrize(("moment", "way"), spread(KILLS, 2))
 def test_no_worker_outlives_its_launcher(
-    moment: float, job: Job, capsys: pytest.CaptureFixture[str]
+    moment: float, way: str, job: Job, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And no lock does: the same job runs at once."""
-    job.write(files=6, rows=3000)
+    job.prepare(way, rows=18_000)
     job.keep["seconds"] = 0.002
     process = job.start("--workers", "2")
     eventually(lambda: len(workers_of(process)) == 2)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import pickle
 import time
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -15,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.effort import tries
 from tests.transforms.embed.endpoints import server as endpoint_server
 from tests.transforms.embed.endpoints.server import EndpointServer
 from tests.transforms.embed.support import embedder, on_its_own_row, rows_of, run, settings_for
 from vecferry.errors import FatalError, TransientError
+from vecferry.process import PROCESS
 from vecferry.transforms.embed.endpoints.answer import match_vectors
 from vecferry.transforms.embed.endpoints.base import (
     AbsentError,
@@ -30,7 +34,7 @@ from vecferry.transforms.embed.endpoints.base import (
 )
 from vecferry.transforms.embed.endpoints.choose import open_endpoint
 from vecferry.transforms.embed.endpoints.client import fault_of
-from vecferry.transforms.embed.endpoints.local import LocalEndpoint
+from vecferry.transforms.embed.endpoints.local import LocalEndpoint, Tokens, _goes_by_words, _load
 
 
 def _item(index, vector):
@@ -267,6 +271,77 @@ def test_the_local_provider_gives_wordllamas_own_vectors():
         answer = LocalEndpoint(settings.endpoint_spec, 1).embed(texts)
         assert (np.vstack(answer.vectors) == expected[:, :dimension]).all()
         assert answer.tokens > 0
+
+
+PIECES = [
+    *("a", "Fähre", "渡船", "\u2581", "\u2581a", "<s>", "</s>", "<unk>", "<0x0A>", "<"),
+    *(" ", "  ", "   ", "\n", "\t", "\u00a0", "\u3000", "", "\x00", "🚢", "e\u0301", "foo.bar"),
+    *("x" * 50, "the", "The", "12345", "don't", "ab", "\u0378"),
+]
+
+
+@pytest.mark.slow
+@tries(40, 2000)
+@given(
+    st.lists(
+        st.lists(st.sampled_from(PIECES) | st.text(max_size=8), max_size=12).map("".join)
+        | st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join),
+        max_size=6,
+    )
+)
+def test_the_tokens_of_texts_are_those_of_their_words(texts: list[str]):
+    """Whatever stands between them, and whichever words are known."""
+    tokenizer, _ = PROCESS.get(("embed", "wordllama"), _load)
+    tokens = PROCESS.get(("embed", "wordllama", "tokens"), lambda: Tokens(tokenizer))
+    expected = [one.ids for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    assert tokens.of(texts) == expected
+    assert tokens.of(texts) == expected
+
+
+@pytest.mark.slow
+def test_the_tokenizer_is_asked_for_a_word_once(monkeypatch: pytest.MonkeyPatch):
+    """Also for each word of a text; words that are kept do not grow without bound."""
+    monkeypatch.setattr("vecferry.transforms.embed.endpoints.local.MOST_WORDS", 50)
+    tokenizer, _ = PROCESS.get(("embed", "wordllama"), _load)
+    asked: list[str] = []
+
+    class Spy:
+        def to_str(self) -> str:
+            return tokenizer.to_str()
+
+        def encode_batch_fast(self, texts: list[str], **given: bool) -> Any:
+            asked.extend(texts)
+            return tokenizer.encode_batch_fast(texts, **given)
+
+    tokens = Tokens(Spy())
+    tokens.of(["the cat and the dog", "the dog"])
+    tokens.of(["the cat"])
+    assert sorted(asked) == ["and", "cat", "dog", "the"]
+    asked.clear()
+    for n in range(0, 200, 10):
+        texts = [f"the {' '.join(map(str, range(n, n + 10)))} {'y' * 60}"]
+        assert tokens.of(texts) == [
+            o.ids for o in tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        ]
+        assert len(tokens._known) <= 25
+        assert len(tokens._known.before) <= 25 + 12
+    assert asked.count("y" * 60) == 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["a merge across words", "a pre-tokenizer", "no bytes"])
+def test_a_tokenizer_that_joins_words_is_asked_for_texts(change: str):
+    """Another version of the model may come with one."""
+    tokenizer, _ = PROCESS.get(("embed", "wordllama"), _load)
+    told = json.loads(tokenizer.to_str())
+    assert _goes_by_words(told)
+    if change == "a merge across words":
+        told["model"]["merges"].append(["a", "\u2581"])
+    elif change == "a pre-tokenizer":
+        told["pre_tokenizer"] = {"type": "Whitespace"}
+    else:
+        del told["model"]["vocab"]["<0x0A>"]
+    assert not _goes_by_words(told)
 
 
 def test_the_local_provider_has_one_model():
