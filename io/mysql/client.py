@@ -140,7 +140,13 @@ def connect(given: TableConnection, read_seconds: float, database: str | None) -
       read_seconds: the longest silence of the server while an answer is awaited.
       database: the database to use; None for none.
     """
-    import pymysql
+    from pymysql.connections import Connection
+
+    class Sharing(Connection):
+        """In the mode `prefer`, PyMySQL makes a context of its own for each connection."""
+
+        def _create_ssl_ctx(self, asked: object) -> ssl.SSLContext:
+            return tls_context(given)
 
     more: dict[str, Any] = {} if database is None else {"database": database}
     if given.tls_mode == "off":
@@ -148,7 +154,7 @@ def connect(given: TableConnection, read_seconds: float, database: str | None) -
     elif given.tls_mode != "prefer":
         more["ssl"] = tls_context(given)
     password = given.password
-    return pymysql.connect(
+    return Sharing(
         host=given.host,
         port=given.port,
         user=given.username,
