@@ -66,7 +66,10 @@ def classify(
         why = cause.verify_message
         return Refused(f"the certificate of {given.where} is not trusted ({why}): {given.trust}")
     if isinstance(cause, ssl.SSLError):
-        return Refused(f"TLS with {given.where} fails: {shorten(cause)}")
+        return Refused(
+            f"TLS with {given.where} fails: {shorten(cause)}; let the server speak TLS 1.2 or "
+            "newer (many a MySQL 5.7 does not), or set tls: off on the data source"
+        )
     if code == 2026 and "doesn't support" in text:
         return Refused(
             f"{given.where} offers no TLS, and the data source asks for it: switch it on at the "

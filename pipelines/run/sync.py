@@ -716,7 +716,7 @@ class _Sync:
         if moment > before:
             self._speed = max(0.0, (rows - told) / (moment - before))
             self._told = (moment, rows)
-        under_way = self._under_way
+        under_way = None if status.current is None else self._under_way
         span = under_way and under_way[1]
         read = under_way[0].state.counts().get("rows-read", 0) if under_way else 0
         self.lease.tell(
