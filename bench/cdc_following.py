@@ -131,7 +131,7 @@ class Looking:
                     self.waits.append(now - self.wanted.pop(int(hit["_id"])))
 
 
-def latency(seconds: float, loaded: int) -> dict[str, Any]:
+def latency(seconds: float, loaded: int, merges: bool) -> dict[str, Any]:
     """From a commit to the first search that finds its row, in seconds."""
     server, place = made(), STORES["opensearch"][0](DIMENSION)
     with server.client() as client, client.cursor() as cursor:
@@ -147,8 +147,10 @@ def latency(seconds: float, loaded: int) -> dict[str, Any]:
             while not _counted(place):
                 time.sleep(0.2)
                 assert process.poll() is None
-            settings = {"index": {"refresh_interval": "1s"}}
-            place.server.request("PUT", f"/{place.name}/_settings", settings)
+            settings = {"refresh_interval": "1s"}
+            if merges:
+                settings["merge_on_flush.enabled"] = "true"
+            place.server.request("PUT", f"/{place.name}/_settings", {"index": settings})
             looking, begun, during = Looking(place), time.monotonic(), 0
             for n in range(int(RATE * seconds)):
                 time.sleep(max(0.0, begun + n / RATE - time.monotonic()))
@@ -164,6 +166,7 @@ def latency(seconds: float, loaded: int) -> dict[str, Any]:
     return {
         "changes a second": RATE,
         "rows that are loaded beside": loaded,
+        "refreshes wait for merges": merges,
         "commits during the load": during,
         "p50": round(statistics.median(waits), 2),
         "p99": round(waits[int(0.99 * (len(waits) - 1))], 2),
@@ -244,12 +247,15 @@ def main() -> None:
         parser.add_argument(f"--{what}", action="store_true")
     parser.add_argument("--seconds", type=float, default=60, help="how long --latency writes")
     parser.add_argument("--changes", type=int, default=1_000_000)
+    parser.add_argument("--loads", type=int, nargs="+", default=[0, 100_000], metavar="ROWS")
+    words = "of --latency: let refreshes wait for merges, as OpenSearch does by itself"
+    parser.add_argument("--merges", action="store_true", help=words)
     given = parser.parse_args()
     some = given.latency or given.memory or given.transaction
     try:
         if given.latency or not some:
-            for loaded in (0, 100_000):
-                print(json.dumps(latency(given.seconds, loaded)), flush=True)
+            for loaded in given.loads:
+                print(json.dumps(latency(given.seconds, loaded, given.merges)), flush=True)
         if given.memory or not some:
             print(json.dumps(memory(given.changes, FEW)), flush=True)
         if given.transaction or not some:

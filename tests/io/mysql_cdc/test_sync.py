@@ -209,7 +209,7 @@ def test_columns_may_come_and_go(job: Job) -> None:
     script.update("a", "another text of a")
     assert (job.run().state, job.differences()) == ("DONE", [])
     script.insert("e", "text of e")
-    script.run("ALTER TABLE {} RENAME COLUMN text TO body")
+    script.run("ALTER TABLE {} CHANGE COLUMN text body TEXT")
     script.run("INSERT INTO {} (id, body) VALUES ('f', 'text of f')")
     report = job.run()
     assert report.state == "FAILED"
