@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 
 from tests.contracts.http import authority
-from tests.transforms.embed.endpoints.hostile import CASES, DIMENSION, HostileServer
+from tests.transforms.embed.endpoints.hostile import CASES, DIMENSION, HostileServer, bomb
 from tests.transforms.embed.endpoints.server import vector_of
 from tests.transforms.embed.support import settings_for
 from vecferry.errors import FatalError, VecferryError
@@ -64,6 +64,8 @@ def test_a_hostile_answer_costs_no_right_vector(
 ) -> None:
     """A vector is that of its text, or there is an error; good answers behind it are taken."""
     path, tls = authority
+    if "bomb" in name:
+        bomb()  # takes seconds to make, more than an answer may
     monkeypatch.setenv("SSL_CERT_FILE", path)
     with HostileServer(CASES[name], BAD, tls if kind == "tls" else None) as server:
         given = {"endpoint": server.url, "timeoutSeconds": TIMEOUT, **SHAPES[shape]}
