@@ -3,15 +3,17 @@
 Usage::
 
     python -m bench.cdc_following --latency       200 changes a second for 60 s, also during a load
+    python -m bench.cdc_following --refreshes     how long a refresh takes, with merges and without
     python -m bench.cdc_following --memory        1,000,000 changes
     python -m bench.cdc_following --transaction   one transaction of 1,000,000 rows
-    python -m bench.cdc_following                 all three
+    python -m bench.cdc_following                 all
 
 A real MySQL 8.0 is followed by `vecferry run --continuous`. For latency, the target is a real
 OpenSearch whose index makes writes visible each second, and a request to the endpoint takes 20 ms.
 The time runs from the end of a commit to the first search that finds the row. Each second, the row
-of one commit is looked for. For memory, the target is in memory, and the texts are few, so nothing
-but the log is new. Memory is that of the process of the sync.
+of one commit is looked for. Refreshes are timed at two indexes in turn, each after 200 new
+documents, so that other work slows both. For memory, the target is in memory, and the texts are
+few, so nothing but the log is new. Memory is that of the process of the sync.
 """
 
 from __future__ import annotations
@@ -131,7 +133,7 @@ class Looking:
                     self.waits.append(now - self.wanted.pop(int(hit["_id"])))
 
 
-def latency(seconds: float, loaded: int) -> dict[str, Any]:
+def latency(seconds: float, loaded: int, merges: bool) -> dict[str, Any]:
     """From a commit to the first search that finds its row, in seconds."""
     server, place = made(), STORES["opensearch"][0](DIMENSION)
     with server.client() as client, client.cursor() as cursor:
@@ -147,8 +149,10 @@ def latency(seconds: float, loaded: int) -> dict[str, Any]:
             while not _counted(place):
                 time.sleep(0.2)
                 assert process.poll() is None
-            settings = {"index": {"refresh_interval": "1s"}}
-            place.server.request("PUT", f"/{place.name}/_settings", settings)
+            settings = {"refresh_interval": "1s"}
+            if merges:
+                settings["merge_on_flush.enabled"] = "true"
+            place.server.request("PUT", f"/{place.name}/_settings", {"index": settings})
             looking, begun, during = Looking(place), time.monotonic(), 0
             for n in range(int(RATE * seconds)):
                 time.sleep(max(0.0, begun + n / RATE - time.monotonic()))
@@ -164,12 +168,57 @@ def latency(seconds: float, loaded: int) -> dict[str, Any]:
     return {
         "changes a second": RATE,
         "rows that are loaded beside": loaded,
+        "refreshes wait for merges": merges,
         "commits during the load": during,
         "p50": round(statistics.median(waits), 2),
         "p99": round(waits[int(0.99 * (len(waits) - 1))], 2),
         "most": round(waits[-1], 2),
         "goal of p99": LOAD_GOAL if loaded else P99_GOAL,
     }
+
+
+def refreshes(seconds: float) -> Iterator[dict[str, Any]]:
+    """How long a refresh takes, where it waits for merges and where not."""
+    places = {merges: STORES["opensearch"][0](DIMENSION) for merges in ("true", "false")}
+    vector = {
+        "type": "knn_vector",
+        "dimension": DIMENSION,
+        "method": {"name": "hnsw", "engine": "lucene", "space_type": "cosinesimil"},
+    }
+    for merges, place in places.items():
+        settings = {"knn": True, "refresh_interval": "-1", "merge_on_flush.enabled": merges}
+        body = {"settings": {"index": settings}, "mappings": {"properties": {"vector": vector}}}
+        place.server.request("PUT", f"/{place.name}", body)
+    chance, took = random.Random(1), {merges: list[float]() for merges in places}
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        for merges, place in places.items():
+            for _ in range(4):
+                rows = [[chance.random() for _ in range(DIMENSION)] for _ in range(50)]
+                lines = [
+                    json.dumps(one) for row in rows for one in ({"index": {}}, {"vector": row})
+                ]
+                _bulk(f"{place.server.url}/{place.name}/_bulk", lines)
+            begun = time.monotonic()
+            place.server.request("POST", f"/{place.name}/_refresh")
+            took[merges].append(time.monotonic() - begun)
+    for merges, place in places.items():
+        place.close()
+        waits = sorted(took[merges])
+        yield {
+            "refreshes wait for merges": merges,
+            "refreshes": len(waits),
+            "p50": round(statistics.median(waits), 2),
+            "p90": round(waits[int(0.9 * (len(waits) - 1))], 2),
+            "most": round(waits[-1], 2),
+        }
+
+
+def _bulk(url: str, lines: list[str]) -> None:
+    headers = {"content-type": "application/x-ndjson"}
+    answer = requests.post(url, "\n".join(lines) + "\n", headers=headers, timeout=60)
+    answer.raise_for_status()
+    assert not answer.json()["errors"]
 
 
 def _counted(place: Any) -> int:
@@ -240,16 +289,24 @@ def _until(folder: Path, process: subprocess.Popen[bytes], rows: int) -> None:
 def main() -> None:
     """Prints a line for each figure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for what in ("latency", "memory", "transaction"):
+    for what in ("latency", "refreshes", "memory", "transaction"):
         parser.add_argument(f"--{what}", action="store_true")
-    parser.add_argument("--seconds", type=float, default=60, help="how long --latency writes")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="how long --latency, --refreshes write"
+    )
     parser.add_argument("--changes", type=int, default=1_000_000)
+    parser.add_argument("--loads", type=int, nargs="+", default=[0, 100_000], metavar="ROWS")
+    words = "of --latency: let refreshes wait for merges, as OpenSearch does by itself"
+    parser.add_argument("--merges", action="store_true", help=words)
     given = parser.parse_args()
-    some = given.latency or given.memory or given.transaction
+    some = given.latency or given.refreshes or given.memory or given.transaction
     try:
         if given.latency or not some:
-            for loaded in (0, 100_000):
-                print(json.dumps(latency(given.seconds, loaded)), flush=True)
+            for loaded in given.loads:
+                print(json.dumps(latency(given.seconds, loaded, given.merges)), flush=True)
+        if given.refreshes or not some:
+            for told in refreshes(given.seconds):
+                print(json.dumps(told), flush=True)
         if given.memory or not some:
             print(json.dumps(memory(given.changes, FEW)), flush=True)
         if given.transaction or not some:

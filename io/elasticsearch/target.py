@@ -24,6 +24,7 @@ class ElasticsearchDialect:
     vector_type = "dense_vector"
     least_version = (8, 15)
     index_settings: dict[str, Any] = {}  # noqa: RUF012
+    newer_settings: dict[tuple[int, int], dict[str, Any]] = {}  # noqa: RUF012
     view = PointInTime("/_pit", "id", order="_shard_doc", by_shard=False)
 
     def field(self, name: str, mapping: dict[str, Any]) -> Field:

@@ -66,7 +66,10 @@ def classify(
         why = cause.verify_message
         return Refused(f"the certificate of {given.where} is not trusted ({why}): {given.trust}")
     if isinstance(cause, ssl.SSLError):
-        return Refused(f"TLS with {given.where} fails: {shorten(cause)}")
+        return Refused(
+            f"TLS with {given.where} fails: {shorten(cause)}; let the server speak TLS 1.2 or "
+            "newer (many a MySQL 5.7 does not), or set tls: off on the data source"
+        )
     if code == 2026 and "doesn't support" in text:
         return Refused(
             f"{given.where} offers no TLS, and the data source asks for it: switch it on at the "
@@ -140,7 +143,13 @@ def connect(given: TableConnection, read_seconds: float, database: str | None) -
       read_seconds: the longest silence of the server while an answer is awaited.
       database: the database to use; None for none.
     """
-    import pymysql
+    from pymysql.connections import Connection
+
+    class Sharing(Connection):
+        """In the mode `prefer`, PyMySQL makes a context of its own for each connection."""
+
+        def _create_ssl_ctx(self, asked: object) -> ssl.SSLContext:
+            return tls_context(given)
 
     more: dict[str, Any] = {} if database is None else {"database": database}
     if given.tls_mode == "off":
@@ -148,7 +157,7 @@ def connect(given: TableConnection, read_seconds: float, database: str | None) -
     elif given.tls_mode != "prefer":
         more["ssl"] = tls_context(given)
     password = given.password
-    return pymysql.connect(
+    return Sharing(
         host=given.host,
         port=given.port,
         user=given.username,

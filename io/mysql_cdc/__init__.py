@@ -12,6 +12,7 @@ Beside the modules that every connector has:
 - `statements`, `alters`: what a statement does to whole tables, and to the values of columns
 - `shape`, `rereading`: rows of the job from images of the log, or by their keys
 - `following`: a piece of the log as changes
+- `xa`: rows of distributed transactions, until they are committed
 - `endless`, `tail`, `kept`: the log for ever, in an own pipeline
 
 A public name is imported when it is asked for.

@@ -1,7 +1,7 @@
 """Cuts a full load into chunks: ranges of a table's key, each read by one SELECT.
 
-A round of a full load reads a few chunks. The number of chunks follows how long rounds take, so
-that the changes which a round leaves waiting stay fresh.
+A round of a full load reads a few chunks. How many rows they have follows how long rounds take,
+with embedding and writing, so that the changes which a round leaves waiting stay fresh.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from vecferry.io.tables.database import Table
 from vecferry.io.tables.plan import TablePlanner, TableSplit, behind, up_to
 
 AIM_SECONDS = 2.5
-"""A round of a full load is to take about so long."""
+"""Reading, embedding and writing the rows of a round is to take about so long."""
+FIRST_ROWS = 1000
 MOST_CHUNKS = 32
 
 Key = tuple[str, ...]
@@ -66,16 +67,17 @@ def part_of(
     rows: int,
     most: int,
 ) -> Part:
-    """The next chunks of a table behind the key `after`, up to `most`, of `rows` rows each."""
+    """The next `most` rows of a table behind the key `after`, in chunks of up to `rows` rows."""
     chunks: list[TableSplit] = []
-    names = ", ".join(whole.order)
-    while len(chunks) < most:
+    names, left = ", ".join(whole.order), most
+    while left:
+        rows = min(rows, left)
         where = f" WHERE {behind(whole.order, after)}" if after else ""
         sql = f"SELECT {names} FROM {table.sql}{where} ORDER BY {names} LIMIT 1 OFFSET {rows - 1}"
         found = database.literals(sql)
         border: Key | None = tuple(str(value) for value in found[0]) if found else None
         chunks.append(ranged(whole, after, border))
-        after = border
+        after, left = border, left - rows
         if border is None:
             break
     return Part(chunks=tuple(chunks), after=after)
@@ -92,19 +94,38 @@ def ranged(whole: TableSplit, after: Key | None, last: Key | None) -> TableSplit
 
 
 class Pace:
-    """How many chunks a round reads, by how long the last round took."""
+    """How many rows a round of a full load reads, by how long the rounds before took.
+
+    A round also takes time that does not depend on its rows. That time is told apart by two rounds
+    of different size, and left out: fewer rows would not make it less.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._chunks, self._began = clock, 1, 0.0
-        self._last: Any = None
+        self._clock, self._rows, self._fixed = clock, FIRST_ROWS, 0.0
+        self._place: Any = None  # of the part under way
+        self._began: float | None = None  # None once it was seen to end
+        self._read = 0
+        self._before: tuple[int, float] | None = None  # rows and seconds of another round
 
-    def begins(self, place: object) -> int:
-        """How many chunks the part at this place may have; fewer if it is planned again."""
-        now, again = self._clock(), place == self._last
-        if self._last is not None:
-            if again or now - self._began > 2 * AIM_SECONDS:
-                self._chunks = max(1, self._chunks // 2)
-            elif now - self._began < AIM_SECONDS / 2:
-                self._chunks = min(MOST_CHUNKS, self._chunks * 2)
-        self._last, self._began = place, now
-        return self._chunks
+    def begins(self, place: object, most: int) -> int:
+        """How many rows the part at this place may have; fewer if it is planned again."""
+        if place == self._place:
+            self._rows = max(1, self._read // 2)
+        self._place, self._began = place, self._clock()
+        self._read = self._rows = min(self._rows, most)
+        return self._rows
+
+    def ends(self) -> None:
+        """The part under way was read, embedded and written."""
+        if self._began is None:
+            return
+        rows, seconds = self._read, self._clock() - self._began
+        self._began = self._place = None
+        former, took = self._before or (0, 0.0)
+        if abs(rows - former) >= max(rows, former) / 4:
+            if former:
+                each = max(0.0, (seconds - took) / (rows - former))
+                self._fixed = max(0.0, seconds - each * rows)
+            self._before = rows, seconds
+        wished = AIM_SECONDS * rows / max(seconds - self._fixed, 1e-6)
+        self._rows = max(1, round(min(2.0 * rows, max(rows / 4, wished))))

@@ -35,7 +35,7 @@ from vecferry.io.mysql_cdc.log import (
     Statement,
 )
 from vecferry.io.mysql_cdc.place import Place
-from vecferry.io.mysql_cdc.rereading import Key, by_keys
+from vecferry.io.mysql_cdc.rereading import Key, Touched, by_keys
 from vecferry.io.mysql_cdc.server import LogServer
 from vecferry.io.mysql_cdc.settings import MySqlCdcSettings
 from vecferry.io.mysql_cdc.shape import SPECIAL, Shape, shape_of, taker
@@ -48,6 +48,7 @@ from vecferry.io.mysql_cdc.stream import (
     Purged,
     Truncated,
 )
+from vecferry.io.mysql_cdc.xa import STARTS, Distributed, as_committed, verb_of
 from vecferry.io.tables.database import ConnectionLost, Refused, Table
 from vecferry.retry import call_with_retries
 from vecferry.rows import DELETE, INSERT, UPDATE, Change, Reject, change_at, encode_value
@@ -61,7 +62,6 @@ LOCK = "LOCK IN SHARE MODE"
 MOST_TOUCHED = 1000
 MOST_WAITING = 20_000
 """So many rows wait at most for those before them that are read again."""
-MOST_XA_ROWS = 1_000_000
 MOST_IDLE = 2
 """So often a server may say that it has nothing new before its log ends where it was seen to."""
 MOST_SHAPES = 1024
@@ -70,7 +70,6 @@ HEARTBEAT_SECONDS = 1.0
 """Of a log that is read for ever: so often it tells that nothing has happened."""
 Mark = FileBegan | Begun | Committed | Prepared | RolledBack | Rotated | Alive
 """What tells where transactions begin and end."""
-_XA = re.compile(r"(?is)\s*XA\s+(START|BEGIN|COMMIT|ROLLBACK)\s+(.*?)(?:\s+ONE\s+PHASE)?\s*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,26 +101,11 @@ class LogSplit:
     xa: Place | None = None
 
 
-@dataclass(kw_only=True)
-class _Touched:
-    """A row to be read again.
-
-    `known` is what the log tells of it, enough for a delete.
-    """
-
-    table: str
-    key: Key
-    kind: str
-    known: Change
-    version: int
-    origin: str
-
-
 @dataclass
 class _Waiting:
     """Changes in order, some of which are yet to be read again."""
 
-    items: list[Change | Reject | _Touched] = field(default_factory=list)
+    items: list[Change | Reject | Touched] = field(default_factory=list)
     touched: int = 0
 
     @property
@@ -147,11 +131,8 @@ class Following:
         self._tables: dict[str, Table] = {}
         self._histories: set[str] = set()  # tables that hold their former rows
         self._shapes: dict[int, tuple[object, Shape]] = {}
-        self._xa: dict[str, list[_Touched]] = {}
-        self._xa_begun: dict[str, Place] = {}
         self._begun = Place("", 0)
-        self._xa_rows: list[_Touched] = []
-        self._in_xa = False
+        self._xa = Distributed(connection, context, self._wanted, self._rows)
         self._told_rows = False  # whether rows of the transaction under way were handed on
         self._asked: LogServer | None = None
         self._waiting = _Waiting()
@@ -221,8 +202,8 @@ class Following:
                 raise ConnectionLost("the log ended, as its connection was closed")
             if type(item) is Rows:
                 before = split.since is not None and item.place < split.since
-                if not before or self._in_xa:
-                    self._told_rows = not self._in_xa
+                if not before or self._xa.inside:
+                    self._told_rows = not self._xa.inside
                     yield from self._ready(self._rows(item))
                 continue
             if type(item) is FileBegan:
@@ -231,7 +212,7 @@ class Following:
                     yield item
                 continue
             if type(item) is Begun:
-                self._in_xa, self._told_rows, self._begun = item.prepares, False, item.place
+                self._xa.inside, self._told_rows, self._begun = item.prepares, False, item.place
                 if until is None:
                     yield item
                 continue
@@ -240,14 +221,12 @@ class Following:
                 yield from self._ready(self._statement(item, before))
                 continue
             if type(item) is Prepared:
-                self._xa[item.xid], self._xa_begun[item.xid] = self._xa_rows, self._begun
-                self._xa_rows = []
-            elif type(item) is Committed and self._in_xa:  # in one phase
-                yield from self._ready(self._committed(self._xa_rows, item.place))
-                self._xa_rows = []
+                self._xa.prepare(item.xid, self._begun)
+            elif type(item) is Committed and self._xa.inside:  # in one phase
+                yield from self._ready(self._committed(self._xa.taken(), item.place))
             elif type(item) is RolledBack and self._told_rows:
                 raise self._changed(f"{item.place}: a transaction was rolled back that is logged")
-            self._in_xa = self._told_rows = False
+            self._xa.inside = self._told_rows = False
             if until is not None and type(item) is Alive and item.place == self._place < until:
                 self._require_patience(until)
             self._place = item.place
@@ -275,7 +254,7 @@ class Following:
     @property
     def oldest_xa(self) -> Place | None:
         """Where the oldest transaction of XA begins that is prepared; None without one."""
-        return min(self._xa_begun.values(), default=None)
+        return self._xa.oldest
 
     # The stream
 
@@ -374,8 +353,8 @@ class Following:
         if self._stream is not None:
             self._stream.close()
         self._stream, self._items, self._place = None, iter(()), Place("", 0)
-        self._shapes, self._xa, self._xa_rows, self._in_xa = {}, {}, [], False
-        self._xa_begun = {}
+        self._shapes = {}
+        self._xa.forget()
         self._waiting = _Waiting()
 
     def close(self) -> None:
@@ -388,7 +367,7 @@ class Following:
 
     # Rows
 
-    def _rows(self, item: Rows) -> Iterator[Change | Reject | _Touched]:
+    def _rows(self, item: Rows) -> Iterator[Change | Reject | Touched]:
         title = f"{item.schema}.{item.table}"
         shape = self._shape(title, item)
         prefix, base = f"{item.place.file}:", pack(self._epoch, item.place.number << 32)
@@ -403,7 +382,7 @@ class Following:
             ids, mapped = updates.places(shape.names)
             self._ids, self._mapped = taker(ids), taker(mapped)
         id_of, mapped_of, exact = self._ids, self._mapped, shape.exact
-        in_xa = self._in_xa
+        in_xa = self._xa.inside
         names, take, reread = shape.names, shape.take, shape.rereads or in_xa
         whole = SPECIAL.isdisjoint
         for offset, before, after in item.rows():
@@ -458,11 +437,11 @@ class Following:
         after: tuple[Any, ...] | None,
         version: int,
         origin: str,
-    ) -> Iterator[Change | Reject | _Touched]:
+    ) -> Iterator[Change | Reject | Touched]:
         """A row that is to be read again, or has a value that a row can't hold."""
         old = None if before is None else shape.known(before)
         new = None if after is None else shape.known(after)
-        again = shape.rereads or self._in_xa or shape.lacks(after or before or ())
+        again = shape.rereads or self._xa.inside or shape.lacks(after or before or ())
         old_key = None if before is None else shape.key(before)
         new_key = old_key if after is None else shape.key(after, before)
         if again:
@@ -471,7 +450,7 @@ class Following:
             if after is not None:
                 known = {**(old or {}), **(new or {})}
                 if old_key is not None and old_key != new_key:
-                    if not self._in_xa:
+                    if not self._xa.inside:
                         self.counts.add("rows-added")
                     known, origin = new or {}, f"{origin}:new"
                 yield from self._touch(title, new_key, kind, known, version, origin)
@@ -511,26 +490,20 @@ class Following:
         known: dict[str, Any],
         version: int,
         origin: str,
-    ) -> Iterator[_Touched]:
+    ) -> Iterator[Touched]:
         if key is None or any(type(value) in SPECIAL for value in key):
             raise FatalError(
                 f"{origin}: the log leaves out the key of a row of {title}: set binlog_row_image "
                 "to FULL"
             )
         change = Change(known, kind=DELETE, version=version, origin=origin)
-        touched = _Touched(
+        touched = Touched(
             table=title, key=key, kind=kind, known=change, version=version, origin=origin
         )
-        if not self._in_xa:
+        if self._xa.inside:
+            self._xa.keep(touched)
+        else:
             yield touched
-            return
-        rows = self._xa_rows
-        rows.append(touched)
-        if len(rows) > MOST_XA_ROWS:
-            raise FatalError(
-                f"{origin}: a transaction of XA has more than {MOST_XA_ROWS:,} rows, which are "
-                "kept until it is committed; write smaller transactions"
-            )
 
     def _delete(self, known: dict[str, Any], version: int, origin: str) -> Change:
         wanted = self._context.read.id_columns or ()
@@ -559,11 +532,11 @@ class Following:
 
     # Rows that are read again
 
-    def _ready(self, items: Iterator[Change | Reject | _Touched]) -> Iterator[Change | Reject]:
+    def _ready(self, items: Iterator[Change | Reject | Touched]) -> Iterator[Change | Reject]:
         """What can go on now; the rest waits for rows that are read again."""
         waiting = self._waiting
         for item in items:
-            if type(item) is _Touched:
+            if type(item) is Touched:
                 waiting.items.append(item)
                 waiting.touched += 1
             elif waiting.touched:
@@ -578,23 +551,23 @@ class Following:
         waiting, self._waiting = self._waiting, _Waiting()
         if not waiting.items:
             return
-        last: dict[tuple[str, Key], _Touched] = {}
+        last: dict[tuple[str, Key], Touched] = {}
         for item in waiting.items:
-            if isinstance(item, _Touched):
+            if isinstance(item, Touched):
                 former = last.get((item.table, item.key))
                 if former is not None and former.kind != INSERT and item.kind == INSERT:
                     item.kind = UPDATE  # the key was there before, so no row now means a delete
                 last[item.table, item.key] = item
         found = self._asking(lambda server: self._found(server, last)) if last else {}
         for item in waiting.items:
-            if not isinstance(item, _Touched):
+            if not isinstance(item, Touched):
                 yield item
             elif last[item.table, item.key] is not item:
                 self.counts.add("rows-dropped")  # a later change of the same row gives it
             else:
                 yield from self._as_found(item, found.get((item.table, item.key)))
 
-    def _as_found(self, item: _Touched, row: Change | Reject | None) -> Iterator[Change | Reject]:
+    def _as_found(self, item: Touched, row: Change | Reject | None) -> Iterator[Change | Reject]:
         if row is None:
             if item.kind == INSERT:
                 self.counts.add("rows-dropped")
@@ -610,7 +583,7 @@ class Following:
         yield Change(row, kind=kind, version=item.version, origin=item.origin)
 
     def _found(
-        self, server: LogServer, wanted: Mapping[tuple[str, Key], _Touched]
+        self, server: LogServer, wanted: Mapping[tuple[str, Key], Touched]
     ) -> dict[tuple[str, Key], Change | Reject]:
         lock = "" if server.await_visible(self._place, self._context.state.stop.wait) else LOCK
         by_table: dict[str, list[Key]] = {}
@@ -647,13 +620,13 @@ class Following:
 
     # Statements
 
-    def _statement(self, item: Statement, before: bool) -> Iterator[Change | Reject | _Touched]:
+    def _statement(self, item: Statement, before: bool) -> Iterator[Change | Reject | Touched]:
         """What a statement comes to; one before the piece was heeded already, unless it is XA's."""
-        xa = _XA.fullmatch(item.sql)
+        xa = verb_of(item.sql)
         if xa is not None:
-            yield from self._distributed(xa[1].upper(), xa[2], item)
+            yield from self._distributed(*xa, item)
             return
-        if _TAKEN_BACK.fullmatch(item.sql) and (self._told_rows or self._xa_rows):
+        if _TAKEN_BACK.fullmatch(item.sql) and (self._told_rows or self._xa.has_rows):
             raise self._changed(
                 f"{item.place}: a transaction took back some of its rows, which the log has, to a "
                 "savepoint"
@@ -717,18 +690,16 @@ class Following:
 
     def _distributed(
         self, verb: str, xid: str, item: Statement
-    ) -> Iterator[Change | Reject | _Touched]:
+    ) -> Iterator[Change | Reject | Touched]:
         """A statement of XA: rows that were prepared count once they are committed."""
-        if verb in ("START", "BEGIN"):
-            self._in_xa = True
+        if verb in STARTS:
+            self._xa.inside = True
         elif verb == "ROLLBACK":
-            self._xa.pop(xid, None)
-            self._xa_begun.pop(xid, None)
+            self._xa.end(xid)
         elif verb == "COMMIT":
             if xid not in self._xa:
                 self._recall(xid, item.place)
-            self._xa_begun.pop(xid, None)
-            yield from self._committed(self._xa.pop(xid), item.place)
+            yield from self._committed(self._xa.end(xid), item.place)
 
     def _recall(self, xid: str, place: Place) -> None:
         """Reads the log back for a transaction of XA that was prepared before the position.
@@ -736,65 +707,16 @@ class Following:
         Raises ReadAnew, or FatalError, where the log does not reach back to it.
         """
         files = [f for f in self._asking(lambda server: [*server.files()]) if Place(f, 4) < place]
-        end = place
-        for file in reversed(files):
-            found = self._prepared(Place(file, 4), end)
-            if xid in found:
-                if end != place:  # of a file before, the others may be finished by now
-                    found = {xid: found[xid]}
-                for name, (begun, rows) in found.items():
-                    if name not in self._xa:
-                        self._xa[name], self._xa_begun[name] = rows, begun
-                return
-            end = Place(file, 4)
-        raise self._changed(
-            f"{place}: the transaction of XA {shorten(xid, 60)} was prepared before the log begins "
-            "that the server keeps, and its rows are not known"
-        )
+        if not self._xa.recall(xid, place, files):
+            raise self._changed(
+                f"{place}: the transaction of XA {shorten(xid, 60)} was prepared before the log "
+                "begins that the server keeps, and its rows are not known"
+            )
 
-    def _prepared(self, since: Place, end: Place) -> dict[str, tuple[Place, list[_Touched]]]:
-        """The transactions of XA that were prepared between two places, and not finished there."""
-        found: dict[str, tuple[Place, list[_Touched]]] = {}
-        stop, begun = self._context.state.stop, since
-        stream = BinlogStream(self._connection, since=since)
-        try:
-            for item in LogReader(stream, self._wanted):
-                if type(item) is Rows:
-                    if self._in_xa:
-                        for _ in self._rows(item):
-                            pass  # such rows are kept in `_xa_rows`
-                    continue
-                if isinstance(item, FileBegan):
-                    continue
-                if stop.is_set():
-                    raise TransientError("stopped while the log was read back")
-                if item.place >= end:
-                    break
-                if type(item) is Alive:
-                    continue
-                if type(item) is Statement:
-                    xa = _XA.fullmatch(item.sql)
-                    if xa is not None and xa[1].upper() in ("START", "BEGIN"):
-                        self._in_xa = True
-                    elif xa is not None:
-                        found.pop(xa[2], None)
-                    continue
-                if type(item) is Prepared:
-                    found[item.xid] = begun, self._xa_rows
-                self._in_xa, self._xa_rows = type(item) is Begun and item.prepares, []
-                begun = item.place
-            return found
-        finally:
-            self._in_xa, self._xa_rows = False, []
-            stream.close()
-
-    def _committed(self, rows: list[_Touched], place: Place) -> Iterator[_Touched]:
-        """The rows of a transaction of XA, as of the place where it was committed."""
-        version = pack(self._epoch, place.number << 32 | place.offset)
+    def _committed(self, rows: list[Touched], place: Place) -> Iterator[Touched]:
+        """The rows of a transaction of XA, which count now."""
         self.counts.add("rows-read", len(rows))
-        for touched in rows:
-            touched.version, touched.origin = version, f"{place}:{touched.origin}"
-            yield touched
+        yield from as_committed(rows, place, self._epoch)
 
     # Times
 

@@ -20,15 +20,21 @@ _NUMBERS = {
     5: struct.Struct("<h"), 6: struct.Struct("<H"), 7: struct.Struct("<i"), 8: struct.Struct("<I"),
     9: struct.Struct("<q"), 10: struct.Struct("<Q"), 11: struct.Struct("<d"),
 }  # fmt: skip
-_STRING, _OPAQUE = 12, 15
+_DOUBLE, _STRING, _OPAQUE = 11, 12, 15
+_LONG = 1e15
+"""From here on, a server writes a double with an exponent."""
 _LITERALS = {0: None, 1: True, 2: False}
 _DECIMAL = 246
 _LINE = 76
 """The server breaks base64 into lines of this length."""
 
 
-def json_value(data: bytes) -> object:
+def json_value(data: bytes, *, short: bool = False) -> object:
     """The value of a document; an `UnfitValue`, given back, if it is nested over the limit.
+
+    Args:
+      data: the document.
+      short: whether a SELECT of the server writes the double 2.0 as ``2``, as MySQL 5.7 does.
 
     Raises:
       ValueError, IndexError, struct.error: the bytes do not follow the documented form.
@@ -36,28 +42,30 @@ def json_value(data: bytes) -> object:
     if not data:
         return None
     try:
-        return _value(data, data[0], 1, 0)
+        return _value(data, data[0], 1, 0, short)
     except UnfitValue as e:
         return e
 
 
-def _value(data: bytes, kind: int, at: int, depth: int) -> Any:
+def _value(data: bytes, kind: int, at: int, depth: int, short: bool) -> Any:
     if kind == _STRING:
         size, at = _length(data, at)
         return _part(data, at, size).decode()
     if kind in _NUMBERS:
-        return _NUMBERS[kind].unpack_from(data, at)[0]
+        number = _NUMBERS[kind].unpack_from(data, at)[0]
+        shortened = short and kind == _DOUBLE and number.is_integer() and abs(number) < _LONG
+        return int(number) if shortened else number
     if kind == _LITERAL:
         return _literal(data[at])
     if kind <= _LARGE_LIST:
-        return _nested(data, kind, at, depth + 1)
+        return _nested(data, kind, at, depth + 1, short)
     if kind == _OPAQUE:
         size, start = _length(data, at + 1)
         return _opaque(data[at], _part(data, start, size))
     raise ValueError(f"JSON of the unknown type {kind}")
 
 
-def _nested(data: bytes, kind: int, at: int, depth: int) -> Any:
+def _nested(data: bytes, kind: int, at: int, depth: int, short: bool) -> Any:
     if depth > MOST_DEPTH:
         raise UnfitValue(f"JSON whose {TOO_DEEP}", "too-deep")
     wide = 4 if kind in (_LARGE_OBJECT, _LARGE_LIST) else 2
@@ -72,10 +80,10 @@ def _nested(data: bytes, kind: int, at: int, depth: int) -> Any:
     for _ in range(count):
         inner = data[entry]
         if inner in (_LITERAL, 5, 6) or (wide == 4 and inner in (7, 8)):
-            values.append(_value(data, inner, entry + 1, depth))
+            values.append(_value(data, inner, entry + 1, depth, short))
         else:
             (offset,) = struct.unpack_from(form, data, entry + 1)
-            values.append(_value(data, inner, at + offset, depth))
+            values.append(_value(data, inner, at + offset, depth, short))
         entry += wide + 1
     if not keyed:
         return values

@@ -54,6 +54,8 @@ class EventStream(Protocol):
     """Where events come from, see `BinlogStream`."""
 
     where: str
+    short_json: bool
+    """Whether SELECTs of the server write the double 2.0 within JSON as ``2``."""
 
     @property
     def charsets(self) -> Mapping[int, str]:
@@ -165,6 +167,7 @@ class _Table:
     given: Columns
     charsets: Mapping[int, str]
     bits: int
+    short_json: bool
     found: Columns | None = None
     decoders: dict[tuple[str, bytes], Decode] = field(default_factory=dict)
 
@@ -182,7 +185,8 @@ class _Table:
             before = b"" if kind == INSERT else bitmaps[:half]
             after = b"" if kind == DELETE else bitmaps[half:] if both else bitmaps
             types, metas = self.map.types, self.map.metas
-            decode = compiled(kind, types, metas, self.columns.columns, before, after)
+            columns, short = self.columns.columns, self.short_json
+            decode = compiled(kind, types, metas, columns, before, after, short_json=short)
             self.decoders[kind, bitmaps] = decode
         return decode
 
@@ -536,7 +540,7 @@ class LogReader:
         elif table is None or table.given is not given:
             logged = table_map(event)
             bits = (len(logged.types) + 7) // 8
-            table = _Table(logged, given, self._stream.charsets, bits)
+            table = _Table(logged, given, self._stream.charsets, bits, self._stream.short_json)
         if known is None or known[1] is not table:
             if len(self._maps) >= _MOST_TABLES:
                 self._maps.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +21,21 @@ KEYS = 1000
 """So many keys are asked for in one statement."""
 
 Key = tuple[Any, ...]
+
+
+@dataclass(kw_only=True)
+class Touched:
+    """A row to be read again.
+
+    `known` is what the log tells of it, enough for a delete.
+    """
+
+    table: str
+    key: Key
+    kind: str
+    known: Change
+    version: int
+    origin: str
 
 
 def by_keys(

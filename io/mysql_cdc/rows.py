@@ -9,6 +9,7 @@ together. Compiling takes a millisecond, so `Decoders` keeps the functions of a 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import struct
 import uuid
@@ -67,9 +68,10 @@ class _Writer:
     """Writes the function for the rows of one kind of image."""
 
     def __init__(
-        self, types: Sequence[int], metas: Sequence[int], columns: Sequence[Column]
+        self, types: Sequence[int], metas: Sequence[int], columns: Sequence[Column], short: bool
     ) -> None:
         self._types, self._metas, self._columns = types, metas, columns
+        self._document = functools.partial(json_value, short=True) if short else json_value
         self.names: dict[str, Any] = {"ABSENT": ABSENT, "PARTIAL": PARTIAL}
         self._lines: list[str] = []
         self._careful = False
@@ -251,7 +253,7 @@ class _Writer:
         """What makes a value of the bytes `data`."""
         kind, column = self._types[at], self._columns[at]
         if kind == t.JSON:
-            return f"{self.keep(json_value)}({data})"
+            return f"{self.keep(self._document)}({data})"
         if kind in (t.GEOMETRY, t.VECTOR):
             return data
         if column.data_type in _SPECIAL and kind == t.STRING:
@@ -273,6 +275,8 @@ def compiled(
     columns: Sequence[Column],
     before: bytes,
     after: bytes,
+    *,
+    short_json: bool = False,
 ) -> Decode:
     """A function that decodes the rows of an event.
 
@@ -283,14 +287,15 @@ def compiled(
       columns: the columns, as `resolved` gives them.
       before: the bits of the columns in the image before the change; empty for an insert.
       after: those of the image after the change; empty for a delete.
+      short_json: see `json_value`.
     """
-    writer = _Writer(types, metas, columns)
+    writer = _Writer(types, metas, columns, short_json)
     names: dict[str, Any] = {"number": int.from_bytes, "StructError": struct.error}
     made: list[Any] = []
 
     def careful(b: bytes, at: int) -> tuple[Row | None, Row | None, int]:
         if not made:
-            slow = _Writer(types, metas, columns)
+            slow = _Writer(types, metas, columns, short_json)
             text = slow.function(kind, before, after, careful=True)
             there: dict[str, Any] = {"number": int.from_bytes, **slow.names}
             exec(compile(text, "<row of a change log>", "exec"), there)

@@ -21,7 +21,7 @@ from vecferry.io.mysql.client import MySqlDatabase
 from vecferry.io.mysql.settings import MySqlConnection
 from vecferry.io.mysql.source import MySqlSource
 from vecferry.io.mysql_cdc.checks import notes_of, problems_of
-from vecferry.io.mysql_cdc.chunks import Key, Pace, part_of, ranged, whole_of
+from vecferry.io.mysql_cdc.chunks import MOST_CHUNKS, Key, Pace, part_of, ranged, whole_of
 from vecferry.io.mysql_cdc.following import LOCK, Following, LogSplit, file_time
 from vecferry.io.mysql_cdc.history import columns_of, told
 from vecferry.io.mysql_cdc.place import Place
@@ -99,6 +99,7 @@ class MySqlChanges:
         self._began: dict[tuple[str, str], int] = {}
         self._cut: tuple[At, tuple[TableSplit, ...]] | None = None
         self._pace = Pace()
+        self._part_end: At | None = None  # the position behind the part that was told last
         self._spanned = False  # whether a span was told
         self._seen: list[tuple[float, Place]] = []
 
@@ -159,8 +160,11 @@ class MySqlChanges:
 
     def span(self, position: Position | None, until: At | None = None) -> Span:
         """The next part of a full load, or the log up to a place; alternately in a full load."""
+        if position is not None and position.at == self._part_end:
+            self._pace.ends()
         found = self._ask("the log", lambda server: self._span(server, position, until))
         self._spanned = True
+        self._part_end = found.until if found.kind == "full" else None
         return found
 
     def _span(self, server: LogServer, position: Position | None, until: At | None) -> Span:
@@ -338,19 +342,21 @@ class MySqlChanges:
         title, after = tables[load["index"]], load["after"]
         table = self._described(server)[title]
         whole = whole_of(server.database, self.settings.tables, table)
-        most = self._pace.begins((load["index"], after))
+        chunk_rows = self.settings.chunk_rows
+        rows = self._pace.begins((load["index"], after), chunk_rows * MOST_CHUNKS)
         begin: Key | None = None if after is None else tuple(after)
-        part = part_of(server.database, whole, table, begin, self.settings.chunk_rows, most)
+        part = part_of(server.database, whole, table, begin, chunk_rows, rows)
         until = {k: v for k, v in at.items() if k not in ("load", "read")}
         number = load["part"] + 1
-        left = (table.rows or 0) / (self.settings.chunk_rows * len(part.chunks))
+        before = load.get("rows", 0)
+        of = max(before, sum(self._described(server)[name].rows or 0 for name in tables))
         read = {"table": title, "after": after, "to": part.after and list(part.after)}
         until["read"] = read
         index = load["index"] if part.after is not None else load["index"] + 1
         if index < len(tables):
             to = read["to"]
             again = {"index": index, "after": to, "part": number, "turn": "changes"}
-            until["load"] = {**load, **again}
+            until["load"] = {**load, **again, "rows": before + rows}
         if title not in at["columns"]:  # the log is read on from before
             until["columns"] = {**at["columns"], title: told(columns_of(server.database, table))}
             until["keys"] = {**at.get("keys", {}), title: _names(table)}
@@ -362,7 +368,8 @@ class MySqlChanges:
             since=at,
             until=until,
             phase=_phase(until),
-            part=(load["part"], max(number + ("load" in until), round(left))),
+            part=(load["part"], max(number + ("load" in until), number + (of - before) // rows)),
+            rows=(before, of),
         )
 
     def span_of_keys(self, position: Position, first: str | None, last: str | None) -> Span:

@@ -172,7 +172,8 @@ class BinlogStream:
             try:
                 keep_alive(self._connection)
                 self._socket: socket.socket = self._connection._sock
-                self.maria = "mariadb" in self._connection.server_version.lower()
+                version = self._connection.server_version.lower()
+                self.maria, self.short_json = "mariadb" in version, version.startswith("5.7.")
                 self._prepare(since)
                 self._register()
                 self._ask(since)

@@ -12,6 +12,9 @@ from vecferry.io.search.settings import SearchColumn
 from vecferry.io.search.target import SearchTarget
 from vecferry.io.sink.values import Vector
 
+PROMPT = {"index.merge_on_flush.enabled": "false"}
+"""Refreshes don't wait until small segments are merged, for up to 10 s (the default since 2.2)."""
+
 
 class OpenSearchDialect:
     """OpenSearch with k-NN (https://docs.opensearch.org/latest/field-types/supported-field-types/knn-vector/)."""
@@ -20,6 +23,7 @@ class OpenSearchDialect:
     vector_type = "knn_vector"
     least_version = (2, 0)
     index_settings: dict[str, Any] = {"index.knn": True}  # noqa: RUF012
+    newer_settings: dict[tuple[int, int], dict[str, Any]] = {(2, 2): PROMPT}  # noqa: RUF012
     view = PointInTime("/_search/point_in_time", "pit_id", order="_doc", by_shard=True)
 
     def field(self, name: str, mapping: dict[str, Any]) -> Field:

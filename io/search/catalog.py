@@ -211,6 +211,9 @@ class SearchIndex:
                 mappings["_meta"] = {**(mappings.get("_meta") or {}), NAME: to_json(mark)}
             return {**written, "mappings": mappings}
         settings = {"index.gc_deletes": GC_DELETES, **self.dialect.index_settings}
+        for least, newer in self.dialect.newer_settings.items():
+            if (self.version or least) >= least:
+                settings |= newer
         settings |= dict(_flat("", self.settings.settings))
         properties = {
             c.name: self.dialect.vector_mapping(c) if c.is_vector else {"type": c.type, **c.mapping}

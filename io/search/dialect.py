@@ -69,6 +69,7 @@ class Dialect(Protocol):
     vector_type: str
     least_version: tuple[int, int]
     index_settings: dict[str, Any]
+    newer_settings: dict[tuple[int, int], dict[str, Any]]
     view: PointInTime
 
     def field(self, name: str, mapping: dict[str, Any]) -> Field:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import ssl
 from typing import Any, ClassVar, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -169,13 +171,23 @@ def _tls_of(query: dict[str, str]) -> str | None:
 
 
 def tls_context(given: TableConnection) -> ssl.SSLContext:
-    """For a connection that must be encrypted, and verified where the data source says so."""
+    """For a connection that is encrypted, and verified where the data source says so.
+
+    Connections of one kind share it, until the file of the authority changes: to read all
+    authorities of the system takes longer than to connect.
+    """
     try:
-        context = ssl.create_default_context(cafile=given.ca_cert)
+        changed = 0 if given.ca_cert is None else os.stat(given.ca_cert).st_mtime_ns
+        return _context(given.ca_cert, changed, given.tls_mode == "verify")
     except OSError as e:
         raise JobError(f"caCert {given.ca_cert!r} can't be read: {e}") from e
+
+
+@functools.lru_cache(maxsize=16)
+def _context(ca_cert: str | None, changed: int, verified: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_cert)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # a private authority may be an old one
-    if given.tls_mode == "require":
+    if not verified:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context

@@ -21,7 +21,7 @@ from vecferry.pipelines.cli.output import say, say_result, tell
 if TYPE_CHECKING:
     from vecferry.pipelines.job.resolve import ResolvedJob
     from vecferry.pipelines.run.logic import JobLogic
-    from vecferry.positions.entries import Stored
+    from vecferry.positions.entries import Progress, Stored
     from vecferry.positions.lease import Lease
     from vecferry.positions.requests import Request
     from vecferry.positions.store import Positions, Standing
@@ -237,6 +237,8 @@ def _described(positions: Positions, standing: Standing) -> list[str]:
             f"  rows {progress.rows:,} ({progress.rows_per_second:,.0f}/s)  rejects "
             f"{progress.rejects:,}  rounds {progress.rounds:,}  begun again {progress.restarts:,}",
         ]
+        if progress.loaded is not None:
+            lines.append(f"  {_loading(progress)}")
         if progress.last_error:
             lines.append(f"  last error: {progress.last_error}")
     ended = stored.outcome
@@ -245,6 +247,17 @@ def _described(positions: Positions, standing: Standing) -> list[str]:
         words = f": {ended.words}" if ended.words else ""
         lines.append(f"  run {ended.run} {how} at {_moment(ended.time)}{words}")
     return lines
+
+
+def _loading(progress: Progress) -> str:
+    """How far a full load is, in a line."""
+    from vecferry.waits import in_words
+
+    done, of = progress.loaded or 0, progress.load_size or 0
+    share = f" ({done / of:.0%})" if of else ""
+    seconds = progress.load_seconds
+    left = "" if seconds is None else f", about {in_words(seconds)} left"
+    return f"loaded: {done:,} of about {of:,} {progress.load_unit}{share}{left}"
 
 
 def _line_of(stored: Stored) -> str:

@@ -41,6 +41,7 @@ from vecferry.pipelines.run.launch import (
     settled,
     timed,
 )
+from vecferry.pipelines.run.loading import Loading
 from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.preflight import preflight
 from vecferry.pipelines.run.rejects import require_folder, tidy_rejects
@@ -161,6 +162,7 @@ class _Sync:
         self._lag_due = self._tell_due = 0.0
         self._told = (time.monotonic(), 0)
         self._speed = 0.0
+        self._loading = Loading()
         self._interrupted = self._given_up = self._asked_to_stop = False
         self._still: tuple[float, dict[str, int]] = (0.0, {})
         # A signal may come while the main thread waits: putting into this queue is safe there.
@@ -427,6 +429,7 @@ class _Sync:
             self.on_step("reconcile")
             self._reconcile(since)
             self._caught_up, self._concluded, self._loaded = self._source.end(), False, True
+            self._loading.ends()
         self.on_step("store")
         assert self._under_way is not None
         self._status.add(self._under_way[0].state, committed=self._committed)
@@ -713,9 +716,13 @@ class _Sync:
         if moment > before:
             self._speed = max(0.0, (rows - told) / (moment - before))
             self._told = (moment, rows)
+        under_way = None if status.current is None else self._under_way
+        span = under_way and under_way[1]
+        read = under_way[0].state.counts().get("rows-read", 0) if under_way else 0
         self.lease.tell(
             Progress(
                 phase=phase,
+                **self._loading.told(span, read),
                 behind=self._lag.amount,
                 unit=self._lag.unit,
                 behind_seconds=self._lag.seconds,
@@ -757,6 +764,7 @@ class _Sync:
                     "since": span.since,
                     "until": span.until,
                     "part": span.part,
+                    "rows": span.rows,
                 },
                 "position": self.position and dataclasses.asdict(self.position),
             }
@@ -765,7 +773,8 @@ class _Sync:
 
 def _span(told: Mapping[str, Any]) -> Span:
     """A span that was stored as JSON, which has lists in place of tuples."""
-    tuples = {name: tuple(told[name]) for name in ("part", "keys") if told.get(name) is not None}
+    names = [n for n in ("part", "rows", "keys") if told.get(n) is not None]
+    tuples = {name: tuple(told[name]) for name in names}
     return Span(**{**told, **tuples})
 
 

@@ -412,6 +412,8 @@ class Span:
       since: the `Position.at` from which the round reads; None from the beginning.
       phase: the `Position.phase` that holds once the round is DONE.
       part: which part of a full load, from 0, and of how many; None outside a full load.
+      rows: how many rows of a full load lie before the part, and about how many the load has; None
+        where the source does not know.
       fresh: whether the round begins a new full load, which begins a new epoch.
       why: why a new full load or a new epoch is needed, in words: no position, another table.
       renews: whether the changes go on under a new epoch, as another server counts its places anew.
@@ -427,6 +429,7 @@ class Span:
     since: Any = None
     phase: Phase = "changes"
     part: tuple[int, int] | None = None
+    rows: tuple[int, int] | None = None
     fresh: bool = False
     why: str = ""
     gap: bool = False

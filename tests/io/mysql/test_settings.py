@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from tests.services.certificates import make_certificates
+from vecferry.errors import JobError
 from vecferry.io.mysql import MySqlConnection, MySqlSettings
 from vecferry.io.postgresql import PostgresConnection
+from vecferry.io.tables.connection import tls_context
 from vecferry.io.tables.database import Table
 from vecferry.io.tables.plan import Range, TableSplit, wanted
 from vecferry.io.tables.settings import name_of
@@ -210,3 +216,25 @@ def test_a_table_is_cut_by_its_size(
     """By rows and bytes, for each stream at least one, none of under 10,000 rows."""
     table = Table("t", "t", (), (), frozenset(), rows, size)
     assert wanted(table, concurrent) == splits
+
+
+def test_connections_share_what_they_trust_until_its_file_changes(tmp_path: Path) -> None:
+    """Not those of another mode."""
+    make_certificates(tmp_path)
+    ca = tmp_path / "ca.pem"
+    given = {"host": "h", "database": "d", **LOGIN}
+
+    def context(**more: object) -> ssl.SSLContext:
+        return tls_context(MySqlConnection.model_validate({**given, **more}))
+
+    first = context(caCert=str(ca))
+    assert context(caCert=str(ca)) is first
+    assert first.verify_mode is ssl.CERT_REQUIRED
+    prefer = context(tls="prefer")
+    assert context(tls="require") is prefer
+    assert prefer.verify_mode is ssl.CERT_NONE
+    assert context(tls="verify") not in (first, prefer)
+    os.utime(ca, (1, 1))
+    assert context(caCert=str(ca)) is not first
+    with pytest.raises(JobError, match="can't be read"):
+        context(caCert=str(tmp_path / "none.pem"))

@@ -176,6 +176,7 @@ class Played:
     events: list[bytes] = field(default_factory=lambda: [rotate(), format_event()])
     place: int = 4
     where: str = "MySQL at test:1"
+    short_json: bool = False
     charsets: Mapping[int, str] = field(default_factory=lambda: CHARSETS)
 
     def add(self, kind: int, body: bytes = b"", **more: Any) -> None:

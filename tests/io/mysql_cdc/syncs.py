@@ -13,12 +13,14 @@ from tests.contracts import sync_memory
 from tests.contracts.sync import Script, differences, embedded, run_here, write_job
 from tests.contracts.sync_memory import held
 from tests.services.mariadb import Mariadb
-from tests.services.mysql8 import Mysql8, Mysql8Plain, MysqlServer
+from tests.services.mysql8 import Mysql8, Mysql8Plain, Mysql57, MysqlServer
 from tests.transforms.embed.endpoints.server import EndpointServer
 from vecferry.pipelines.run.report import Report
 
 SERVERS = {"mysql": Mysql8, "plain": Mysql8Plain, "mariadb": Mariadb}
 """MySQL with GTIDs and without, and MariaDB."""
+ALL = {**SERVERS, "mysql57": Mysql57}
+"""Also an old one, for long runs."""
 
 
 class Followed(Script):

@@ -87,6 +87,18 @@ def test_documents_are_read_as_they_were_written(wide: bool) -> None:
         assert json_value(document(value, wide=wide)) == value
 
 
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(2.0, "2"), (-0.0, "0"), (1e14, "100000000000000"), (1e15, "1000000000000000.0"),
+     (-999999999999999.0, "-999999999999999"), (0.5, "0.5"), (1e100, "1e+100")],
+)  # fmt: skip
+def test_an_old_server_writes_whole_doubles_without_a_point(number: float, shown: str) -> None:
+    """MySQL 5.7, but for those with an exponent; whole numbers stay."""
+    found = json_value(document({"a": [number, 7]}), short=True)
+    assert repr(found) == f"{{'a': [{shown}, 7]}}"
+    assert repr(json_value(document(number))) == repr(number)
+
+
 def test_a_long_text_has_a_length_of_several_bytes() -> None:
     """Seven bits in each."""
     assert json_value(document("x" * 3_000_000)) == "x" * 3_000_000

@@ -20,7 +20,7 @@ from tests.contracts.sync_nursery import Nursery
 from tests.contracts.sync_stores import STORES
 from tests.io.mysql_cdc.syncs import SERVERS, Followed
 from tests.services.opensearch import OpenSearchServer
-from tests.services.server import running
+from tests.services.server import eventually, running
 from tests.transforms.embed.endpoints.server import EndpointServer
 
 pytestmark = [
@@ -138,3 +138,48 @@ def test_whatever_is_restarted_the_index_comes_to_equal_the_table(
     finally:
         store.close()
     script.run("DROP TABLE {}")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["mysql", "mariadb"])
+def test_a_kill_within_a_large_transaction_costs_nothing(
+    kind: str, tmp_path: Path, nursery: Nursery
+) -> None:
+    """Of 20,000 changes of rows some are written when the sync is killed; the next run has all."""
+    script, store = Followed(running(SERVERS[kind])), STORES["opensearch"][0](DIMENSION)
+    script.insert("first", "text of the first")
+    try:
+        with EndpointServer(latency=0.02) as endpoint:
+            job = write_job(
+                tmp_path, script, store.writer(), endpoint.url, random.Random(1), 50,
+                speed={"concurrent": 4},
+            )  # fmt: skip
+            sources = tmp_path / "sources.json"
+            sources.write_text(json.dumps({**script.sources(), "Store": store.source()}))
+            line = ["run", str(job), "-d", str(sources), "--rejects", str(tmp_path / "rejects")]
+            assert nursery.ended(nursery.start(*line)) == 0, nursery.log.read_text()
+            assert len(store.found()) == 1
+            change_at_once(script)
+            process = nursery.start(*line)
+            eventually(lambda: len(store.found()) > 100)
+            os.kill(process, signal.SIGKILL)
+            assert nursery.ended(process) == -signal.SIGKILL
+            assert differences(script.rows(), store.found()) != []
+            assert nursery.ended(nursery.start(*line)) == 0, nursery.log.read_text()
+            assert differences(script.rows(), store.found()) == []
+            assert len(store.found()) == 6001
+    finally:
+        store.close()
+        script.run("DROP TABLE {}")
+
+
+def change_at_once(script: Followed) -> None:
+    """8,000 inserts, 8,000 updates, 2,000 deletes and 2,000 other keys, in one transaction."""
+    script.run("BEGIN")
+    for at in range(0, 8000, 1000):
+        rows = ", ".join(f"('k{n}', 'text {n}', {n})" for n in range(at, at + 1000))
+        script.run("INSERT INTO {} VALUES " + rows)
+    script.run("UPDATE {} SET text = CONCAT('later ', text) WHERE id LIKE 'k%'")
+    script.run("DELETE FROM {} WHERE id LIKE 'k%' AND n < 2000")
+    script.run("UPDATE {} SET id = CONCAT('o', id) WHERE id LIKE 'k%' AND n < 4000")
+    script.run("COMMIT")

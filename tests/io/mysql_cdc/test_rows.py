@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import re
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from tests.io.mysql_cdc.support import Source, same, source
 from tests.services.mariadb import Mariadb
-from tests.services.mysql8 import Mysql8
+from tests.services.mysql8 import Mysql8, Mysql57
 from vecferry.io.common.unfit import UnfitValue
 from vecferry.io.mysql_cdc.columns import Column, Columns, ColumnsDiffer
 from vecferry.io.mysql_cdc.log import Rows
@@ -169,7 +170,8 @@ def expect_equal(db: Source, types: list[tuple[str, tuple[str, ...]]], metadata:
     table = db.table(f"id INT PRIMARY KEY, {columns}, u INT DEFAULT 0")
     count = max(len(values) for _, values in types)
     level = "NO_LOG" if metadata == "minimal" and db.maria else metadata.upper()
-    with db.set_global("binlog_row_metadata", f"'{level}'"):
+    named = db.set_global("binlog_row_metadata", f"'{level}'") if metadata else nullcontext()
+    with named:
         since = db.place()
         rows = [", ".join(values[nth % len(values)] for _, values in types) for nth in range(count)]
         rows.append(", ".join(["NULL"] * len(types)))
@@ -225,6 +227,16 @@ def test_texts_equal_those_of_a_select(db: Source, metadata: str) -> None:
 def test_json_equals_that_of_a_select(mysql: Source, metadata: str) -> None:
     """With all types of SQL that a document can hold."""
     expect_equal(mysql, [("JSON", INNER)], metadata)
+
+
+@pytest.mark.service
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "types", [NUMBERS, TIMES, TEXTS, [("JSON", INNER)]], ids=["numbers", "times", "texts", "json"]
+)
+def test_values_of_mysql_5_equal_those_of_a_select(types: list[tuple[str, Any]]) -> None:
+    """Its log never names columns."""
+    expect_equal(source(Mysql57), types, "")
 
 
 @pytest.mark.service

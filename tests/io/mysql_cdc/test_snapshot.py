@@ -13,7 +13,7 @@ import pymysql
 import pytest
 
 from tests.effort import some
-from tests.io.mysql_cdc.syncs import SERVERS, Followed, Job
+from tests.io.mysql_cdc.syncs import ALL, SERVERS, Followed, Job
 from tests.services.server import running
 from tests.transforms.embed.endpoints.server import EndpointServer
 
@@ -22,10 +22,10 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 WRITERS, ROWS = 8, 60
 
 
-@pytest.fixture(params=list(SERVERS))
+@pytest.fixture(params=[*SERVERS, pytest.param("mysql57", marks=pytest.mark.long)])
 def script(request: pytest.FixtureRequest) -> Iterator[Followed]:
     """A table of some rows, each of which is written to all the time."""
-    followed = Followed(running(SERVERS[request.param]))
+    followed = Followed(running(ALL[request.param]))
     for n in range(ROWS):
         followed.insert(f"k{n}", "text 0")
     yield followed

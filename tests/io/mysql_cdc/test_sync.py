@@ -13,16 +13,20 @@ from tests.contracts.sync import DIMENSION, Asked, Broken, Killed, Script
 from tests.contracts.sync_memory import held
 from tests.contracts.sync_nursery import Nursery
 from tests.contracts.sync_stores import STORES, StorePlace, stores_of
-from tests.io.mysql_cdc.syncs import SERVERS, Followed, Job, purge
+from tests.io.mysql_cdc.syncs import ALL, Followed, Job, purge
 from tests.services.opensearch import OpenSearchServer
 from tests.services.server import running
 from tests.transforms.embed.endpoints.server import EndpointServer
 from vecferry.errors import JobError
 from vecferry.io.mysql.settings import MySqlConnection
+from vecferry.io.mysql_cdc import chunks
 from vecferry.io.mysql_cdc.settings import MySqlCdcSettings
 from vecferry.io.mysql_cdc.source import MySqlChanges
 from vecferry.pipelines.cli.app import run_line
+from vecferry.pipelines.run import sync
 from vecferry.positions import Position
+from vecferry.positions.entries import Progress
+from vecferry.positions.lease import Lease
 from vecferry.steps import Lag, StepContext
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.in_turn("script")]
@@ -30,15 +34,15 @@ pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.in_turn("script
 
 PARAMETERS = [
     # Without GTIDs only a full load reads otherwise: test_snapshot.py shows that.
-    pytest.param(name, marks=[pytest.mark.long] if name == "plain" else [])
-    for name in SERVERS
+    pytest.param(name, marks=[pytest.mark.long] if name in ("plain", "mysql57") else [])
+    for name in ALL
 ]
 
 
 @contextmanager
 def table(server: str) -> Iterator[Followed]:
     """An empty table."""
-    followed = Followed(running(SERVERS[server]))
+    followed = Followed(running(ALL[server]))
     yield followed
     followed.run("DROP TABLE IF EXISTS {}")
     followed.client.close()
@@ -205,7 +209,7 @@ def test_columns_may_come_and_go(job: Job) -> None:
     script.update("a", "another text of a")
     assert (job.run().state, job.differences()) == ("DONE", [])
     script.insert("e", "text of e")
-    script.run("ALTER TABLE {} RENAME COLUMN text TO body")
+    script.run("ALTER TABLE {} CHANGE COLUMN text body TEXT")
     script.run("INSERT INTO {} (id, body) VALUES ('f', 'text of f')")
     report = job.run()
     assert report.state == "FAILED"
@@ -396,6 +400,29 @@ def test_what_no_log_has_is_found_and_mended(job: Job, capsys: pytest.CaptureFix
     assert job.run().rows_stale == 0
     assert job.differences() == []
     assert run_line(job.command("verify")) == 0
+
+
+def test_a_full_load_tells_how_far_it_is(
+    script: Followed, tmp_path: Path, endpoint: EndpointServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In rows, from round to round, of about as many as there are; nothing once all is loaded."""
+    told: list[Progress] = []
+    monkeypatch.setattr(Lease, "tell", lambda lease, progress: told.append(progress))
+    monkeypatch.setattr(sync, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(chunks, "FIRST_ROWS", 100)
+    values = ", ".join(f"('r{n}', 'text {n % 7}', {n})" for n in range(1000))
+    script.run("INSERT INTO {} VALUES " + values)
+    script.run("ANALYZE TABLE {}")
+    job = Job(script, tmp_path, endpoint, chunkRows=50)
+    assert job.run().state == "DONE"
+    loads = [(p.loaded, p.load_size, p.load_unit) for p in told if p.loaded is not None]
+    counted = [loaded for loaded, _, _ in loads]
+    assert counted == sorted(counted)
+    assert {(size, unit) for _, size, unit in loads} == {(1000, "rows")}
+    assert (0 in counted, 100 in counted, max(counted)) == (True, True, 1000)
+    assert any(p.load_seconds for p in told)
+    assert told[-1].loaded is None
+    assert job.differences() == []
 
 
 def test_how_far_a_position_is_behind_is_told_in_bytes_and_seconds(

@@ -18,8 +18,8 @@ from vecferry.io.elasticsearch import (
 from vecferry.io.elasticsearch.client import ElasticsearchClient
 from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
 from vecferry.io.opensearch.client import OpenSearchClient
-from vecferry.io.opensearch.target import OpenSearchTarget
-from vecferry.io.search.catalog import IndexInfo
+from vecferry.io.opensearch.target import OpenSearchDialect, OpenSearchTarget
+from vecferry.io.search.catalog import IndexInfo, SearchIndex
 from vecferry.io.search.checks import mismatches, notes
 from vecferry.io.search.client import StatusError
 from vecferry.io.search.dialect import Field
@@ -345,3 +345,24 @@ def test_scores_that_are_no_numbers_are_shown_as_such() -> None:
         }
     ).search([1, 2, 3], 3)
     assert [f"{hit['score']:.1f}" for hit in found] == ["nan", "0.5", "nan"]
+
+
+@pytest.mark.parametrize(
+    ("version", "own", "waits"),
+    [
+        ("2.0.1", {}, None),
+        ("2.2.0", {}, "false"),
+        ("3.1.0", {}, "false"),
+        (None, {}, "false"),
+        ("2.19.1", {"merge_on_flush": {"enabled": True}}, True),
+        ("2.0.1", {"index.merge_on_flush.enabled": "true"}, "true"),
+    ],
+)
+def test_refreshes_of_an_index_that_is_made_do_not_wait_for_merges(
+    version: str | None, own: dict, waits: object
+) -> None:
+    """On servers that know of it, unless the job says otherwise."""
+    answers = {} if version is None else {("GET", "/"): {"version": {"number": version}}}
+    given = OpenSearchSettings.model_validate({"index": "docs", "column": [KEY], "settings": own})
+    body = SearchIndex(Index(answers), OpenSearchDialect(), given).body()
+    assert body["settings"].get("index.merge_on_flush.enabled") == waits

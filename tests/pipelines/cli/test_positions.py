@@ -75,6 +75,13 @@ def test_a_sync_that_runs_is_shown_beside_it_and_left_alone(line: Line) -> None:
         told = line.call("status", job)[1]
         assert "7 changes" in told
         assert "was away" in told
+        assert "loaded" not in told
+        load = {"loaded": 1200, "load_size": 4800, "load_unit": "rows", "load_seconds": 75.0}
+        lease.tell(Progress(phase="full", **load))
+        lease.renew()
+        assert load.items() <= line.json("status", job)["progress"].items()
+        words = "loaded: 1,200 of about 4,800 rows (25%), about 1 min 15 s left"
+        assert words in line.call("status", job)[1]
     assert line.json("status", job)["position"] is not None
 
 
