@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.pipelines.support import Bench, rows, step
+from vecferry.io.search import client
 
 
 @pytest.fixture
@@ -99,3 +100,23 @@ def test_a_wrong_name_is_told_with_the_nearest(
     outcome = bench.call("check", *arguments)
     assert outcome.status == 2
     assert words in outcome.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["elasticsearch", "opensearch"])
+def test_a_search_store_that_says_nothing_is_not_waited_for_as_long_as_a_write(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    """A write has ten minutes, a question half a minute; here even less."""
+    monkeypatch.setattr(client, "ASK_SECONDS", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(100)
+        bench.sources["Target"] = {
+            "type": store, "endpoint": f"http://127.0.0.1:{silent.getsockname()[1]}"
+        }  # fmt: skip
+        bench.job["steps"][-1] = step(store, "writer", "Writer", datasource="Target", index="texts")
+        outcome = bench.call("check", "--connect")
+    assert outcome.status == 2
+    assert "step 'Writer'" in outcome.err
+    assert "can't be reached" in outcome.err
