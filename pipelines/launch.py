@@ -8,6 +8,7 @@ from __future__ import annotations
 from vecferry.errors import JobError
 from vecferry.pipelines.cluster.launch import ClusterRun, PortableRun
 from vecferry.pipelines.cluster.runners import choose
+from vecferry.pipelines.job.clients import require_clients
 from vecferry.pipelines.job.resolve import ResolvedJob
 from vecferry.pipelines.job.vectors import with_vectors_kept
 from vecferry.pipelines.run.alone import alone
@@ -35,12 +36,8 @@ def run_job(
     if resolved.unable():
         raise JobError(resolved.unable())
     if is_sync(resolved, options):
-        if resolved.job.setting.positions is None:
-            raise JobError(
-                f"setting.positions is missing: {resolved.reader.name!r} follows its source, and "
-                "a sync stores there how far it has read; name a folder, such as positions/JOB, or "
-                "the URI of an object store or of Redis"
-            )
+        if (missing := resolved.lacks_positions()) is not None:
+            raise JobError(missing)
         return follow(open_run(resolved, options), positions_of(resolved), on_progress)
     _refuse_rounds(options)
     with alone(resolved, concurrent=options.concurrent_runs):
@@ -64,6 +61,8 @@ def carry_out(
 def open_run(resolved: ResolvedJob, options: RunOptions) -> JobRun:
     """A run in the place that the options name; JobError holds all that can't work there."""
     where = choose(options, resolved)
+    if where.local:
+        require_clients(resolved)
     if is_sync(resolved, options):
         resolved = with_vectors_kept(resolved, here=where.local)
     if where.local:

@@ -65,9 +65,11 @@ class ElasticsearchClient(LibraryClient):
         headers = {"accept": JSON, **self._login}
         if body is not None:
             headers["content-type"] = LINES if isinstance(body, bytes) else JSON
-        return self.client.perform_request(
-            method, path, params=params, headers=headers, body=body
-        ).body
+        return (
+            self.client.options(request_timeout=self.seconds(method))
+            .perform_request(method, path, params=params, headers=headers, body=body)
+            .body
+        )
 
     def classify(self, error: Exception) -> Exception:
         """See `LibraryClient`."""

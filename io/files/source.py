@@ -49,6 +49,7 @@ class FileSource:
                 "read: use one of local, oss, s3, hdfs, gcs"
             )
         self._store = connection.open_files(context.retry_deadline)
+        self._store.heed(context)
         self._listed: list[FileInfo] | None = None
         self._spec = settings.spec
         self._format = self._spec.reader(context, self._store.open)

@@ -18,6 +18,7 @@ from vecferry.io.sink.settings import (
     parent_inputs,
     parent_problems,
 )
+from vecferry.kinds import Client
 from vecferry.numbers import real_number, whole_number
 from vecferry.settings import Connection, SecretText, Settings, StepSettings, pick
 
@@ -342,6 +343,10 @@ class MilvusConnection(Connection):
     def is_file(self) -> bool:
         """Whether Milvus Lite serves it, in one process at a time."""
         return "://" not in self.endpoint
+
+    def clients(self) -> list[Client]:
+        """What serves a file."""
+        return [Client("milvus_lite", "vecferry[milvus]")] if self.is_file else []
 
     def paths(self) -> dict[str, str]:
         """The file of Milvus Lite, and that of certificates."""

@@ -53,7 +53,11 @@ class OpenSearchClient(LibraryClient):
         headers = {"content-type": kind} if body is not None else {}
         data = body if isinstance(body, bytes) or body is None else orjson.dumps(body)
         return self.client.transport.perform_request(
-            method, path, params=params, headers=headers, body=data
+            method,
+            path,
+            params={**(params or {}), "request_timeout": self.seconds(method)},
+            headers=headers,
+            body=data,
         )
 
     def classify(self, error: Exception) -> Exception:

@@ -20,6 +20,7 @@ from pydantic import (
 from vecferry.errors import near
 from vecferry.fields import DataSourceName, SourceType, in_form
 from vecferry.io.tables.settings import one_or_many
+from vecferry.kinds import Client
 from vecferry.secrets import Secret, secret_of
 from vecferry.settings import Connection, StepSettings, pick
 
@@ -287,6 +288,10 @@ class PaimonSettings(StepSettings):
     def takes_all(self) -> bool:
         """Whether all columns of the table are read."""
         return "*" in self.column
+
+    def clients(self) -> list[Client]:
+        """What reads a condition."""
+        return [] if self.where is None else [Client("sqlglot", "vecferry[paimon]")]
 
     @property
     def follows(self) -> bool:

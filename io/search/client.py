@@ -155,6 +155,10 @@ def undiscovered(client: SearchClient, error: BaseException) -> Exception:
     return TransientError(f"{what}: {redact(shorten(error))}")
 
 
+ASK_SECONDS = 30.0
+"""How long an answer to a question is awaited at most: no question of ours takes long."""
+
+
 class LibraryClient(abc.ABC):
     """The client of a store's own library without its retries, which would hide a row's fate.
 
@@ -180,6 +184,7 @@ class LibraryClient(abc.ABC):
 
     def __init__(self, connection: SearchConnection, settings: SearchSettings) -> None:
         self.where, self.hosts = f"{self.store} at {connection.shown}", connection.hosts
+        self._seconds = settings.timeout / 1000
         try:
             self._errors = self.errors()
         except ImportError as e:
@@ -210,6 +215,10 @@ class LibraryClient(abc.ABC):
     def close(self) -> None:
         """Closes its connections."""
         self.client.close()
+
+    def seconds(self, method: str) -> float:
+        """How long the answer to a call is awaited; a request that writes may take its time."""
+        return min(self._seconds, ASK_SECONDS) if method == "GET" else self._seconds
 
     @abc.abstractmethod
     def errors(self) -> tuple[type[Exception], ...]:

@@ -268,8 +268,9 @@ class LoadedJob:
 
     def _asked(self, ask: Callable[[], Any], run: str) -> Any:
         """The answer of a dry run; a source that can't be read is a JobError."""
-        if self._resolved.unable():
-            raise JobError(self._resolved.unable())
+        from vecferry.pipelines.job.clients import require_clients
+
+        require_clients(self._resolved)
         try:
             return ask()
         except JobError:

@@ -20,6 +20,7 @@ from vecferry.pipelines.cli.output import (
     warn,
 )
 from vecferry.pipelines.cli.telling import SILENT, TellOptions, told
+from vecferry.pipelines.job.clients import lacking, require_clients
 from vecferry.pipelines.run.interrupts import hold
 from vecferry.process import end_run
 from vecferry.rows import Reject, encode_value
@@ -140,6 +141,10 @@ def check(
     """Says that a job is right, and shows what the checks found."""
     rejects = os.path.expanduser(rejects)
     _require_rejects(rejects)
+    if missing := lacking(resolved):
+        raise JobError(missing)
+    if (unstored := resolved.lacks_positions()) is not None:
+        warn(f"run refuses the job, but for a full load with --into: {unstored}")
     found: dict[str, Any] = {
         "job": resolved.job.name,
         "steps": [{"name": s.name, "stepType": s.kind.step_type} for s in resolved.steps],
@@ -237,8 +242,7 @@ def preview(
     from vecferry.pipelines.cli.table import as_table
     from vecferry.pipelines.run import dryrun
 
-    if resolved.unable():
-        raise JobError(resolved.unable())
+    require_clients(resolved)
     try:
         stages = dryrun.preview(resolved, rows, source_only=source_only)
     except JobError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vecferry.errors import JobError, near
-from vecferry.pipelines.cli.options import json_option
+from vecferry.pipelines.cli.options import ENV_FILES, env_file, json_option
 from vecferry.pipelines.cli.output import say, say_result, warn
 from vecferry.pipelines.job.draft import (
     PROVIDERS,
@@ -45,8 +45,11 @@ _MADE_KEY = "(none)"
 @click.option("--provider", type=click.Choice(list(PROVIDERS)), help="Who makes the vectors.")
 @click.option("--target", metavar="ENDPOINT", help="A Milvus server, or a file that ends in .db.")
 @click.option("--name", help="The name of the job, of its file and of its collection.")
+@env_file
 @json_option
+@click.pass_context
 def init(
+    ctx: click.Context,
     source: str | None,
     data_sources: str | None,
     yes: bool,
@@ -67,12 +70,16 @@ def init(
         source = str(click.prompt("File, or data source and path", err=True))
     reads, draft, rows = _looked(source, data_sources)
     chosen = _chosen(draft, rows, asks=asks, key=key, texts=texts, provider=provider)
+    if not chosen.texts:
+        raise JobError(f"{source}: there is not a column of texts to embed; name one with --text")
     named = _name(name or source)
     writes = ("Vectors", {"type": "milvus", "endpoint": target or f"./{named}.db"})
     made = first_job(named, draft, chosen, reads=reads, writes=writes)
     files, sources_file = _texts(named, made, source)
     _write(files)
-    _tell(named, made, chosen, [*files], sources_file, as_json=as_json)
+    options = [] if sources_file == "datasources.yaml" else ["-d", sources_file]
+    options += [word for path in ctx.meta.get(ENV_FILES, ()) for word in ("--env-file", path)]
+    _tell(named, made, chosen, [*files], options, as_json=as_json)
 
 
 def _looked(source: str, data_sources: str | None) -> tuple[Named, Draft, Rows]:
@@ -104,7 +111,7 @@ def _place(source: str, sources: DataSources) -> tuple[Named, str]:
         return (_unused("Files", entries, where), {"type": "local", "path": where}), path
     name, _, path = source.partition("/")
     if name in entries:
-        return (name, entries[name]), path
+        return (name, sources.as_written_here(name)), path
     files = [p.name for p in Path(given.parent).glob("*")] if given.parent.is_dir() else []
     raise JobError(
         f"{source}: is neither a file nor a data source of {sources.where}"
@@ -234,13 +241,12 @@ def _tell(
     made: FirstJob,
     chosen: Choices,
     files: Sequence[str],
-    sources_file: str,
+    options: Sequence[str],
     *,
     as_json: bool,
 ) -> None:
-    job = shlex.quote(f"{name}.yaml")
-    option = "" if sources_file == "datasources.yaml" else f" -d {shlex.quote(sources_file)}"
-    commands = [f"vecferry run {job}{option}", f'vecferry query {job}{option} "what to search for"']
+    words = shlex.join([f"{name}.yaml", *options])
+    commands = [f"vecferry run {words}", f'vecferry query {words} "what to search for"']
     if chosen.key is None:
         warn("no column is a key, so the store makes keys, and a second run adds all rows")
     for column in made.left_out:

@@ -12,7 +12,7 @@ import click
 from vecferry.browse import PAGE, SECONDS, Browser
 from vecferry.errors import shorten
 from vecferry.pipelines.cli.completion import complete_data_source
-from vecferry.pipelines.cli.options import json_option
+from vecferry.pipelines.cli.options import env_file, json_option
 from vecferry.pipelines.cli.output import say, say_result
 from vecferry.pipelines.cli.table import as_table
 
@@ -40,7 +40,7 @@ def _named(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _of_one(command: Callable[..., Any]) -> Callable[..., Any]:
     named = click.argument("name", shell_complete=complete_data_source)(command)
-    return data_sources_option(json_option(named))
+    return data_sources_option(env_file(json_option(named)))
 
 
 @sources.command("list")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vecferry.kinds import Client, ConnectionType, Kind
+    from vecferry.kinds import ConnectionType, Kind
     from vecferry.pipelines.job.resolve import ResolvedJob
 
 
@@ -27,7 +27,9 @@ def worker_requirements(
     `clients` holds the module of each client library with what pip is told for it, `modules` what a
     program has registered without a package.
     """
-    clients = {client.module: client.install for client in _clients(resolved)}
+    from vecferry.pipelines.job.clients import clients_of
+
+    clients = {client.module: client.install for _, client in clients_of(resolved)}
     if "://" in folder:
         clients |= _file_system(folder)
     packages, modules = _origins(resolved)
@@ -39,20 +41,6 @@ def worker_requirements(
         "environment": _variables(resolved) if secrets == "worker" else [],
         "reports": folder,
     }
-
-
-def _clients(resolved: ResolvedJob) -> Iterator[Client]:
-    """The client libraries of the steps, of their data sources and of the vector cache."""
-    from vecferry.kinds import Client
-
-    for named in _named(resolved):
-        if named.client is not None:
-            yield named.client
-    for step in resolved.steps:
-        yield from step.settings.clients()
-    cache = resolved.job.setting.vector_cache
-    if cache is not None and not cache.uri.startswith("sqlite:"):
-        yield Client("redis", "vecferry[redis]")
 
 
 def _named(resolved: ResolvedJob) -> Iterator[Kind | ConnectionType]:
@@ -161,6 +149,7 @@ def _version(package: str) -> str:
 
 
 def _there(module: str) -> bool:
+    # As `vecferry.kinds.Client` tells it; the probe sends this text to workers without vecferry.
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:

@@ -14,6 +14,7 @@ from vecferry.pipelines.job.documents import parse_document
 from vecferry.pipelines.job.placeholders import Values, fill, names_in
 from vecferry.pipelines.job.problems import unknown_keys, validate
 from vecferry.pipelines.registry import connection_of, default
+from vecferry.references import REFERENCE, at_its_place
 from vecferry.settings import Connection
 
 FILE_NAME = "datasources.yaml"
@@ -49,6 +50,33 @@ class DataSources:
     def entries(self) -> dict[str, Any]:
         """All of them by name, as they are written."""
         return {**self._entries, **self._own}
+
+    def as_written_here(self, name: str) -> dict[str, Any]:
+        """One of them as it is written in a file of the current folder: its paths are whole.
+
+        Placeholders and references stay, so that no secret is written out.
+        """
+        entry, folder = self.entries()[name], self._folder
+        if not isinstance(entry, dict):
+            return {}  # whoever opens it tells what it lacks
+        if not folder or name in self._own:
+            return entry
+        known, told = default().connection(str(entry.get("type"))), f"data source {name!r}"
+        if known is None:
+            return dict(entry)
+        settings, _ = validate(connection_of(known), self._filled(name, told), told)
+        paths = set() if settings is None else set(settings.paths().values())
+
+        def here(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {n: here(v) for n, v in value.items()}
+            if not isinstance(value, str):
+                return value
+            if value in paths:
+                return os.path.normpath(os.path.join(folder, os.path.expanduser(value)))
+            return REFERENCE.sub(lambda match: at_its_place(match, folder), value)
+
+        return {n: here(v) for n, v in entry.items()}
 
     def names(self) -> set[str]:
         """The placeholders in all of them."""

@@ -152,6 +152,16 @@ class ResolvedJob:
         """The currency of the job's prices; None if it names no price."""
         return currency_of(step.settings for step in self.transformers)
 
+    def lacks_positions(self) -> str | None:
+        """Why the job can't be run as a sync, which it is; None if it can, or reads once."""
+        if not self.reader.settings.follows or self.job.setting.positions is not None:
+            return None
+        return (
+            f"setting.positions is missing: {self.reader.name!r} follows its source, and "
+            "a sync stores there how far it has read; name a folder, such as positions/JOB, or "
+            "the URI of an object store or of Redis"
+        )
+
     def unable(self) -> list[str]:
         """A problem for each step that can be checked but not run in this version."""
         return [
@@ -200,7 +210,7 @@ def resolve(
         [
             *sources.doubts(),
             *warnings,
-            *_unused_columns(steps),
+            *_unused_columns(job, steps),
             *_keys_written_out(steps, known),
             *_unjudged(job, steps[0]),
             *unused_prices(job),
@@ -409,20 +419,34 @@ def _follow_columns(steps: list[ResolvedStep]) -> list[str]:
     return problems
 
 
-def _unused_columns(steps: list[ResolvedStep]) -> list[str]:
-    """A warning for columns that a step gives and no other step takes, as far as known."""
+def _unused_columns(job: Job, steps: list[ResolvedStep]) -> list[str]:
+    """A warning for columns that a job asks a step for and no other step takes, as far as known."""
     *givers, writer = steps
     taken = writer.settings.outputs()
     if not taken or writer.settings.takes_other_columns:
         return []
     used = {*taken, *(name for step in steps[1:] for name in step.settings.inputs())}
-    idle = [(s, [n for n in s.settings.outputs() or {} if n not in used]) for s in givers]
+    idle = [
+        (s, [n for n in s.settings.outputs() or {} if n not in used and _asked(job, s, n)])
+        for s in givers
+    ]
     return [
         f"steps[{step.index}] {step.name!r} gives {', '.join(map(repr, names))}, which no other "
         "step takes, so it is not written"
         for step, names in idle
         if names
     ]
+
+
+def _asked(job: Job, step: ResolvedStep, column: str) -> bool:
+    """Whether a job names a column of a step; some columns come with the step unasked."""
+
+    def named(value: Any) -> bool:
+        if isinstance(value, dict):
+            return any(map(named, value.values()))
+        return any(map(named, value)) if isinstance(value, list) else value == column
+
+    return named(job.steps[step.index].parameter)
 
 
 def _wrong_dimensions(where: str, columns: Columns, taken: Columns) -> list[str]:

@@ -7,7 +7,6 @@ to, never logged in to: no row is read, no request is paid for.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import socket
@@ -25,10 +24,10 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from vecferry.errors import redact, shorten
+from vecferry.pipelines.job.clients import clients_of
 from vecferry.settings import Connection
 
 if TYPE_CHECKING:
-    from vecferry.kinds import Client
     from vecferry.pipelines.job.resolve import ResolvedJob
 
 SECONDS = 5.0
@@ -156,29 +155,15 @@ def _without_login(url: str) -> str:
 
 def _clients(resolved: ResolvedJob) -> Iterator[Finding]:
     """The client libraries of the job's steps and data sources."""
-    for client in sorted(set(_needed(resolved)), key=lambda c: c.install):
-        try:
-            there = importlib.util.find_spec(client.module) is not None
-        except ImportError:
-            there = False
+    needed = {client for _, client in clients_of(resolved)}
+    for client in sorted(needed, key=lambda c: (c.install, c.module)):
+        there = client.is_there
         yield Finding(
             check="extra",
             status="ok" if there else "fail",
             found=f"{client.install} ({client.module}) is {'there' if there else 'missing'}",
             repair="" if there else f"pip install '{client.install}'",
         )
-
-
-def _needed(resolved: ResolvedJob) -> Iterator[Client]:
-    from vecferry.pipelines.registry import default
-
-    for step in resolved.steps:
-        if step.kind.client is not None:
-            yield step.kind.client
-        yield from step.settings.clients()
-        kind = default().connection(step.connection.type) if step.connection else None
-        if kind is not None and kind.client is not None:
-            yield kind.client
 
 
 def addresses_of(resolved: ResolvedJob) -> Iterator[Address]:

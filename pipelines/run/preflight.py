@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 
 from vecferry.errors import JobError, VecferryError
+from vecferry.pipelines.job.clients import lacking
 from vecferry.pipelines.job.feeds import unlike_keys
 from vecferry.pipelines.job.resolve import ResolvedJob, ResolvedStep
 from vecferry.pipelines.run.logic import JobLogic
@@ -21,7 +22,11 @@ def preflight(
 
     With `paid` each embedding model embeds one short text; else its host is only connected to.
     """
-    problems = resolved.unable()
+    problems = [*resolved.unable(), *lacking(resolved)]
+    if problems:
+        raise JobError(problems)
+
+    answers = True
 
     def attempt(name: str, look: Callable[[], object]) -> None:
         try:
@@ -37,9 +42,10 @@ def preflight(
         if step.kind.role == "reader":
             if reader:
                 attempt(step.name, lambda: logic.source.check())
+                answers = not problems
         elif step.kind.role == "writer":
             attempt(step.name, lambda: logic.target.check())
-            if reader:
+            if reader and answers:  # else the source is away, and would be waited for
                 problems.extend(_unlike_keys(resolved, logic))
         else:
             attempt(step.name, functools.partial(_try, logic, step, paid))

@@ -6,6 +6,7 @@ classes and do not import them, so a job is checked without Beam and without cli
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -26,6 +27,14 @@ class Client:
 
     module: str
     install: str
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it can be imported, as far as can be told without importing it."""
+        try:
+            return importlib.util.find_spec(self.module) is not None
+        except (ImportError, ValueError):  # the package around it is missing, or half removed
+            return False
 
 
 @dataclass(frozen=True)

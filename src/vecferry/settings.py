@@ -211,6 +211,10 @@ class Connection(Settings):
         """The data source with other `paths`, by the same fields."""
         return self.model_copy(update=dict(paths))
 
+    def clients(self) -> list[Client]:
+        """The libraries that the data source needs besides the library of its type."""
+        return []
+
     def unshareable(self) -> str | None:
         """Why other processes can't use the data source, with the way out; None if they can."""
         return None
@@ -374,6 +378,10 @@ class StepSettings(Settings):
 
     def clients(self) -> list[Client]:
         """The libraries that these settings need besides the libraries of the step's kind."""
+        return []
+
+    def clients_here(self) -> list[Client]:
+        """The libraries that the environment of this process asks for, such as its proxies."""
         return []
 
     def with_deadline(self, seconds: float) -> Self:

@@ -60,6 +60,18 @@ def process(command: str = "vecferry-worker", **environment: str) -> list[str]:
     return ["--environment_type=PROCESS", f"--environment_config={config}"]
 
 
+def add_up(events: Path, report: dict[str, Any]) -> None:
+    """Requires that the last event has the counts of the report, which is the last line."""
+    *_, last, told = map(json.loads, events.read_text().splitlines())
+    assert told["report"].items() <= report.items()
+    for name in ("rows_read", "rows_written", "rows_dropped"):
+        assert last["counts"].get(name, 0) == report[name], name
+    rejects = [
+        {"step": r["step"], "reason": r["reason"], "rows": r["rows"]} for r in last["rejects"]
+    ]
+    assert rejects == report["rejected_by"]
+
+
 @dataclass
 class Finished:
     """What a command line came to."""
@@ -276,9 +288,13 @@ class Contract:
         return self.at(runner, job)
 
     def test_a_job_comes_to_the_same_as_here(self, runner: Runner, tmp_path: Path) -> None:
-        """Same rows, same vectors, same rejects line by line, same counts; within concurrent."""
+        """Same rows, same vectors, same rejects line by line, same counts; within concurrent.
+
+        The events add up to the report.
+        """
+        events = tmp_path / "events.jsonl"
         with compared(tmp_path) as job:
-            there = job.run(self.afar(runner, job))
+            there = job.run(self.afar(runner, job), "--events", str(events))
             assert there.status == 0, there.out + there.err
             assert (job.wrong(), job.is_indexed()) == ([], True)
         report, rejects = here()
@@ -286,6 +302,7 @@ class Contract:
         for name in COUNTS:
             assert there.report[name] == report[name], name
         assert there.report["rows_rejected"] == len(rejects) == 24
+        add_up(events, there.report)
         assert there.report["keys"]["distinct"] == there.report["rows_written"]
         assert there.report["counts"] == ("committed" if runner.committed else "attempted")
         assert 1 < job.endpoint.most_under_way <= IN_FLIGHT

@@ -85,3 +85,25 @@ def test_a_launcher_knows_the_keys_of_all_its_workers(tmp_path: Path) -> None:
     finally:
         for run in runs:
             end_run(run)
+
+
+def test_rows_are_told_though_their_keys_were_told_before_they_were_counted(
+    tmp_path: Path,
+) -> None:
+    """The reporter's thread may come between the two, and the process may end with the bundle."""
+    run = uuid.uuid4().hex
+    launcher = ClusterState(None, str(tmp_path / "run"))
+    try:
+        state = run_state(run)
+        reporter = told(run, state, str(tmp_path / "run"))
+        reporter.close()
+        state.add_keys(["a", "b", "a"])
+        reporter.tell()
+        state.add({"rows-keyed": 3})
+        reporter._due = math.inf
+        reporter.tell()
+        launcher.gather()
+        launcher.settle({"rows-keyed": 3})
+        assert launcher.keys() == KeyCount(2, True, 2, 2)
+    finally:
+        end_run(run)

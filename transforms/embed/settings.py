@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.request import getproxies
 
 import orjson
 from pydantic import (
@@ -687,6 +688,16 @@ class EmbedSettings(StepSettings):
         return dict.fromkeys(self.outputs(), maker)
 
     def clients(self) -> list[Client]:
-        """The library that runs a model in the worker itself."""
+        """The library that runs a model in the worker itself, and the one that reads images."""
         client = self.provider.client
-        return [] if client is None else [client]
+        images = [Client("PIL", "vecferry[images]")] if self.takes_images else []
+        return images if client is None else [client, *images]
+
+    def clients_here(self) -> list[Client]:
+        """What speaks through a SOCKS proxy that the environment names."""
+        if not any(value.startswith("socks") for value in getproxies().values()):
+            return []  # so that `vecferry check` does not import the client of HTTP
+        from vecferry.transforms.embed.endpoints.proxies import is_by_socks
+
+        by_socks = any(map(is_by_socks, self.calls()))
+        return [Client("socks", "vecferry[socks]")] if by_socks else []

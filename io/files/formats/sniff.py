@@ -28,6 +28,9 @@ _ENDINGS = {
 _DELIMITERS = (",", "\t", ";", "|", "\x01")
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d+)*|\.\d+)([eE][-+]?\d+)?%?")
 _ENCODINGS = ["gb18030", "big5", "shift_jis", "euc_kr", "cp1252", "cp1251"]
+_NO_TEXT = re.compile(rb"[\x02-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+MOST_STRANGE = 0.02
+"""A text may hold a few control characters, such as those that a terminal left."""
 LONGEST_NAME = 64
 """A field of a header is hardly longer."""
 
@@ -55,6 +58,14 @@ def sniff(path: str, raw: IO[bytes]) -> dict[str, Any]:
         found = known(head)
     if found is not None:
         raise JobError(f"{path}: is {found.name}, which no reader takes; {found.advice}")
+    strange = len(_NO_TEXT.findall(head))
+    if b"\0" in head or strange > MOST_STRANGE * len(head):
+        raise JobError(
+            f"{path}: holds bytes that texts do not have, and is not of a kind that is known; "
+            "convert the file to CSV, JSON lines or parquet"
+        )
+    if not head.strip():
+        raise JobError(f"{path}: holds blank lines alone, so nobody can tell what its rows are")
     encoding, text = _decoded(head)
     if encoding != "utf-8":
         said["encoding"] = encoding

@@ -12,9 +12,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vecferry.errors import JobError, VecferryError, near, shorten
+
+if TYPE_CHECKING:
+    from vecferry.steps import StepContext
 
 MOST_NEIGHBOURS = 1000
 """So many names are looked at to find one near to a pattern that matches nothing."""
@@ -109,6 +112,10 @@ class FileStore:
             yield from self._below("" if pattern == "." else pattern, ["*"])
         else:
             yield from self._named(pattern)
+
+    def heed(self, context: StepContext) -> None:
+        """Lets the run of a step end the waits for a service that is away; a folder never is."""
+        return
 
     def unsettled(self, file: FileInfo) -> float:
         """In how many seconds a further change of the file surely gives it another state."""

@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import io
 import logging
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, ClassVar, TypeVar
@@ -18,6 +19,10 @@ from vecferry.errors import FatalError, JobError, TransientError, redact, shorte
 from vecferry.io.files.stores.base import FileInfo, FileStore
 from vecferry.process import PROCESS
 from vecferry.retry import call_with_retries, http_date
+from vecferry.run.giving_up import STILL_SECONDS
+from vecferry.steps import StepContext
+from vecferry.threads import raisable
+from vecferry.waits import WAITS
 
 LEAST_AHEAD, MOST_AHEAD = 256 << 10, 8 << 20
 """What a request brings beyond what was asked for; it doubles as long as reading goes on."""
@@ -122,6 +127,68 @@ class _Contact:
     answered = False
 
 
+class _Patience:
+    """Waits for the answers of one call in a run, and no longer once the run gives up servers.
+
+    An answer that is under way then has `STILL_SECONDS`, or twice as long as the slowest one took.
+    Each try has a thread of its own, since the clients of the stores can't be interrupted. It is
+    left behind if its answer is awaited no more.
+    """
+
+    def __init__(self, context: StepContext, where: str) -> None:
+        self._run, self._who, self._where = context.run, f"step {context.step!r}", where
+        self._giving_up = context.state.giving_up
+        self._given_up = threading.Event()
+
+    def __enter__(self) -> _Patience:
+        self._giving_up.tell(self._given_up.set)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._giving_up.forget(self._given_up.set)
+
+    def sleep(self, seconds: float) -> bool:
+        """Waits before another try; whether there is to be none."""
+        return self._given_up.wait(seconds)
+
+    def answer(self, ask: Callable[[], T]) -> T:
+        """What `ask` gives or raises; TransientError where it is awaited no more."""
+        outcome: list[Any] = []
+        woken = threading.Event()
+
+        def work() -> None:
+            try:
+                outcome.append((ask(), None))
+            except BaseException as e:
+                outcome.append((None, raisable(e)))
+            woken.set()
+
+        with WAITS.request(self._who, self._where, self._run):
+            threading.Thread(target=work, name="vecferry-files", daemon=True).start()
+            self._giving_up.tell(woken.set)
+            try:
+                woken.wait()
+                self._await_a_little(outcome)
+            finally:
+                self._giving_up.forget(woken.set)
+        if not outcome:
+            raise TransientError(f"{self._where} has not answered, and the run was interrupted")
+        result, error = outcome[0]
+        if error is not None:
+            raise error
+        found: T = result
+        return found
+
+    def _await_a_little(self, outcome: list[Any]) -> None:
+        longest = WAITS.longest(self._run, self._who)
+        end = time.monotonic() + max(STILL_SECONDS, 2 * longest)
+        while not outcome and time.monotonic() < end:
+            time.sleep(_LOOK_SECONDS)
+
+
+_LOOK_SECONDS = 0.02
+
+
 class RemoteStore(FileStore):
     """A folder of a store that is reached by requests; safe for use by several threads.
 
@@ -138,6 +205,11 @@ class RemoteStore(FileStore):
         super().__init__(f"{name}/{folder}".rstrip("/") if folder else name, f"/{folder}")
         self._retry_seconds = retry_seconds
         self._contact = PROCESS.get(("files", "answered", access), _Contact)
+        self._context: StepContext | None = None
+
+    def heed(self, context: StepContext) -> None:
+        """Ends the waits of calls to come once the run of a step gives up servers."""
+        self._context = context
 
     def relative(self, pattern: str, *, rooted: bool = False) -> str:
         """`pattern` within the folder; JobError where it leads out.
@@ -238,7 +310,7 @@ class RemoteStore(FileStore):
 
         def attempt() -> T:
             try:
-                made = make()
+                made = make() if patience is None else patience.answer(make)
             except (FileNotFoundError, IsADirectoryError):
                 contact.answered = True
                 raise
@@ -262,13 +334,16 @@ class RemoteStore(FileStore):
                 log.warning("%s does not answer; it is tried again", where)
 
         known = contact.answered
+        patience = None if self._context is None else _Patience(self._context, where)
         try:
-            return call_with_retries(
-                attempt,
-                deadline=self._retry_seconds if known else FIRST_SECONDS,
-                what=where,
-                on_retry=repeated,
-            )
+            with patience or contextlib.nullcontext():
+                return call_with_retries(
+                    attempt,
+                    deadline=self._retry_seconds if known else FIRST_SECONDS,
+                    what=where,
+                    sleep=time.sleep if patience is None else patience.sleep,
+                    on_retry=repeated,
+                )
         except TransientError as e:
             way = (
                 "run the job again when it does" if known else "correct the data source's endpoint"

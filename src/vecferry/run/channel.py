@@ -122,7 +122,9 @@ class WorkerReporter:
             begun = time.monotonic()
             tally = self._state.tally()
             keys = self._state.keys_told(self._keys)
-            if keys is None and (tally == self._last or begun < self._due):
+            # Keys that were told while their rows were not counted yet: nobody else tells of them.
+            behind = self._last.get("counts", {}).get("rows-keyed", 0) < self._keys
+            if keys is None and (tally == self._last or (begun < self._due and not behind)):
                 return
             try:
                 # Before the counts, so that keys are never fewer than the rows that are told.

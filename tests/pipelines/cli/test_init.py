@@ -144,6 +144,47 @@ def test_a_data_source_of_ones_own_is_read_and_its_secrets_stay_placeholders(
     assert bench.line("check", *run[1:]).status == 0
 
 
+def test_variables_of_a_file_and_secrets_of_files_are_taken_as_by_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By init and by sources; init writes paths that hold where its job is, and no secret."""
+    monkeypatch.setenv("SHELF", "unset by the test")
+    monkeypatch.delenv("SHELF")
+    shop = Path("shop")
+    (shop / "in").mkdir(parents=True)
+    (shop / "in" / "trails.csv").write_bytes(TRAILS.read_bytes())
+    (shop / "where").write_text(f"{(shop / 'in').resolve()}\n")
+    (shop / "ds.yaml").write_text(
+        "Trails: {type: local, path: in}\n"
+        'Named: {type: local, path: "${file:where}"}\n'
+        'Shelf: {type: local, path: "${SHELF}"}\n'
+    )
+    Path("job.env").write_text(f"SHELF={(shop / 'in').resolve()}\n")
+    given = ("-d", "shop/ds.yaml", "--env-file", "job.env")
+    for name in ("Trails", "Named", "Shelf"):
+        shown = bench.line("sources", "browse", name, *given)
+        assert (shown.status, "trails.csv" in shown.out) == (0, True), shown.err
+        run, _ = _next(bench, f"{name}/trails.csv", "--name", name.lower(), *given)
+        assert run[-2:] == ["--env-file", "job.env"]
+        monkeypatch.delenv("SHELF")
+        assert bench.line("check", *run[1:], "--connect").status == 0, run
+    written = yaml.safe_load(Path("trails.yaml").with_name("datasources.yaml").read_text())
+    assert written["Trails"] == {"type": "local", "path": str((shop / "in").resolve())}
+    named = yaml.safe_load(Path("named.datasources.yaml").read_text())
+    assert named["Named"]["path"] == f"${{file:{(shop / 'where').resolve()}}}"
+
+
+@pytest.mark.parametrize("noise", ["\0\1\2\xff" * 500, "\x89PNG\r\n\x1a\n", "", "\n\n", "{"])
+def test_noise_is_refused_in_words(bench: Bench, noise: str) -> None:
+    """A file that holds no rows: nothing is written, and it is said what is wrong."""
+    Path("noise.dat").write_bytes(noise.encode("latin-1"))
+    before = sorted(os.listdir())
+    outcome = bench.line("init", "noise.dat", "--yes")
+    assert outcome.status == 2, outcome.out
+    assert re.match(r"error: (\S+/)?noise.dat", outcome.err), outcome.err
+    assert sorted(os.listdir()) == before
+
+
 def test_a_provider_with_a_key_is_written_with_its_variable(bench: Bench) -> None:
     """The key itself is in no file."""
     Path("lines.csv").write_bytes(TRAILS.read_bytes())

@@ -176,6 +176,7 @@ def test_a_worker_says_all_that_it_lacks(bench: Bench) -> None:
     assert missing(needs) == []
     assert needs["clients"] == {
         "pymilvus": "vecferry[milvus]",
+        "milvus_lite": "vecferry[milvus]",
         "wordllama": "vecferry[local]",
     }
     assert "s3fs" in worker_requirements(resolved(bench), "s3://bucket/rejects")["clients"]

@@ -71,7 +71,9 @@ def test_a_missing_library_is_told_before_anything_runs(
     """With the line that installs it, and the exit status of a job that is not right."""
     missing = Client("no_such_library", CLIENTS[0].install)
     monkeypatch.setattr(document, "CLIENTS", (missing,))
-    for command in (["check", "--connect"], ["check", "--estimate"], ["run"], ["preview"]):
+    for command in (["check"], ["check", "--estimate"], ["run"], ["preview"]):
         outcome = bench.call(*command)
         assert outcome.status == 2
-        assert "needs no_such_library: pip install 'vecferry[documents]'" in outcome.err
+        assert (
+            "step 'Reader' needs no_such_library: pip install 'vecferry[documents]'" in outcome.err
+        )

@@ -41,6 +41,15 @@ def proxy_for(url: Url) -> Url | None:
     return proxy._replace(port=port)
 
 
+def is_by_socks(url: str) -> bool:
+    """Whether requests to `url` go through a SOCKS proxy; a wrong one is told by `proxy_for`."""
+    try:
+        proxy = proxy_for(parse_url(url))
+    except (JobError, LocationValueError):
+        return False
+    return proxy is not None and (proxy.scheme or "").startswith("socks")
+
+
 def credentials(proxy: Url) -> tuple[str, str] | None:
     """User and password of a proxy, as they are meant; None if it has none."""
     if not proxy.auth:
