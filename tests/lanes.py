@@ -57,6 +57,7 @@ GROUPS = {
     "io/sink/test_contract": "tables",
     "io/files/stores/test_contract": "files",
     "io/files/stores/test_faults": "files",
+    "io/files/stores/test_followed": "files",
     "io/files/stores/test_jobs": "files",
     "io/files/stores/test_remote": "files",
     "transforms/embed/cache/test_contract": "redis",
