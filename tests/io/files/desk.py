@@ -18,8 +18,14 @@ from vecferry.io.files.followed import FollowedFiles
 from vecferry.io.files.settings import FilesSettings
 from vecferry.io.files.stores.base import FileInfo, Listed
 from vecferry.io.files.stores.remote import Changed, RemoteStore
+from vecferry.pipelines.job.resolve import read_and_resolve
+from vecferry.pipelines.job.vectors import with_vectors_kept
+from vecferry.pipelines.run.at_position import SourceRows, verify_sync
+from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.report import Report
+from vecferry.pipelines.run.verify import Verified
 from vecferry.positions.folder import FolderPlace
+from vecferry.positions.requests import Request
 from vecferry.positions.store import Positions
 from vecferry.steps import ReadOptions, StepContext
 
@@ -60,6 +66,22 @@ class Desk:
         job = json.loads(self.job.read_text())
         job["steps"][0]["parameter"].update(parameter)
         self.job.write_text(json.dumps(job))
+
+    def verify(self) -> Verified:
+        """How the target compares with the files, as `vecferry verify` tells it."""
+        resolved = read_and_resolve(str(self.job), data_sources=str(self.sources))
+        resolved = with_vectors_kept(resolved, here=True)
+        logic = JobLogic(resolved, f"verify-{uuid.uuid4().hex[:6]}", resumed=True)
+        try:
+            return verify_sync(SourceRows(resolved, logic), self.place, lambda words: None)
+        finally:
+            logic.close()
+
+    def repair(self) -> str:
+        """What a repair says that is asked for, and carried out by a run."""
+        asked = self.place.requests.ask(Request(kind="repair", asked_by="a test"))
+        assert self.run().state == "DONE"
+        return self.place.requests.answers(asked)[-1].text
 
     def wrong(self) -> list[str]:
         """Where the target differs from a fresh load."""

@@ -27,8 +27,6 @@ from tests.services.versitygw import ACCESS_KEY, REGION, SECRET_KEY, Versitygw
 from tests.transforms.embed.endpoints.server import EndpointServer
 from vecferry.errors import JobError, TransientError
 from vecferry.pipelines.job.resolve import read_and_resolve
-from vecferry.pipelines.run.at_position import SourceRows
-from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.sync import Step
 from vecferry.positions import Position
 from vecferry.positions.requests import Request
@@ -294,17 +292,6 @@ def test_what_can_not_be_right_is_refused_by_name(endpoint: EndpointServer, tmp_
     desk = fresh(Tables)
     desk.set(column=[{"name": "path", "from": "fileName"}, {"name": "chunk_id", "index": 0}])
     assert "rename yours" in refused(desk)
-
-
-def test_rows_of_a_file_are_not_compared_by_key(endpoint: EndpointServer, tmp_path: Path) -> None:
-    """`verify` names the step: a file is a document, and its rows have ids of this reader."""
-    desk = Desk(tmp_path, endpoint, Tables(tmp_path, random.Random(1), 3))
-    desk.run()
-    resolved = read_and_resolve(str(desk.job), data_sources=str(desk.sources))
-    logic = JobLogic(resolved, "verify", retry_deadline=1.0, resumed=True)
-    with pytest.raises(JobError, match=r"step 'Read' makes several rows of one, which can't be"):
-        SourceRows(resolved, logic)
-    logic.close()
 
 
 def test_the_lag_is_told_in_files_and_until_knows_now_alone(tmp_path: Path) -> None:
