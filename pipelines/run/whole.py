@@ -71,7 +71,7 @@ class Documents:
 
 
 def _fault(item: Change | Reject, target: Target) -> Reject | None:
-    """Why the document of a chunk is not written; None if the chunk is no reason."""
+    """Why the document of a chunk is not written; None where the chunk is not to blame."""
     due = item.instead if isinstance(item, Reject) else item
     if due is not None and due.kind != DELETE:
         known = target.as_stored(due)
