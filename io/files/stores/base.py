@@ -248,6 +248,11 @@ class FileStore:
         return f"no file matches {pattern!r} in {self.name!r}{hint or '; the folder is empty'}"
 
 
+def is_pattern(path: str) -> bool:
+    """Whether a path has a wildcard."""
+    return _MAGIC.search(path) is not None
+
+
 def regex(parts: list[str]) -> re.Pattern[str]:
     """A regular expression for path parts with ``*``, ``?`` and ``**``."""
     text = ""
