@@ -155,8 +155,9 @@ class LocalStore(FileStore):
                 known = [e for e in entries if e.name.startswith(head)]
         except (FileNotFoundError, NotADirectoryError):
             return
+        base = f"{folder}/" if folder else ""
         for entry in known:
-            path = posixpath.join(folder, entry.name)
+            path = base + entry.name
             if entry.is_symlink():
                 yield entry.name, FileInfo(path, 0, _LINK)
             elif entry.is_file():
