@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.sync import DIMENSION, Broken, Killed, Script
+from tests.contracts.sync import DIMENSION, Asked, Broken, Killed, Script
 from tests.contracts.sync_files import PLACES, Folder, Stored
 from tests.contracts.sync_nursery import Nursery
 from tests.contracts.sync_stores import PostgresPlace, StorePlace
@@ -16,7 +16,7 @@ from tests.io.files.stores.support import buckets_have_names
 pytestmark = pytest.mark.slow
 
 
-class TestFolder(Broken):
+class TestFolder(Broken, Asked):
     """Files of this machine."""
 
     @pytest.fixture
