@@ -5,10 +5,10 @@ Usage::
     python -m bench.chunks [--megabytes 20] [--runs 3]
 
 The documents are Markdown, the pages of docs/, each made longer to about 40 kB. The loop is what
-one would write by hand over the same libraries. It reads a file and
-cuts it with semantic-text-splitter. It embeds 512 chunks at a time with wordllama, and upserts them
-with psycopg, by COPY into a temporary table. Each side is a process of its own, from its start to its end. The
-seconds of CPU are those of the process and its children, without the server's.
+one would write by hand over the same libraries. It reads a file and cuts it with
+semantic-text-splitter. It embeds 512 chunks at a time with wordllama, and upserts them with
+psycopg, by COPY into a temporary table. Each side is a process of its own, from its start to its
+end. The seconds of CPU are those of the process and its children, without the server's.
 """
 
 from __future__ import annotations
