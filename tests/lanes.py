@@ -55,6 +55,7 @@ GROUPS = {
     "io/postgresql/test_encode": "tables",
     "io/hologres/test_target": "tables",
     "io/sink/test_contract": "tables",
+    "io/files/test_followed_verify": "tables",
     "io/files/stores/test_contract": "files",
     "io/files/stores/test_faults": "files",
     "io/files/stores/test_followed": "files",

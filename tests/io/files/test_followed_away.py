@@ -14,7 +14,8 @@ from tests.contracts.sync import Break
 from tests.contracts.sync_memory import held
 from tests.io.files.desk import Desk, Disk, Objects, source_of
 from tests.transforms.embed.endpoints.server import EndpointServer
-from vecferry.errors import TransientError
+from vecferry.errors import FatalError, TransientError
+from vecferry.io.files.stores.base import NO_BUCKET, Listed
 from vecferry.pipelines.run.sync import Step
 from vecferry.positions import Position
 from vecferry.positions.requests import Request
@@ -128,4 +129,23 @@ def test_a_folder_of_a_bucket_that_has_no_object_any_more(allowed: bool, tmp_pat
         assert split.gone == ("1.csv",)
         return
     with pytest.raises(TransientError, match="nothing is deleted"):
+        source.span(position)
+
+
+def test_a_bucket_that_is_gone_is_waited_for_if_it_was_there(tmp_path: Path) -> None:
+    """At the start its name is wrong; later it may come back."""
+    source = source_of(tmp_path, Tables(tmp_path, random.Random(1), 0), object="*")
+    store = source._store = Objects({"1.csv": (b"1,text", '"1"')})
+    listed = store._list
+
+    def gone(folder: str, head: str, deep: bool) -> Iterator[Listed]:
+        raise FatalError("the bucket does not exist", NO_BUCKET)
+
+    store._list = gone  # type: ignore[method-assign]
+    with pytest.raises(FatalError, match="does not exist"):
+        source.span(None)
+    store._list = listed  # type: ignore[method-assign]
+    position = Position(epoch=1, identity="", phase="changes", at=source.end())
+    store._list, source._seen = gone, None  # type: ignore[method-assign]
+    with pytest.raises(TransientError, match=r"does not exist; nothing is deleted"):
         source.span(position)

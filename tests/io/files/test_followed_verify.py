@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.contracts.folder import Papers, Tables
+from tests.contracts.folder import Papers, Tables, chunk_writer, write_papers
+from tests.contracts.sync import DIMENSION, differences
 from tests.contracts.sync_memory import held
+from tests.contracts.sync_stores import PostgresPlace
 from tests.io.files.desk import Desk
 from tests.transforms.embed.endpoints.server import EndpointServer
+from vecferry.pipelines import cli
 
 pytestmark = pytest.mark.slow
 
@@ -101,3 +104,37 @@ def test_a_repair_brings_back_a_target_that_lost_its_chunks(
     desk.repair()
     assert desk.wrong() == []
     assert len(endpoint.good) == paid
+
+
+@pytest.mark.service
+def test_chunks_in_postgresql_are_compared_and_mended(
+    endpoint: EndpointServer, tmp_path: Path
+) -> None:
+    """By the commands, which say what they found and did."""
+    papers = Papers(tmp_path, random.Random(1), 12)
+    store = PostgresPlace(DIMENSION)
+    job, sources = write_papers(
+        tmp_path, papers, chunk_writer(store), endpoint.url, {"Store": store.source()}
+    )
+
+    def call(*words: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*words, str(job), "-d", str(sources)])
+        return int(ended.value.code or 0)
+
+    try:
+        assert call("run", "--rejects", str(tmp_path / "rejects")) == 0
+        assert call("verify") == 0
+        table = store.name
+        store.server.execute(f"DELETE FROM {table} WHERE chunk_index = 1")
+        store.server.execute(f"UPDATE {table} SET text = 'own' WHERE chunk_index = 2")
+        ghost = f"SELECT 'gone#0', text, vector, version, 'gone', 0 FROM {table} LIMIT 1"
+        fields = "id, text, vector, version, path, chunk_index"
+        store.server.execute(f"INSERT INTO {table} ({fields}) {ghost}")
+        assert differences(papers.expected(), store.found()) != []
+        assert call("verify") == 1
+        assert call("verify", "--repair") == 0
+        assert differences(papers.expected(), store.found()) == []
+        assert call("verify") == 0
+    finally:
+        store.close()
