@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from vecferry.browse import (
@@ -27,7 +28,7 @@ from vecferry.io.files.formats.document import COLUMNS
 from vecferry.io.files.formats.sniff import sniff
 from vecferry.io.files.settings import FilesSettings
 from vecferry.io.files.source import FileSource
-from vecferry.io.files.stores.base import FileInfo
+from vecferry.io.files.stores.base import FileInfo, NoFile, is_pattern
 from vecferry.process import end_run
 from vecferry.steps import RunContext, StepContext
 
@@ -82,8 +83,16 @@ class FileBrowser:
     def draft(self, path: str) -> Draft:
         """A reader of the file, with the columns and types that its first records have."""
         file, said = self._sniffed(path)
+        inside = self._inside(path)
+        in_folder = file.path != inside and not is_pattern(inside)
+        below = posixpath.join(inside, "**")
+        if in_folder and said["fileFormat"] == "text":
+            several = len(list(islice(self._store.walk(below), 2))) > 1
+            said = {"fileFormat": "document"} if several else said  # not the lines of one
         columns = self._looked(file, said)
-        parameter: dict[str, Any] = {"object": self._inside(path) or "*", **said}
+        if in_folder and said["fileFormat"] == "document":
+            inside = below
+        parameter: dict[str, Any] = {"object": inside or "*", **said}
         parameter["column"] = _drafted(said, columns, by_name=self._named(file, said) == ["*"])
         if _is_text(said) and len(columns) > 1:
             parameter["nullFormat"] = ""  # an empty field is null, whatever the type of its column
@@ -97,8 +106,17 @@ class FileBrowser:
         return "" if relative == "." else relative
 
     def _file(self, path: str) -> FileInfo:
-        """The file of that path; of a folder or a pattern its first file."""
-        return self._store.find(self._inside(path) or ".")[0]
+        """The file of that path; of a folder or a pattern its first file, in a folder below it."""
+        inside = self._inside(path)
+        try:
+            return self._store.find(inside or ".")[0]
+        except NoFile:
+            below = None
+            if not is_pattern(inside):
+                below = next(self._store.walk(posixpath.join(inside, "**")), None)
+            if below is None:
+                raise
+            return below
 
     def _sniffed(self, path: str) -> tuple[FileInfo, dict[str, Any]]:
         try:

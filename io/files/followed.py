@@ -9,7 +9,8 @@ A round reads a file in the state that was listed, or nothing of the file. If a 
 state by then, or is gone, the round leaves the file. The list then tells a state that was never
 read, so the next listing differs from the list. A store whose older states come back must tell them
 apart (`FileInfo.mark`). Only a listing says that a file is gone. Who reads never concludes that. A
-listing is not believed where a pattern matches nothing any more.
+listing is not believed where a pattern matches nothing any more, nor where the folder is away. What
+was there in this process is then waited for, as a server is.
 
 A version is the number of the round. In a round each file stands once. A round that was broken off
 is repeated as it was written down (`Manifests.intend`). So one version of a file is one state of
@@ -28,12 +29,13 @@ import logging
 import posixpath
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
-from vecferry.errors import FatalError, JobError, TransientError
+from vecferry.errors import FatalError, JobError, TransientError, VecferryError
 from vecferry.io.files.formats.base import FileSplit
 from vecferry.io.files.listing import (
     SortedLines,
@@ -45,7 +47,7 @@ from vecferry.io.files.listing import (
 )
 from vecferry.io.files.manifest import Lost, Manifests, moment
 from vecferry.io.files.source import FileSource
-from vecferry.io.files.stores.base import FileInfo, NoFile, regex
+from vecferry.io.files.stores.base import NO_BUCKET, FileInfo, NoFile, NoRoot, regex
 from vecferry.io.files.whole_files import WholeFiles
 from vecferry.positions import Position
 from vecferry.positions.place import Place
@@ -69,6 +71,7 @@ TOLD = 3
 """So many files of a split are named that were left."""
 LOOKED_INTO = 3
 """So many files are opened to tell whether the job fits them."""
+KNOWN_LISTS = 4
 TRIES = 3
 """So often a file is looked at that changes while it is read once."""
 
@@ -83,6 +86,7 @@ class FolderSplit:
       kind: of the rows.
       version: of all changes.
       once: whether a file may be read in another state than the one listed.
+      root: what told the folder when the round was planned; see `FileStore.root_mark`.
     """
 
     files: tuple[bytes, ...]
@@ -90,6 +94,7 @@ class FolderSplit:
     kind: str = INSERT
     version: int | None = None
     once: bool = False
+    root: str = ""
 
 
 class FollowedFiles(FileSource):
@@ -101,7 +106,12 @@ class FollowedFiles(FileSource):
     _manifests: Manifests | None = None
     _place: Callable[[], Place] | None = None
     _seen: tuple[str, float, float] | None = None
-    _unmatched: tuple[str, ...] = ()
+    _unmatched: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """By list, the patterns that matched nothing; of the last few lists."""
+    _there: frozenset[str] = frozenset()
+    """The patterns that matched a file in this process."""
+    _mark: str | None = None
+    """What told the folder when it was listed last."""
     _ends: tuple[str, ...] = ()
     _tidied: float | None = None
     _behind: tuple[tuple[str, int], ...] = ()
@@ -116,7 +126,9 @@ class FollowedFiles(FileSource):
         if not self.settings.follows:
             super().check()
             return
-        some = list(islice((file for _, file in self._walk()), LOOKED_INTO))
+        found = list(islice(self._walk(), LOOKED_INTO))
+        self._there |= {pattern for pattern, _ in found}
+        some = [file for _, file in found]
         if not some and not (self.settings.success_on_no_file or self._may_go):
             patterns = ", ".join(map(repr, self._patterns()))
             raise NoFile(f"step {self.context.step!r}: {self._nothing(patterns)}")
@@ -148,6 +160,7 @@ class FollowedFiles(FileSource):
         """The next part of a full load, or what differs between the files and the list of them.
 
         Raises JobError where a pattern matches nothing any more that did, unless the job allows it.
+        If the pattern matched something in this process, that is a TransientError.
         """
         if position is None:
             return self._fresh("the files were not read before")
@@ -187,16 +200,20 @@ class FollowedFiles(FileSource):
         if not self.settings.follows:
             return super().plan()
         if span is None:
-            now = (line_of(file) for _, file in self._walk())
-            return _plan(((line, None) for line in now), INSERT, None, once=True)
+            root = self._root_mark() if self._mark is None else self._mark
+            self._require_root(root)
+            now = [line_of(file) for _, file in self._walk()]
+            self._require_root(root)
+            return _plan(((line, None) for line in now), INSERT, None, once=True, root=root)
         self._seen = None
         at: At = span.until
         version = pack(span.epoch, at["round"])
+        root = self._root_mark() if self._mark is None else self._mark
         if span.kind == "full":
             lines = self._of_part(span) if span.keys is None else self._of_range(at, span.keys)
-            return _plan(((line, None) for line in lines), INSERT, version)
+            return _plan(((line, None) for line in lines), INSERT, version, root=root)
         found = self._lists.differences(span.since["list"], at["list"])
-        return _plan(((line, key) for key, line in found), UPDATE, version)
+        return _plan(((line, key) for key, line in found), UPDATE, version, root=root)
 
     def span_of_keys(self, position: Position, first: str | None, last: str | None) -> Span:
         """The files whose paths lie within, as they were read last; see `RangeSource`."""
@@ -238,6 +255,7 @@ class FollowedFiles(FileSource):
             self.counts.add("rows-read")
             yield files.gone(path, split.version)
         if left:
+            self._require_root(split.root)
             names = ", ".join(left[:TOLD]) + (", …" if len(left) > TOLD else "")
             log.warning(
                 "step %r: %d files changed or went since they were listed, and are left for the "
@@ -285,7 +303,7 @@ class FollowedFiles(FileSource):
 
     def _fresh(self, why: str) -> Span:
         name, listed = self._listed_now()
-        self._require_not_emptied()
+        self._require_not_emptied(name)
         parts = self._count_parts(name)
         at = {
             **self._at(name, listed, uuid.uuid4().hex[:8], 1),
@@ -296,6 +314,7 @@ class FollowedFiles(FileSource):
         return replace(self._part(at), since=None, fresh=True, why=why)
 
     def _part(self, at: At) -> Span:
+        self._look_again()
         part, parts = at["part"], at["parts"]
         last = part + 1 >= parts
         after = {} if last else {"part": part + 1, "parts": parts, "after": self._last_of(at)}
@@ -314,12 +333,15 @@ class FollowedFiles(FileSource):
         nothing = Span(kind="nothing", since=at, until=at)
         name = lists.intended(at["load"], number, at["list"])
         if name is not None:
+            self._look_again()
             return self._to(at, name, at["listed"])
         if until is not None and until["listed"] <= at["listed"]:
             return nothing
         goal, listed = (
             self._listed_now() if until is None else (until["list"], int(until["listed"]))
         )
+        if until is not None and self._suspects(goal):
+            goal, listed = self._listed_now()  # what was away may be back
         end, count, over = b"", 0, 0
         size = 0
         for key, line in self._believed(at["list"], goal):
@@ -347,41 +369,88 @@ class FollowedFiles(FileSource):
         return {"load": load, "round": number, "list": name, "files": files, "listed": listed}
 
     def _believed(self, old: str, new: str) -> Iterator[tuple[bytes, bytes | None]]:
-        """What differs; raises JobError where files are gone because a pattern matches nothing."""
-        suspects = () if self._may_go else self._unmatched
+        """What differs; raises where files are gone because a pattern matches nothing."""
+        suspects = self._suspects(new)
         for key, line in self._lists.differences(old, new):
             if line is None and suspects:
                 path = path_of(key.decode())
                 pattern = next((p for p in suspects if _matches(p, path)), None)
                 if pattern is not None:
-                    raise JobError(self._emptied(pattern, f"{path!r} was read"))
+                    raise self._emptied(pattern, path)
             yield key, line
 
-    def _require_not_emptied(self) -> None:
-        """Raises JobError where a pattern matches nothing, though this sync has read files once."""
-        if not self._unmatched or self._may_go:
+    def _suspects(self, name: str) -> tuple[str, ...]:
+        """The patterns that matched nothing for a list, and may not do so."""
+        return () if self._may_go else self._unmatched.get(name, ())
+
+    def _require_not_emptied(self, name: str) -> None:
+        """Raises where a pattern matches nothing, though this sync has read files once."""
+        suspects = self._suspects(name)
+        if not suspects:
             return
-        for name in self._lists.lists():
+        for known in self._lists.lists():
             with contextlib.suppress(Lost):
-                for line in self._lists.lines(name):
+                for line in self._lists.lines(known):
                     path = path_of(key_of(line).decode())
-                    for pattern in self._unmatched:
+                    for pattern in suspects:
                         if _matches(pattern, path):
-                            raise JobError(self._emptied(pattern, f"{path!r} was read"))
+                            raise self._emptied(pattern, path)
         if not self.settings.success_on_no_file:
-            nothing = self._nothing(repr(self._unmatched[0]))
+            nothing = self._nothing(repr(suspects[0]))
             raise NoFile(f"step {self.context.step!r}: {nothing}")
 
     @property
     def _may_go(self) -> bool:
         return self.settings.may_be_emptied
 
-    def _emptied(self, pattern: str, before: str) -> str:
-        return (
+    def _emptied(self, pattern: str, path: str) -> VecferryError:
+        """The error for a pattern of which a file was read before."""
+        text = (
             f"step {self.context.step!r}: no file matches {pattern!r} in {self._store.name!r} any "
-            f"more, and {before} there before; mount the folder or correct the path, or set "
-            "mayBeEmptied: true if the rows of all these files are to go"
+            f"more, and {path!r} was read there before; nothing is deleted; mount the folder or "
+            "correct the path, or set mayBeEmptied: true if the rows of all these files are to go"
         )
+        return TransientError(text) if pattern in self._there else JobError(text)
+
+    def _away(self, what: object) -> VecferryError:
+        """The error for a folder or a bucket that is not there."""
+        text = f"step {self.context.step!r}: {what}"
+        return TransientError(f"{text}; nothing is deleted") if self._there else JobError(text)
+
+    def _look_again(self) -> None:
+        """Lists the files once more where another folder stands in the place of the one listed.
+
+        Raises where a pattern matches nothing there: the files of an older listing are away.
+        """
+        mark = self._root_mark()
+        if self._mark in (None, mark):
+            self._mark = mark
+            return
+        self._seen = None
+        name, _ = self._listed_now()
+        for pattern in self._suspects(name):
+            if pattern in self._there:
+                raise self._away(f"no file matches {pattern!r} in {self._store.name!r} any more")
+
+    def _root_mark(self) -> str:
+        try:
+            return self._store.root_mark()
+        except NoRoot as e:
+            raise self._away(e) from e
+        except OSError as e:
+            raise self._unlisted(self._store.name, e) from e
+
+    def _require_root(self, mark: str) -> None:
+        """Raises TransientError where files may be gone because their folder is."""
+        try:
+            same = not mark or self._store.root_mark() == mark
+        except (NoRoot, OSError):
+            same = False
+        if not same:
+            raise TransientError(
+                f"step {self.context.step!r}: the folder {self._store.name!r} went away while its "
+                "files were read; nothing is deleted, and they are read once it is back"
+            )
 
     def _nothing(self, pattern: str) -> str:
         return (
@@ -413,6 +482,7 @@ class FollowedFiles(FileSource):
         listed, lines = moment(), SortedLines()
         unsettled: list[FileInfo] = []
         matched: set[str] = set()
+        mark = self._root_mark()
         for pattern, file in self._walk():
             matched.add(pattern)
             if self._store.unsettled(file):
@@ -421,8 +491,12 @@ class FollowedFiles(FileSource):
                 lines.add(line_of(file))
         for file in self._settled(unsettled):
             lines.add(line_of(file))
-        self._unmatched = tuple(p for p in self._patterns() if p not in matched)
+        self._require_root(mark)
+        self._mark = mark
+        self._there |= matched
         name = self._lists.write(lines)
+        unmatched = tuple(p for p in self._patterns() if p not in matched)
+        self._unmatched = dict([*self._unmatched.items(), (name, unmatched)][-KNOWN_LISTS:])
         took = time.monotonic() - began
         self._seen = name, time.monotonic() + took, listed
         return name, listed
@@ -455,9 +529,15 @@ class FollowedFiles(FileSource):
             try:
                 for file in self._store.walk(pattern):
                     yield pattern, file
+            except NoRoot as e:
+                if self._may_go and not self._store.keeps_empty_folders:
+                    continue  # the bucket has answered
+                raise self._away(e) from e
             except JobError as e:
                 raise JobError([f"step {step!r}: {p}" for p in e.problems]) from e
             except FatalError as e:
+                if e.reason == NO_BUCKET and self._there:
+                    raise self._away(e) from e
                 raise FatalError(f"step {step!r}: {e}", e.reason) from e
             except PermissionError as e:
                 raise JobError(
@@ -465,10 +545,11 @@ class FollowedFiles(FileSource):
                     "permissions"
                 ) from e
             except OSError as e:
-                what = e.strerror or e
-                raise TransientError(
-                    f"step {step!r}: {pattern} can't be listed: {what} ({e.filename})"
-                ) from e
+                raise self._unlisted(pattern, e) from e
+
+    def _unlisted(self, what: str, error: OSError) -> TransientError:
+        said = f"{error.strerror or error} ({error.filename})"
+        return TransientError(f"step {self.context.step!r}: {what} can't be listed: {said}")
 
     def _patterns(self) -> list[str]:
         rooted = self.context.step_type == "hdfs"
@@ -560,6 +641,7 @@ def _plan(
     version: int | None,
     *,
     once: bool = False,
+    root: str = "",
 ) -> Plan:
     """Splits of files and of what is gone, in order: pairs of a line, or None, and its key."""
     splits: list[FolderSplit] = []
@@ -569,7 +651,7 @@ def _plan(
 
     def cut() -> None:
         if files or gone:
-            splits.append(FolderSplit(tuple(files), tuple(gone), kind, version, once))
+            splits.append(FolderSplit(tuple(files), tuple(gone), kind, version, once, root))
             files.clear()
             gone.clear()
 

@@ -80,11 +80,15 @@ class Manifests:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._known: set[str] = set()
+        self._looked = False
         self._roots: dict[str, Root] = {}
         self._held: OrderedDict[str, bytes] = OrderedDict()
 
     def write(self, lines: Iterable[bytes]) -> str:
         """Keeps a list of sorted lines; gives the name of its root, the same for the same lines."""
+        if not self._looked:  # what is there need not be packed and written again
+            self._known.update(self._place.names(BLOCK))
+            self._looked = True
         blocks: list[Block] = []
         part: list[bytes] = []
         size = 0

@@ -17,6 +17,7 @@ from vecferry.io.sink.settings import (
     OwnsTarget,
     ParentKey,
     name_problems,
+    parent_fields,
     parent_inputs,
     parent_problems,
 )
@@ -531,6 +532,10 @@ class WriterSettings(StepSettings):
     def document_key(self) -> list[str]:
         """The columns that name the document of a chunk."""
         return list(self.parent_key)
+
+    def document_fields(self) -> list[str]:
+        """The fields that hold them."""
+        return parent_fields(self.parent_key, self.sources())
 
     def outputs(self) -> dict[str, int | None]:
         """Source column -> the vector dimension expected of it, None for other values."""

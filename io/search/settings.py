@@ -22,6 +22,7 @@ from vecferry.io.sink.settings import (
     OwnsTarget,
     ParentKey,
     name_problems,
+    parent_fields,
     parent_inputs,
     parent_problems,
 )
@@ -681,6 +682,10 @@ class SearchSettings(StepSettings):
     def document_key(self) -> list[str]:
         """The columns that name the document of a chunk."""
         return list(self.parent_key)
+
+    def document_fields(self) -> list[str]:
+        """The fields that hold them."""
+        return parent_fields(self.parent_key, self.sources())
 
     def inputs(self) -> list[str]:
         """The columns that each row must have: those of its id and of its vectors."""

@@ -79,6 +79,12 @@ def parent_inputs(parent_key: Sequence[str]) -> list[str]:
     return [*parent_key, CHUNK_INDEX, CHUNK_COUNT] if parent_key else []
 
 
+def parent_fields(parent_key: Sequence[str], sources: Mapping[str, str]) -> list[str]:
+    """The fields that hold what names a document; `sources` is field -> column."""
+    into = {column: field for field, column in sources.items()}
+    return [into.get(name, name) for name in parent_key]
+
+
 def parent_problems(
     parent_key: Sequence[str], sources: Mapping[str, str], key: Sequence[str] | None
 ) -> list[str]:

@@ -22,6 +22,7 @@ from vecferry.pipelines.job.draft import (
     first_job,
     guess_key,
     guess_texts,
+    is_of_documents,
     require_columns,
 )
 
@@ -75,6 +76,8 @@ def init(
     named = _name(name or source)
     writes = ("Vectors", {"type": "milvus", "endpoint": target or f"./{named}.db"})
     made = first_job(named, draft, chosen, reads=reads, writes=writes)
+    if is_of_documents(draft):
+        chosen = Choices(key="chunk_id", texts=("chunk",), provider=chosen.provider)
     files, sources_file = _texts(named, made, source)
     _write(files)
     options = [] if sources_file == "datasources.yaml" else ["-d", sources_file]
@@ -141,6 +144,13 @@ def _chosen(
 ) -> Choices:
     """What the command line says; else what a person answers, or what seems right."""
     columns = draft.columns
+    if is_of_documents(draft):
+        if key is not None or texts:
+            raise JobError(
+                "--key and --text are for rows, and these are documents: their chunks are "
+                "embedded, and chunk_id is the key; leave both out, and change the job as you like"
+            )
+        return Choices(key="path", texts=("text",), provider=provider or _provider(asks))
     require_columns("--key", [key] if key else [], columns)
     require_columns("--text", texts, columns)
     if key is None:
@@ -158,9 +168,11 @@ def _chosen(
             )
             texts = tuple(part.strip() for part in str(given).split(","))
             require_columns("Columns to embed", texts, [c for c in columns if c.name in names])
-    if provider is None:
-        provider = _ask("Who makes the vectors", "local", list(PROVIDERS)) if asks else "local"
-    return Choices(key=key, texts=texts, provider=provider)
+    return Choices(key=key, texts=texts, provider=provider or _provider(asks))
+
+
+def _provider(asks: bool) -> str:
+    return _ask("Who makes the vectors", "local", list(PROVIDERS)) if asks else "local"
 
 
 def _ask(question: str, default: str, choices: Sequence[str]) -> str:

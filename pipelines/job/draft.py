@@ -30,6 +30,12 @@ LONGEST_KEY = 64
 LEAST_WORDS = 3.0
 """So many words a text that is worth embedding has on average."""
 _TITLE = re.compile(r"(?i)title|headline|subject|标题")
+CHUNK_SIZE = 1000
+"""The characters of a chunk: a few paragraphs, which any model takes."""
+LONGEST_CHUNK = 8192
+"""The bytes that a chunk with its headings may have."""
+_OF_CHUNKS = ("path", "title")
+"""The columns of a document that stand beside each chunk."""
 LEAST_LETTERS = 12.0
 """The same in characters, for languages without blanks between words."""
 
@@ -41,6 +47,11 @@ class Choices:
     key: str | None
     texts: tuple[str, ...]
     provider: str = "local"
+
+
+def is_of_documents(draft: Draft) -> bool:
+    """Whether the rows are documents, which a first job cuts into chunks."""
+    return bool(draft.parameter.get("fileFormat") == "document")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +136,9 @@ def first_job(
     require_columns("--key", [choices.key] if choices.key else [], draft.columns)
     if not choices.texts:
         raise JobError("there is not a column of texts to embed; name one with --text")
-    model, dimension, variable = PROVIDERS[choices.provider]
+    _, dimension, variable = PROVIDERS[choices.provider]
+    if is_of_documents(draft):
+        return _of_chunks(name, draft, choices, reads=reads, writes=writes)
     names = [c.name for c in draft.columns]
     vector = next(n for n in ("vector", "embedding", "text_vector") if n not in names)
     taken = [c for c in draft.columns if c.type in _IN_MILVUS]
@@ -134,14 +147,7 @@ def first_job(
         c for c in draft.parameter["column"] if (c["name"] if isinstance(c, dict) else c) in kept
     ]
     reader = {"datasource": reads[0], **draft.parameter, "column": read}
-    embed: dict[str, Any] = {"modelProvider": choices.provider}
-    embed |= {} if model is None else {"modelName": model, "dimension": dimension}
-    embed |= {} if variable is None else {"apiKey": f"${{{variable}}}"}
-    embed |= {"nullAsEmptyString": True} if len(choices.texts) > 1 else {}
-    embed["embeddingColumns"] = {
-        "sourceColumnNames": list(choices.texts),
-        "embeddingColumnName": vector,
-    }
+    embed = _embed(choices.provider, choices.texts, vector)
     writer = _writer(name, writes[0], taken, choices.key, (vector, dimension))
     job = {
         "type": "job",
@@ -158,6 +164,70 @@ def first_job(
         variables=() if variable is None else (variable,),
         left_out=tuple(n for n in names if n not in kept),
     )
+
+
+def _of_chunks(
+    name: str,
+    draft: Draft,
+    choices: Choices,
+    *,
+    reads: tuple[str, Mapping[str, Any]],
+    writes: tuple[str, Mapping[str, Any]],
+) -> FirstJob:
+    """The job that cuts documents into chunks; a document that is read again replaces its own."""
+    _, dimension, variable = PROVIDERS[choices.provider]
+    column = [*_OF_CHUNKS, "text"]
+    split = {
+        "sourceColumnName": "text",
+        "parentColumns": ["path"],
+        "chunkSize": CHUNK_SIZE,
+        "by": "markdown",
+    }
+    chunk = {"type": "VarChar", "maxLength": LONGEST_CHUNK}
+    path = {"type": "VarChar", "maxLength": 1024}
+    writer = {
+        "datasource": writes[0],
+        "collection": _field(name, ()),
+        "parentKey": ["path"],
+        "column": [
+            {"name": "chunk_id", "type": "VarChar", "maxLength": 1100, "primaryKey": True},
+            {"name": "path", **path},
+            {"name": "chunk_index", "type": "Int64"},
+            {"name": "chunk", **chunk},
+            {"name": "headings", **chunk, "nullable": True},
+            {"name": "title", **chunk, "nullable": True},
+            {"name": "vector", "type": "FloatVector", "dimension": dimension},
+        ],
+    }
+    steps = [
+        _step(
+            draft.step_type,
+            "reader",
+            "Read",
+            {"datasource": reads[0], **draft.parameter, "column": column},
+        ),
+        _step("text-splitting", "flatmap", "Split", split),
+        _step(
+            "embedding-transformer", "map", "Embed", _embed(choices.provider, ["chunk"], "vector")
+        ),
+        _step("milvus", "writer", "Write", writer),
+    ]
+    return FirstJob(
+        job={"type": "job", "version": "2.0", "steps": steps},
+        sources={reads[0]: dict(reads[1]), writes[0]: dict(writes[1])},
+        variables=() if variable is None else (variable,),
+        left_out=(),
+    )
+
+
+def _embed(provider: str, texts: Sequence[str], vector: str) -> dict[str, Any]:
+    model, dimension, variable = PROVIDERS[provider]
+    embed: dict[str, Any] = {"modelProvider": provider}
+    embed |= {} if model is None else {"modelName": model, "dimension": dimension}
+    embed |= {} if variable is None else {"apiKey": f"${{{variable}}}"}
+    embed |= {"nullAsEmptyString": True} if len(texts) > 1 else {}
+    made = {"sourceColumnNames": list(texts), "embeddingColumnName": vector}
+    return {**embed, "embeddingColumns": made}
 
 
 def _step(step_type: str, category: str, name: str, parameter: dict[str, Any]) -> dict[str, Any]:

@@ -19,12 +19,13 @@ from vecferry.errors import JobError, TransientError
 from vecferry.pipelines.job.resolve import ResolvedJob
 from vecferry.pipelines.run.logic import JobLogic
 from vecferry.pipelines.run.verify import KINDS, Comparison, Verified, recalled, verify
+from vecferry.pipelines.run.whole import Documents, Pair
 from vecferry.positions import Position
 from vecferry.positions.entries import Stored
 from vecferry.positions.store import Positions
 from vecferry.rows import Change, Reject
 from vecferry.spill import Findings
-from vecferry.steps import ChangeSource, Span, Transformer
+from vecferry.steps import ChangeSource, RangeSource, Span, Transformer
 
 LOOKS = 3
 """So often a row is looked at that changes all the time."""
@@ -51,15 +52,12 @@ class SourceRows:
 
     def __init__(self, resolved: ResolvedJob, logic: JobLogic, guard: Guard = no_guard) -> None:
         self.logic, self._guard = logic, guard
-        cut = [s.name for s in resolved.transformers if s.settings.part_columns()]
-        reader, writer = resolved.reader, resolved.writer
-        if reader.settings.document_key() and writer.settings.document_key():
-            cut.insert(0, reader.name)  # the rows of a file are those of a document
-        if cut:
-            raise JobError(
-                f"step {cut[0]!r} makes several rows of one, which can't be compared with a target "
-                "yet; run the job with --into into a new target instead"
-            )
+        writer = resolved.writer.settings
+        self.documents = Documents(
+            columns=writer.document_key(),
+            fields=writer.document_fields(),
+            of_reader=resolved.reader.settings.document_key(),
+        )
         self.transformers: list[Transformer] = [logic.transformer(s) for s in resolved.transformers]
 
     @property
@@ -67,12 +65,19 @@ class SourceRows:
         """The job's source."""
         return self.logic.change_source
 
-    def now(self, epoch: int) -> Iterator[Change | Reject]:
+    def now(self, epoch: int, stored: Position) -> Iterator[Change | Reject]:
         """All rows of the source as they stand, as a full load of this epoch gives them.
 
-        What changes between two parts of the load is left out.
+        What changes between two parts of the load is left out. Of documents, those that changed
+        since the position are left out.
         """
-        source, position = self.source, None
+        source = self.source
+        if self.documents.of_reader and isinstance(source, RangeSource):
+            # Their versions are numbers of rounds: a full load would give each the first.
+            span = source.span_of_keys(stored, None, None)
+            yield from self._read(dataclasses.replace(span, epoch=epoch))
+            return
+        position: Position | None = None
         identity = source.identity()
         while True:
             span = dataclasses.replace(source.span(position), epoch=epoch)
@@ -90,9 +95,10 @@ class SourceRows:
                 self._guard()
                 yield item
 
-    def recalled(self, epoch: int) -> Iterator[tuple[Change | None, Change | Reject]]:
-        """The same, each with the row that comes to the writer."""
-        return recalled(self.now(epoch), self.transformers)
+    def recalled(self, epoch: int, stored: Position) -> Iterator[Pair]:
+        """The same, with the rows that come to the writer."""
+        now, target = self.now(epoch, stored), self.logic.target
+        return recalled(now, self.transformers, target, self.documents)
 
     def changed(self, position: Position, until: object) -> Iterator[Change | Reject]:
         """What changed from a position to a place, but for its vectors.
@@ -152,15 +158,15 @@ def look(
     target = rows.logic.target
 
     def of_source() -> Iterator[Change | Reject]:
-        for _, item in rows.recalled(epoch()):
+        for _, item in rows.recalled(epoch(), position):
             yield item
 
-    comparison = verify(target, of_source(), among=among)
+    comparison = verify(target, of_source(), among=among, documents=rows.documents)
     try:
         until = rows.source.end()
         if not comparison.result.same:
             changed = rows.changed(position, until)
-            comparison.forgive(target.key_of(c) for c in changed if isinstance(c, Change))
+            comparison.forgive(changed)
     except BaseException:
         comparison.close()
         raise

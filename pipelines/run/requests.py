@@ -267,7 +267,7 @@ class Desk:
                     mended = repair(
                         logic.target,
                         comparison,
-                        rows.recalled(epoch),
+                        rows.recalled(epoch, position),
                         lambda some: rejects.kept(self._written(logic, rows, some)),
                         epoch=epoch,
                     )

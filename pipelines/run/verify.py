@@ -10,9 +10,10 @@ from __future__ import annotations
 import ast
 import functools
 import struct
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import groupby
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
@@ -21,6 +22,7 @@ import numpy.typing as npt
 import orjson
 
 from vecferry.errors import JobError
+from vecferry.pipelines.run.whole import Documents, Pair
 from vecferry.rows import DELETE, Change, Reject
 from vecferry.spill import Findings, Spill, digest_of
 from vecferry.steps import Emitted, Operator, Target, Transformer, goes_on
@@ -44,6 +46,8 @@ TOLERANCE = 0.005
 """The length by which two sketches of one vector differ at most: 16-bit floats round by 0.002."""
 _NUMBERS = 16
 _UNKNOWN, _NONE, _KNOWN = 0, 1, 2
+ALONE = Documents()
+"""Each row is compared for itself."""
 _STAYS = b""
 """Stands for a row of the source that is not compared, whatever the target has of its key."""
 _HEAD = struct.Struct("<?qBB")
@@ -120,12 +124,18 @@ class Comparison:
       target: what is compared.
       examples: how many keys are told of each kind of fault.
       among: compares these rows only; None for all rows.
+      documents: how rows belong together.
     """
 
     def __init__(
-        self, target: Target, examples: int = EXAMPLES, among: Findings | None = None
+        self,
+        target: Target,
+        examples: int = EXAMPLES,
+        among: Findings | None = None,
+        documents: Documents = ALONE,
     ) -> None:
         self.result = Verified()
+        self._documents, self._staying = documents, set[bytes]()
         self._target, self._examples, self._among = target, examples, among
         self._spill, self._findings, self.moved = Spill(), Findings(), Findings()
         self._names: list[str] = []
@@ -170,6 +180,16 @@ class Comparison:
     def _take_refused(self, item: Change | Reject) -> None:
         """A reject in whose place nothing goes on: what the target has of its key stays there."""
         row = item.row if isinstance(item, Reject) else None
+        document = self._documents.of(item) if self._documents.columns else None
+        if document is not None:
+            self.result.refused += 1
+            self._staying.add(_document(map(_digest, document)))
+            return
+        if (
+            row is None and self._documents.columns and self._documents.of_reader
+        ):  # a record of a file, whose others are known
+            self.result.refused += 1
+            return
         key = None if row is None else self._target.key_of(row)
         if key is None:
             self.result.unread += 1
@@ -198,27 +218,35 @@ class Comparison:
             # Of a key that comes twice in the source, the greatest version holds, or the last.
             left = max(map(self._unpacked, met.left), key=lambda u: u.order, default=None)
             right = self._unpacked(met.right[-1]) if met.right else None
+            side = right if left is None else left
+            assert side is not None
+            if self._staying and self._document_of(side) in self._staying:
+                continue
             kind, names = self._fault(left, right)
             if kind is None:
                 result.equal += 1
                 continue
-            side = right if left is None else left
-            assert side is not None
-            self._findings.add(met.digest, kind, side.key, "\n".join(names))
+            told, document = "\n".join(names), self._document_of(side)
+            self._findings.add(met.digest, kind, side.key, told, document)
             result.found[kind] += 1
         self._show()
         return result
 
-    def forgive(self, keys: Iterable[Hashable]) -> None:
+    def forgive(self, changes: Iterable[Change | Reject]) -> None:
         """Takes back what was found of rows that changed at the source meanwhile.
 
-        The sync is yet to write them, or wrote them after they were read.
+        The sync is yet to write them, or wrote them after they were read. With a chunk, all chunks
+        of its document changed.
         """
-        for key in keys:
-            digest = digest_of(key)
-            found = self._findings.take(digest)
-            if found is not None:
-                kind, text = found
+        for change in changes:
+            document = self._documents.of(change) if self._documents.columns else None
+            if document is not None:
+                taken = self._findings.take_family(_document(map(_digest, document)))
+            elif isinstance(change, Change):
+                taken = self._findings.take(digest_of(self._target.key_of(change)))
+            else:
+                continue
+            for digest, kind, text in taken:
                 self.result.found[cast("Kind", kind)] -= 1
                 self.result.moving += 1
                 self.moved.add(digest, kind, text)
@@ -232,8 +260,27 @@ class Comparison:
                 for key, told in self._findings.some(kind, self._examples)
             ]
 
+    def _document_of(self, row: _Unpacked) -> bytes:
+        """The document of a row; empty if rows are alone."""
+        places = [self._places.get(name) for name in self._documents.fields]
+        if not places or any(place not in row.values for place in places):
+            return b""
+        return _document(row.values[place] for place in places if place is not None)
+
     def _is_wanted(self, row: Stored) -> bool:
         return self._among is None or self._among.kind_of(digest_of(row.key)) is not None
+
+    def groups(self, pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+        """Pairs, as `recalled` gives them, that are written together."""
+        return (
+            [pair for _, pair in some]
+            for _, some in groupby(
+                ((self._documents.of(item, row) or id(item), (row, item)) for row, item in pairs)
+                if self._documents.columns
+                else ((at, pair) for at, pair in enumerate(pairs)),
+                key=lambda one: one[0],
+            )
+        )
 
     def kind_of(self, row: Stored) -> str | None:
         """What was found of a row; None if nothing."""
@@ -335,6 +382,11 @@ class _Unpacked:
         return -1 if self.version is None else self.version
 
 
+def _document(digests: Iterable[bytes]) -> bytes:
+    """What a document is called among findings, of the digests of what names it."""
+    return b"".join(digests)
+
+
 def shown_key(key: object) -> str:
     """The key of a stored row as people read it: the parts that there are."""
     parts = key if isinstance(key, tuple) else (key,)
@@ -383,12 +435,15 @@ def _near(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> bool:
 
 
 def recalled(
-    rows: Iterable[Change | Reject], transformers: Sequence[Transformer]
-) -> Iterator[tuple[Change | None, Change | Reject]]:
-    """Rows of a reader, each with the row that comes to the writer, as far as that costs nothing.
+    rows: Iterable[Change | Reject],
+    transformers: Sequence[Transformer],
+    target: Target,
+    documents: Documents = ALONE,
+) -> Iterator[Pair]:
+    """Rows of a reader, with each row that comes to the writer, as far as that costs nothing.
 
     Vectors that no cache holds are left out. Rows that a step drops are left out as well. A record
-    that the reader rejects has no row.
+    that the reader rejects has no row. The chunks of a document come together.
     """
     part: list[Change] = []
     for item in rows:
@@ -397,23 +452,21 @@ def recalled(
             continue
         if item.kind == DELETE:
             raise JobError("a source that is compared gives rows, and gave a delete")
-        part.append(item)
-        if len(part) >= AT_ONCE:
-            yield from _recalled(part, transformers)
+        if len(part) >= AT_ONCE and documents.ends(part[-1], item):
+            yield from documents.whole(_recalled(part, transformers), target)
             part = []
-    yield from _recalled(part, transformers)
+        part.append(item)
+    yield from documents.whole(_recalled(part, transformers), target)
 
 
-def _recalled(
-    rows: list[Change], transformers: Sequence[Transformer]
-) -> Iterator[tuple[Change, Change | Reject]]:
+def _recalled(rows: list[Change], transformers: Sequence[Transformer]) -> Iterator[Pair]:
     pairs: list[tuple[Change, Change | Reject]] = [(row, row) for row in rows]
     for transformer in transformers:
         going = [(row, item) for row, item in pairs if isinstance(item, Change)]
         ended = [(row, item) for row, item in pairs if isinstance(item, Reject)]
-        came = transformer.recall([item for _, item in going])
+        came = transformer.recall_all([item for _, item in going])
         after = zip([row for row, _ in going], came, strict=True)
-        pairs = [*ended, *((row, item) for row, item in after if item is not None)]
+        pairs = [*ended, *((row, item) for row, items in after for item in items)]
     yield from pairs
 
 
@@ -454,6 +507,7 @@ def verify(
     *,
     examples: int = EXAMPLES,
     among: Findings | None = None,
+    documents: Documents = ALONE,
 ) -> Comparison:
     """Compares a target with the rows of its source, as they come to the writer.
 
@@ -465,6 +519,7 @@ def verify(
         not compared; one that is null says that the row has no vector.
       examples: how many keys are told of each kind of fault.
       among: compares these rows only; None for all rows.
+      documents: how rows belong together.
 
     Returns:
       The comparison, to be closed.
@@ -472,7 +527,7 @@ def verify(
     Raises:
       JobError, TransientError: as `Target.scan`; or what `rows` raises.
     """
-    comparison = Comparison(target, examples, among)
+    comparison = Comparison(target, examples, among, documents)
     try:
         comparison.take_target()
         comparison.take_source(rows)
@@ -520,7 +575,7 @@ def next_epoch(current: int, newest: int | None) -> int:
 def repair(
     target: Target,
     comparison: Comparison,
-    pairs: Iterable[tuple[Change | None, Change | Reject]],
+    pairs: Iterable[Pair],
     write: Callable[[Iterator[Change]], Iterable[Change | Reject]],
     *,
     epoch: int,
@@ -566,17 +621,25 @@ def repair(
 def _to_mend(
     target: Target,
     comparison: Comparison,
-    pairs: Iterable[tuple[Change | None, Change | Reject]],
+    pairs: Iterable[Pair],
     epoch: int,
 ) -> Iterator[Change]:
-    for row, item in pairs:
-        due = item.instead if isinstance(item, Reject) else item
-        if row is None or due is None or due.kind == DELETE:
+    for group in comparison.groups(pairs):
+        if not any(_is_to_mend(target, comparison, item) for _, item in group):
             continue
-        known = target.as_stored(due)
-        if isinstance(known, Reject) or comparison.kind_of(known) in (None, "raised", "ghost"):
-            continue
-        place = 0 if row.version is None else unpack(row.version)[1]
-        mended = row.with_columns({})
-        mended.version = pack(epoch, place)
-        yield mended
+        # A document is written whole, from all its rows.
+        for row in {id(row): row for row, _ in group if row is not None}.values():
+            place = 0 if row.version is None else unpack(row.version)[1]
+            mended = row.with_columns({})
+            mended.version = pack(epoch, place)
+            yield mended
+
+
+def _is_to_mend(target: Target, comparison: Comparison, item: Change | Reject) -> bool:
+    due = item.instead if isinstance(item, Reject) else item
+    if due is None or due.kind == DELETE:
+        return False
+    known = target.as_stored(due)
+    if isinstance(known, Reject):
+        return False
+    return comparison.kind_of(known) not in (None, "raised", "ghost")

@@ -313,6 +313,10 @@ class StepSettings(Settings):
         """
         return []
 
+    def document_fields(self) -> list[str]:
+        """The fields of a writer's target that hold the columns of `document_key`."""
+        return self.document_key()
+
     def decides_by(self) -> list[str]:
         """The columns that decide whether a transformer leaves a row out."""
         return []

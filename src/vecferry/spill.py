@@ -153,27 +153,36 @@ class Findings:
         self._folder = _folder()
         self._db = _database(self._folder.name)
         self._db.execute(
-            "CREATE TABLE found (digest BLOB PRIMARY KEY, kind TEXT, key BLOB, told TEXT)"
-            " WITHOUT ROWID"
+            "CREATE TABLE found (digest BLOB PRIMARY KEY, kind TEXT, key BLOB, told TEXT,"
+            " family BLOB) WITHOUT ROWID"
         )
+        self._db.execute("CREATE INDEX families ON found (family) WHERE family != x''")
         self._db.execute("BEGIN")
 
-    def add(self, digest: bytes, kind: str, key: str, told: str = "") -> None:
+    def add(self, digest: bytes, kind: str, key: str, told: str = "", family: bytes = b"") -> None:
         """Adds what was found of a key, and what a person is told of it.
 
         `key` is a text that its caller reads again. What was found of the key before is replaced.
+        Keys of one `family` can be taken together.
         """
-        row = (digest, kind, _bytes(key), told)
+        row = (digest, kind, _bytes(key), told, family)
         with _told():
-            self._db.execute("INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?)", row)
+            self._db.execute("INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?, ?)", row)
 
-    def take(self, digest: bytes) -> tuple[str, str] | None:
-        """Removes what was found of a key; gives the kind and the key, None if nothing."""
+    def take(self, digest: bytes) -> list[tuple[bytes, str, str]]:
+        """Removes what was found of a key; gives the digest, the kind and the key, if anything."""
+        return self._taken("digest = ?", digest)
+
+    def take_family(self, family: bytes) -> list[tuple[bytes, str, str]]:
+        """The same for all keys of a family."""
+        return self._taken("family = ? AND family != x''", family)
+
+    def _taken(self, which: str, value: bytes) -> list[tuple[bytes, str, str]]:
         with _told():
             found = self._db.execute(
-                "DELETE FROM found WHERE digest = ? RETURNING kind, key", (digest,)
+                f"DELETE FROM found WHERE {which} RETURNING digest, kind, key", (value,)
             ).fetchall()
-        return (found[0][0], found[0][1].decode("utf-8", "surrogatepass")) if found else None
+        return [(at, kind, key.decode("utf-8", "surrogatepass")) for at, kind, key in found]
 
     def some(self, kind: str, most: int) -> list[tuple[str, str]]:
         """At most so many keys of which this was found, and what is told of each."""

@@ -333,6 +333,12 @@ class Transformer(Operator):
             out.append(emitted[0][0] if emitted else None)
         return out
 
+    def recall_all(self, changes: list[Change]) -> list[list[Change | Reject]]:
+        """As `recall`, with all rows that the step makes of each."""
+        if type(self).recall is not Transformer.recall:
+            return [[] if item is None else [item] for item in self.recall(changes)]
+        return [[item for item, _ in (*self.process(change), *self.finish())] for change in changes]
+
     def embed_query(self, query: str | bytes) -> Vector:
         """The vector of a text, or of the bytes of an image, made as for the step's columns."""
         raise JobError("this step makes no vectors, so it can't embed what is searched for")

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.contracts.files import Place
 from tests.contracts.sync import Script
-from tests.services.server import running
-from tests.services.versitygw import ACCESS_KEY, REGION, SECRET_KEY, Versitygw
+from tests.io.files.stores.support import (
+    FOLDER,
+    gcs_place,
+    gcs_source,
+    hdfs_place,
+    hdfs_source,
+    oss_source,
+    s3_place,
+    s3_source,
+)
 
 
 class Files(Script):
@@ -79,46 +89,49 @@ class Folder(Files):
         (self.folder / key).unlink()
 
 
-class Bucket(Files):
-    """A folder of a bucket of its own."""
+class Stored(Files):
+    """Files of a store behind a service, in a folder of their own."""
 
-    def __init__(self, name: str) -> None:
-        self._server = running(Versitygw)
-        self._client, self._bucket = self._server.client(), self._server.bucket
-        self._name = name
+    def __init__(self, kind: str) -> None:
+        place, self._source = PLACES[kind]
+        self._place = place()
+        self._name = self._place.folder()
+        self.folder = f"{FOLDER}/{self._name}"
+        self._there: dict[str, str] = {}
         self._put(self.empty, "")
 
     def sources(self) -> dict[str, Any]:
-        """With the keys of the server."""
-        source = {
-            "type": "s3",
-            "endpoint": self._server.url,
-            "region": REGION,
-            "bucket": self._bucket,
-            "path": self._name,
-            "accessKeyId": ACCESS_KEY,
-            "accessKeySecret": SECRET_KEY,
-            "pathStyle": True,
-        }
-        return {"Files": source}
+        """The folder, with the keys of the server."""
+        return {"Files": self._source(path=self.folder)}
+
+    def reader(self, chance: random.Random, least: int = 1) -> dict[str, Any]:
+        """By the stepType of the store."""
+        return {**super().reader(chance, least), "stepType": self._place.step_type}
 
     def rows(self) -> dict[str, str]:
-        """From the objects."""
-        given = {"Bucket": self._bucket, "Prefix": f"{self._name}/"}
-        found = self._client.list_objects_v2(**given).get("Contents", ())
-        names = [one["Key"].rpartition("/")[2] for one in found]
-        return {name: self._get(name) for name in names if name != self.empty}
+        """As they were put."""
+        return dict(self._there)
 
     def insert(self, key: str, text: str) -> None:
         self._put(key, json.dumps({"text": text}))
+        self._there[key] = text
 
     def delete(self, key: str) -> None:
-        self._client.delete_object(Bucket=self._bucket, Key=f"{self._name}/{key}")
+        self._place.delete(f"{self._name}/{key}")
+        del self._there[key]
+
+    def remove_all(self) -> None:
+        """No file is left, and so no folder in a bucket."""
+        self.truncate()
+        self._place.delete(f"{self._name}/{self.empty}")
 
     def _put(self, key: str, content: str) -> None:
-        body = content.encode()
-        self._client.put_object(Bucket=self._bucket, Key=f"{self._name}/{key}", Body=body)
+        self._place.put(f"{self._name}/{key}", content.encode())
 
-    def _get(self, key: str) -> str:
-        found = self._client.get_object(Bucket=self._bucket, Key=f"{self._name}/{key}")
-        return str(json.loads(found["Body"].read())["text"])
+
+PLACES: dict[str, tuple[Callable[[], Place], Callable[..., dict[str, Any]]]] = {
+    "s3": (s3_place, s3_source),
+    "oss": (lambda: s3_place("oss"), oss_source),
+    "hdfs": (hdfs_place, hdfs_source),
+    "gcs": (gcs_place, gcs_source),
+}

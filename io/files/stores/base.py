@@ -28,8 +28,16 @@ RETRY_SECONDS = 600.0
 _MAGIC = re.compile(r"[*?]")
 
 
+NO_BUCKET = "no-bucket"
+"""The reason of a FatalError that says: the bucket of the data source does not exist."""
+
+
 class NoFile(JobError):
     """No file matches a pattern; a job may accept that."""
+
+
+class NoRoot(JobError):
+    """The folder of the data source is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +71,11 @@ class FileStore:
 
     `name` is how the folder is called in messages, `root` its path from the top of the store.
     `reads_one_version` says that a file opened as it was listed gives that version, or an error.
+    `keeps_empty_folders` says that a folder is there though no file is in it.
     """
 
     reads_one_version = False
+    keeps_empty_folders = True
 
     def __init__(self, name: str, root: str) -> None:
         self.name, self.root = name, root.rstrip("/") or "/"
@@ -121,6 +131,13 @@ class FileStore:
         """In how many seconds a further change of the file surely gives it another state."""
         return 0.0
 
+    def root_mark(self) -> str:
+        """What tells the folder from another one in its place, such as that of a disk that is away.
+
+        Empty where the store has nothing of the kind. Raises NoRoot where the folder is not there.
+        """
+        return ""
+
     def info(self, path: str) -> FileInfo:
         """The file as it is now; FileNotFoundError where it is gone."""
         raise NotImplementedError
@@ -167,7 +184,7 @@ class FileStore:
         """Raises JobError where a URL names another store than this."""
 
     def _require_root(self) -> None:
-        """Raises JobError where the folder itself is not there."""
+        """Raises NoRoot where the folder itself is not there."""
         raise NotImplementedError
 
     def _is_folder(self, path: str) -> bool:
@@ -236,6 +253,11 @@ class FileStore:
         if not hint and names:
             hint = f"; there are {shorten(', '.join(sorted(names)[:5]))}"
         return f"no file matches {pattern!r} in {self.name!r}{hint or '; the folder is empty'}"
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path has a wildcard."""
+    return _MAGIC.search(path) is not None
 
 
 def regex(parts: list[str]) -> re.Pattern[str]:

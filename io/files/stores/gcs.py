@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vecferry.errors import FatalError, JobError, TransientError, shorten
-from vecferry.io.files.stores.base import FileInfo, Listed
+from vecferry.io.files.stores.base import NO_BUCKET, FileInfo, Listed
 from vecferry.io.files.stores.remote import (
     CONNECT_SECONDS,
     READ_SECONDS,
@@ -50,6 +50,7 @@ class GcsStore(RemoteStore):
     """A folder of a bucket. A version is an object's generation, and a read asks for that one."""
 
     schemes = ("gs", "gcs")
+    keeps_empty_folders = False
 
     def __init__(self, access: GcsAccess, retry_seconds: float | None) -> None:
         self._access, self._bucket_name = access, access.bucket
@@ -186,7 +187,8 @@ class GcsStore(RemoteStore):
         endpoint = self._access.endpoint or "Google Cloud Storage"
         if isinstance(error, google.NotFound):
             return FatalError(
-                f"the bucket {self._bucket_name!r} does not exist; correct `bucket` or `endpoint`"
+                f"the bucket {self._bucket_name!r} does not exist; correct `bucket` or `endpoint`",
+                NO_BUCKET,
             )
         if isinstance(error, google.Unauthorized | google.Forbidden):
             return FatalError(

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from vecferry.durable import part_name
 from vecferry.errors import FatalError, TransientError, shorten
 from vecferry.io.common.reach import readable_ca
-from vecferry.io.files.stores.base import FileInfo, Listed
+from vecferry.io.files.stores.base import FileInfo, Listed, NoRoot
 from vecferry.io.files.stores.remote import (
     CONNECT_SECONDS,
     READ_SECONDS,
@@ -145,6 +145,14 @@ class HdfsStore(RemoteStore):
         answer = self._ask("GETFILESTATUS", path)
         changed = answer.json()["FileStatus"]["modificationTime"] / 1000
         return seconds_between(changed, answer.headers.get("Date"))
+
+    def root_mark(self) -> str:
+        """The number of the folder, which a rename keeps."""
+        try:
+            entry = self._call(".", lambda: self._ask("GETFILESTATUS", "").json())["FileStatus"]
+        except FileNotFoundError as e:
+            raise NoRoot(self._no_root()) from e
+        return str(entry.get("fileId", ""))
 
     def _has_root(self) -> bool:
         try:

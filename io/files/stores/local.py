@@ -15,7 +15,7 @@ from typing import Any
 
 from vecferry.durable import create_file
 from vecferry.errors import JobError
-from vecferry.io.files.stores.base import FileInfo, FileStore, Listed
+from vecferry.io.files.stores.base import FileInfo, FileStore, Listed, NoRoot
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*/*")
 _LINK = "link"
@@ -65,6 +65,13 @@ class LocalStore(FileStore):
         tick = TICK_SECONDS if changed % 1_000_000_000 else WHOLE_SECONDS
         return min(tick, max(0.0, tick - (time.time() - changed / 1e9)))
 
+    def root_mark(self) -> str:
+        """The number of the folder on its disk; a disk that is not mounted has another folder."""
+        try:
+            return str(os.stat(self.root).st_ino)
+        except (FileNotFoundError, NotADirectoryError) as e:
+            raise NoRoot(self._no_root()) from e
+
     def open(self, path: str, file: FileInfo | None = None) -> Any:
         """The file, opened for reading bytes; FileNotFoundError where it is a pipe or a device."""
         real = self._locate(path)
@@ -97,7 +104,7 @@ class LocalStore(FileStore):
 
     def _require_root(self) -> None:
         if not self.fs.isdir(self.root):
-            raise JobError(self._no_root())
+            raise NoRoot(self._no_root())
 
     def _info(self, path: str, found: os.stat_result) -> FileInfo:
         mark = f"{found.st_ctime_ns}.{found.st_ino}"
@@ -148,8 +155,9 @@ class LocalStore(FileStore):
                 known = [e for e in entries if e.name.startswith(head)]
         except (FileNotFoundError, NotADirectoryError):
             return
+        base = f"{folder}/" if folder else ""
         for entry in known:
-            path = posixpath.join(folder, entry.name)
+            path = base + entry.name
             if entry.is_symlink():
                 yield entry.name, FileInfo(path, 0, _LINK)
             elif entry.is_file():

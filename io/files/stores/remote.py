@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, ClassVar, TypeVar
 
 from vecferry.errors import FatalError, JobError, TransientError, redact, shorten
-from vecferry.io.files.stores.base import FileInfo, FileStore
+from vecferry.io.files.stores.base import FileInfo, FileStore, NoRoot
 from vecferry.process import PROCESS
 from vecferry.retry import call_with_retries, http_date
 from vecferry.run.giving_up import STILL_SECONDS
@@ -324,7 +324,7 @@ class RemoteStore(FileStore):
             except Exception as e:
                 told = self.classify(e)
                 if isinstance(told, FatalError):
-                    raise FatalError(redact(f"{where}: {told}")) from e
+                    raise FatalError(redact(f"{where}: {told}"), told.reason) from e
                 raise told from e
             contact.answered = True
             return made
@@ -352,7 +352,7 @@ class RemoteStore(FileStore):
 
     def _require_root(self) -> None:
         if not self._call(".", self._has_root):
-            raise JobError(self._no_root())
+            raise NoRoot(self._no_root())
 
     def _is_folder(self, path: str) -> bool:
         if path == ".":

@@ -12,7 +12,7 @@ from typing import Any
 
 from vecferry.errors import FatalError, JobError, TransientError, shorten
 from vecferry.io.common.reach import readable_ca
-from vecferry.io.files.stores.base import FileInfo, Listed
+from vecferry.io.files.stores.base import NO_BUCKET, FileInfo, Listed
 from vecferry.io.files.stores.remote import (
     CONNECT_SECONDS,
     READ_SECONDS,
@@ -85,6 +85,7 @@ class S3Store(RemoteStore):
 
     schemes = ("oss", "s3", "s3a", "s3n")
     reads_one_version = True
+    keeps_empty_folders = False
 
     def __init__(self, access: S3Access, retry_seconds: float | None) -> None:
         self._access, self._bucket = access, access.bucket
@@ -242,7 +243,7 @@ class S3Store(RemoteStore):
             return FatalError(f"this machine's clock is wrong: set it ({said})")
         if code == "NoSuchBucket":
             return FatalError(
-                f"the bucket {self._bucket!r} does not exist; correct `bucket` ({said})"
+                f"the bucket {self._bucket!r} does not exist; correct `bucket` ({said})", NO_BUCKET
             )
         if code in _PLACE_CODES:
             region = told.get("Region") or told.get("Endpoint")

@@ -16,31 +16,21 @@ from typing import Any
 import pytest
 
 from tests.contracts import sync_memory
-from tests.contracts.folder import Papers, Tables, write_papers
-from tests.contracts.sync import Break, differences, embedded, run_here
+from tests.contracts.folder import Papers, Tables
+from tests.contracts.sync import Break, embedded
 from tests.contracts.sync_memory import held
 from tests.effort import some
+from tests.io.files.desk import Desk, Objects, source_of
 from tests.services.redis_server import RedisServer
 from tests.services.server import running
 from tests.services.versitygw import ACCESS_KEY, REGION, SECRET_KEY, Versitygw
 from tests.transforms.embed.endpoints.server import EndpointServer
 from vecferry.errors import JobError, TransientError
-from vecferry.io.files.connections import LocalConnection
-from vecferry.io.files.followed import FollowedFiles
-from vecferry.io.files.settings import FilesSettings
-from vecferry.io.files.stores.base import FileInfo, Listed
-from vecferry.io.files.stores.remote import Changed, RemoteStore
 from vecferry.pipelines.job.resolve import read_and_resolve
-from vecferry.pipelines.run.at_position import SourceRows
-from vecferry.pipelines.run.logic import JobLogic
-from vecferry.pipelines.run.report import Report
 from vecferry.pipelines.run.sync import Step
 from vecferry.positions import Position
-from vecferry.positions.folder import FolderPlace
 from vecferry.positions.requests import Request
-from vecferry.positions.store import Positions
 from vecferry.rows import DELETE
-from vecferry.steps import ReadOptions, StepContext
 
 pytestmark = pytest.mark.slow
 
@@ -50,50 +40,6 @@ def endpoint() -> Iterator[EndpointServer]:
     """Without latency."""
     with EndpointServer() as server:
         yield server
-
-
-class Desk:
-    """A folder, and a job that follows it into memory."""
-
-    def __init__(
-        self,
-        folder: Path,
-        endpoint: EndpointServer,
-        papers: Papers,
-        *,
-        versions: bool = True,
-        owns: bool = True,
-        **setting: Any,
-    ) -> None:
-        self.papers, self.endpoint = papers, endpoint
-        self.name = uuid.uuid4().hex
-        parameter = {
-            "name": self.name,
-            "key": "chunk_id",
-            "column": ["chunk_id", "path", "chunk_index", "chunk", "vector"],
-            "parentKey": ["path"],
-            "versions": versions,
-            "ownsTarget": owns,
-        }
-        writer = {"stepType": "held", "category": "writer", "name": "Write", "parameter": parameter}
-        self.job, self.sources = write_papers(folder, papers, writer, endpoint.url, {}, **setting)
-        self.place = Positions(FolderPlace(folder / "positions"), "papers")
-
-    def run(self, **options: Any) -> Report:
-        """One run in this process."""
-        return run_here(self.job, sync_memory.KINDS, sources=self.sources, **options)
-
-    def set(self, **parameter: Any) -> None:
-        """Changes the reader."""
-        job = json.loads(self.job.read_text())
-        job["steps"][0]["parameter"].update(parameter)
-        self.job.write_text(json.dumps(job))
-
-    def wrong(self) -> list[str]:
-        """Where the target differs from a fresh load."""
-        there = held(self.name).there()
-        found = {key: (row["chunk"], row["vector"]) for key, row in there.items()}
-        return differences(self.papers.expected(), found)
 
 
 KINDS = {"json": Papers, "csv": Tables}
@@ -348,27 +294,6 @@ def test_what_can_not_be_right_is_refused_by_name(endpoint: EndpointServer, tmp_
     assert "rename yours" in refused(desk)
 
 
-def test_rows_of_a_file_are_not_compared_by_key(endpoint: EndpointServer, tmp_path: Path) -> None:
-    """`verify` names the step: a file is a document, and its rows have ids of this reader."""
-    desk = Desk(tmp_path, endpoint, Tables(tmp_path, random.Random(1), 3))
-    desk.run()
-    resolved = read_and_resolve(str(desk.job), data_sources=str(desk.sources))
-    logic = JobLogic(resolved, "verify", retry_deadline=1.0, resumed=True)
-    with pytest.raises(JobError, match=r"step 'Read' makes several rows of one, which can't be"):
-        SourceRows(resolved, logic)
-    logic.close()
-
-
-def source_of(folder: Path, papers: Papers, **given: Any) -> FollowedFiles:
-    """The source of a folder alone, for a writer of rows."""
-    parameter = {**papers.reader(3)["parameter"], **given}
-    context = StepContext(step="Read", step_type="file", read=ReadOptions(id_columns=("chunk_id",)))
-    connection = LocalConnection(path=str(papers.folder))
-    source = FollowedFiles(FilesSettings.model_validate(parameter), connection, context)
-    source.keep_in(lambda: FolderPlace(folder / "positions"))
-    return source
-
-
 def test_the_lag_is_told_in_files_and_until_knows_now_alone(tmp_path: Path) -> None:
     """As it was found by the last listing, less what rounds have read since."""
     papers = Tables(tmp_path, random.Random(1), 8)
@@ -445,38 +370,6 @@ def test_positions_may_be_kept_elsewhere(
         assert desk.wrong() == []
         papers.edit(10)
     assert not (tmp_path / "positions").exists()
-
-
-class Objects(RemoteStore):
-    """A bucket in memory, which reads the version that was listed, or none."""
-
-    reads_one_version = True
-
-    def __init__(self, there: dict[str, tuple[bytes, str]]) -> None:
-        super().__init__("objects", "", "memory://bucket", 1.0)
-        self.there = there
-
-    def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:
-        for path in sorted(self.there):
-            if path.startswith(head):
-                yield path, self._stat(path)
-
-    def _stat(self, path: str) -> FileInfo:
-        if path not in self.there:
-            raise FileNotFoundError(path)
-        data, tag = self.there[path]
-        return FileInfo(path, len(data), tag, mark="noon")
-
-    def _fetch(self, file: FileInfo, start: int, end: int) -> bytes:
-        if file.path not in self.there:
-            raise FileNotFoundError(file.path)
-        data, tag = self.there[file.path]
-        if tag != file.version:
-            raise Changed
-        return data[start:end]
-
-    def _has_root(self) -> bool:
-        return True
 
 
 def test_an_object_is_read_in_the_version_that_was_listed_or_left(tmp_path: Path) -> None:

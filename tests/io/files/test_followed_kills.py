@@ -81,6 +81,8 @@ def test_a_folder_is_in_step_though_its_sync_is_killed_again_and_again(
     process = nursery.start(*line)
     assert nursery.ended(process) == 0, nursery.log.read_text()
     assert differences(papers.expected(), store.found()) == []
+    process = nursery.start("verify", str(job), "-d", str(sources))
+    assert nursery.ended(process) == 0, nursery.log.read_text()
     inputs = embedded(endpoint)
     assert set(inputs) <= papers.seen
     assert len(inputs) <= len(set(inputs)) + KILLS * AT_MOST_IN_FLIGHT

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.contracts.sync import DIMENSION, Broken, Killed, Script
-from tests.contracts.sync_files import Bucket, Folder
+from tests.contracts.sync import DIMENSION, Asked, Broken, Killed, Script
+from tests.contracts.sync_files import PLACES, Folder, Stored
 from tests.contracts.sync_nursery import Nursery
 from tests.contracts.sync_stores import PostgresPlace, StorePlace
+from tests.io.files.stores.support import buckets_have_names
 
 pytestmark = pytest.mark.slow
 
 
-class TestFolder(Broken):
+class TestFolder(Broken, Asked):
     """Files of this machine."""
 
     @pytest.fixture
@@ -27,13 +27,14 @@ class TestFolder(Broken):
 
 @pytest.mark.service
 @pytest.mark.long
-class TestBucket(Broken):
-    """Objects of a bucket."""
+class TestStores(Broken):
+    """Objects of buckets, files of HDFS."""
 
-    @pytest.fixture
-    def script(self) -> Script:
-        """A folder of the bucket."""
-        return Bucket(uuid.uuid4().hex)
+    @pytest.fixture(params=PLACES)
+    def script(self, request: pytest.FixtureRequest) -> Iterator[Script]:
+        """A folder of the store."""
+        with buckets_have_names():
+            yield Stored(request.param)
 
 
 @pytest.mark.service
@@ -41,10 +42,10 @@ class TestBucket(Broken):
 class TestKilled(Killed):
     """Killed as whole processes, into PostgreSQL."""
 
-    @pytest.fixture(params=["folder", "bucket"])
+    @pytest.fixture(params=["local", "s3", "hdfs", "gcs"])
     def script(self, request: pytest.FixtureRequest, tmp_path: Path) -> Script:
-        """A folder, or a folder of the bucket."""
-        return Folder(tmp_path) if request.param == "folder" else Bucket(uuid.uuid4().hex)
+        """A folder of this machine, or of a store."""
+        return Folder(tmp_path) if request.param == "local" else Stored(request.param)
 
     @pytest.fixture(scope="module")
     def nursery(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:

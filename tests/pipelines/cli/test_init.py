@@ -52,17 +52,45 @@ def test_a_stranger_finds_a_row_of_a_csv_without_editing_a_file(bench: Bench) ->
 
 
 @pytest.mark.slow
-def test_a_document_is_drafted_with_its_path_as_the_key(bench: Bench) -> None:
-    """Its text is embedded; the reader is one of documents."""
+def test_a_document_is_drafted_as_chunks_that_it_replaces(bench: Bench) -> None:
+    """Its chunks are embedded; the reader is one of documents."""
     Path("tides.pdf").write_bytes(documents.pdf(["The tide is out. It comes back at noon."]))
     _next(bench, "tides.pdf")
     job = yaml.safe_load(Path("tides.yaml").read_text())
-    read, embed, write = (step["parameter"] for step in job["steps"])
+    read, split, embed, write = (step["parameter"] for step in job["steps"])
     assert (read["fileFormat"], read["object"]) == ("document", "tides.pdf")
-    assert read["column"] == ["path", "text", "title", "type", "page", "modified", "size"]
-    assert embed["embeddingColumns"]["sourceColumnNames"] == ["text", "title"]
+    assert read["column"] == ["path", "title", "text"]
+    assert (split["chunkSize"], split["parentColumns"]) == (1000, write["parentKey"])
+    assert embed["embeddingColumns"]["sourceColumnNames"] == ["chunk"]
     keys = [column["name"] for column in write["column"] if column.get("primaryKey")]
-    assert keys == ["path"]
+    assert keys == ["chunk_id"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["a.txt", "deep/a.md"])
+def test_a_folder_of_documents_is_found_chunk_by_chunk(bench: Bench, first: str) -> None:
+    """init, run and query as they are printed; a document that became shorter leaves no chunk."""
+    folder = Path("notes")
+    (folder / first).parent.mkdir(parents=True)
+    (folder / first).write_text("The oystercatcher waits on the shore.\n")
+    (folder / "deep").mkdir(exist_ok=True)
+    long = "\n\n".join(f"# Part {n}\n\n{'The ebb is low. ' * 50}" for n in range(3))
+    (folder / "deep" / "tides.md").write_text(long)
+    run, query = _next(bench, "notes")
+    assert "written 4" in bench.line(*run).out
+    found = bench.line(*query[:-1], "a bird by the sea", "-k", "1", "--json").json["hits"]
+    assert [hit["chunk_id"] for hit in found] == [f"{first}#0"]
+    (folder / "deep" / "tides.md").write_text("# Tides\n\nThe ebb is low.\n")
+    assert "written 2" in bench.line(*run).out
+    found = bench.line(*query[:-1], "anything", "-k", "9", "--json").json["hits"]
+    assert sorted(hit["path"] for hit in found) == sorted([first, "deep/tides.md"])
+
+
+def test_a_key_for_documents_is_refused(bench: Bench) -> None:
+    """Chunks have ids of their own."""
+    Path("tides.md").write_text("# Tides\n")
+    outcome = bench.line("init", "tides.md", "--yes", "--key", "title")
+    assert (outcome.status, "chunk_id is the key" in outcome.err) == (2, True)
 
 
 TEXTS = [f"This is the text of number {i}, told at some length." for i in range(20)]

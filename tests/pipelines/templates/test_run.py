@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.io.files import documents
 from tests.io.odps.server import OdpsServer, Table
 from tests.pipelines.support import Bench, counts_add_up
 from tests.services.elasticsearch import ElasticsearchServer
+from tests.services.postgres import Postgres
 from tests.services.server import running
 
 ROWS = [{"id": str(i), "title": f"walk {i}", "about": f"along shore {i * 7}"} for i in range(40)]
@@ -120,9 +122,51 @@ def test_documents_to_milvus_runs_and_a_document_that_shrank_replaces_its_chunks
     assert sorted(hit["chunk_id"] for hit in hits) == ["b.md#0", "deep/a.pdf#0", "deep/a.pdf#1"]
 
 
+def target_of(
+    template: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, str]]:
+    """The parameters of a template that say where it writes."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    if template == "documents-to-milvus":
+        yield {"collection": name, "milvusEndpoint": str(bench.folder / "vectors.db")}
+    elif template == "documents-to-postgresql":
+        postgres = running(Postgres)
+        postgres.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        monkeypatch.setenv("PGPASSWORD", postgres.source["password"])
+        given = {n: str(postgres.source[n.lower()]) for n in ("Host", "Port", "Database")}
+        given["User"] = postgres.source["username"]
+        yield {"table": name, **{f"postgres{n}": value for n, value in given.items()}}
+        postgres.execute(f"DROP TABLE {name}")
+    else:
+        elastic = running(ElasticsearchServer)
+        monkeypatch.setenv("ELASTICSEARCH_PASSWORD", elastic.password)
+        yield {"index": name, "elasticsearchUrl": elastic.url, "username": elastic.user}
+        elastic.request("DELETE", f"/{name}")
+
+
 @pytest.mark.slow
-def test_documents_to_milvus_follows_a_folder_and_removes_what_is_gone(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "template",
+    [
+        "documents-to-milvus",
+        pytest.param("documents-to-postgresql", marks=pytest.mark.service),
+        pytest.param(
+            "documents-to-elasticsearch",
+            marks=[pytest.mark.service, pytest.mark.heavy(server=ElasticsearchServer)],
+        ),
+    ],
+)
+def test_documents_are_followed_into_each_store_and_what_is_gone_is_removed(
+    template: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A changed document is read again, a moved one costs no vector, one that is gone goes."""
+    for target in target_of(template, bench, monkeypatch):
+        again = follow(template, bench, target)
+        assert (again["state"], again["rows_read"]) == ("DONE", 0)
+
+
+def follow(template: str, bench: Bench, target: dict[str, str]) -> dict[str, Any]:
+    """Three runs over a folder; the report of the last, before which nothing changed."""
     folder = bench.folder / "in"
     texts = {
         "a.md": "# Sea\n\nThe tide is far out.\n",
@@ -133,32 +177,31 @@ def test_documents_to_milvus_follows_a_folder_and_removes_what_is_gone(bench: Be
         (folder / name).write_text(text)
     (folder / "d.pdf").write_bytes(documents.pdf(["The ebb is low."]))
     given = {
-        "folder": str(folder), "collection": "chunks", "chunkSize": "25",
-        "milvusEndpoint": str(bench.folder / "vectors.db"), "errorLimit": "0",
+        **target, "folder": str(folder), "chunkSize": "25", "errorLimit": "0",
         "documentMode": "full-then-incremental", "positions": str(bench.folder / "positions"),
         "vectorCache": f"sqlite:///{bench.folder}/cache.db",
     }  # fmt: skip
 
     def chunks() -> dict[str, str]:
-        hits = run(bench, "documents-to-milvus", command="query", columns={}, **given)["hits"]
+        hits = run(bench, template, command="query", columns={}, **given)["hits"]
         return {hit["chunk_id"]: hit["modified"] for hit in hits}
 
-    first = run(bench, "documents-to-milvus", columns={}, **given)
+    first = run(bench, template, columns={}, **given)
     assert counts_add_up(first)
     assert (first["rows_read"], first["rows_written"]) == (4, 5)
     before = chunks()
     assert sorted(before) == ["a.md#0", "a.md#1", "b.txt#0", "c.txt#0", "d.pdf#0"]
-    assert all(modified.endswith("Z") for modified in before.values())
+    assert all("20" in str(modified) for modified in before.values())
     (folder / "a.md").write_text("# Lake\n")
     (folder / "c.txt").unlink()
     (folder / "d.pdf").rename(folder / "e.pdf")
-    second = run(bench, "documents-to-milvus", columns={}, **given)
+    second = run(bench, template, columns={}, **given)
     assert counts_add_up(second)
     assert (second["rows_written"], second["rows_deleted"]) == (2, 2)
     assert second["embed"]["inputs"] == 1
     assert sorted(chunks()) == ["a.md#0", "b.txt#0", "e.pdf#0"]
-    third = run(bench, "documents-to-milvus", columns={}, **given)
-    assert (third["state"], third["rows_read"]) == ("DONE", 0)
+    third: dict[str, Any] = run(bench, template, columns={}, **given)
+    return third
 
 
 @pytest.mark.slow
