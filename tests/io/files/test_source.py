@@ -499,8 +499,8 @@ class TestReread:
 
 
 def test_a_source_for_several_processes_has_splits_for_each(tmp_path: Path) -> None:
-    """Four for each process, of a megabyte at least; together they are the file."""
-    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' * 2_000_000)
+    """Sixteen for each process, of a megabyte at least; together they are the file."""
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' * 4_000_000)
     source = reader(tmp_path)
     found = []
     for readers in (1, 2, 50):
@@ -508,6 +508,6 @@ def test_a_source_for_several_processes_has_splits_for_each(tmp_path: Path) -> N
         source.context = dataclasses.replace(source.context, read=read)
         splits = source.plan().splits
         assert [s.start for s in splits[1:]] == [s.end for s in splits[:-1]]
-        assert (splits[0].start, splits[-1].end) == (0, 18_000_000)
+        assert (splits[0].start, splits[-1].end) == (0, 36_000_000)
         found.append(len(splits))
-    assert found == [1, 8, 18]
+    assert found == [1, 32, 35]
