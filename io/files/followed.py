@@ -202,8 +202,14 @@ class FollowedFiles(FileSource):
         if span is None:
             root = self._root_mark() if self._mark is None else self._mark
             self._require_root(root)
-            now = [line_of(file) for _, file in self._walk()]
+            now: list[bytes] = []
+            matched: set[str] = set()
+            for pattern, file in self._walk():
+                matched.add(pattern)
+                now.append(line_of(file))
             self._require_root(root)
+            if self._place is not None:  # a sync, whose target may have rows of these files
+                self._require_not_emptied(self._not_in(matched))
             return _plan(((line, None) for line in now), INSERT, None, once=True, root=root)
         self._seen = None
         at: At = span.until
@@ -241,14 +247,14 @@ class FollowedFiles(FileSource):
             yield from super().read(split)
             return
         files = self._whole_files
-        left: list[str] = []
+        left: list[FileInfo] = []
         for line in split.files:
             file = file_of(line)
             items = files.read(file, split.kind, split.version)
             if items is None and split.once:
                 items = self._as_it_is(file, split)
             if items is None:
-                left.append(file.path)
+                left.append(file)
                 continue
             yield from items
         for path in split.gone:
@@ -256,7 +262,8 @@ class FollowedFiles(FileSource):
             yield files.gone(path, split.version)
         if left:
             self._require_root(split.root)
-            names = ", ".join(left[:TOLD]) + (", …" if len(left) > TOLD else "")
+            self._require_left(left)
+            names = ", ".join(f.path for f in left[:TOLD]) + (", …" if len(left) > TOLD else "")
             log.warning(
                 "step %r: %d files changed or went since they were listed, and are left for the "
                 "next round: %s",
@@ -303,7 +310,7 @@ class FollowedFiles(FileSource):
 
     def _fresh(self, why: str) -> Span:
         name, listed = self._listed_now()
-        self._require_not_emptied(name)
+        self._require_not_emptied(self._suspects(name))
         parts = self._count_parts(name)
         at = {
             **self._at(name, listed, uuid.uuid4().hex[:8], 1),
@@ -383,9 +390,12 @@ class FollowedFiles(FileSource):
         """The patterns that matched nothing for a list, and may not do so."""
         return () if self._may_go else self._unmatched.get(name, ())
 
-    def _require_not_emptied(self, name: str) -> None:
+    def _not_in(self, matched: set[str]) -> tuple[str, ...]:
+        """The patterns that match nothing, and may not do so."""
+        return () if self._may_go else tuple(p for p in self._patterns() if p not in matched)
+
+    def _require_not_emptied(self, suspects: tuple[str, ...]) -> None:
         """Raises where a pattern matches nothing, though this sync has read files once."""
-        suspects = self._suspects(name)
         if not suspects:
             return
         for known in self._lists.lists():
@@ -407,7 +417,7 @@ class FollowedFiles(FileSource):
         """The error for a pattern of which a file was read before."""
         text = (
             f"step {self.context.step!r}: no file matches {pattern!r} in {self._store.name!r} any "
-            f"more, and {path!r} was read there before; nothing is deleted; mount the folder or "
+            f"more, and {path!r} was there before; nothing is deleted; mount the folder or "
             "correct the path, or set mayBeEmptied: true if the rows of all these files are to go"
         )
         return TransientError(text) if pattern in self._there else JobError(text)
@@ -451,6 +461,39 @@ class FollowedFiles(FileSource):
                 f"step {self.context.step!r}: the folder {self._store.name!r} went away while its "
                 "files were read; nothing is deleted, and they are read once it is back"
             )
+
+    def _require_left(self, files: list[FileInfo]) -> None:
+        """Raises TransientError where a file that was left may come back in the state listed.
+
+        No later listing would tell of it then, so nobody would read it.
+        """
+        matched: dict[str, bool] = {}
+        for file in files:
+            patterns = [p for p in self._patterns() if _matches(p, file.path)]
+            try:
+                if self._store.info(file.path).state == file.state:
+                    raise TransientError(
+                        f"step {self.context.step!r}: {file.path} was away while it was read; "
+                        "nothing is deleted, and it is read once more"
+                    )
+                continue
+            except FileNotFoundError:
+                pass
+            except OSError as e:
+                raise self._unlisted(file.path, e) from e
+            for pattern in patterns:
+                if pattern not in matched:
+                    matched[pattern] = self._matches_some(pattern)
+            if patterns and not self._may_go and not any(matched[p] for p in patterns):
+                raise TransientError(str(self._emptied(patterns[0], file.path)))
+
+    def _matches_some(self, pattern: str) -> bool:
+        try:
+            return next(iter(self._store.walk(pattern)), None) is not None
+        except JobError:
+            return False
+        except OSError as e:
+            raise self._unlisted(pattern, e) from e
 
     def _nothing(self, pattern: str) -> str:
         return (

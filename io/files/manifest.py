@@ -229,7 +229,8 @@ class Manifests:
         if packed is None:
             raise Lost(
                 f"positions {self._place.where}: {name} is gone, a part of the list of the files "
-                "that were read; forget the position with `vecferry position reset`"
+                "that were read; try again if the job's sync runs, else forget the position with "
+                "`vecferry position reset`"
             )
         self._hold(name, packed)
         return zlib.decompress(packed)

@@ -42,7 +42,9 @@ def sniff(path: str, raw: IO[bytes]) -> dict[str, Any]:
     """
     head = _read(raw)
     if not head:
-        raise JobError(f"{path}: is empty, so nobody can tell what its rows would be")
+        raise JobError(
+            f"{path}: is empty, so nobody can tell what its rows would be; name a file with rows"
+        )
     found = known(head)
     said: dict[str, Any] = {}
     if found is not None and found.file_format:
@@ -65,7 +67,10 @@ def sniff(path: str, raw: IO[bytes]) -> dict[str, Any]:
             "convert the file to CSV, JSON lines or parquet"
         )
     if not head.strip():
-        raise JobError(f"{path}: holds blank lines alone, so nobody can tell what its rows are")
+        raise JobError(
+            f"{path}: holds blank lines alone, so nobody can tell what its rows are; "
+            "name a file with rows"
+        )
     encoding, text = _decoded(head)
     if encoding != "utf-8":
         said["encoding"] = encoding

@@ -14,13 +14,23 @@ from tests.contracts.sync import Break
 from tests.contracts.sync_memory import held
 from tests.io.files.desk import Desk, Disk, Objects, source_of
 from tests.transforms.embed.endpoints.server import EndpointServer
-from vecferry.errors import FatalError, TransientError
-from vecferry.io.files.stores.base import NO_BUCKET, Listed
+from vecferry.errors import FatalError, JobError, TransientError
+from vecferry.io.files.followed import FollowedFiles
+from vecferry.io.files.stores.base import NO_BUCKET, FileInfo, Listed
 from vecferry.pipelines.run.sync import Step
 from vecferry.positions import Position
 from vecferry.positions.requests import Request
+from vecferry.rows import Change, Reject
+from vecferry.steps import Span
 
 pytestmark = pytest.mark.slow
+
+
+def read_all(source: FollowedFiles, span: Span) -> list[Change | Reject]:
+    """What workers read of a span."""
+    return [
+        item for split in source.plan(replace(span, epoch=1)).splits for item in source.read(split)
+    ]
 
 
 @pytest.fixture
@@ -149,3 +159,76 @@ def test_a_bucket_that_is_gone_is_waited_for_if_it_was_there(tmp_path: Path) -> 
     store._list, source._seen = gone, None  # type: ignore[method-assign]
     with pytest.raises(TransientError, match=r"does not exist; nothing is deleted"):
         source.span(position)
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["missing", "empty"])
+@pytest.mark.parametrize("again", [False, True], ids=["one process", "another process"])
+def test_files_of_a_pattern_that_are_away_while_they_are_read_are_not_left_for_good(
+    again: bool, empty: bool, tmp_path: Path
+) -> None:
+    """They come back in the state that was listed, so that no later listing tells of them."""
+    tables = Tables(tmp_path, random.Random(1), 0)
+    for folder in ("near", "far"):
+        (tables.folder / folder).mkdir()
+        tables._write(f"{folder}/1.csv", ["Paragraph one of many."])
+    given = {"object": ["near/*", "far/*"], "successOnNoFile": True}
+    source = source_of(tmp_path, tables, **given)
+    span = source.span(None)
+    disk = Disk(tables.folder / "far", empty=empty)
+    disk.leave()
+    if again:
+        source = source_of(tmp_path, tables, **given)
+        source.check()
+    with pytest.raises(TransientError, match="nothing is deleted"):
+        read_all(source, span)
+    disk.come_back()
+    assert len(read_all(source, span)) == 2
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["back", "deleted"])
+def test_a_file_that_is_away_for_a_moment_is_read_once_more(deleted: bool, tmp_path: Path) -> None:
+    """A file that is deleted is left, as its folder has others."""
+    tables = Tables(tmp_path, random.Random(1), 0)
+    for number in range(2):
+        tables._write(f"{number}.csv", ["Paragraph one of many."])
+    source = source_of(tmp_path, tables)
+    span = source.span(None)
+    seen, info = [], source._store.info
+
+    def looked(path: str) -> FileInfo:
+        seen.append(path)
+        if path == "0.csv" and (deleted or seen.count(path) == 1):
+            raise FileNotFoundError(path)
+        return info(path)
+
+    source._store.info = looked  # type: ignore[method-assign]
+    if deleted:
+        assert len(read_all(source, span)) == 1
+        return
+    with pytest.raises(TransientError, match=r"0\.csv was away while it was read"):
+        read_all(source, span)
+    assert len(read_all(source, span)) == 2
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize("again", [False, True], ids=["one process", "another process"])
+def test_keys_are_not_told_where_a_pattern_matches_nothing_any_more(
+    again: bool, allowed: bool, tmp_path: Path
+) -> None:
+    """Whoever reconciles would delete the rows of all its files."""
+    tables = Tables(tmp_path, random.Random(1), 0)
+    for folder in ("near", "far"):
+        (tables.folder / folder).mkdir()
+        tables._write(f"{folder}/1.csv", ["Paragraph one of many."])
+    given = {"object": ["near/*", "far/*"], "mayBeEmptied": allowed}
+    source = source_of(tmp_path, tables, **given)
+    source.span(None)
+    assert sum(len(split.files) for split in source.plan().splits) == 2
+    Disk(tables.folder / "far", empty=True).leave()
+    if again:
+        source = source_of(tmp_path, tables, **given)
+    if allowed:
+        assert sum(len(split.files) for split in source.plan().splits) == 1
+        return
+    with pytest.raises(JobError if again else TransientError, match="nothing is deleted"):
+        source.plan()
