@@ -105,6 +105,11 @@ class _Worker:
         with contextlib.suppress(OSError), self.sending:
             self.pipe.send(message)
 
+    def close(self) -> None:
+        """Closes the pipe, once nobody sends: else what is under way might go elsewhere."""
+        with self.sending:
+            self.pipe.close()
+
 
 @dataclass(frozen=True)
 class Own:
@@ -237,11 +242,12 @@ class Workers:
         """Reads and deals, to the last row."""
         assert self.dealer is not None
         try:
-            read()
+            try:
+                read()
+            finally:
+                self.dealer.end()
         except Exception as e:
             self._fail_here(e)
-        finally:
-            self.dealer.end()
 
     def _write(self, write: Callable[[], None]) -> None:
         """Writes what the workers make, to the last row."""
@@ -295,7 +301,7 @@ class Workers:
         except Exception as e:  # what was sent can't be read
             worker.process.kill()
             self._fail(worker, f"{worker.name}: {shorten(e)}")
-        worker.pipe.close()
+        worker.close()
         status = self._status(worker)
         if not worker.ended:
             self._lost(worker, status)

@@ -70,6 +70,11 @@ def test_like_rows_take_less_room_than_rows_by_themselves() -> None:
         ("7.0", "7"),
         ("1e3", 1000),
         (2**60, str(2**60)),
+        (2**60, float(2**60)),
+        (7.5, "7.50"),
+        ("0", "-0"),
+        ("1e400", "10e399"),
+        ("A0EEBC99-9C0B", "a0eebc99-9c0b"),
         ("a", "a "),
     ],
 )
@@ -79,7 +84,8 @@ def test_values_of_one_id_are_alike(one: object, other: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("a", "b"), (1, 2), (1.5, 1), ("2ab", "2"), (None, 0), (2**60, 2**60 + 1)]
+    ("one", "other"),
+    [("a", "b"), (1, 2), (1.5, 1), ("2ab", "2"), (None, 0), (2**60, 2**60 + 1), ("1e9999999", "1")],
 )
 def test_values_of_two_ids_are_not(one: object, other: object) -> None:
     """Or one worker would have them all."""
@@ -174,6 +180,18 @@ def test_a_row_does_not_wait_for_ever_for_others() -> None:
     eventually(lambda: len(workers.rows(0)) + len(workers.rows(1)) == 1)
     workers.dealer.close()
     assert workers.dealer.dealt in ([1, 0], [0, 1])
+
+
+def test_rows_that_cannot_be_sent_late_fail_whoever_deals() -> None:
+    """They are not lost without a word."""
+    workers = Workers(1)
+    workers.dealer.put(Change({"id": 1, "content": memoryview(b"x")}))
+    eventually(lambda: workers.dealer.failed is not None)
+    with pytest.raises(TypeError, match="memoryview"):
+        workers.dealer.put(Change({"id": 2}))
+    with pytest.raises(TypeError, match="memoryview"):
+        workers.dealer.flush()
+    workers.dealer.close()
 
 
 def test_what_workers_make_is_given_in_the_order_of_each() -> None:

@@ -6,6 +6,7 @@ Apart from `vecferry.run.link` because both ends of a pipe make and take blocks.
 from __future__ import annotations
 
 import contextlib
+import decimal
 import pickle
 import queue
 import threading
@@ -108,11 +109,13 @@ class Dealer:
         self._ended = threading.Event()
         self._next = 0
         self.dealt = [0] * len(senders)
+        self.failed: Exception | None = None
         threading.Thread(target=self._send_old, name="vecferry-dealer", daemon=True).start()
 
     def put(self, row: Change) -> None:
         """Deals a row; waits where the worker has no room for the block that it fills."""
         with self._dealing:
+            self._go_on()
             number = self._number(row)
             self.dealt[number] += 1
             if self._blocks[number].add(row):
@@ -121,6 +124,7 @@ class Dealer:
     def flush(self) -> None:
         """Sends all that waits."""
         with self._dealing:
+            self._go_on()
             for number in range(len(self._blocks)):
                 self._send(number)
 
@@ -140,10 +144,12 @@ class Dealer:
         """Sends all that waits, and says that no more comes."""
         if self._ended.is_set():
             return
-        self.flush()
-        self._ended.set()
-        for send in self._senders:
-            send(None)
+        try:
+            self.flush()
+        finally:  # else the workers would wait for more
+            self._ended.set()
+            for send in self._senders:
+                send(None)
 
     def close(self) -> None:
         """Lets go of all that is still dealt, since nobody works any more."""
@@ -171,27 +177,36 @@ class Dealer:
             self._room[number] -= 1
         self._senders[number](pack(rows))
 
+    def _go_on(self) -> None:
+        if self.failed is not None:
+            raise self.failed
+
     def _send_old(self) -> None:
-        while not self._ended.wait(MOST_SECONDS):
+        while not self._ended.wait(MOST_SECONDS) and self.failed is None:
             with self._dealing:
                 for number, block in enumerate(self._blocks):
                     if block.is_old:
-                        self._send(number)
+                        try:
+                            self._send(number)
+                        except Exception as e:  # whoever deals next raises it
+                            self.failed = e
+                            return
 
 
 def alike(value: object) -> str:
     """A text that is the same for all values which a target may take for one id.
 
-    A target whose id is a whole number takes 7, 7.0 and "07" for the same.
+    A target whose id is a number takes 7, 7.0 and "07" for the same. One whose id is a UUID
+    does not tell upper case from lower. Two ids may be alike: they only go to the same worker.
     """
-    text = str(value).strip()
+    text = str(value).strip().lower()
     if text[:1] in _NUMERIC:
+        exact = isinstance(value, float) and value.is_integer()
         try:
-            number = float(text)
-        except ValueError:
+            number = decimal.Decimal(value if exact else text)  # type: ignore[arg-type]
+            return str((number + 0).normalize())
+        except ArithmeticError:  # not a number, or far too large
             return text
-        if number.is_integer() and abs(number) < 2**53:
-            return str(int(number))
     return text
 
 

@@ -8,9 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
+from apache_beam.testing.util import assert_that, equal_to
 
 from tests.pipelines.support import Bench, Outcome, rows
+from vecferry.io.files.settings import FilesSettings
+from vecferry.io.files.stores import stdin
+from vecferry.io.files.transform import ReadFiles
 
 
 @pytest.fixture
@@ -130,6 +135,22 @@ def test_a_minus_reads_rows_from_standard_input(bench: Bench) -> None:
     kept = b"".join(p.read_bytes() for p in Path(report["rejects"]).rglob("*.jsonl*"))
     assert f'"-:{given.index(b"not json")}"'.encode() in kept
     assert [name for name in os.listdir(bench.folder) if "stdin" in name] == []
+
+
+def test_rows_are_read_from_standard_input_without_a_data_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the step itself, as a graph has it."""
+    columns = [{"name": "id", "index": 0, "type": "string"}]
+    settings = FilesSettings.model_validate(
+        {"object": ["-"], "fileFormat": "csv", "column": columns}
+    )
+    (tmp_path / "given").write_text("a\nb\n")
+    monkeypatch.setattr("vecferry.io.files.stores.stdin._spool", stdin._Spool())
+    with (tmp_path / "given").open() as given, beam.Pipeline() as pipeline:
+        monkeypatch.setattr("sys.__stdin__", given)
+        rows_ = (pipeline | ReadFiles(settings=settings)).rows
+        assert_that(rows_ | beam.Map(lambda row: row["id"]), equal_to(["a", "b"]))
 
 
 @pytest.mark.slow

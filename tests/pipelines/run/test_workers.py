@@ -31,6 +31,7 @@ from vecferry.pipelines import registry
 from vecferry.pipelines.cli import main
 from vecferry.pipelines.job.resolve import read_and_resolve
 from vecferry.pipelines.run.options import RunOptions
+from vecferry.pipelines.run.processes import Own, Workers
 from vecferry.pipelines.run.workers import WorkersRun, workers_for
 from vecferry.process import end_run
 from vecferry.steps import Plan, Size
@@ -342,11 +343,27 @@ def test_a_job_that_computes_has_a_worker_for_each_core(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize(("streams", "alone"), [(1, False), (2, False), (1, True)])
 def test_workers_share_the_full_loads_of_a_sync(
-    streams: int, job: Job, capsys: pytest.CaptureFixture[str]
+    streams: int,
+    alone: bool,
+    job: Job,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They read them, or are dealt them; the launcher reads the changes, in their order."""
+    """They read them, or are dealt them; the launcher reads the changes, in their order.
+
+    It also writes what they make, where one process alone may write.
+    """
+    job.keep["alone"] = alone
+    own: set[tuple[bool, bool]] = set()
+    work = Workers.work
+
+    def spy(workers: Workers, graph: bytes, options: Any, given: Own) -> None:
+        own.add((given.read is not None, given.write is not None))
+        work(workers, graph, options, given)
+
+    monkeypatch.setattr(Workers, "work", spy)
     for kind in SCRIPTED:
         registry.register(kind)
     table = ScriptedTable(job.folder / "table")
@@ -359,7 +376,8 @@ def test_workers_share_the_full_loads_of_a_sync(
     assert report["state"] == "DONE"
     found = kept(job.out)
     assert (len(found), report["rows_written"]) == (200, 200)
-    assert str(os.getpid()) not in {path.stem for path in job.out.iterdir()}
+    assert (str(os.getpid()) in {path.stem for path in job.out.iterdir()}) == alone
+    assert own == {(streams == 1, alone)}
     for n in range(30):
         table.update({"id": f"r{n}", "text": f"new {n}"})
     report = run(job, capsys, "--workers", "2", "--no-preflight")

@@ -134,7 +134,7 @@ class Tokens:
             if words and found[i] is None:
                 found[i] = self._of_words(words)
         for word in missing:
-            if len(word) > LONG_WORD:
+            if len(word) > LONG_WORD or len(known[word]) > MANY_TOKENS:
                 del known[word]
         if len(known) > MOST_WORDS // 2:
             known.age()
@@ -146,8 +146,12 @@ class Tokens:
         return [one.ids for one in encoded]
 
 
-MOST_WORDS, LONG_WORD = 1 << 16, 40
-"""About so many words are kept, which takes some 15 MB; longer ones are not, as few come again."""
+MOST_WORDS, LONG_WORD, MANY_TOKENS = 1 << 16, 40, 12
+"""About so many words are kept, which takes some 15 MB; longer ones are not, as few come again.
+
+Neither are those of many tokens, such as a title in Chinese, which has no spaces. They would take
+ten times as much.
+"""
 _SPACE = "▁"
 """What a space is to the tokenizer, which also puts one before each text."""
 _RUN = re.compile(" +[^ ]*")

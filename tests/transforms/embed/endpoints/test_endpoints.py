@@ -326,6 +326,9 @@ def test_the_tokenizer_is_asked_for_a_word_once(monkeypatch: pytest.MonkeyPatch)
         assert len(tokens._known) <= 25
         assert len(tokens._known.before) <= 25 + 12
     assert asked.count("y" * 60) == 20
+    title = "\u6e21\u8239\u9f98" * 12
+    tokens.of([title])
+    assert title not in tokens._known
 
 
 @pytest.mark.slow
