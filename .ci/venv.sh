@@ -72,6 +72,7 @@ LAKE_TESTS=(
   "tests/pipelines/test_beam_yaml.py::test_a_table_is_read[paimon-schema]"
   "tests/pipelines/test_beam_yaml.py::test_a_table_is_read[paimon-no schema]"
   "tests/pipelines/templates/test_templates.py::test_a_template_with_what_it_needs_is_a_valid_job[paimon-to-elasticsearch]"
+  "tests/test_examples.py::test_examples_are_valid[lake-to-milvus.json]"
   tests/test_examples.py::test_a_lake_table_into_milvus_lite
 )
 # shellcheck disable=SC2034

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from vecferry.pipelines.cli import main
+from vecferry.pipelines.cli.logs import use_log_format
 
 
 @dataclass
@@ -69,8 +70,11 @@ class Bench:
     def line(self, *arguments: str) -> Outcome:
         """Runs a whole command line."""
         self._capture.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            main(list(arguments))
+        try:
+            with pytest.raises(SystemExit) as exit_:
+                main(list(arguments))
+        finally:
+            use_log_format("text")  # what a command line asks for is kept by its process
         captured = self._capture.readouterr()
         status = exit_.value.code
         return Outcome(status if isinstance(status, int) else 0, captured.out, captured.err)

@@ -419,7 +419,7 @@ def test_a_full_load_tells_how_far_it_is(
     counted = [loaded for loaded, _, _ in loads]
     assert counted == sorted(counted)
     assert {(size, unit) for _, size, unit in loads} == {(1000, "rows")}
-    assert (0 in counted, 100 in counted, max(counted)) == (True, True, 1000)
+    assert (len(set(counted)) > 1, max(counted)) == (True, 1000)
     assert any(p.load_seconds for p in told)
     assert told[-1].loaded is None
     assert job.differences() == []

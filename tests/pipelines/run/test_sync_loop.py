@@ -62,6 +62,7 @@ def test_a_sync_loads_all_follows_the_changes_and_ends_where_nothing_is_left(
         "since": report.position and report.position["at"],
         "until": place.position(),
         "part": None,
+        "rows": None,
     }
     idle = place.run()
     assert (idle.state, idle.rounds, idle.rows_read) == ("DONE", 0, 0)
