@@ -38,7 +38,7 @@ use_venv() {
   PY=$VENV/bin/python
   # A folder that somebody else made is not ours to remove.
   if [ -d "$VENV" ] && [ ! -e "$VENV/pyvenv.cfg" ] && [ -n "$(ls -A "$VENV")" ]; then
-    echo "$VENV is no virtual environment; remove it, or set VECFERRY_VENV to another folder" >&2
+    echo "$VENV is not a virtual environment; remove it, or set VECFERRY_VENV to another folder" >&2
     return 2
   fi
   "$PY" -c 'import pip' 2>/dev/null || make_venv

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 INTERRUPTED = 130
@@ -30,8 +32,16 @@ def main() -> None:
         if signal.getsignal(one) is not signal.SIG_IGN:  # what is to go on in the background
             signal.signal(one, leave)
     from vecferry.pipelines.cli import app
+    from vecferry.threads import LOOK
 
-    sys.exit(app.run_line(told=told))
+    outcome = app.run_line(told=told)
+    if any(thread.name == LOOK for thread in threading.enumerate()):
+        # Such a thread may be in a client's own code, and would break the end of the interpreter.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(outcome)
+    sys.exit(outcome)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from vecferry.kinds import ConnectionType
 from vecferry.pipelines.job.datasources import DataSources
 from vecferry.pipelines.registry import default, load
 from vecferry.settings import Connection
-from vecferry.threads import raisable
+from vecferry.threads import LOOK, raisable
 from vecferry.waits import WAITS
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ def within(seconds: float, where: str, look: Callable[[], T]) -> T:
         except BaseException as e:
             outcome.append((None, raisable(e)))
 
-    thread = threading.Thread(target=work, name="look", daemon=True)
+    thread = threading.Thread(target=work, name=LOOK, daemon=True)
     thread.start()
     thread.join(seconds)
     if not outcome:

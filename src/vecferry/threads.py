@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+LOOK = "look"
+"""The name of a thread that looks at a data source. It may be left behind."""
+
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 
 

@@ -303,3 +303,27 @@ def test_what_click_refuses_is_printable(bench: Bench) -> None:
     outcome = bench.line("check", "--no-such-option\x1b[2J")
     assert outcome.status == 2
     assert "\x1b" not in outcome.err
+
+
+def test_a_look_that_was_given_up_does_not_break_the_end_of_the_command() -> None:
+    """The process ends with the status of the command, and takes nothing down beside the look."""
+    program = """
+import atexit, threading
+from vecferry.errors import JobError
+from vecferry.pipelines import main
+from vecferry.pipelines.cli import app
+from vecferry.pipelines.job.look import within
+
+def run_line(told):
+    print("said")
+    try:
+        within(0.01, "Shop", threading.Event().wait)
+    except JobError:
+        return 2
+
+app.run_line = run_line
+atexit.register(print, "the interpreter was taken down beside the look")
+main.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "said\n"), ended.stderr
