@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.contracts.http import write_authority
-
 BATCH = 10
 LATENCY = 0.1
 LATENCY_OPTION = ("--latency-ms", str(LATENCY * 1000))
@@ -47,6 +45,8 @@ def authority(tls: bool) -> Iterator[tuple[str, ...]]:
     if not tls:
         yield ()
         return
+    from tests.contracts.http import write_authority  # which the environment of a rival lacks
+
     with tempfile.TemporaryDirectory() as folder:
         pem, key = f"{folder}/authority.pem", f"{folder}/key.pem"
         write_authority(Path(pem), Path(key))

@@ -1,11 +1,19 @@
-"""What bench.embed compares vecferry with; each gives the number of rows that got a vector."""
+"""What vecferry is compared with; each gives the number of rows that got a vector.
+
+`python -m bench.embed_others NAME URL ROWS IN_FLIGHT` runs one of `RIVALS` in an environment of its
+own, which has nothing of vecferry. It prints the number, and the seconds of CPU.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import os
+import sys
 import tempfile
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from bench.embed_endpoint import BATCH, DIMENSION, KEY, MODEL, text_of
@@ -118,3 +126,80 @@ def through_llamaindex(url: str, rows: int, in_flight: int) -> int:
     texts = [text_of(i) for i in range(rows)]
     vectors = asyncio.run(model.aget_text_embedding_batch(texts))
     return sum(len(vector) == DIMENSION for vector in vectors)
+
+
+def through_pathway(url: str, rows: int, in_flight: int) -> int:
+    """Pathway's OpenAI embedder over a table of texts, with as much capacity as in flight."""
+    os.environ["OPENAI_BASE_URL"] = url
+    import pathway as pw
+    from pathway.xpacks.llm.embedders import OpenAIEmbedder
+
+    embedder = OpenAIEmbedder(
+        model=MODEL,
+        api_key=KEY,
+        capacity=in_flight,
+        batch_size=BATCH,
+        dimensions=DIMENSION,
+        truncation_keep_strategy=None,
+    )
+    texts = pw.debug.table_from_rows(
+        pw.schema_from_types(text=str), [(text_of(i),) for i in range(rows)]
+    )
+    counted = 0
+
+    def count(key: Any, row: dict[str, Any], time: int, is_addition: bool) -> None:
+        nonlocal counted
+        counted += len(row["vector"]) == DIMENSION
+
+    pw.io.subscribe(texts.select(vector=embedder(pw.this.text)), on_change=count)
+    pw.run(monitoring_level=pw.MonitoringLevel.NONE)
+    return counted
+
+
+def through_cocoindex(url: str, rows: int, in_flight: int) -> int:
+    """A function that CocoIndex batches, over OpenAI's client.
+
+    CocoIndex's own LiteLLMEmbedder sends 64 texts a request, which can't be set; the server takes
+    10, as many services do.
+    """
+    os.environ["COCOINDEX_DISABLE_USAGE_TRACKING"] = "1"
+    import cocoindex as coco
+    import numpy as np
+    from openai import AsyncOpenAI
+
+    client = AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0)
+    under_way = asyncio.Semaphore(in_flight)
+
+    @coco.fn.as_async(batching=True, max_batch_size=BATCH)
+    async def embed(texts: list[str]) -> list[Any]:
+        async with under_way:
+            answer = await client.embeddings.create(model=MODEL, input=texts, dimensions=DIMENSION)
+        return [np.array(item.embedding, np.float32) for item in answer.data]
+
+    async def count(i: int) -> bool:
+        return len(await embed(text_of(i))) == DIMENSION
+
+    counted = 0
+
+    @coco.fn
+    async def main() -> None:
+        nonlocal counted
+        counted = sum(await asyncio.gather(*map(count, range(rows))))
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COCOINDEX_DB"] = f"{folder}/state"
+        coco.App(coco.AppConfig(name="race"), main).update_blocking()
+    return counted
+
+
+RIVALS: dict[str, Callable[[str, int, int], int]] = {
+    "LlamaIndex": through_llamaindex,
+    "Pathway": through_pathway,
+    "CocoIndex": through_cocoindex,
+}
+"""Those that want other versions of libraries than vecferry does."""
+
+
+if __name__ == "__main__":
+    _name, _url, _rows, _in_flight = sys.argv[1:]
+    print(RIVALS[_name](_url, int(_rows), int(_in_flight)), time.process_time())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-from tests.services.install import Unavailable, package
+from tests.services.install import package, virtual_environment
 
 RELEASES = ("apache-airflow-core==3.3.2", "apache-airflow-task-sdk==1.3.2")
 """The latest as of November 2026."""
@@ -27,7 +26,10 @@ print("found", json.dumps({"errors": list(bag.import_errors.values()), "dags": d
 
 def loaded(folder: Path, home: Path) -> str:
     """What Airflow finds in a folder of DAGs, as JSON; `home` is for its own files."""
-    made = package(f"airflow-{RELEASES[0].rpartition('=')[2]}", _make)
+    made = package(
+        f"airflow-{RELEASES[0].rpartition('=')[2]}",
+        lambda part: virtual_environment(part / "venv", *RELEASES),
+    )
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(home),
@@ -44,15 +46,3 @@ def loaded(folder: Path, home: Path) -> str:
     _, found, told = out.stdout.partition("found ")
     assert found, out.stdout + out.stderr
     return told.splitlines()[0]
-
-
-def _make(folder: Path) -> None:
-    uv = str(Path(sys.executable).with_name("uv"))
-    venv = folder / "venv"
-    for line in (
-        [uv, "venv", "--relocatable", "--python", sys.executable, str(venv)],
-        [uv, "pip", "install", "--python", str(venv / "bin/python"), *RELEASES],
-    ):
-        done = subprocess.run(line, capture_output=True, text=True)
-        if done.returncode:
-            raise Unavailable(f"Airflow can't be installed: {done.stderr[-500:]}")

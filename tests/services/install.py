@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,18 @@ def npm_packages(folder: Path, *packages: str) -> None:
     """Installs packages of npm, ``name@version``, and runs no script of theirs."""
     npm = tool("npm", "install Node.js 20 or newer")
     _run([npm, "install", "--no-fund", "--no-audit", "--ignore-scripts", *packages], folder)
+
+
+def virtual_environment(folder: Path, *requirements: str) -> None:
+    """Makes an environment of this Python with packages from PyPI; it may be moved."""
+    uv = Path(sys.executable).with_name("uv")
+    found = str(uv) if uv.exists() else tool("uv", "install uv")
+    _run(
+        [found, "venv", "-q", "--relocatable", "--python", sys.executable, str(folder)],
+        folder.parent,
+    )
+    python = str(folder / "bin/python")
+    _run([found, "pip", "install", "-q", "--python", python, *requirements], folder.parent)
 
 
 def unzip(archive: Path, folder: Path, top: str = "") -> None:
