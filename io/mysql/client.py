@@ -40,6 +40,7 @@ _LOST = frozenset(
 )  # fmt: skip
 _TIMED_OUT = frozenset({1969, 3024})
 _KILLED = 1317
+_OF_A_COMMAND = 1220
 _UNKNOWN_COLUMN = re.compile(r"Unknown column '(.+?)'")
 
 
@@ -78,6 +79,8 @@ def classify(
     gone = code is None and isinstance(error, pymysql.err.InterfaceError | OSError)
     if gone or code == 0 or code in _LOST or "sequence number" in text:
         return ConnectionLost(f"{given.where} does not answer: {text}")
+    if code == _OF_A_COMMAND and "I/O error" in text:  # MariaDB, where an event is being written
+        return ConnectionLost(f"{given.where} can't read its log at this moment: {text}")
     return Refused(_refusal(code, text, given, columns))
 
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from pymysql.err import OperationalError
 
 from tests.services.certificates import make_certificates
 from vecferry.errors import JobError
 from vecferry.io.mysql import MySqlConnection, MySqlSettings
+from vecferry.io.mysql.client import classify
 from vecferry.io.postgresql import PostgresConnection
 from vecferry.io.tables.connection import tls_context
-from vecferry.io.tables.database import Table
+from vecferry.io.tables.database import ConnectionLost, Table
 from vecferry.io.tables.plan import Range, TableSplit, wanted
 from vecferry.io.tables.settings import name_of
 
@@ -238,3 +240,29 @@ def test_connections_share_what_they_trust_until_its_file_changes(tmp_path: Path
     assert context(caCert=str(ca)) is not first
     with pytest.raises(JobError, match="can't be read"):
         context(caCert=str(tmp_path / "none.pem"))
+
+
+LOG = "Error when executing command SHOW BINLOG EVENTS: "
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "passes"),
+    [
+        (1040, "Too many connections", True),
+        (1205, "Lock wait timeout exceeded", True),
+        (1927, "Connection was killed", True),
+        (2013, "Lost connection to server during query", True),
+        (1220, LOG + "Wrong offset or I/O error", True),
+        (1220, LOG + "Could not find target log", False),
+        (1045, "Access denied for user 'u'", False),
+        (1064, "You have an error in your SQL syntax", False),
+    ],
+)
+def test_what_may_pass_is_told_from_what_must_be_corrected(
+    code: int, said: str, passes: bool
+) -> None:
+    """MariaDB can't read an event of its log that is being written; it can a moment later."""
+    given = MySqlConnection.model_validate({"host": "h", "database": "d", **LOGIN})
+    found = classify(OperationalError(code, said), given)
+    assert isinstance(found, ConnectionLost) == passes
+    assert said.split(":")[-1].strip() in str(found)
