@@ -185,7 +185,7 @@ def test_a_run_that_holds_the_sync_carries_it_out_between_two_rounds(
         status, _, err = line.call(*words_of(place, kind))
         assert status == 0, err
         assert "waits for run " in err
-        assert "answer" in following.steps
+        eventually(lambda: "answer" in following.steps)
         place.script.update("r1", "later")
         eventually(lambda: place.held.there().get("r1", {}).get("text") == "later")
         eventually(lambda: not due(place))
