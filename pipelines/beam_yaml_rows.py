@@ -212,4 +212,4 @@ def _logical(value: Any) -> Any:
 def _wrong(value: Any, wanted: str) -> ValueError:
     if value is None:
         return ValueError(f"has no value, and the schema wants a {wanted}")
-    return ValueError(f"{shorten(repr(value), 60)} is not of type {wanted}, as the schema has it")
+    return ValueError(f"{shorten(value, 60, repr)} is not of type {wanted}, as the schema has it")

@@ -399,7 +399,7 @@ def _service_key(given: str | None) -> str | None:
     if given and given.lstrip().startswith("{"):
         try:
             kind = json.loads(str.__str__(given)).get("type")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("credentials: the JSON is not complete") from None
         if not kind:
             raise ValueError(

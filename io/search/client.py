@@ -8,7 +8,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
-from vecferry.errors import FatalError, JobError, TerminalError, TransientError, redact, shorten
+from vecferry.errors import (
+    FatalError,
+    JobError,
+    TerminalError,
+    TransientError,
+    redact,
+    shorten,
+    written,
+)
 from vecferry.io.common.reach import fault_of, readable_ca, way_out, words
 from vecferry.io.search.settings import SearchConnection, SearchSettings
 from vecferry.io.sink.store import TooLargeError
@@ -61,15 +69,15 @@ def status_error(status: int, body: object, headers: Mapping[str, str]) -> Statu
     if isinstance(error, dict):
         kind, reason = kind_and_reason(error)
         return StatusError(status, kind, reason, after)
-    return StatusError(status, "", str(error or body or ""), after)
+    return StatusError(status, "", written(error or body or ""), after)
 
 
 def kind_and_reason(error: Mapping[str, Any]) -> tuple[str, str]:
     """The kind of a fault and its reason, with its causes, which name the value at fault."""
-    kind, reason = str(error.get("type") or ""), str(error.get("reason") or "")
+    kind, reason = written(error.get("type") or ""), written(error.get("reason") or "")
     cause = error.get("caused_by")
     while isinstance(cause, dict):
-        more = str(cause.get("reason") or "")
+        more = written(cause.get("reason") or "")
         if more and more not in reason:
             reason = f"{reason}: {more}"
         cause = cause.get("caused_by")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vecferry.errors import redact, shorten
+from vecferry.errors import shorten
 
 MOST_ROWS = 20
 """Rows that a notebook shows of a table."""
@@ -38,9 +38,9 @@ def cell(value: object) -> str:
     elif isinstance(value, bytes):
         text = f"{len(value):,} bytes"
     elif isinstance(value, list) and len(value) > 8:
-        text = f"[{shorten(', '.join(map(str, value[:3])), _LONG)}, … {len(value):,} items]"
+        text = f"[{shorten(', '.join(map(shorten, value[:3])), _LONG)}, … {len(value):,} items]"
     else:
-        text = "" if value is None else shorten(redact(str(value)), _LONG)
+        text = "" if value is None else shorten(value, _LONG)
     return escape(text)
 
 

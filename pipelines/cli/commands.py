@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vecferry.errors import JobError, VecferryError, printable, redact, shorten
+from vecferry.errors import JobError, VecferryError, printable, redact, shorten, written
 from vecferry.pipelines.cli.output import as_json as json_text
 from vecferry.pipelines.cli.output import (
     flush,
@@ -286,7 +286,7 @@ def _name(column: object) -> str:
 
 def _whole(value: Any) -> str:
     """A value for a wide table; a vector stays short, for nobody reads one."""
-    return _short(value) if hasattr(value, "shape") else repr(value)
+    return _short(value) if hasattr(value, "shape") else written(value, repr)
 
 
 def _short(value: Any) -> str:
@@ -296,9 +296,9 @@ def _short(value: Any) -> str:
     if isinstance(value, bytes) and len(value) > 100:
         return f"[{len(value):,} bytes]"
     if isinstance(value, list) and len(value) > 8:
-        head = shorten(", ".join(map(str, value[:3])), 100)
+        head = shorten(", ".join(map(shorten, value[:3])), 100)
         return f"[{head}, … {len(value)} items]"
-    return shorten(repr(value), 100)
+    return shorten(value, 100, repr)
 
 
 def query(

@@ -94,7 +94,7 @@ def _show(line: Line) -> None:
     row = line.get("row")
     values = {"raw": line.get("raw")} if row is None else row
     for name, value in values.items():
-        say(f"  {printable(str(name), one_line=True)}={shorten(repr(value), 100)}")
+        say(f"  {printable(str(name), one_line=True)}={shorten(value, 100, repr)}")
 
 
 def _write_csv(file: str, chosen: Callable[[], Iterator[Line]]) -> None:

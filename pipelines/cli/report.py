@@ -67,7 +67,7 @@ def read_report(path: str) -> dict[str, Any]:
     inside = re.search(r'id="vecferry-report">(.*)</script>', text)
     try:
         found = json.loads(inside[1] if inside else text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = _last_line(text)
     if isinstance(found, dict):
         found = found.get("report", found)
@@ -80,7 +80,7 @@ def _last_line(text: str) -> Any:
     lines = text.strip().splitlines()
     try:
         return json.loads(lines[-1]) if lines else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -162,7 +162,7 @@ def sample(
 def _shown(value: object) -> str:
     if hasattr(value, "shape"):
         return f"[{value.shape[0]} floats]"
-    return shorten(repr(value), 2000)
+    return shorten(value, 2000, repr)
 
 
 def _read(data_sources: str | None) -> DataSources:

@@ -71,7 +71,12 @@ class Flink:
         return f"{self.url}/#/job/{job}/overview"
 
     def _get(self, path: str) -> Any:
-        return self._ask("GET", path).json()
+        try:
+            return self._ask("GET", path).json()
+        except (ValueError, RecursionError) as e:
+            raise FlinkError(
+                f"the JobManager answers GET {path} with no JSON: {shorten(e)}"
+            ) from None
 
     def _ask(self, method: str, path: str) -> requests.Response:
         try:

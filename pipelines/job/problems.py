@@ -197,7 +197,7 @@ def _problem(error: Any, path: str, model: type[BaseModel], meant: Meant) -> Pro
     if isinstance(value, str):
         value = without_query(value)
     secret = _SECRET_NAME.search(name)
-    shown = "***" if secret else shorten(repr(value), 80)
+    shown = "***" if secret else shorten(value, 80, repr)
     plain = "***" if secret else _plain(value)
     text = f"{where} is {shown}: {message}"
     return Problem(text, path=where, value=plain, rule=rule, repair=repair)
@@ -222,7 +222,7 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, int) and abs(value) < 2**53:
         return int(value)
-    return shorten(str(value), 80)
+    return shorten(value, 80)
 
 
 _OBJECT, _LIST, _NUMBER = (

@@ -140,7 +140,7 @@ def _ill_formed(part: dict[str, Any]) -> Iterator[str]:
         return
     others = part.keys() - {IF, THEN, ELSE}
     if not isinstance(part[IF], str):
-        given = shorten(repr(part[IF]))
+        given = shorten(part[IF], form=repr)
         yield f"{IF}: {given} is not the name of a parameter: write the name alone"
     elif others:
         names = ", ".join(sorted(map(str, others)))

@@ -25,6 +25,7 @@ from vecferry.redaction import known_secrets as known_secrets
 from vecferry.redaction import printable as printable
 from vecferry.redaction import redact as redact
 from vecferry.redaction import shorten as shorten
+from vecferry.redaction import written as written
 
 
 class VecferryError(Exception):

@@ -11,7 +11,7 @@ import base64
 import functools
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,12 +83,13 @@ def hide_secrets(text: str) -> str:
     return _without(text, LEAST_IN_ROWS, parts=False) if _secrets else text
 
 
-def shorten(text: object, most: int = 200) -> str:
+def shorten(text: object, most: int = 200, form: Callable[[object], str] = str) -> str:
     """`text` without secrets on one line of at most `most` characters, for a message.
 
     The middle is left out, since what a value is stands at its beginning and a reason at the end.
+    A value is written by `form`. If that raises, the value is named by its type: see `written`.
     """
-    whole = str(text)
+    whole = written(text, form)
     if len(whole) > _MOST_READ:
         half = _MOST_READ // 2
         whole = f"{whole[:half]}…{whole[-half:]}"
@@ -99,6 +100,16 @@ def shorten(text: object, most: int = 200) -> str:
         return line
     end = (most - 1) * 2 // 5
     return f"{line[: most - 1 - end]}…{line[len(line) - end :]}"
+
+
+def written(value: object, form: Callable[[object], str] = str) -> str:
+    """What `form` writes of a value that somebody gave; the type's name where it raises."""
+    try:
+        return form(value)
+    except RecursionError:
+        return f"{type(value).__name__} nested too deep to show"
+    except Exception:  # such as a number of over 4,300 digits
+        return f"{type(value).__name__} that can't be shown"
 
 
 def printable(text: str, *, one_line: bool = False) -> str:

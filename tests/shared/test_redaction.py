@@ -11,7 +11,7 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from vecferry.errors import hide_secrets, keep_secret, printable, redact, shorten
+from vecferry.errors import hide_secrets, keep_secret, printable, redact, shorten, written
 from vecferry.pipelines.run.rejects import to_line
 from vecferry.rows import Change, Reject
 
@@ -185,3 +185,44 @@ def test_a_long_value_hides_neither_what_it_is_nor_the_reason() -> None:
     assert short.startswith("failed to parse field [at] of value")
     assert short.endswith("wrong format")
     assert shorten("x" * 300_000, 21) == "x" * 12 + "…" + "x" * 8
+
+
+def _nested(depth: int, *, objects: bool) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = {"a": value} if objects else [value]
+    return value
+
+
+class _Broken:
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+UNSHOWN: dict[str, tuple[object, str]] = {
+    "lists": (_nested(1000, objects=False), "list nested too deep to show"),
+    "objects": (_nested(1000, objects=True), "dict nested too deep to show"),
+    "lists beyond every stack": (_nested(50_000, objects=False), "list nested too deep to show"),
+    "an error of lists": (ValueError(_nested(1000, objects=False)), "ValueError nested too deep"),
+    "a long number": (10**5000, "int that can't be shown"),
+    "what can't tell of itself": (_Broken(), "_Broken that can't be shown"),
+}
+"""By its kind, a value that Python can't write, and what is said of it."""
+
+
+@pytest.mark.parametrize("kind", UNSHOWN)
+@pytest.mark.parametrize("form", [str, repr])
+def test_a_value_that_can_not_be_written_is_named_by_its_type(
+    kind: str, form: Callable[[object], str]
+) -> None:
+    """A message about a bad value never fails by the value."""
+    value, said = UNSHOWN[kind]
+    assert said in shorten(value, form=form)
+    assert said in written(value, form)
+
+
+def test_a_value_that_can_be_written_is_shown_in_the_form_that_is_asked_for() -> None:
+    """Also where it is nested deep, but not too deep."""
+    assert shorten("a") == "a"
+    assert shorten("a", form=repr) == "'a'"
+    assert shorten(_nested(150, objects=False), 400) == "[" * 150 + "1" + "]" * 150

@@ -142,7 +142,7 @@ def _format(path: str, text: str) -> dict[str, Any]:
 def _is_object(line: str) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

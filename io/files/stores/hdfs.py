@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from vecferry.durable import part_name
-from vecferry.errors import FatalError, TransientError, shorten
+from vecferry.errors import FatalError, TransientError, shorten, written
 from vecferry.io.common.reach import readable_ca
 from vecferry.io.files.stores.base import FileInfo, Listed, NoRoot
 from vecferry.io.files.stores.remote import (
@@ -207,7 +207,9 @@ class HdfsStore(RemoteStore):
                 f"the certificate of {endpoint} is not trusted ({shorten(error)}): name its "
                 "authority's file as `caCert`, or correct the endpoint"
             )
-        if isinstance(error, requests.exceptions.JSONDecodeError | KeyError | TypeError):
+        if isinstance(
+            error, requests.exceptions.JSONDecodeError | KeyError | TypeError | RecursionError
+        ):
             return FatalError(f"{endpoint} does not speak WebHDFS: correct the endpoint")
         if isinstance(error, requests.exceptions.ConnectionError) and error.request is not None:
             asked = urlsplit(str(error.request.url))
@@ -249,9 +251,9 @@ def _fault(answer: Any) -> _Refused:
     try:
         told = answer.json()["RemoteException"]
         return _Refused(
-            answer.status_code, str(told.get("exception", "")), str(told.get("message", ""))
+            answer.status_code, written(told.get("exception", "")), written(told.get("message", ""))
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _Refused(answer.status_code, "", shorten(answer.text, 100))
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tests.services.certificates import make_certificates
@@ -18,6 +19,7 @@ from vecferry.io.elasticsearch import ElasticsearchConnection, ElasticsearchSett
 from vecferry.io.elasticsearch.client import ElasticsearchClient
 from vecferry.io.opensearch import OpenSearchConnection, OpenSearchSettings
 from vecferry.io.opensearch.client import OpenSearchClient
+from vecferry.io.search.client import status_error
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -126,3 +128,25 @@ def test_a_server_that_is_away_is_waited_for_whatever_it_speaks(ask) -> None:
         with pytest.raises(TransientError, match="can't be reached"):
             ask(f"http://127.0.0.1:{server.getsockname()[1]}")
         server.shutdown(socket.SHUT_RDWR)
+
+
+DEEP = orjson.loads(b"[" * 1000 + b"]" * 1000)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": DEEP},
+        {"error": {"type": DEEP}},
+        {"error": {"reason": DEEP}},
+        {"error": {"caused_by": {"reason": DEEP}}},
+        {"other": DEEP},
+        DEEP,
+    ],
+    ids=["error", "type", "reason", "cause", "another field", "the whole"],
+)
+def test_a_fault_that_is_nested_deep_is_told_in_few_words(body: object) -> None:
+    """Whatever part of the answer it is."""
+    told = str(status_error(400, body, {}))
+    assert "nested too deep to show" in told
+    assert told.endswith("(status 400)")

@@ -87,7 +87,10 @@ def test_two_reports_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "the same numbers" in bench.line("report", "compare", a, a).out
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", "no JSON\n", '{"event": "error"}\n'])
+NO_REPORTS = ["", "{}", "[1]", "no JSON\n", '{"event": "error"}\n', "[" * 5000 + "]" * 5000]
+
+
+@pytest.mark.parametrize("text", NO_REPORTS, ids=lambda text: repr(text[:9]))
 def test_what_is_not_a_report_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:

@@ -24,6 +24,7 @@ from tests.transforms.embed.endpoints.server import (
     share,
     vector_of,
 )
+from vecferry.transforms.embed.caller import HARMLESS
 
 DOCS = Path(__file__).parents[3] / "docs" / "embedding.md"
 BEGIN = "<!-- made by tests/transforms/embed/test_fault_table.py -->"
@@ -38,6 +39,17 @@ SPLITS = 2 * math.ceil(math.log2(BATCH))
 """Extra requests that one poison row in a batch may cost."""
 
 
+REFUSED_EACH: dict[str, Any] = {"allowed": lambda _: REQUESTS // 2 + 2 * BATCH}
+"""What may be asked until each text of a batch, and a harmless one, are refused."""
+AWAY: dict[str, Any] = {
+    "allowed": lambda faulty: REQUESTS // 2 + faulty,
+    "allows": "as time allows",
+    "cell": "until the deadline",
+    "settings": {"retryDeadlineSeconds": 2},
+}
+"""The same of a fault that may pass: it is waited for."""
+
+
 def now_and_then(kind: str) -> Fault:
     """The second request and each seventh after it."""
     return lambda n, _: kind if n % 7 == 1 else None
@@ -49,7 +61,7 @@ class Case:
 
     `allowed` says how many requests there may be, given how many answers were bad. `paid` says how
     many inputs may be in answers of status 200. `allows`, `cell` and `bill` stand in the table for
-    numbers that differ from run to run.
+    numbers that differ from run to run. A case that is `probed` has the harmless text sent.
     """
 
     fault: Fault | None = None
@@ -65,6 +77,7 @@ class Case:
     cell: str | None = None
     concurrent: int = 1
     outage: bool = False
+    probed: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -89,6 +102,14 @@ def of_four_texts(kind: str, cost: int, paid: int) -> Case:
     return Case(
         fault=lambda _, inputs: kind if any("POISON" in text for text in inputs) else None,
         poison=50, rejected=4, allowed=lambda _: REQUESTS + 4 * cost, paid=lambda _: paid,
+    )  # fmt: skip
+
+
+def after_good(kind: str, **more: Any) -> Case:
+    """A fault of each request after half of the rows, also of one for a harmless text."""
+    return Case(
+        fault=lambda n, _: kind if n >= REQUESTS // 2 else None, status=1, probed=True,
+        **{"paid": lambda _: ROWS // 2, **REFUSED_EACH, **more},
     )  # fmt: skip
 
 
@@ -150,6 +171,8 @@ CASES = {
     "a text among the numbers": passing("texts"),
     "true among the numbers": passing("booleans"),
     "float32 with the high byte first": passing("big-endian"),
+    "negative `usage`, each answer": harmless("usage-negative"),
+    "huge `usage`, each answer": harmless("usage-huge"),
     "an index twice": passing("repeat-index"),
     "a foreign index": passing("foreign-index"),
     "one vector too many": passing("extra"),
@@ -180,10 +203,20 @@ CASES = {
     "500 for one text in 50, each time": of_four_texts("500", 32, ROWS + 4 * 12),
     "503 for one text in 50, each time": of_four_texts("503", 32, ROWS + 4 * 12),
     "200 with an `error` for one text in 50": of_four_texts("error-200", SPLITS, ROWS + 4 * 20),
-    "400 for all texts after 100 rows": Case(
-        fault=lambda n, _: "400" if n >= REQUESTS // 2 else None, status=1,
-        allowed=lambda _: REQUESTS // 2 + 2 * BATCH, paid=lambda _: ROWS // 2,
+    "200 with an `error` nested 1,000 deep, for one text in 50": of_four_texts(
+        "nested-200", SPLITS, ROWS + 4 * 20
     ),
+    "400 with a message nested 1,000 deep, for one text in 50": of_four_texts(
+        "nested-400", SPLITS, ROWS
+    ),
+    "400 for all texts after 100 rows": after_good("400"),
+    "413 for all texts after 100 rows": after_good("413"),
+    "422 for all texts after 100 rows": after_good("422"),
+    "200 with an `error` for all texts after 100 rows": after_good(
+        "error-200", paid=lambda _: ROWS // 2 + 5 * BATCH + 1
+    ),
+    "418 for all texts after 100 rows": after_good("418", **AWAY),
+    "451 for all texts after 100 rows": after_good("451", **AWAY),
     "400 for more than 5 inputs, without a word of why": of_large("400", 5),
     "413 for a body of more than half a batch": Case(
         fault=lambda _, inputs: "413" if sum(map(len, inputs)) > HEAVY else None,
@@ -230,6 +263,7 @@ class _Run:
             memory_sink.KEPT.clear()
             self.report = bench.run()
             self.requests = server.number
+            self.probed = any(seen.inputs == [HARMLESS] for seen in server.requests)
             self.paid = server.inputs_seen
             if self.case.quota:
                 self.faulty += server.statuses[429]
@@ -282,6 +316,7 @@ class _Run:
             )
             assert {*ids, *rejected} == set(self.lines)
             assert case.poison == 0 or all("POISON" in self.lines[i] for i in rejected)
+        assert self.probed or not case.probed
         assert self.requests <= case.allowed(self.faulty)
         assert self.paid <= case.paid(self.faulty)
 

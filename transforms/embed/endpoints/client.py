@@ -218,8 +218,11 @@ def tokens_used(content: dict[str, Any]) -> int:
     return 0
 
 
-def fault_of(url: str, status: int, headers: Any, body: bytes) -> VecferryError:
-    """What an answer other than 200 means for the batch it answers."""
+def fault_of(url: str, status: int, headers: Any, body: bytes | dict[str, object]) -> VecferryError:
+    """What an answer other than 200 means for the batch it answers.
+
+    `body` is its bytes, or the object that they hold.
+    """
     code, said = _said(body)
     text = f"{url} answers {status}: {said}" if said else f"{url} answers {status}"
     if 300 <= status < 400:
@@ -270,16 +273,18 @@ def said_in(content: dict[str, Any]) -> str:
     return redact(shorten(message or sorted(content)))
 
 
-def _said(body: bytes) -> tuple[str, str]:
+def _said(body: bytes | dict[str, Any]) -> tuple[str, str]:
     """The error code and message of a body, in any of the vendors' shapes."""
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return "", redact(shorten(body[:1000].decode("utf-8", "replace")))
+    content: object = body
+    if isinstance(body, bytes):
+        try:
+            content = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return "", redact(shorten(body[:1000].decode("utf-8", "replace")))
     if not isinstance(content, dict):
         return "", redact(shorten(content))
     inner = content.get("error")
     where = inner if isinstance(inner, dict) else content
     code = where.get("code") or where.get("type") or ""
     message = where.get("message") or where.get("detail") or inner or content.get("msg") or content
-    return str(code), redact(shorten(message))
+    return code if isinstance(code, str) else "", redact(shorten(message))

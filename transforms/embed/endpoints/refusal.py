@@ -5,8 +5,6 @@ Apart from `client`, which does not know where an API keeps its vectors.
 
 from __future__ import annotations
 
-import orjson
-
 from vecferry.errors import TransientError
 from vecferry.transforms.embed.endpoints.client import fault_of, said_in
 
@@ -28,7 +26,7 @@ def items_of(content: dict[str, object], path: tuple[str, ...], url: str) -> lis
     if not error:
         name = path[-1]
         raise TransientError(f"{url} answers 200 without {name}: {said_in(content)}")
-    raise fault_of(f"{url} (200 with an error in it)", _status(content), {}, orjson.dumps(content))
+    raise fault_of(f"{url} (200 with an error in it)", _status(content), {}, content)
 
 
 def _status(content: dict[str, object]) -> int:
@@ -41,7 +39,8 @@ def _status(content: dict[str, object]) -> int:
             code = int(code)
         if isinstance(code, int) and 400 <= code < 600:
             return code
-    words = f"{where.get('code')} {where.get('type')}".lower()
+    told = (where.get("code"), where.get("type"))
+    words = " ".join(word for word in told if isinstance(word, str)).lower()
     if "rate" in words or "throttl" in words:
         return 429
     return 500 if any(word in words for word in ("internal", "server", "overload")) else 400

@@ -62,6 +62,8 @@ FILES: dict[str, tuple[str, bytes, dict[str, Any]]] = {
     "json lines": ("a.jsonl", b'{"id": 1}\n{"id": 2}\n', {"fileFormat": "jsonl"}),
     "json lines, no ending": ("a", b'{"id": 1}\n{"id": 2}\n', {"fileFormat": "jsonl"}),
     "json": ("a.json", b'[{"id": 1},\n {"id": 2}]\n', {"fileFormat": "json"}),
+    "lists nested too deep": ("a", b"[" * 2000 + b"]" * 2000 + b"\n", {"fileFormat": "json"}),
+    "objects nested too deep": ("a", b'{"a":' * 2000 + b"\n", {"fileFormat": "json"}),
     "text": ("a.txt", PROSE, {"fileFormat": "text"}),
     "parquet": ("a.bin", _table(pyarrow.parquet), {"fileFormat": "parquet"}),
     "orc": ("a.orc", _table(pyarrow.orc), {"fileFormat": "orc"}),

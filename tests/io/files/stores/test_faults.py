@@ -240,6 +240,8 @@ def s3_answer(code: int, name: str) -> Fault:
 
 
 def hdfs_answer(code: int, name: str) -> Fault:
+    if name == "nested":
+        return status(code, b"[" * 5000 + b"]" * 5000)
     body = f'{{"RemoteException":{{"exception":"{name}","message":"said so"}}}}' if name else "<p>"
     return status(code, body.encode())
 
@@ -267,6 +269,8 @@ ANSWERS = {
     "hdfs: lost": (HDFS, 403, "BlockMissingException", TransientError, "can't give it now"),
     "hdfs: web page": (HDFS, 404, "", FatalError, "does not speak WebHDFS .*HTTP address"),
     "hdfs: odd": (HDFS, 400, "IllegalArgumentException", FatalError, "the service refuses"),
+    "hdfs: nested": (HDFS, 400, "nested", FatalError, "does not speak WebHDFS .*HTTP address"),
+    "hdfs: nested listing": (HDFS, 200, "nested", FatalError, "does not speak WebHDFS: correct"),
     "gcs: rights": (GCS, 403, "", FatalError, "role Storage Object Viewer"),
     "gcs: login": (GCS, 401, "", FatalError, "no credentials were found: give a key"),
     "gcs: busy": (GCS, 503, "", TransientError, "busy or broken"),

@@ -28,6 +28,8 @@ import PIL.Image
 
 from vecferry.retry import CLOCK
 
+NESTED = 1000
+"""So deep the message of a refusal may be nested."""
 _TABLE = np.random.default_rng(20).standard_normal(1 << 17).astype("<f4")
 
 
@@ -263,6 +265,9 @@ class EndpointServer:
         if fault == "error-200":
             error = {"error": {"message": "the text is refused", "code": "refused"}}
             return 200, {}, orjson.dumps(error)
+        if fault in ("nested-200", "nested-400"):
+            deep = b"[" * NESTED + b"]" * NESTED
+            return int(fault[-3:]), {}, b'{"error":{"message":%b,"code":%b}}' % (deep, deep)
         if fault == "html":
             return 200, {"Content-Type": "text/html"}, b"<html><h1>502 Bad Gateway</h1></html>"
         self._check_inputs(inputs, images=kind != "openai")
@@ -271,6 +276,7 @@ class EndpointServer:
         vectors = [vector_of(text, dimension) for text in inputs]
         items = _items(vectors, as_base64, fault)
         tokens = sum(tokens_of(text) for text in inputs)
+        tokens = {"usage-negative": -tokens, "usage-huge": 1 << 62}.get(fault or "", tokens)
         content = _content(kind, items, tokens)
         extra = {"X-Fault": fault} if fault in ("truncated", "reset") else {}
         return (
