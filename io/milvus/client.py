@@ -156,7 +156,7 @@ class MilvusHandle:
     @property
     def version(self) -> tuple[int, int] | None:
         """The server's version, such as (2, 3); None for Milvus Lite, and where it tells none."""
-        found = None if self.is_lite else re.match(r"v?(\d+)\.(\d+)", self._told)
+        found = None if self.is_lite else re.match(r"v?([0-9]+)\.([0-9]+)", self._told)
         return (int(found[1]), int(found[2])) if found else None
 
     def write(self, method: Method, request: Message) -> None:

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from vecferry.errors import JobError
+from vecferry.numbers import digits_of
 
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 _TAG = re.compile(r"[a-z_][a-z0-9_]{0,31}")
-_MARIA = re.compile(r"(\d+)-(\d+)-(\d+)")
+_MARIA = re.compile(r"([0-9]+)-([0-9]+)-([0-9]+)")
 _LAST = (1 << 63) - 1
 _TAGGED = 1
 """The number of the form that has tags; the older form has the number 0."""
@@ -291,9 +292,10 @@ class MariaGtids(GtidSet):
 def _parts(gtid: str) -> tuple[str, str, int]:
     source, _, rest = gtid.partition(":")
     tag, _, number = rest.rpartition(":")
-    if not (number.isascii() and number.isdigit()):
+    found = digits_of(number)
+    if found is None:
         raise _not_a_set(gtid)
-    return source, tag, int(number)
+    return source, tag, found
 
 
 def _uuid(source: str, whole: str) -> str:

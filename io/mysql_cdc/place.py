@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from vecferry.numbers import digits_of
+
 
 class Place(NamedTuple):
     """A byte of a log file: `file` as the server names it, `offset` from the file's beginning.
@@ -18,8 +20,7 @@ class Place(NamedTuple):
     @property
     def number(self) -> int:
         """The number that the file's name ends in; 0 for a name without."""
-        end = self.file.rpartition(".")[2]
-        return int(end) if end.isascii() and end.isdigit() else 0
+        return digits_of(self.file.rpartition(".")[2]) or 0
 
     def __lt__(self, other: object) -> bool:
         if isinstance(other, Place) and self[0] == other[0]:

@@ -23,7 +23,7 @@ from vecferry.io.tables.database import Refused, Table
 VISIBLE_SECONDS = 30.0
 """How long a transaction may take from the log to its rows; a slow disk takes a second."""
 _OWNED = re.compile(
-    r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?::([a-z_]\w*))?|:(\d+)#"
+    r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?::([a-z_]\w*))?|:([0-9]+)#"
 )
 """A source, perhaps with a tag, or a number; a source follows a thread's number without a sign."""
 _EVENTS = 10_000

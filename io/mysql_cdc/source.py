@@ -30,6 +30,7 @@ from vecferry.io.mysql_cdc.server import LogEnd, LogServer
 from vecferry.io.mysql_cdc.settings import MySqlCdcSettings
 from vecferry.io.tables.database import ConnectionLost, Database, Table
 from vecferry.io.tables.plan import TableSplit
+from vecferry.numbers import digits_of
 from vecferry.positions import Position
 from vecferry.retry import call_with_retries
 from vecferry.rows import Change, Reject
@@ -507,11 +508,10 @@ class MySqlChanges:
 
         A place in the middle of a transaction means the beginning of the transaction.
         """
-        file, _, offset = text.rpartition(":")
-        if file and offset.isdigit() and "." in file and not file[:4].isdigit():
-            return self._ask(
-                "the log", lambda server: self._named(server, Place(file, int(offset)))
-            )
+        file, _, end = text.rpartition(":")
+        offset = digits_of(end)
+        if offset is not None and "." in file and digits_of(file[:4]) is None:
+            return self._ask("the log", lambda server: self._named(server, Place(file, offset)))
         try:
             moment = datetime.datetime.fromisoformat(text)
         except ValueError:

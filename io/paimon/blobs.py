@@ -15,7 +15,7 @@ from vecferry.errors import FatalError, JobError, shorten
 from vecferry.io.paimon.client import Table, classify, open_catalog
 from vecferry.io.paimon.settings import PaimonConnection
 
-_PLACE = re.compile(r"(?P<table>[^/.]+\.[^/]+)/(?P<uri>.+)#(?P<offset>\d+)\+(?P<length>\d+)")
+_PLACE = re.compile(r"(?P<table>[^/.]+\.[^/]+)/(?P<uri>.+)#(?P<offset>[0-9]+)\+(?P<length>[0-9]+)")
 
 
 def place_of(table: str, descriptor: bytes) -> str:

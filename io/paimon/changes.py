@@ -44,6 +44,7 @@ from vecferry.io.paimon.source import (
     condition_of,
 )
 from vecferry.io.paimon.values import RowMaker, slices
+from vecferry.numbers import digits_of
 from vecferry.positions import Position
 from vecferry.rows import DELETE, UPDATE, Change, Reject
 from vecferry.settings import Settings
@@ -316,8 +317,9 @@ class PaimonChanges(PaimonSource):
 
     def parse_until(self, text: str) -> Place:
         """The number of a snapshot, or a time of ISO 8601: the last snapshot until then."""
-        if text.isdigit():
-            return self._ask("asking for snapshots", lambda: self._snapshot_place(int(text)))
+        number = digits_of(text)
+        if number is not None:
+            return self._ask("asking for snapshots", lambda: self._snapshot_place(number))
         try:
             moment = datetime.datetime.fromisoformat(text)
         except ValueError:

@@ -310,7 +310,7 @@ class PaimonSettings(StepSettings):
 
 def _milliseconds(text: str) -> int:
     """A time of ISO 8601, in UTC without an offset, or milliseconds since 1970."""
-    if re.fullmatch(r"\d{1,15}", text):
+    if re.fullmatch(r"[0-9]{1,15}", text):
         return int(text)
     try:
         moment = datetime.fromisoformat(text)

@@ -65,7 +65,7 @@ _NEIGHBOURS = """
 SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname = coalesce(%s, current_schema()) ORDER BY 1 LIMIT 200
 """
-_LENGTH = re.compile(r'array_length\("?(?P<name>[^",()]+)"?, 1\) = (?P<dimension>\d+)')
+_LENGTH = re.compile(r'array_length\("?(?P<name>[^",()]+)"?, 1\) = (?P<dimension>[0-9]+)')
 _VECTOR_INDEX = re.compile(
     r'USING (?:hnsw|ivfflat) \((?:"(?P<quoted>[^"]+)"|(?P<name>\w+))'
     r'(?: (?:(?:\w+|"[^"]+")\.)?(?:vector|halfvec)_(?P<ops>\w+)_ops)?'

@@ -67,7 +67,7 @@ MAX_DIMENSION = 16000
 _TYPE = re.compile(
     r"(?P<name>[A-Za-z_][\w. ]*?)\s*"
     r"(?:\(\s*(?P<limit>[0-9]+)\s*(?:,\s*(?P<scale>-?[0-9]+)\s*)?\))?"
-    r"(?P<zone> with(?:out)? time zone)?\s*(?P<array>(?:\[\d*\])*)"
+    r"(?P<zone> with(?:out)? time zone)?\s*(?P<array>(?:\[[0-9]*\])*)"
 )
 
 

@@ -24,6 +24,7 @@ from vecferry.browse import (
 from vecferry.errors import JobError
 from vecferry.io.search.client import LibraryClient, StatusError, ask
 from vecferry.io.search.settings import SearchConnection, SearchSettings
+from vecferry.numbers import digits_of
 
 
 class SearchBrowser(abc.ABC):
@@ -130,4 +131,4 @@ def _fields(prefix: str, mapping: dict[str, Any]) -> Iterator[ColumnInfo]:
 
 
 def _number(text: object) -> int | None:
-    return int(str(text)) if text is not None and str(text).isdigit() else None
+    return digits_of(str(text))

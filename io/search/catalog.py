@@ -15,6 +15,7 @@ from vecferry.io.search.dialect import Dialect, Field
 from vecferry.io.search.settings import SearchSettings
 from vecferry.io.sink.mark import NAME, Mark, from_json, to_json
 from vecferry.io.sink.values import Vector
+from vecferry.numbers import digits_of
 
 GC_DELETES = "1d"
 """How long an index that we create remembers the version of what was deleted (60 s otherwise)."""
@@ -320,9 +321,10 @@ def _score(hit: dict[str, Any]) -> float:
 
 def _parsed(text: str) -> tuple[int, int] | None:
     parts = text.split(".")
-    if len(parts) < 2 or not (parts[0].isdigit() and parts[1].isdigit()):
+    if len(parts) < 2:
         return None
-    return int(parts[0]), int(parts[1])
+    major, minor = digits_of(parts[0]), digits_of(parts[1])
+    return None if major is None or minor is None else (major, minor)
 
 
 def _flat(prefix: str, settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 Body = Mapping[str, Any] | bytes | None
 """What a request carries: an object of JSON, lines of JSON, or nothing."""
 
-_PRESSURE = re.compile(r"operation_bytes=(\d+), max_\w+=(\d+)")
+_PRESSURE = re.compile(r"operation_bytes=([0-9]+), max_\w+=([0-9]+)")
 
 
 class StatusError(Exception):

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from vecferry.errors import JobError, shorten
+from vecferry.numbers import digits_of
 
 _NICKNAMES = {
     "@hourly": "0 * * * *",
@@ -22,7 +23,7 @@ _NICKNAMES = {
 _FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_PART = re.compile(r"(\*|(\w+)(?:-(\w+))?)(?:/(\d+))?")
+_PART = re.compile(r"(\*|(\w+)(?:-(\w+))?)(?:/([0-9]+))?")
 
 
 @dataclass(frozen=True)
@@ -75,17 +76,19 @@ def _values(field: str, name: str, least: int, most: int) -> tuple[int, ...]:
         if match is None:
             raise _wrong(field, name, least, most)
         every, first, last, step = match.groups()
+        each = 1 if step is None else digits_of(step)
         low = least if every == "*" else _number(first, name)
         high = _number(last, name) if last else most if every == "*" or step else low
-        if low is None or high is None or not least <= low <= high <= most or step == "0":
+        if low is None or high is None or not least <= low <= high <= most or not each:
             raise _wrong(field, name, least, most)
-        found |= set(range(low, high + 1, int(step or 1)))
+        found |= set(range(low, high + 1, each))
     return tuple(sorted({value % 7 for value in found} if name == "weekday" else found))
 
 
 def _number(text: str, name: str) -> int | None:
-    if text.isdigit():
-        return int(text)
+    number = digits_of(text)
+    if number is not None:
+        return number
     names = {"month": ("", *_MONTHS), "weekday": _DAYS}.get(name, ())
     return names.index(text.lower()) if text.lower() in names and text else None
 

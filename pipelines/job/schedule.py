@@ -32,7 +32,7 @@ _WRITTEN: dict[str, Callable[[datetime], str]] = {
 }
 _UNIT = re.compile("|".join(_UNITS))
 _FORMAT = rf"(?:{'|'.join(_UNITS)})(?:[-/._: ]?(?:{'|'.join(_UNITS)}))*"
-_NUMBER = r"\d{1,6}"
+_NUMBER = r"[0-9]{1,6}"
 _TERM = re.compile(rf"([+-])({_NUMBER}(?:[*/]{_NUMBER})*)")
 _OFFSETS = rf"(?:[+-]{_NUMBER}(?:[*/]{_NUMBER})*)*"
 _PLAIN = re.compile(rf"({_FORMAT})({_OFFSETS})")
@@ -128,7 +128,7 @@ class ScheduledTime:
 
 
 def _product(text: str) -> Fraction:
-    first, *others = re.findall(r"[+-]?\d+|[*/]", text)
+    first, *others = re.findall(r"[+-]?[0-9]+|[*/]", text)
     found = Fraction(int(first))
     for sign, number in zip(others[::2], others[1::2], strict=True):
         if sign == "/" and int(number) == 0:
@@ -194,7 +194,7 @@ def scheduled_time(text: str, zone: str | None = None) -> ScheduledTime:
 
 def _read(text: str) -> datetime:
     given = text.strip()
-    if re.fullmatch(r"\d{14}", given):  # as DataWorks writes it
+    if re.fullmatch(r"[0-9]{14}", given):  # as DataWorks writes it
         given = f"{given[:8]}T{given[8:]}"
     try:
         return datetime.fromisoformat(given).replace(microsecond=0)

@@ -32,6 +32,16 @@ def whole_number(text: str) -> int:
     return int(bare)
 
 
+def digits_of(text: str) -> int | None:
+    """The number of a text that is ``[0-9]+`` and not too long; None for any other text.
+
+    Blanks and signs make it another text, such as a name or a time.
+    """
+    if not (text.isascii() and text.isdigit()) or len(text) > MOST_DIGITS:
+        return None
+    return int(text)
+
+
 def real_number(text: str) -> float:
     """The finite number that a text writes: ``-1``, ``.5``, ``1.5e3``; else ValueError.
 

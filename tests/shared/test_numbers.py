@@ -20,7 +20,7 @@ from vecferry.io.postgresql import encode as pg
 from vecferry.io.postgresql.settings import sql_type
 from vecferry.io.search.values import _as_version, _checked
 from vecferry.io.sink.values import as_vector
-from vecferry.numbers import decimal_number, real_number, whole_number, whole_of
+from vecferry.numbers import decimal_number, digits_of, real_number, whole_number, whole_of
 from vecferry.rows import Change
 
 NOT_WHOLE = ("7_0", "٧٠", "７０", "1.0", "1e3", "0x10", "--7", "+ 7", "", "７", "9" * 5000)
@@ -165,3 +165,10 @@ def test_a_number_that_numeric_does_not_hold_is_a_reject(text: str) -> None:
     with pytest.raises(TerminalError) as caught:
         pg._numeric("c", sql_type("numeric"))(decimal.Decimal(text))
     assert caught.value.reason == "out-of-range"
+
+
+@pytest.mark.parametrize("text", [*NOT_WHOLE, "²", "+7", "-7", " 7", "7 ", "7\n"])
+def test_digits_are_of_ascii_alone_and_nothing_else(text: str) -> None:
+    """What is not a number there may be a name or a time."""
+    assert digits_of(text) is None
+    assert (digits_of("7"), digits_of("007"), digits_of("0")) == (7, 7, 0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from urllib.request import getproxies
@@ -134,9 +136,13 @@ def _with_secrets(value: JsonValue, name: str = "") -> JsonValue:
         return {key: _with_secrets(part, key) for key, part in value.items()}
     if isinstance(value, list):
         return [_with_secrets(part, name) for part in value]
-    if isinstance(value, str) and SECRET_NAME.search(name) and "tokeni" not in name.lower():
+    if isinstance(value, str) and _names_secret(name):
         return secret_of(value)
     return value
+
+
+def _names_secret(name: str) -> bool:
+    return SECRET_NAME.search(name) is not None and "tokeni" not in name.lower()
 
 
 def _shown(body: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -344,6 +350,12 @@ class EmbedSettings(StepSettings):
         examples=[{"api-key": "${KEY}"}],
         json_schema_extra=in_form("requests", advanced=True),
     )
+    query_headers: dict[str, SecretText] = Field(
+        default_factory=dict,
+        description="further headers for texts to search by, over `headers`",
+        examples=[{"x-task": "search"}],
+        json_schema_extra=in_form("requests", advanced=True),
+    )
     image_datasource: str | None = Field(
         default=None,
         description="the data source of paths",
@@ -454,17 +466,18 @@ class EmbedSettings(StepSettings):
     def _without_secrets(self, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
         return None if value is None else _shown(value)
 
-    @field_validator("headers")
+    @field_validator("headers", "query_headers")
     @classmethod
-    def _own_headers(cls, value: dict[str, str]) -> dict[str, str]:
+    def _own_headers(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        field = to_camel(info.field_name or "")
         for name, text in value.items():
             if not _TOKEN.fullmatch(name) or not _HEADER.fullmatch(str.__str__(text)):
                 raise ValueError(
-                    f"headers: {name!r} or its value is not a header of HTTP: "
+                    f"{field}: {name!r} or its value is not a header of HTTP: "
                     "write visible characters of ASCII, in one line"
                 )
             if name.lower() in _SET_HEADERS:
-                raise ValueError(f"headers names {name!r}, which the step itself sets: omit it")
+                raise ValueError(f"{field} names {name!r}, which the step itself sets: omit it")
         return value
 
     @field_validator("endpoint")
@@ -501,13 +514,17 @@ class EmbedSettings(StepSettings):
         return faults
 
     def _header_faults(self, options: EndpointOptions) -> list[str]:
-        """What keeps `headers` from being sent."""
-        names = {name.lower() for name in self.headers}
-        if names and self.provider.url(options) is None:
-            return ["headers are for services: leave them out"]
-        if "authorization" in names and self.api_key is not None:
-            return ["headers names 'Authorization', and apiKey is there: leave one of them out"]
-        return []
+        """What keeps `headers` and `queryHeaders` from being sent."""
+        faults = []
+        for field, headers in (("headers", self.headers), ("queryHeaders", self.query_headers)):
+            names = {name.lower() for name in headers}
+            if names and self.provider.url(options) is None:
+                faults.append(f"{field} are for services: leave them out")
+            elif "authorization" in names and self.api_key is not None:
+                faults.append(
+                    f"{field} names 'Authorization', and apiKey is there: leave one of them out"
+                )
+        return faults
 
     def _body_faults(self, options: EndpointOptions) -> list[str]:
         """What keeps `body` and `queryBody` from being sent."""
@@ -602,21 +619,26 @@ class EmbedSettings(StepSettings):
     @property
     def endpoint_spec(self) -> EndpointSpec:
         """What the step's endpoint is opened with."""
-        return self._spec(self.query)
+        return self._spec(self.query, self.headers)
 
     @property
     def query_spec(self) -> EndpointSpec:
         """What the endpoint for texts to search by is opened with."""
-        return self._spec(self.query if self.query_query is None else self.query_query)
+        own = {name.lower() for name in self.query_headers}
+        headers = {n: text for n, text in self.headers.items() if n.lower() not in own}
+        return self._spec(
+            self.query if self.query_query is None else self.query_query,
+            headers | self.query_headers,
+        )
 
-    def _spec(self, query: dict[str, str]) -> EndpointSpec:
+    def _spec(self, query: dict[str, str], headers: Mapping[str, str]) -> EndpointSpec:
         spec = self.provider.spec(self._options)
         if query:
             more = f"?{urlencode(query)}"
             other = spec.other_url and spec.other_url + more
             spec = replace(spec, url=spec.url and spec.url + more, other_url=other)
-        if self.headers:
-            spec = replace(spec, headers=tuple(self.headers.items()))
+        if headers:
+            spec = replace(spec, headers=tuple(headers.items()))
         if not self.body and not self.query_body:
             return spec
         queries = self.body if self.query_body is None else self.query_body
@@ -653,7 +675,20 @@ class EmbedSettings(StepSettings):
             spec.asks_dimension,
             *([_json(_shown(self.body))] if self.body else []),
             *([self.request_body] if self.request_body is not None else []),
+            *self._of_headers(),
         )
+
+    def _of_headers(self) -> list[str]:
+        """A digest of the headers that may change a vector, if any.
+
+        A header whose name is that of a secret says who asks, so that a new key keeps the cache.
+        """
+        told = sorted(
+            [name.lower(), str.__str__(text)]
+            for name, text in self.headers.items()
+            if not _names_secret(name)
+        )
+        return [f"headers {sha256(orjson.dumps(told)).hexdigest()}"] if told else []
 
     def inputs(self) -> list[str]:
         """The columns that texts and images are made of."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vecferry.transforms.shape.settings import EditRule
 
-_GROUP = re.compile(r"\\(?:(\d{1,2})|(\\)|(.|$))", re.DOTALL)
+_GROUP = re.compile(r"\\(?:([0-9]{1,2})|(\\)|(.|$))", re.DOTALL)
 
 
 def replacer(rule: EditRule) -> Callable[[str], str]:

@@ -28,6 +28,7 @@ from pydantic import Field
 from vecferry.beam import MakeSource, ReaderTransform
 from vecferry.errors import FatalError, JobError, ReadAnew, TransientError
 from vecferry.kinds import Kind
+from vecferry.numbers import digits_of
 from vecferry.positions import Position
 from vecferry.rows import DELETE, INSERT, UPDATE, Change, Reject, Row
 from vecferry.settings import StepSettings
@@ -342,8 +343,9 @@ class ScriptedSource:
 
     def parse_until(self, text: str) -> Place:
         """A place in the log, or the place where the log stood at a time of ISO 8601."""
-        if text.isdigit():
-            return {"offset": int(text)}
+        offset = digits_of(text)
+        if offset is not None:
+            return {"offset": offset}
         try:
             moment = datetime.datetime.fromisoformat(text).timestamp()
         except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,32 @@ def test_nothing_else_is_filled(column: Any) -> None:
     assert with_dimensions(given, MilvusSettings.vector_types, MADE) == given
 
 
+@pytest.mark.slow
 def test_check_and_run_do_the_same_without_a_dimension(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The collection is made with the dimension of the embedding step."""
+    """The collection is made with the dimension of the embedding step, as a check says it."""
     bench = Bench(tmp_path, capsys)
     bench.write_lines([{"id": 1, "text": "a stone"}])
     for column in bench.step("Writer")["column"]:
         column.pop("dimension", None)
+    bench.step("Embed")["dimension"] = 128
     assert bench.call("check").status == 0
+    bench.step("Writer")["schemaCreateMode"] = "ignore"
+    told = bench.call("check", "--connect")
+    said = re.search(r"'vector', DataType[^;]* dim=(\d+)", told.out + told.err)
+    assert said, told
+    del bench.step("Writer")["schemaCreateMode"]
+    assert bench.run()["rows_written"] == 1
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(str(tmp_path / "vectors.db"))
+    try:
+        fields = client.describe_collection("texts")["fields"]
+    finally:
+        client.close()
+    (made,) = (field["params"]["dim"] for field in fields if field["name"] == "vector")
+    assert int(made) == int(said[1]) == 128
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from tests.pipelines.support import Bench, rows
+from tests.pipelines.support import Bench, main_job, rows
 from vecferry.errors import JobError
 from vecferry.pipelines.job.documents import parse_document
-from vecferry.pipelines.job.model import parse_job
+from vecferry.pipelines.job.model import Job, parse_job
 from vecferry.pipelines.job.placeholders import fill, names_in, parse_assignments, set_value
 
 
@@ -110,6 +112,159 @@ BAD_JOBS: dict[str, tuple[Callable[[Bench], Any], list[str]]] = {
 }
 
 
+_THEIRS = re.compile(
+    r"Traceback|pydantic|https?://errors|input should|input_|validation error|value error"
+    r"|valid (?:string|integer|number|list|dict|boolean)|unable to|type=|extra inputs"
+    r"|field required|dictionary",
+    re.IGNORECASE,
+)
+
+
+def theirs(text: str) -> list[str]:
+    """Words and links of the library that checks settings, which help nobody who mends a job."""
+    return _THEIRS.findall(text)
+
+
+BAD_VALUES: list[tuple[str, str, object]] = [
+    ("Embed", "modelProvider", 5),
+    ("Embed", "dimension", "ten"),
+    ("Embed", "dimension", 1.5),
+    ("Embed", "dimension", [1]),
+    ("Embed", "batchSize", 0),
+    ("Embed", "batchSize", {"a": 1}),
+    ("Embed", "embeddingColumns", "x"),
+    ("Embed", "embeddingColumns", [3]),
+    ("Embed", "embeddingColumns", {"sourceColumnNames": 7, "embeddingColumnName": "v"}),
+    ("Embed", "embeddingColumns", {"sourceColumnNames": [], "embeddingColumnName": "v"}),
+    ("Embed", "embeddingColumns", {"sourceColumnNames": "text", "embeddingColumnName": [1]}),
+    ("Embed", "headers", "x"),
+    ("Embed", "headers", ["x"]),
+    ("Embed", "headers", {"a": [5]}),
+    ("Embed", "body", "x"),
+    ("Embed", "query", {"a": [1]}),
+    ("Embed", "timeoutSeconds", "nan"),
+    ("Embed", "timeoutSeconds", 0),
+    ("Embed", "skipEmptyValue", "maybe"),
+    ("Embed", "skipEmptyValue", 7),
+    ("Embed", "price", "x"),
+    ("Embed", "price", {"perMillionTokens": -1}),
+    ("Embed", "overLimit", "cut"),
+    ("Embed", "apiKey", ["x"]),
+    ("Embed", "requestBody", True),
+    ("Writer", "collection", True),
+    ("Writer", "collection", {"name": "c"}),
+    ("Writer", "column", 5),
+    ("Writer", "column", [5]),
+    ("Writer", "column", [{}]),
+    ("Writer", "column", [{"name": "id", "type": "VarChar", "maxLength": "many"}]),
+    ("Writer", "writeMode", 5),
+    ("Reader", "object", 7),
+    ("Reader", "fileFormat", "word"),
+    ("Reader", "column", [{"index": "one", "type": "string"}]),
+    ("Extract", "column", {"name": "x"}),
+    ("Extract", "column", []),
+    ("setting", "errorLimit", "x"),
+    ("setting", "errorLimit", {"record": "many"}),
+    ("setting", "speed", {"concurrent": 1.5}),
+    ("setting", "speed", [1]),
+    ("setting", "vectorCache", 5),
+    ("setting", "vectorCache", {}),
+    ("setting", "trustedEndpoints", 5),
+    ("job", "steps", 3),
+    ("job", "steps", [3]),
+    ("job", "steps", [{}]),
+    ("job", "steps", []),
+    ("job", "name", True),
+    ("job", "order", 5),
+    ("job", "order", {"hops": [1]}),
+    ("job", "setting", 3),
+]
+
+
+@pytest.mark.parametrize(("place", "name", "value"), BAD_VALUES)
+def test_what_is_wrong_is_told_in_our_words(
+    bench: Bench, place: str, name: str, value: object
+) -> None:
+    """The name of what is wrong stands there, and no sentence or link of a library."""
+    parts = {"job": bench.job, "setting": bench.job["setting"]}
+    (parts.get(place) or bench.step(place))[name] = value
+    outcome = bench.call("check")
+    assert outcome.status == 2
+    assert name in outcome.err
+    assert not theirs(outcome.err)
+
+
+def test_the_words_of_a_library_are_known() -> None:
+    """Or the tests before would prove nothing."""
+    with pytest.raises(ValidationError) as caught:
+        Job.model_validate({"type": "job", "steps": [{"stepType": True}], "order": 5})
+    assert len(set(theirs(str(caught.value)))) > 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"reader": {"name": "mysqlreader"}, "writer": {"name": "streamwriter"}}],
+        {"reader": {"name": "mysqlreader"}, "writer": {"name": "streamwriter"}},
+        [{"reader": {"name": "mysqlreader"}}],
+        [],
+        "x",
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ending", ["json", "yaml"])
+def test_a_job_file_of_datax_is_recognised(bench: Bench, content: object, ending: str) -> None:
+    """By name, with what becomes of its parts; half a file is told as well."""
+    path = bench.folder / f"datax.{ending}"
+    path.write_text(json.dumps({"job": {"content": content, "setting": {"speed": {"channel": 1}}}}))
+    outcome = bench.line("check", str(path))
+    assert outcome.status == 2
+    whole = "streamwriter" in str(content)
+    names = "mysqlreader to streamwriter" if whole else "to writer"
+    assert f"this is a job file of DataX (job.content, {names if whole else ''}" in outcome.err
+    assert names in outcome.err
+    for way in ("make an entry of steps", "put each connection into a data source", "beside steps"):
+        assert way in outcome.err
+    assert "steps is missing" not in outcome.err
+
+
+@pytest.mark.parametrize("more", [{"steps": []}, {"job": {"steps": []}}, {"job": "x"}], ids=str)
+def test_no_other_document_is_taken_for_a_job_of_datax(more: dict[str, Any]) -> None:
+    """It is told as what it is."""
+    with pytest.raises(JobError) as caught:
+        parse_job({"job": {"content": []}, **more}, values={})
+    assert "DataX" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("true", 'must be a text; quote it: "true"'),
+        ("False", 'must be a text; quote it: "false"'),
+        ("no", None),
+        ("on", None),
+        ("Off", None),
+        ("1.10", None),
+        ("0o17", None),
+        ("007", None),
+        ("2026-01-01", None),
+    ],
+)
+def test_a_word_of_yaml_stays_a_text_or_is_to_be_quoted(
+    tmp_path: Path, written: str, says: str | None
+) -> None:
+    """Where a text is expected, what is written is what is meant."""
+    path = tmp_path / "job.yaml"
+    path.write_text(f"{json.dumps(main_job())[:-1]}, name: {written}}}")
+    raw = parse_document(path, "job")
+    if says is None:
+        assert parse_job(raw, values={})[0].name == written
+        return
+    with pytest.raises(JobError) as caught:
+        parse_job(raw, values={})
+    assert str(caught.value) == f"job.name is {written.title()}: {says}"
+
+
 @pytest.mark.parametrize("fault", BAD_JOBS, ids=str)
 def test_a_bad_job_is_refused_with_its_path_its_value_and_the_way_out(
     bench: Bench, fault: str
@@ -122,7 +277,7 @@ def test_a_bad_job_is_refused_with_its_path_its_value_and_the_way_out(
         assert outcome.status == 2, outcome.out
         for word in words:
             assert word in outcome.err
-        assert "Traceback" not in outcome.err
+        assert not theirs(outcome.err)
     assert not (bench.folder / "vectors.db").exists()
     assert not (bench.folder / "rejects").exists()
 

@@ -11,6 +11,7 @@ from tests.transforms.embed.endpoints.server import EndpointServer
 from tests.transforms.embed.support import embedder, rows_of, run, settings_for
 from vecferry.errors import redact
 from vecferry.secrets import Written, referenced, secrets_in
+from vecferry.transforms.embed.shared import identity_of, kept_key
 
 BODY = {"input_type": "passage", "task": "retrieval.passage", "truncate": "END", "user": "me"}
 
@@ -171,6 +172,79 @@ def test_headers_go_with_each_request_and_are_shown_nowhere():
     assert secrets_in(settings)[-1] == "k-5521-hidden"
 
 
+def test_an_identity_without_headers_stays_what_it_was():
+    """Or each vector that a job has in its vector cache would be paid for again."""
+    settings = settings_for(None)
+    known = ("openai", "http://127.0.0.1:1/v1/embeddings", "text-embedding-v4", 64, True)
+    assert settings.identity() == known
+    name = kept_key(identity_of(settings), "a text").hex()
+    assert name == "d78485c6bd3b8986251e674a315ff4f8210cdd7e"
+
+
+@pytest.mark.parametrize("name", ["x-task", "X-Model-Version", "x-tokenizer"])
+def test_a_header_is_part_of_what_a_vector_depends_on(name):
+    """Its value too; the order of headers and the case of their names are not."""
+
+    def identity(**headers):
+        return settings_for(None, headers=headers).identity()
+
+    found = [settings_for(None).identity(), identity(**{name: "a"}), identity(**{name: "b"})]
+    assert len(set(found)) == len({repr(one) for one in found}) == 3
+    assert identity(**{name.upper(): "a", "x-b": "1"}) == identity(**{"X-B": "1", name: "a"})
+    assert settings_for(None, headers={name: "v-5521"}).makers() == settings_for(None).makers()
+    assert "5521" not in repr(identity(**{name: "v-5521"}))
+
+
+@pytest.mark.parametrize(
+    "name", ["api-key", "Ocp-Apim-Subscription-Key", "X-Auth", "x-secret", "X-Token", "x-password"]
+)
+def test_a_header_with_the_name_of_a_secret_leaves_the_vectors_that_are_cached(name):
+    """It says who asks: a new key makes the same vector."""
+    assert settings_for(None, headers={name: "one"}).identity() == settings_for(None).identity()
+    both = [settings_for(None, headers={"x-task": "a", name: key}) for key in ("one", "two")]
+    assert both[0].identity() == both[1].identity() != settings_for(None).identity()
+
+
+def test_a_header_that_selects_a_task_shares_no_vector_that_is_cached(tmp_path):
+    """Two steps with one vector cache: each asks for its own vectors, and finds them again."""
+    cache = {"uri": f"sqlite:///{tmp_path}/vectors.db"}
+    with EndpointServer() as server:
+        for sent, headers in ((1, {"x-task": "a"}), (2, {"x-task": "b"}), (2, {"X-TASK": "a"})):
+            run(embedder(settings_for(server, headers=headers, vectorCache=cache)), rows_of(3))
+            assert len(server.good) == sent
+
+
+def test_texts_to_search_by_may_have_headers_of_their_own():
+    """They go over `headers`, whatever the case of a name; vectors of rows don't depend on them."""
+    seen = []
+    with EndpointServer() as server:
+        answer = server.answer
+
+        def noting(path, headers, body):
+            seen.append((headers.get("x-task"), headers.get("api-key")))
+            return answer(path, headers, body)
+
+        server.answer = noting  # type: ignore[method-assign]
+        given = {"X-Task": "store", "api-key": "k-5521-hidden"}
+        for more in ({}, {"queryHeaders": {"x-task": "search"}}, {"queryHeaders": {}}):
+            settings = settings_for(server, headers=given, **more)
+            engine = embedder(settings)
+            engine.embed_query("a text")
+            run(engine, rows_of(1))
+            assert settings.identity() == settings_for(server, headers=given).identity()
+    key = "k-5521-hidden"
+    store, search = ("store", key), ("search", key)
+    assert seen == [store, store, search, store, store, store]
+
+
+def test_headers_of_queries_are_secrets():
+    """As those of rows are."""
+    settings = settings_for(None, queryHeaders={"api-key": "k-5521-hidden"})
+    assert "5521" not in f"{settings!r} {settings.model_dump_json()} {settings.query_spec!r}"
+    assert secrets_in(settings)[-1] == "k-5521-hidden"
+
+
+@pytest.mark.parametrize("field", ["headers", "queryHeaders"])
 @pytest.mark.parametrize(
     ("headers", "says"),
     [
@@ -184,7 +258,15 @@ def test_headers_go_with_each_request_and_are_shown_nowhere():
     ],
     ids=str,
 )
-def test_a_header_that_cannot_be_sent_is_refused(headers, says):
+def test_a_header_that_cannot_be_sent_is_refused(field, headers, says):
     """Before anything runs; the value is not shown."""
-    with pytest.raises(ValidationError, match=says):
-        settings_for(None, headers=headers, apiKey="sk-1234")
+    with pytest.raises(ValidationError, match=f"{field}.* {says}"):
+        settings_for(None, apiKey="sk-1234", **{field: headers})
+
+
+@pytest.mark.parametrize("field", ["headers", "queryHeaders"])
+def test_a_model_in_the_process_has_no_headers(field):
+    """It is not a service."""
+    more = {"modelName": None, "apiKey": None, "endpoint": None, "dimension": 64}
+    with pytest.raises(ValidationError, match=f"{field} are for services"):
+        settings_for(None, modelProvider="local", **more, **{field: {"x-task": "a"}})

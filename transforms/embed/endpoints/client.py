@@ -55,18 +55,18 @@ FATAL_CODES = frozenset(
 """Codes of vendors that mean every other request fails alike, whatever the status."""
 
 _LIMIT = re.compile(
-    r"batch size is invalid, it should not be larger than (\d+)"
+    r"batch size is invalid, it should not be larger than ([0-9]+)"
     r"|(?:at most|maximum of|no more than|larger than|exceed(?:s|ed)?(?: the)?(?: limit(?: of)?)?) "
-    r"(\d+) (?:inputs?|texts?|items?|rows)"
-    r"|maximum (?:allowed )?(?:client )?batch size(?: is| of|:)? (\d+)"
-    r"|array with maximum length (\d+)",
+    r"([0-9]+) (?:inputs?|texts?|items?|rows)"
+    r"|maximum (?:allowed )?(?:client )?batch size(?: is| of|:)? ([0-9]+)"
+    r"|array with maximum length ([0-9]+)",
     re.IGNORECASE,
 )
 
 _TOKENS = re.compile(
     r"(?:context length(?: of the model)?(?: is|:| of)? |less than |exceeds?(?: the)?(?: maximum"
     r"| limit)?(?: of| is|:)? |up to |at most |limit(?: is| of|:)? |max(?:imum)?(?: of| is|:)? "
-    r"|length should be \[\d+, ?)(\d[\d,]{0,8})(?:\]|[ -]?tokens?)",
+    r"|length should be \[[0-9]+, ?)([0-9][0-9,]{0,8})(?:\]|[ -]?tokens?)",
     re.IGNORECASE,
 )
 _MOST = r"max|exceed|too |longer|limit|range|less|at most|up to|最大|超"

@@ -10,6 +10,7 @@ from urllib3.exceptions import LocationValueError
 from urllib3.util import Url, parse_url
 
 from vecferry.errors import JobError, keep_secret
+from vecferry.numbers import digits_of
 
 SCHEMES = ("http", "https", "socks5", "socks5h", "socks4", "socks4a")
 PORTS = {"http": 80, "https": 443}
@@ -76,8 +77,9 @@ def _holds(entry: str, host: str, port: int) -> bool:
     if entry == "*":
         return True
     name, colon, wanted = entry.rpartition(":")
-    if colon and wanted.isdigit() and (":" not in name or name.endswith("]")):
-        if int(wanted) != port:
+    number = digits_of(wanted) if colon else None
+    if number is not None and (":" not in name or name.endswith("]")):
+        if number != port:
             return False
         entry = name
     entry = entry.strip("[]")
