@@ -55,11 +55,8 @@ def run(
     telling: TellOptions = SILENT,
 ) -> int:
     """Runs a job and says how it went; gives the exit status."""
-    from vecferry.pipelines.launch import run_job
     from vecferry.pipelines.run.options import RunOptions
-    from vecferry.pipelines.run.page import Course
-    from vecferry.pipelines.run.report import STATUS
-    from vecferry.pipelines.run.summary import describe
+    from vecferry.pipelines.run.positions import require_free
 
     telling.refuse(as_json=as_json)
     report, replay = report and os.path.expanduser(report), replay and os.path.expanduser(replay)
@@ -79,6 +76,12 @@ def run(
         concurrent_runs=concurrent_runs,
         cluster=cluster,
     )
+    require_free(resolved, options)
+    # Beam takes seconds to import.
+    from vecferry.pipelines.launch import run_job
+    from vecferry.pipelines.run.page import Course
+    from vecferry.pipelines.run.report import STATUS
+
     hold()
     course = Course() if report is not None and report.endswith(".html") else None
     with told(telling, course) as all_told:
@@ -87,14 +90,21 @@ def run(
         if report is not None:
             outcome = _save(report, outcome, course)
         all_told.end(outcome)
-    if telling.events == "-":
+    _say_report(outcome, beside_events=telling.events == "-", as_json=as_json)
+    return STATUS[outcome.state]
+
+
+def _say_report(outcome: Report, *, beside_events: bool, as_json: bool) -> None:
+    """Prints a report; where events are printed, it goes where messages go."""
+    from vecferry.pipelines.run.summary import describe
+
+    if beside_events:
         tell(describe(outcome))
     elif as_json:
         _warn_of(outcome)
         say_result(outcome.model_dump(), [outcome.error] if outcome.error else [])
     else:
         say(describe(outcome))
-    return STATUS[outcome.state]
 
 
 def _warn_of(report: Report) -> None:

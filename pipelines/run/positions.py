@@ -5,19 +5,23 @@ Apart from `vecferry.pipelines.launch` because commands that show or set a posit
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol, cast
 
-from vecferry.errors import JobError
+from vecferry.errors import JobError, VecferryError, shorten
 from vecferry.pipelines.job.model import as_file_name
 from vecferry.pipelines.job.positions import ResolvedPlace
 from vecferry.pipelines.job.resolve import ResolvedJob
+from vecferry.pipelines.run.options import RunOptions, is_sync
 from vecferry.positions.files import Files, FilesPlace
 from vecferry.positions.folder import FolderPlace
 from vecferry.positions.place import Place
 from vecferry.positions.redis import RedisPlace
 from vecferry.positions.settings import redis_parts, shown
-from vecferry.positions.store import Positions
+from vecferry.positions.store import LeaseHeld, Positions
 from vecferry.redis_access import is_redis
+
+log = logging.getLogger(__name__)
 
 FOLDER = "positions"
 """Where positions are kept unless a job says; each job has a folder of its name within."""
@@ -39,6 +43,26 @@ def positions_of(resolved: ResolvedJob) -> Positions:
     if resolved.positions is None:
         return Positions(FolderPlace(f"{FOLDER}/{as_file_name(name)}"), name)
     return positions_at(resolved.positions, name)
+
+
+def require_free(resolved: ResolvedJob, options: RunOptions) -> None:
+    """Raises LeaseHeld where a run is a sync that another process holds.
+
+    A command asks this before it imports what a run needs, which takes seconds. Any other fault of
+    the positions is told when the run takes the lease.
+    """
+    if not is_sync(resolved, options) or resolved.lacks_positions() is not None:
+        return
+    try:
+        positions = positions_of(resolved)
+        try:
+            positions.require_free()
+        finally:
+            positions.place.close()
+    except LeaseHeld:
+        raise
+    except VecferryError as e:
+        log.debug("the lease was not looked at: %s", shorten(e))
 
 
 def positions_at(place: ResolvedPlace, job: str) -> Positions:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -14,6 +16,7 @@ from tests.positions.worker import at
 from tests.services.server import eventually
 from vecferry.errors import FatalError, JobError, TransientError, keep_secret
 from vecferry.positions.entries import Outcome, Progress
+from vecferry.positions.files import FilesPlace
 from vecferry.positions.folder import FolderPlace
 from vecferry.positions.holder import Holder
 from vecferry.positions.lease import KEPT, LeaseLost
@@ -339,3 +342,53 @@ def test_a_folder_that_can_t_be_used_is_told_in_words(
         Positions(FolderPlace(folder), "job").take(Holder(run="r"))
     if folder.is_dir():
         assert list(folder.iterdir()) == []
+
+
+class Service:
+    """A store of files in memory; one that `overwrites` ignores that a path is to be new."""
+
+    name = "s3://bucket/positions"
+
+    def __init__(self, *, overwrites: bool) -> None:
+        self.overwrites, self.held = overwrites, dict[str, bytes]()
+
+    def names(self, folder: str = "", head: str = "") -> list[str]:
+        """All that begin so."""
+        return [name for name in self.held if name.startswith(head)]
+
+    def open(self, path: str) -> IO[bytes]:
+        """The bytes."""
+        if path not in self.held:
+            raise FileNotFoundError(path)
+        return io.BytesIO(self.held[path])
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Says that the file is made, unless it is there and stays."""
+        if path in self.held and not self.overwrites:
+            return False
+        self.held[path] = data
+        return True
+
+    def remove(self, path: str) -> None:
+        """Forgets the file."""
+        self.held.pop(path, None)
+
+    def age(self, path: str) -> float:
+        """None is old."""
+        return 0.0
+
+
+@pytest.mark.parametrize("overwrites", [True, False])
+def test_a_service_that_overwrites_is_refused_before_a_lease_is_taken(overwrites: bool) -> None:
+    """Two runs would hold the lease; whatever tried it out is removed."""
+    service = Service(overwrites=overwrites)
+    store = Positions(FilesPlace(service), "job")
+    if overwrites:
+        with pytest.raises(JobError, match="s3://bucket/positions: the service overwrites objects"):
+            store.take(Holder(run="r"))
+        assert service.held == {}
+    else:
+        with store.take(Holder(run="r")) as lease:
+            assert lease.store(at(1), last=True)
+        assert not service.names(head="probe-")
+        assert stored(store) == 1

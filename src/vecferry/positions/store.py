@@ -145,6 +145,10 @@ class Positions:
             before = self._free()
         raise JobError(f"positions {self.where}: others take them all the time; try again")
 
+    def require_free(self) -> None:
+        """Raises what `take` raises where the lease is held, or another job's; changes nothing."""
+        self._free()
+
     def _free(self) -> _View:
         """What is stored here; raises JobError if it is another job's, or a lease lives."""
         view = self._look()

@@ -63,6 +63,17 @@ def test_from_the_splits_to_the_sink_a_job_is_one_stage(resolved: ResolvedJob) -
 
 
 @pytest.mark.slow
+def test_a_single_stream_needs_no_shuffle(resolved: ResolvedJob) -> None:
+    """As in a sync on this machine: each round costs less."""
+    pipeline = beam.Pipeline("FnApiRunner")
+    build(pipeline, resolved, RunPlan(run="r", rejects="rejects", spread=False))
+    transforms = pipeline.to_runner_api().components.transforms.values()
+    assert [t for t in transforms if "Read splits" in t.unique_name]
+    assert not [t for t in transforms if t.spec.urn == "beam:transform:group_by_key:v1"]
+    assert not [t for t in transforms if "Spread splits" in t.unique_name]
+
+
+@pytest.mark.slow
 def test_the_only_shuffle_stands_after_the_splits(resolved: ResolvedJob) -> None:
     """No Flatten, no state, no side input, no batching by the runner."""
     proto = _pipeline(resolved).to_runner_api()

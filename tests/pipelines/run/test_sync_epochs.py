@@ -27,8 +27,10 @@ def break_off(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_lost_positions_lead_to_a_full_load_in_a_new_epoch(place: Place) -> None:
-    """What was deleted meanwhile goes, and no change is stale."""
+@pytest.mark.parametrize("versions", [True, False])
+def test_lost_positions_lead_to_a_full_load_in_a_new_epoch(place: Place, versions: bool) -> None:
+    """What was deleted meanwhile goes, and no change is stale; with versions and without."""
+    place.writer["versions"] = versions
     place.insert("a", "b", "c")
     place.run()
     for path in (place.folder / "positions").iterdir():

@@ -206,6 +206,46 @@ def test_the_patience_of_a_sync_that_ends_is_bounded(
 
 
 @pytest.mark.slow
+def test_a_sync_that_goes_on_outlasts_that_patience(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long its source is away."""
+    monkeypatch.setattr(sync, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(sync, "MOST_WAIT_SECONDS", 0.001)
+    place.insert("a")
+    place.script.table.tell(away=True)
+    assert place.run().state == "FAILED"
+    tries: list[Step] = []
+
+    def on_step(step: Step) -> None:
+        if step == "span":
+            tries.append(step)
+        if len(tries) == 6:
+            place.script.table.tell(away=None)
+        if step == "conclude":
+            place.script.table.tell(fatal="told to end")
+
+    report = place.run(on_step, continuous=True)
+    assert "told to end" in (report.error or "")
+    assert len(tries) > 6
+    assert (report.rounds, report.rows_written) == (1, 1)
+
+
+@pytest.mark.slow
+def test_rounds_are_as_far_apart_as_the_job_says(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each one that is DONE."""
+    waits: list[float] = []
+    monkeypatch.setattr(sync._Sync, "_wait", lambda self, seconds: waits.append(seconds))
+    place.setting["pauseSeconds"] = 7
+    place.reader["parts"] = 3
+    place.insert(*(f"r{n}" for n in range(9)))
+    assert place.run().rounds == 3
+    assert waits == [7.0, 7.0, 7.0]
+
+
+@pytest.mark.slow
 def test_a_span_that_was_not_read_whole_is_not_stored(place: Place) -> None:
     """A source that gives less than it told is tried again, and then told."""
     place.insert("a")

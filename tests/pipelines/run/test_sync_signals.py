@@ -172,3 +172,24 @@ def test_the_second_signal_ends_a_sync_at_once(started: Started) -> None:
     assert started.nursery.end(process, signal.SIGTERM) == 130
     started.endpoint.fault = None
     assert started.nursery.ended(started.start()) == 0
+
+
+def test_a_second_run_ends_with_2_and_names_the_holder(started: Started) -> None:
+    """It neither reads nor writes, nor stores anything, nor ends the first run."""
+    first = started.start("--continuous")
+    eventually(lambda: started.stored() is not None and started.stored().phase == "changes")
+    eventually(lambda: started.positions.standing().renewed is not None)
+    requests, entries = len(started.endpoint.requests), started.positions.history()
+    started.report.unlink(missing_ok=True)
+    second = started.start()
+    assert started.nursery.ended(second) == 2
+    assert started.says(f"process {first} on {os.uname().nodename}")
+    assert started.says("wait until it ends, or end it")
+    assert len(started.endpoint.requests) == requests
+    assert started.positions.history() == entries
+    assert not started.report.exists()
+    assert not (started.folder / "rejects").exists() or not [
+        path for path in (started.folder / "rejects").rglob("*") if path.is_file()
+    ]
+    assert started.nursery.end(first, signal.SIGTERM) == 0
+    assert started.told()["state"] == "DONE"
