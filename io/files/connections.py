@@ -36,7 +36,9 @@ def _url(given: str) -> str:
     try:
         _ = parts.port
     except ValueError as e:
-        raise ValueError(f"endpoint {url!r} has a wrong port") from e
+        raise ValueError(
+            f"endpoint {url!r} has a wrong port; write a number from 1 to 65535"
+        ) from e
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -400,7 +402,10 @@ def _service_key(given: str | None) -> str | None:
         try:
             kind = json.loads(str.__str__(given)).get("type")
         except (ValueError, RecursionError):
-            raise ValueError("credentials: the JSON is not complete") from None
+            raise ValueError(
+                "credentials: the JSON is not complete; give the whole JSON of a key of a service "
+                "account"
+            ) from None
         if not kind:
             raise ValueError(
                 "credentials: the JSON has no `type`; give the JSON of a key of a service account"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vecferry.errors import JobError, TransientError, near
+from vecferry.errors import FatalError, JobError, TransientError, near
 from vecferry.io.milvus.client import MilvusHandle, classify, handle_of, message_of
 from vecferry.io.milvus.settings import (
     INDEXES,
@@ -329,7 +329,10 @@ class Collection:
         if not folder.is_dir():
             raise JobError(f"{path} can't be created: {folder} is not a folder; create it first")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise JobError(f"{path} can't be written: no permission to write into {folder}")
+            raise JobError(
+                f"{path} can't be written: no permission to write into {folder}; let this user "
+                "write there, or name another path"
+            )
         return path.is_dir()
 
     def ask(self, call: Callable[..., T], *args: object, **kwargs: object) -> T:
@@ -341,7 +344,8 @@ class Collection:
         try:
             return call(*args, **kwargs)
         except (MilvusException, RpcError) as e:
-            raise JobError(f"{self.where}: {message_of(e)}") from classify(e)
+            found = classify(e)
+            raise JobError(f"{self.where}: {message_of(e)}; {_way_out(found)}") from found
 
     def neighbours(self) -> list[str]:
         """The names of the collections in the database."""
@@ -539,6 +543,17 @@ class Collection:
     def _partition(self) -> dict[str, Any]:
         partition = self.settings.partition
         return {"partition_names": [partition]} if partition else {}
+
+
+def _way_out(found: Exception) -> str:
+    """What to do about an error of the server, by what `classify` says of it."""
+    if isinstance(found, TransientError):
+        return "run again once the server can do it"
+    if isinstance(found, FatalError) and found.reason == "no-space":
+        return "see that the server's disk has space and can be written"
+    if isinstance(found, FatalError):
+        return "correct the database, collection or login that the job names, or the user's rights"
+    return "correct what the job says of the collection"
 
 
 def _entity(hit: Any, info: CollectionInfo) -> dict[str, Any]:

@@ -337,7 +337,10 @@ class MilvusConnection(Connection):
             given, missing = ("username", "password") if self.username else ("password", "username")
             raise ValueError(f"{given} is given without {missing}; give both, or a token")
         if self.ca_cert is not None and not self.endpoint.lower().startswith("https:"):
-            raise ValueError("caCert is given, and the endpoint is not https://")
+            raise ValueError(
+                "caCert is given, and the endpoint is not https://; write https://, or leave "
+                "caCert out"
+            )
         return self
 
     @property

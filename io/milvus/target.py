@@ -299,7 +299,10 @@ class MilvusTarget(AliasTarget[Collection, CollectionInfo, MilvusStore]):
         try:
             value = acceptor(field)(vector)
         except TerminalError as e:
-            raise JobError(f"{what} can't be searched with this: {e}") from None
+            raise JobError(
+                f"{what} can't be searched with this: {e}; use the model and dimension that "
+                "filled it"
+            ) from None
         if field.type == "FloatVector":
             value = value.tolist()
         return catalog.search(info, field, value, k)

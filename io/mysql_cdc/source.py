@@ -90,7 +90,10 @@ class MySqlChanges:
         self, settings: MySqlCdcSettings, connection: Settings | None, context: StepContext
     ) -> None:
         if not isinstance(connection, MySqlConnection):
-            raise JobError(f"step {context.step!r} needs a data source of the type mysql")
+            raise JobError(
+                f"step {context.step!r} needs a data source of the type mysql; name one as "
+                "`datasource`"
+            )
         self.settings, self.connection, self.context = settings, connection, context
         self._rows = _Rows(settings.tables, connection, context)
         self.counts = self._rows.counts
@@ -526,10 +529,13 @@ class MySqlChanges:
     def _named(self, server: LogServer, place: Place) -> At:
         files = server.files()
         if place.file not in files:
-            raise JobError(f"the server keeps no log {place.file}; it has {', '.join(files)}")
+            raise JobError(
+                f"the server keeps no log {place.file}; it has {', '.join(files)}: name one of them"
+            )
         if place.offset > files[place.file]:
             raise JobError(
-                f"{place} lies behind the end of the file, which has {files[place.file]:,} bytes"
+                f"{place} lies behind the end of the file, which has {files[place.file]:,} bytes; "
+                "name a place within it"
             )
         at = self._at(server, *self._now(server))
         return {**_asked(at), **self._placed(server, server.border(place)), "gtids": ""}

@@ -73,7 +73,7 @@ def _spec(text: str) -> Pattern:
                 f"{QUERY} and a condition"
             )
         if key in wanted:
-            raise ValueError(f"{text!r} names the partition key {key!r} twice")
+            raise ValueError(f"{text!r} names the partition key {key!r} twice; name it once")
         wanted[key] = value
 
     def matches(partition: Partition) -> bool:

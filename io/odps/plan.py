@@ -263,7 +263,10 @@ class TablePlan:
         for name, kind in self.columns.items():
             if not holds(kind, "json", *UNREADABLE):
                 return SourceColumn(name, name, str(kind))
-        raise JobError(f"table {self.settings.table!r} has no column that can be read")
+        raise JobError(
+            f"table {self.settings.table!r} has no column that can be read; name a table with a "
+            "column of another type, as BIGINT"
+        )
 
     def sessions(self, most_rows: int | None = None) -> list[OdpsSession]:
         """A download session of each partition, or of the query; empty ones are left out.

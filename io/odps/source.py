@@ -210,7 +210,10 @@ class OdpsSource:
 
     def __init__(self, settings: OdpsSettings, connection: Settings, context: StepContext) -> None:
         if not isinstance(connection, OdpsConnection):
-            raise JobError(f"step {context.step!r} needs a data source of the type odps")
+            raise JobError(
+                f"step {context.step!r} needs a data source of the type odps; name one as "
+                "`datasource`"
+            )
         self.settings, self.connection = settings, connection
         self.context, self.counts = context, Counts()
         self._checked: TablePlan | None = None

@@ -340,7 +340,7 @@ class PaimonChanges(PaimonSource):
             last = 0 if latest is None else latest.id
             raise JobError(
                 f"{self.settings.full_name} has no snapshot {number}: its last one is {last}, and "
-                "old ones expire"
+                "old ones expire; name one that it has, or a time"
             )
         return self._place(history, found)
 

@@ -83,7 +83,10 @@ class PaimonSource:
         split_bytes: int = SPLIT_BYTES,
     ) -> None:
         if not isinstance(connection, PaimonConnection):
-            raise JobError(f"step {context.step!r} needs a data source of the type paimon")
+            raise JobError(
+                f"step {context.step!r} needs a data source of the type paimon; name one as "
+                "`datasource`"
+            )
         self.settings, self.connection = settings, connection
         self.context, self.counts = context, Counts()
         self._split_bytes = split_bytes

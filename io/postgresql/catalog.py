@@ -604,7 +604,10 @@ class TableCatalog:
             try:
                 self.connection.execute(statement.replace("@table", quoted_table(self._settings)))
             except psycopg.Error as e:
-                raise JobError(f"{what} failed: {words(e)}") from e
+                raise JobError(
+                    f"{what} failed: {words(e)}; correct the statement, the table, or the rights "
+                    "of the user"
+                ) from e
 
 
 _INTEGERS = {"int2", "int4", "int8"}

@@ -186,7 +186,11 @@ def session(
             yield held
     except psycopg.Error as e:
         found = classify(e, given)
-        raise JobError(f"step {step!r}: {given.where}: {words(e)}") from found
+        if isinstance(found, TransientError):
+            way = "run again once the server can do it"
+        else:
+            way = f"correct what the job names there, or the rights of user {given.username!r}"
+        raise JobError(f"step {step!r}: {given.where}: {words(e)}; {way}") from found
 
 
 LOST, FATAL, ROW, MEMORY = "lost", "fatal", "row", "memory"

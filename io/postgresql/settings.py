@@ -206,9 +206,14 @@ class PgColumn(Settings):
             return self
         found = self.sql
         if self.primary_key and (self.is_vector or (found and found.array)):
-            raise ValueError(f"column {self.name!r}: a {self.type} can't be the primary key")
+            raise ValueError(
+                f"column {self.name!r}: a {self.type} can't be the primary key; choose a column "
+                "of one number or text"
+            )
         if self.dimension and not self.is_vector:
-            raise ValueError(f"column {self.name!r}: dimension is for vectors, not {self.type}")
+            raise ValueError(
+                f"column {self.name!r}: dimension is for vectors, not {self.type}; leave it out"
+            )
         return self
 
     @property

@@ -508,7 +508,10 @@ class PostgresTarget(TargetBase[TableCatalog, TableInfo, PostgresStore]):
         try:
             value = checked(column.name, column.dimension, metric)(np.asarray(vector))
         except TerminalError as e:
-            raise JobError(f"{what} can't be searched with this: {e}") from None
+            raise JobError(
+                f"{what} can't be searched with this: {e}; use the model and dimension that "
+                "filled it"
+            ) from None
         statement = catalog.dialect.search(info, column, metric, index)
         given = {"query": query_text(value.tolist(), column), "k": k}
         connection = catalog.connection

@@ -206,7 +206,10 @@ class LibraryClient(abc.ABC):
         try:
             self.client = self._opened(connection, settings, options)
         except (OSError, ValueError) as e:
-            raise JobError(f"{self.where}: {redact(shorten(e))}") from None
+            raise JobError(
+                f"{self.where}: {redact(shorten(e))}; correct the addresses or caCert of the data "
+                "source"
+            ) from None
         except self._errors as e:
             plain = settings.model_copy(update={"discovery": False})
             raise undiscovered(type(self)(connection, plain), e) from None

@@ -40,7 +40,7 @@ class IndexHoldings:
         if info.is_stream:
             raise JobError(
                 f"index {info.name!r} is of a data stream, which only takes new documents: a sync "
-                "needs an index"
+                "needs an index; name one as `index`"
             )
         settings = index.settings
         self.keeps_versions = settings.action_type == "index"

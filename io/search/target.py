@@ -175,12 +175,16 @@ class SearchStore:
             # writer came between is sent again.
             versioned = VERSIONED in record.body.partition(b"\n")[0]
             return STALE if versioned or record.op == "create" else retry(message)
+        where = self._client.where
         if status in (401, 403) or kind == "index_closed_exception":
-            raise FatalError(f"{self._client.where} refuses to write: {message}", "not-allowed")
+            closed = kind == "index_closed_exception"
+            way = "open the index" if closed else "let this user write, or lift the index's block"
+            raise FatalError(f"{where} refuses to write: {message}; {way}", "not-allowed")
         if _OF_THE_INDEX.search(reason):
-            raise FatalError(f"{self._client.where} takes no document: {message}", "refused-all")
+            way = "mend the index, its alias or its pipeline"
+            raise FatalError(f"{where} takes no document: {message}; {way}", "refused-all")
         if kind == "index_not_found_exception":
-            raise FatalError(f"{self._client.where}: {message}", "no-index")
+            raise FatalError(f"{where}: {message}; create the index, then run again", "no-index")
         if is_passing(status):
             return retry(message)
         return rejected(_REASONS.get(kind, "refused"), message)
@@ -428,7 +432,10 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
         """See `TargetBase`; the hits also have `_id`."""
         vectors = [f for f in info.fields.values() if f.is_vector]
         if not vectors:
-            raise JobError(f"index {info.name!r} has no field of type {self.dialect.vector_type}")
+            raise JobError(
+                f"index {info.name!r} has no field of type {self.dialect.vector_type}; search an "
+                "index that has one"
+            )
         field = vector_field(f"index {info.name!r}", vectors, self.sources(), vector_column)
         try:
             array = as_vector(field.name, vector)
@@ -437,7 +444,8 @@ class SearchTarget(AliasTarget[SearchIndex, IndexInfo, SearchStore]):
         if field.dimension is not None and len(array) != field.dimension:
             raise JobError(
                 f"index {self.settings.index!r}: field {field.name!r} has {field.dimension} "
-                f"dimensions, and the vector to search with has {len(array)}"
+                f"dimensions, and the vector to search with has {len(array)}; use the model "
+                "and dimension that filled the index"
             )
         return catalog.search(info, field, array, k)
 

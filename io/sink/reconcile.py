@@ -130,7 +130,7 @@ def remove_absent(
         if stopped():
             raise JobError(
                 "the keys of the source were not read to the end, as the run was told to stop: "
-                "nothing was deleted"
+                "nothing was deleted; run it again, which reads them anew"
             )
         kept = 0
 
@@ -161,7 +161,8 @@ def _key(holdings: Holdings, item: Change) -> Hashable:
     except TerminalError as e:
         if e.reason in _UNREADABLE:
             raise JobError(
-                f"the source does not give the key of the target, so nothing was deleted: {e}"
+                f"the source does not give the key of the target, so nothing was deleted: {e}; "
+                "have the reader give the columns of the key"
             ) from e
         return None
 

@@ -246,7 +246,7 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
         self, catalog: C, info: I, vector: VectorLike, k: int, vector_column: str | None
     ) -> list[dict[str, Any]]:
         """See `search`."""
-        raise JobError(f"{catalog.where} can't be searched")
+        raise JobError(f"{catalog.where} can't be searched; its writer must define `nearest`")
 
     @property
     def owns_target(self) -> bool:
@@ -470,7 +470,10 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
                     return swept
                 return remove_older(holdings, self._remover(holdings, epoch), epoch)
             if keys is None:
-                raise JobError(f"{what} keeps no versions: its source must tell all its keys")
+                raise JobError(
+                    f"{what} keeps no versions: its source must tell all its keys; set ownsTarget: "
+                    "false to keep the rows that the source no longer has"
+                )
             remover = self._remover(holdings, epoch)
             return remove_absent(holdings, remover, keys, self.context.state.stop.is_set)
 
@@ -560,7 +563,10 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
     def _known_holdings(self, catalog: C, info: I) -> Holdings:
         holdings = self.holdings(catalog, info)
         if holdings is None:
-            raise JobError(f"{catalog.where} can't be compared with a source")
+            raise JobError(
+                f"{catalog.where} can't be compared with a source; its writer must define "
+                "`holdings`"
+            )
         return holdings
 
     def _remover(self, holdings: Holdings, epoch: int) -> Remover:
@@ -580,7 +586,9 @@ class TargetBase(abc.ABC, Generic[C, I, S]):
     def _existing(self, catalog: C) -> I:
         info: I | None = catalog.describe()
         if info is None:
-            raise JobError(f"{catalog.where}: {catalog.absent()}")
+            raise JobError(
+                f"{catalog.where}: {catalog.absent()}; correct the name, or run the job first"
+            )
         return info
 
     def _unready(self, catalog: C, info: I | None) -> list[str]:
@@ -684,7 +692,10 @@ class AliasTarget(TargetBase[A, I, S]):
             info = self._existing(catalog)
             what = f"{self.noun} {info.name!r}"
             if self.context.write.instead_of and catalog.is_empty():
-                raise JobError(f"{what} holds no row, so alias {alias!r} was not moved")
+                raise JobError(
+                    f"{what} holds no row, so alias {alias!r} was not moved; see why the source "
+                    "gave no row, then run again"
+                )
             catalog.point_alias(alias, info, self.context.write.instead_of)
         return [f"alias {alias!r} names {what} now"]
 
@@ -716,9 +727,10 @@ def vector_field(
             return field
     names = [f.name for f in vectors]
     called = "" if name is None else f" {name!r}"
+    way = "name one of these" if names else "search a target that has one"
     raise JobError(
         f"{what} has no vector field{called}{near(name or '', names)} "
-        f"(it has {', '.join(names) or 'none'})"
+        f"(it has {', '.join(names) or 'none'}); {way}"
     )
 
 

@@ -138,7 +138,7 @@ def _parts_of(url: str, scheme: str) -> dict[str, Any]:
     """Host, port, database and user of ``jdbc:mysql://host:port/database?user=…``."""
     begin = f"jdbc:{scheme}://"
     if not url.startswith(begin):
-        raise ValueError(f"jdbcUrl must begin with {begin}")
+        raise ValueError(f"jdbcUrl must begin with {begin}; write {begin}HOST:PORT/DATABASE")
     parts = urlsplit(url.removeprefix("jdbc:"))
     if "," in parts.netloc.rpartition("@")[2]:
         raise ValueError("jdbcUrl names several hosts: write the one to read from")
@@ -147,7 +147,7 @@ def _parts_of(url: str, scheme: str) -> dict[str, Any]:
     try:
         port = parts.port
     except ValueError as e:
-        raise ValueError("jdbcUrl has a wrong port") from e
+        raise ValueError("jdbcUrl has a wrong port; write a number from 1 to 65535") from e
     query = parse_qsl(parts.query, keep_blank_values=True)
     found: dict[str, Any] = {
         "username": unquote(parts.username or ""), "password": unquote(parts.password or ""),
@@ -180,7 +180,10 @@ def tls_context(given: TableConnection) -> ssl.SSLContext:
         changed = 0 if given.ca_cert is None else os.stat(given.ca_cert).st_mtime_ns
         return _context(given.ca_cert, changed, given.tls_mode == "verify")
     except OSError as e:
-        raise JobError(f"caCert {given.ca_cert!r} can't be read: {e}") from e
+        raise JobError(
+            f"caCert {given.ca_cert!r} can't be read: {e}; name a file of certificates in PEM that "
+            "this user may read"
+        ) from e
 
 
 @functools.lru_cache(maxsize=16)

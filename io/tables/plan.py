@@ -264,9 +264,10 @@ class TablePlanner:
                     "can't be cut into ranges. Name a column of whole numbers, decimals, texts, "
                     "dates or binary values, or leave splitPk out"
                 )
+        hint = near(given, (c.name for c in table.columns))
         raise JobError(
             f"splitPk {given!r}: {table.title} has no such column"
-            f"{near(given, (c.name for c in table.columns))}"
+            f"{hint or '; name a column of the table, or leave splitPk out'}"
         )
 
 

@@ -232,7 +232,9 @@ class TableSettings(StepSettings):
         given = {k: v for k, v in {**login, **more}.items() if v is not None}
         urls = self.connection[group].jdbc_url
         if not urls:
-            raise ValueError(f"connection[{group}] has no jdbcUrl, and others have one")
+            raise ValueError(
+                f"connection[{group}] has no jdbcUrl, and others have one; give each of them one"
+            )
         return [self.connection_class.model_validate({"jdbcUrl": _bare(u), **given}) for u in urls]
 
     def outputs(self) -> dict[str, int | None] | None:
@@ -271,7 +273,9 @@ def with_shards(names: tuple[str, ...]) -> tuple[str, ...]:
         for n in range(int(low), int(high) + 1):
             found += with_shards((f"{before}{n:0{digits}}{after}",))
             if len(found) > _MOST_SHARDS:
-                raise ValueError(f"{name!r} stands for more than {_MOST_SHARDS:,} tables")
+                raise ValueError(
+                    f"{name!r} stands for more than {_MOST_SHARDS:,} tables; split them among jobs"
+                )
     return tuple(found)
 
 

@@ -159,10 +159,13 @@ class TableSource:
         *,
         splits: int | None = None,
     ) -> None:
-        if connection is None and settings.needs_datasource:
-            raise JobError(f"step {context.step!r} needs a data source of the type {self.kind}")
-        if connection is not None and not isinstance(connection, settings.connection_class):
-            raise JobError(f"step {context.step!r} needs a data source of the type {self.kind}")
+        absent = connection is None and settings.needs_datasource
+        known = connection is None or isinstance(connection, settings.connection_class)
+        if absent or not known:
+            raise JobError(
+                f"step {context.step!r} needs a data source of the type {self.kind}; name one as "
+                "`datasource`"
+            )
         self.settings, self.connection, self.context = settings, connection, context
         self.counts = Counts()
         self._splits = splits

@@ -141,7 +141,7 @@ def _parts(raw: Document, settings: MappingSettings, servers: _Sources) -> Parts
     mapping = _mapping(settings)
     steps = raw.get("steps") or []
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-        raise JobError("steps must be a list of objects")
+        raise JobError('steps must be a list of objects; write "steps": [{"stepType": …}, …]')
     if not mapping.keys and not _has_key(steps):
         keys = servers.key_of(mapping.table_name)
         mapping = with_keys(mapping, keys)

@@ -287,7 +287,7 @@ def help_(ctx: click.Context, names: tuple[str, ...]) -> None:
     for name in names:
         group = shown.command
         if not isinstance(group, click.Group):
-            raise click.UsageError(f"{group.name} has no command {name!r}")
+            raise click.UsageError(f"{group.name} has no command {name!r}; leave it out")
         _, command, _ = group.resolve_command(shown, [name])
         assert command is not None
         shown = click.Context(command, info_name=name, parent=shown)

@@ -274,7 +274,10 @@ def _on_flink(where: RunnerConfig, options: PipelineOptions, resolved: ResolvedJ
     overview = flink.overview() if flink else {}
     slots = int(overview["slots-total"]) if flink else None
     if slots == 0:
-        raise JobError(f"--flink_master {master}: no TaskManager has joined this cluster yet")
+        raise JobError(
+            f"--flink_master {master}: no TaskManager has joined this cluster yet; start one, or "
+            "wait until it has joined"
+        )
     if asked and slots and asked > slots:
         raise JobError(
             f"--parallelism {asked}: this cluster has {slots} slots, and the job would wait for "

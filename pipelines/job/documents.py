@@ -127,14 +127,20 @@ def _text(path: Path, what: str) -> str:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
-            raise JobError(f"{path}: exceeds {MOST_BYTES >> 20} MiB, too long for a {what} file")
+            raise JobError(
+                f"{path}: exceeds {MOST_BYTES >> 20} MiB, too long for a {what} file; shorten it, "
+                "or name another file"
+            )
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
         near_by = sorted(p.name for p in path.parent.glob("*") if p.suffix == path.suffix)[:5]
         hint = f"; {path.parent} has {', '.join(near_by)}" if near_by else ""
-        raise JobError(f"{path}: this {what} file does not exist{hint}") from None
+        raise JobError(f"{path}: this {what} file does not exist; correct the path{hint}") from None
     except (OSError, ValueError) as e:  # a name with a zero byte is a ValueError, too
-        raise JobError(f"{path}: cannot be read as a {what} file: {e}") from e
+        raise JobError(
+            f"{path}: cannot be read as a {what} file: {e}; name a file in UTF-8 that this user "
+            "may read"
+        ) from e
 
 
 def _parse_either(text: str) -> Any:

@@ -251,7 +251,10 @@ def set_value(job: object, path: str, text: str) -> None:
     elif isinstance(here, dict):
         here[last] = value
     else:
-        raise JobError(f"--set {path}: {last!r} can't be set in a {type(here).__name__}")
+        raise JobError(
+            f"--set {path}: {last!r} can't be set in a {type(here).__name__}; "
+            f"set {'.'.join(parents)} as a whole"
+        )
 
 
 def _child(here: Any, part: str, path: str, so_far: str) -> Any:
@@ -263,6 +266,9 @@ def _child(here: Any, part: str, path: str, so_far: str) -> Any:
     hint = near(part, known)
     if isinstance(here, dict) and not hint:
         hint = f"; add it as a whole, as JSON: --set '{so_far}={{…}}'"
+    if not isinstance(here, dict):
+        above = so_far.removesuffix(f".{part}")
+        hint = f"; {above} is a {type(here).__name__}: set it as a whole"
     raise JobError(f"--set {path}: the job does not have {part!r}{hint}")
 
 

@@ -281,7 +281,11 @@ def _resolve_step(
     except JobError as e:
         raise JobError(f"{path}.{e.problems[0]}") from e
     if kind.role != step.role:
-        raise JobError(f"{path}.category is {step.category!r}: {kind.step_type} is a {kind.role}")
+        right = "map" if kind.role == "transformer" else kind.role
+        raise JobError(
+            f"{path}.category is {step.category!r}: {kind.step_type} is a {kind.role}; "
+            f"write {right!r}"
+        )
     parameter = {**step.parameter, **_job_wide(job, kind), **priced(job, kind, step.parameter)}
     of_kind = settings_of(kind)
     if kind.role == "writer":

@@ -274,6 +274,7 @@ def read_rejects(folder: str) -> Iterator[Replayed]:
     if not parts:
         inner = sorted(p.name for p in Path(folder).glob("*") if any(p.glob("part-*.jsonl")))
         hint = f"; name one of the runs in it: {', '.join(inner[-5:])}" if inner else ""
+        hint = hint or "; name the folder of a run"
         raise JobError(f"--replay {folder}: has no rejects (part-*.jsonl){hint}")
     seen: set[tuple[str, str]] = set()
     for part in parts:

@@ -48,6 +48,9 @@ def _embedding_of(resolved: ResolvedJob, column: str | None) -> tuple[ResolvedSt
     if column is not None and column in made:
         return made[column], column
     if not made:
-        raise JobError("this job writes no vectors of its own, so there is nothing to search")
+        raise JobError(
+            "this job writes no vectors of its own, so there is nothing to search; name a job with "
+            "an embed step"
+        )
     have = ", ".join(made)
     raise JobError(f"--column {column or ''}: name the vector column to search: {have}")

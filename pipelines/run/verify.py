@@ -346,7 +346,10 @@ class Comparison:
             place = self._places[name] = len(self._names)
             self._names.append(name)
             if place > 255:
-                raise JobError("a target of more than 256 fields can't be compared")
+                raise JobError(
+                    "a target of more than 256 fields can't be compared; name a job that fills "
+                    "fewer of its fields"
+                )
         return place
 
     def _unpacked(self, data: bytes) -> _Unpacked:

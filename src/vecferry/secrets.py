@@ -272,7 +272,10 @@ def _filled(written: str, run: str) -> str:
             return _looked_up(kind, what, instead)
         found = os.environ.get(name, default)
         if found is None:
-            raise JobError(f"--secrets worker: this worker's environment has no {name}")
+            raise JobError(
+                f"--secrets worker: this worker's environment has no {name}; set it where the "
+                "workers start"
+            )
         return str(found)
 
     return EITHER.sub(value, written)

@@ -398,7 +398,10 @@ class StepSettings(Settings):
         The first parameter names the target. With `switch`, an alias must name the target as well.
         Raises ValueError if the step cannot do so.
         """
-        raise ValueError("--into: this step has no target to name anew")
+        raise ValueError(
+            "--into: this step has no target to name anew; leave the option out, and change the "
+            "job itself"
+        )
 
 
 def pick(value: object, choices: tuple[str, ...], what: str) -> str:

@@ -618,18 +618,18 @@ class Target(Protocol):
         None stands for all fields that the job fills. Rows written meanwhile may be among them.
         Raises JobError or TransientError as `reconcile` does.
         """
-        raise JobError("this target can't be read")
+        raise JobError("this target can't be read; its writer must define `scan` for that")
 
     def as_stored(self, change: Change) -> Stored | Reject:
         """How `scan` would give the row of a change, or the reject that it would become.
 
         A vector that the change has no column for is left out.
         """
-        raise JobError("this target can't be read")
+        raise JobError("this target can't be read; its writer must define `as_stored` for that")
 
     def key_of(self, change: Change) -> Hashable:
         """How `scan` would give the key of a change, a delete as well; None where it has none."""
-        raise JobError("this target can't be read")
+        raise JobError("this target can't be read; its writer must define `key_of` for that")
 
     def uncompared(self) -> list[str]:
         """The fields that the job fills, and that `scan` does not give, so nobody compares them."""
@@ -637,7 +637,7 @@ class Target(Protocol):
 
     def remove(self, rows: Iterable[Stored], epoch: int) -> Reconciled:
         """Deletes these rows where they are of an epoch before `epoch`; raises as `reconcile`."""
-        raise JobError("this target can't be reconciled")
+        raise JobError("this target can't be reconciled; its writer must define `remove` for that")
 
 
 @runtime_checkable

@@ -179,7 +179,9 @@ class Embedder(Transformer):
             content = query
         else:
             if self._images is None:
-                raise JobError(f"step {self._context.step!r} embeds no images: only texts")
+                raise JobError(
+                    f"step {self._context.step!r} embeds no images: only texts; give a text"
+                )
             content = self._images.one(query)
         if isinstance(content, str | Image):
             caller = self._make_caller(CHECK_SECONDS, queries=True)

@@ -146,7 +146,10 @@ class LocalStore(FileStore):
         try:
             info = self.fs.info(self._locate(path))
         except FileNotFoundError as e:
-            raise JobError(f"{path!r} in {self.root!r} is a link to a file that is gone") from e
+            raise JobError(
+                f"{path!r} in {self.root!r} is a link to a file that is gone; remove the link, or "
+                "bring the file back"
+            ) from e
         return self.info(path) if info["type"] == "file" else None
 
     def _list(self, folder: str, head: str, deep: bool) -> Iterator[Listed]:

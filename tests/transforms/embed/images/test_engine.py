@@ -108,7 +108,9 @@ def test_a_run_with_the_vector_cache_sends_and_decodes_nothing_again(
     """The vectors of a former run are found by content, before an image is looked into."""
     cache = {"uri": f"sqlite:///{tmp_path}/cache.db"}
     settings = image_settings(server, vectorCache=cache)
-    run(embedder(settings), images_of(30))
+    engine = embedder(settings)
+    run(engine, images_of(30))
+    end_run(engine._context.run)
     server.forget()
 
     def never(*args: object) -> None:
