@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from vecferry.pipelines.job.datasources import DataSources
 from vecferry.pipelines.job.positions import resolve_place
 from vecferry.pipelines.job.resolve import read_and_resolve
 from vecferry.pipelines.run.positions import positions_at, positions_of
+from vecferry.positions.folder import FolderPlace
 from vecferry.positions.holder import Holder
+from vecferry.positions.store import Positions
 
 KEYS = {"accessKeyId": "an-access-key", "accessKeySecret": "a-secret-key"}
 SOURCES: dict[str, Any] = {
@@ -104,3 +108,37 @@ def test_a_job_keeps_its_positions_where_it_says(
         path.write_text(json.dumps(job))
         with positions_of(read_and_resolve(str(path))).take(Holder(run="r")):
             assert (tmp_path / folder / "entry-0000000001").is_file()
+
+
+def test_a_second_run_is_refused_before_beam_is_imported(tmp_path: Path) -> None:
+    """Importing it takes seconds; here it can't be imported at all."""
+    key = {"type": "pk", "column": ["id"]}
+    reader = {"datasource": "From", "table": ["t"], "column": ["id"]}
+    columns = [{"name": "id", "type": "keyword"}]
+    writer = {"datasource": "To", "index": "i", "primaryKeyInfo": key, "column": columns}
+    steps = [
+        {"stepType": "mysql-cdc", "category": "reader", "name": "Read", "parameter": reader},
+        {"stepType": "elasticsearch", "category": "writer", "name": "Write", "parameter": writer},
+    ]
+    setting = {"positions": str(tmp_path / "positions")}
+    job = {"type": "job", "version": "2.0", "name": "kept", "steps": steps, "setting": setting}
+    user = {"username": "u", "password": "p", "database": "d"}
+    data_sources = {
+        "From": {"type": "mysql", "host": "127.0.0.1", "port": 9, **user},
+        "To": {"type": "elasticsearch", "endpoint": "http://127.0.0.1:9"},
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    (tmp_path / "sources.json").write_text(json.dumps(data_sources))
+    code = "import sys; sys.modules['apache_beam'] = None\n"
+    code += "from vecferry.pipelines.main import main; main()"
+    positions = Positions(FolderPlace(tmp_path / "positions"), "kept")
+    with positions.take(Holder(run="the-first")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "run", "job.json", "-d", "sources.json"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2, done.stderr
+    assert "run the-first (process" in done.stderr
