@@ -174,6 +174,7 @@ def test_the_second_signal_ends_a_sync_at_once(started: Started) -> None:
     assert started.nursery.ended(started.start()) == 0
 
 
+@pytest.mark.slow
 def test_a_second_run_ends_with_2_and_names_the_holder(started: Started) -> None:
     """It neither reads nor writes, nor stores anything, nor ends the first run."""
     first = started.start("--continuous")
