@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+HERE = Path(__file__).parent
 LONG = os.environ.get("VECFERRY_LONG", "0") != "0"
 NOTED = os.environ.get("VECFERRY_LONG") == "noted"
 """Whether this is a long run of whole modules, each of which is worth a line in tests/LONG.md."""
@@ -93,11 +94,14 @@ def take_turns(items: Sequence[pytest.Item]) -> None:
 
 
 def revision() -> str:
-    """What is checked out, as git names it."""
-    asked = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(
-        asked, capture_output=True, text=True, cwd=Path(__file__).parent
-    ).stdout.strip()
+    """What is checked out, as git names it; a note of a run before makes it no other."""
+
+    def git(*asked: str) -> str:
+        line = ["git", *asked]
+        return subprocess.run(line, capture_output=True, text=True, cwd=HERE).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!LONG.md")
+    return git("describe", "--always") + ("-dirty" if changed else "")
 
 
 def note_of(stats: dict[str, list[Any]], revision: str, file: Path) -> dict[str, str]:
