@@ -22,7 +22,7 @@ ALIKE = 0.85
 """How near an environment variable's name must be for a guess: there are many variables."""
 AS_WRITTEN = frozenset({"requestBody", "request_body"})
 """Keys whose texts have placeholders of others, such as ``${parameters.input}`` of ml-commons."""
-_INDEX = re.compile(r"\[(\d+)\]")
+_INDEX = re.compile(r"\[([^\[\].]+)\]")
 
 
 class Values(Mapping[str, str]):

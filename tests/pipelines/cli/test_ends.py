@@ -189,6 +189,9 @@ def test_any_error_ends_in_words(
     ("path", "words"),
     [
         ("steps.²", "number from 0 to 3"),
+        ("steps[³]", "number from 0 to 3"),
+        ("steps[٣]", "number from 0 to 3"),
+        ("steps[x]", "number from 0 to 3"),
         ("steps.٣", "number from 0 to 3"),
         ("steps." + "9" * 5000, "number from 0 to 3"),
         ("steps.-1", "number from 0 to 3"),
